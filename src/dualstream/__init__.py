@@ -1,0 +1,87 @@
+"""Two-stream recognition of human actions in video: what a frame shows, and how it moves.
+
+Names are loaded when first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dualstream.clips.manifest import Manifest as Manifest
+    from dualstream.engine.checkpoint import load_checkpoint as load_checkpoint
+    from dualstream.engine.evaluate import evaluate as evaluate
+    from dualstream.engine.predict import predict as predict
+    from dualstream.engine.recipe import list_recipes as list_recipes
+    from dualstream.engine.recipe import load_recipe as load_recipe
+    from dualstream.engine.train import resume as resume
+    from dualstream.engine.train import train as train
+    from dualstream.errors import DualstreamError as DualstreamError
+    from dualstream.flow import FlowStore as FlowStore
+    from dualstream.flow import flow_to_rgb as flow_to_rgb
+    from dualstream.flow import optical_flow as optical_flow
+    from dualstream.models import create_model as create_model
+    from dualstream.models import list_models as list_models
+    from dualstream.models import list_weights as list_weights
+    from dualstream.scores import fuse as fuse
+    from dualstream.scores import read_scores as read_scores
+    from dualstream.scores import write_scores as write_scores
+    from dualstream.types import Clip as Clip
+    from dualstream.types import Flow as Flow
+    from dualstream.types import Frames as Frames
+    from dualstream.types import InputSpec as InputSpec
+    from dualstream.types import Prediction as Prediction
+    from dualstream.types import Scores as Scores
+    from dualstream.video import VideoReader as VideoReader
+    from dualstream.video import probe as probe
+    from dualstream.video import read_video as read_video
+    from dualstream.video import write_video as write_video
+
+_HOME = {
+    "Clip": "types",
+    "DualstreamError": "errors",
+    "Flow": "types",
+    "FlowStore": "flow",
+    "Frames": "types",
+    "InputSpec": "types",
+    "Manifest": "clips.manifest",
+    "Prediction": "types",
+    "Scores": "types",
+    "VideoReader": "video",
+    "create_model": "models",
+    "evaluate": "engine.evaluate",
+    "flow_to_rgb": "flow",
+    "fuse": "scores",
+    "list_models": "models",
+    "list_recipes": "engine.recipe",
+    "list_weights": "models",
+    "load_checkpoint": "engine.checkpoint",
+    "load_recipe": "engine.recipe",
+    "optical_flow": "flow",
+    "predict": "engine.predict",
+    "probe": "video",
+    "read_scores": "scores",
+    "read_video": "video",
+    "resume": "engine.train",
+    "train": "engine.train",
+    "write_scores": "scores",
+    "write_video": "video",
+}
+"""Public name -> module that holds it."""
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dualstream' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dualstream.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,156 @@
+"""`dualstream predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from dualstream.types import Prediction
+
+
+def predict(
+    videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
+    checkpoint: Annotated[
+        list[Path], typer.Option(help="Run folder; give it once for each stream.")
+    ],
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the streams, such as 1,1.5.  [default: equal]")
+    ] = None,
+    fusion: Annotated[
+        Path | None, typer.Option(help="Fitted fusion.json of `dualstream fuse`.")
+    ] = None,
+    window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
+    segments: Annotated[int, typer.Option(help="Snippets a window.", min=1)] = 8,
+    crops: Annotated[
+        Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
+    ] = "center",
+    top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dualstream.cli.output import print_json, stderr
+    from dualstream.engine.checkpoint import load_checkpoint
+    from dualstream.engine.predict import Stream
+    from dualstream.engine.predict import predict as predict_video
+    from dualstream.errors import VideoError
+    from dualstream.scores import Fusion
+
+    streams = []
+    for run in checkpoint:
+        loaded = load_checkpoint(run, device=device)
+        streams.append(Stream(str(run), loaded.model, loaded.spec, loaded.classes))
+    fitted = Fusion.load(fusion) if fusion else None
+    parts = _numbers(weights) if weights else None
+    failures: dict[str, str] = {}
+    results: list[dict[str, Any]] = []
+    for video in _files(videos):
+        try:
+            prediction = predict_video(
+                video,
+                streams,
+                fusion=fitted,
+                weights=parts,
+                window_seconds=window,
+                segments=segments,
+                crops=crops,
+            )
+        except VideoError as error:
+            failures[video] = str(error)
+            stderr().print(f"{video}: {error}", style="red", markup=False)
+            continue
+        if json:
+            results.append(_as_dict(prediction, top))
+        else:
+            _print(prediction, top)
+    if json:
+        print_json({"videos": results, "failed": failures})
+    if failures:
+        raise typer.Exit(1)
+
+
+def _files(videos: list[str]) -> list[str]:
+    """The arguments, folders replaced by the video files in them."""
+    from dualstream.clips.video_files import VIDEO_SUFFIXES, list_videos
+    from dualstream.errors import InputError
+
+    files = []
+    for video in videos:
+        folder = Path(video)
+        if not folder.is_dir():
+            files.append(video)
+            continue
+        inside = [str(folder / name) for name in list_videos(folder)]
+        if not inside:
+            raise InputError(f"{folder} holds no video file ({', '.join(sorted(VIDEO_SUFFIXES))}).")
+        files += inside
+    return files
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    from dualstream.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--weights must be numbers between commas, got {text!r}.") from None
+
+
+def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
+    import numpy as np
+
+    def ranked(values: Any) -> list[dict[str, Any]]:
+        order = np.argsort(-values, kind="stable")[:top]
+        return [
+            {"class": prediction.classes[i], "probability": round(float(values[i]), 6)}
+            for i in order
+        ]
+
+    return {
+        "source": prediction.source,
+        "top": ranked(prediction.probabilities),
+        "streams": {name: ranked(values) for name, values in prediction.streams.items()},
+        "timeline": [
+            {"start": float(start), "end": float(end), "top": ranked(values)}
+            for (start, end), values in zip(
+                prediction.window_seconds, prediction.window_probabilities, strict=True
+            )
+        ],
+    }
+
+
+def _print(prediction: Prediction, top: int) -> None:
+    from rich.table import Table
+
+    from dualstream.cli.output import percent, stdout
+
+    console = stdout()
+    table = Table(title=prediction.source, title_justify="left")
+    table.add_column("class")
+    table.add_column("fused" if len(prediction.streams) > 1 else "%", justify="right")
+    if len(prediction.streams) > 1:
+        for name in prediction.streams:
+            table.add_column(Path(name).name, justify="right")
+    for name, probability in prediction.top(top):
+        row = [name, percent(probability)]
+        if len(prediction.streams) > 1:
+            place = prediction.classes.index(name)
+            row += [percent(float(values[place])) for values in prediction.streams.values()]
+        table.add_row(*row)
+    console.print(table)
+    if len(prediction.window_seconds) > 1:
+        timeline = Table(title="timeline", title_justify="left")
+        timeline.add_column("seconds", justify="right")
+        timeline.add_column("class")
+        timeline.add_column("%", justify="right")
+        for (start, end), values in zip(
+            prediction.window_seconds, prediction.window_probabilities, strict=True
+        ):
+            best = int(values.argmax())
+            timeline.add_row(
+                f"{start:.1f}-{end:.1f}", prediction.classes[best], percent(float(values[best]))
+            )
+        console.print(timeline)

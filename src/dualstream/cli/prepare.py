@@ -1,0 +1,133 @@
+"""`dualstream prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dualstream.clips.annotations import AnnotationFormat
+    from dualstream.clips.prepare import PrepareReport
+
+SHOWN_PER_KIND = 3
+"""Problems of one kind that are printed; problems.csv has them all."""
+
+
+def prepare(
+    source: Annotated[
+        Path, typer.Argument(help="Data set's folder; its folder `videos`, if any, holds them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the manifest into.")],
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--splits",
+            "--annotations",
+            help="Split file or folder of them.  [default: what lies in SOURCE]",
+        ),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(help="auto, folders, ucf101, hmdb51, kinetics, something or list."),
+    ] = "auto",
+    test_fraction: Annotated[
+        float | None,
+        typer.Option(help="Share to test on, for data sets without splits (e.g. 0.25)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws another test part.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that decode.  [default: one a CPU core]", min=1)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Decode every video whole; else only count its packets.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a data set's videos and split files, and write its manifest.
+
+    What is wrong is listed in OUT/problems.csv with file and line; the rest is used. The checks
+    are kept in OUT/checked.csv, so that an interrupted run goes on and a second one is quick.
+    """
+    import os
+    from typing import cast
+
+    from dualstream.cli.output import print_json, progress_bar
+    from dualstream.clips import prepare as layer
+
+    preparation = layer.prepare(
+        source,
+        annotations=annotations,
+        # `prepare` checks the name and lists the allowed ones.
+        format=cast("AnnotationFormat", format),
+        workers=workers or os.cpu_count() or 1,
+        check=check,
+        journal=out / layer.JOURNAL_FILE,
+    )
+    reused = 0
+    with progress_bar("videos") as bar:
+        task = bar.add_task("check", total=len(preparation))
+        for video in preparation:
+            reused += video.is_reused
+            bar.advance(task)
+    report = preparation.report()
+    if test_fraction is not None:
+        manifest = layer.split_by_source(report.manifest, test_fraction=test_fraction, seed=seed)
+        report = layer.PrepareReport(manifest, report.problems)
+    report.write(out)
+    summary = _summary(report, out=out, format=preparation.format, reused=reused)
+    if json:
+        print_json(summary)
+    else:
+        _print(report, summary, out=out)
+
+
+def _summary(report: PrepareReport, *, out: Path, format: str, reused: int) -> dict[str, Any]:
+    from collections import Counter
+
+    from dualstream.clips.prepare import PROBLEMS_FILE
+
+    manifest = report.manifest
+    sides = [Counter(r.splits[i] for r in manifest.records) for i in range(manifest.num_splits)]
+    return {
+        "out": str(out),
+        "format": format,
+        "videos": len(manifest),
+        "classes": len(manifest.classes),
+        "frames": sum(record.frames for record in manifest.records),
+        "splits": [{"train": side["train"], "test": side["test"]} for side in sides],
+        "reused": reused,
+        "problems": dict(Counter(problem.kind for problem in report.problems)),
+        "problems_file": str(out / PROBLEMS_FILE),
+    }
+
+
+def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from dualstream.cli.output import stdout
+
+    console = stdout()
+    console.print(
+        f"{summary['videos']} videos of {summary['classes']} classes, {summary['frames']} frames "
+        f"({summary['format']} annotations)"
+    )
+    table = Table("split", "train", "test")
+    for number, split in enumerate(summary["splits"], start=1):
+        table.add_row(str(number), str(split["train"]), str(split["test"]))
+    console.print(table)
+    if not any(split["train"] and split["test"] for split in summary["splits"]):
+        console.print("No split has train and test videos: give --splits, or --test-fraction 0.25.")
+    for kind, count in summary["problems"].items():
+        console.print(f"{kind}: {count}")
+        first = [problem for problem in report.problems if problem.kind == kind]
+        for problem in first[:SHOWN_PER_KIND]:
+            console.print(Text(f"  {problem.where}: {problem.what}"), soft_wrap=True)
+    if report.problems:
+        where = summary["problems_file"]
+        console.print(Text(f"All of them, with what to do: {where}"), soft_wrap=True)
+    else:
+        console.print("No problems.")
+    console.print(Text(f"Next: dualstream flow {out}"), soft_wrap=True)

@@ -1,0 +1,280 @@
+"""Batches of an epoch and the workers that fill them.
+
+The order of samples depends on (seed, epoch) only, and what is done to a sample on (seed, epoch,
+index) only, so a run gives the same batches with any number of workers or processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from dualstream.clips.dataset import ClipDataset, SampleKey
+from dualstream.errors import DualstreamError, InputError, ShapeError
+from dualstream.types import Clip
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """The batches of one epoch, as lists of (epoch, index), for one of `world_size` processes.
+
+    Batch b of an epoch holds the same samples whatever `world_size` is: process r takes every
+    world_size-th of them from r on. Nothing is repeated to fill a batch, so an evaluation over
+    several processes sees every sample once.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | int,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        class_balanced: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Plan the batches.
+
+        Args:
+            labels: class of each sample, or only their number.
+            batch_size: samples of one batch over all processes.
+            seed: with the epoch, decides the order.
+            shuffle: a new order each epoch; otherwise the data set's own.
+            class_balanced: draw each sample's class uniformly, then one of its samples
+                (Simonyan & Zisserman 2014, section 5); an epoch has as many draws as there are
+                samples. The r-th repetition of sample i in an epoch has the index
+                i + r * number of samples, for which `ClipDataset` draws other random numbers.
+            drop_last: leave out a last batch that is not full.
+            rank: number of this process.
+            world_size: number of processes.
+
+        Raises:
+            InputError: numbers that do not fit together; the message says which.
+        """
+        counted = isinstance(labels, int)
+        self._labels: NDArray[np.int64] | None = None if counted else np.asarray(labels, np.int64)
+        self.num_samples = labels if isinstance(labels, int) else len(labels)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.class_balanced = class_balanced
+        self.drop_last = drop_last
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._check()
+
+    def _check(self) -> None:
+        if self.num_samples < 1:
+            raise InputError("There are no samples to make batches of.")
+        if self.batch_size < 1 or self.world_size < 1 or self.seed < 0:
+            raise InputError(
+                f"batch_size and world_size must be at least 1 and seed at least 0, got "
+                f"{self.batch_size}, {self.world_size} and {self.seed}."
+            )
+        if not 0 <= self.rank < self.world_size:
+            raise InputError(f"rank must lie in 0..{self.world_size - 1}, got {self.rank}.")
+        if self.batch_size % self.world_size:
+            raise InputError(
+                f"batch_size ({self.batch_size}) counts the samples of all processes and must "
+                f"be a multiple of world_size ({self.world_size})."
+            )
+        if self.class_balanced and (self._labels is None or not self.shuffle):
+            raise InputError("class_balanced needs the samples' labels and shuffle=True.")
+        if self.drop_last and self.num_samples < self.batch_size:
+            raise InputError(
+                f"drop_last leaves no batch: {self.num_samples} samples are fewer than "
+                f"batch_size {self.batch_size}."
+            )
+        rest = self.num_samples % self.batch_size
+        if self.shuffle and not self.drop_last and rest % self.world_size:
+            raise InputError(
+                f"The last batch has {rest} samples, which {self.world_size} processes cannot "
+                "share equally: their gradients would count unequally. Use drop_last=True."
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, from 0."""
+        if epoch < 0:
+            raise InputError(f"epoch must be at least 0, got {epoch}.")
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches that this process gets."""
+        full, rest = divmod(self.num_samples, self.batch_size)
+        return full + (rest > self.rank and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch = self.epoch
+        order = self._order(epoch)
+        for batch in range(len(self)):
+            start = batch * self.batch_size
+            mine = order[start : start + self.batch_size][self.rank :: self.world_size]
+            yield [(epoch, int(index)) for index in mine]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(self.num_samples)
+        rng = np.random.default_rng([self.seed, epoch])
+        if self._labels is None or not self.class_balanced:
+            return rng.permutation(np.arange(self.num_samples))
+        classes, inverse = np.unique(self._labels, return_inverse=True)
+        by_class = np.argsort(inverse, kind="stable")
+        sizes = np.bincount(inverse, minlength=len(classes))
+        drawn = rng.integers(len(classes), size=self.num_samples)
+        inside = rng.integers(sizes[drawn])
+        order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
+        return order + _earlier_occurrences(order) * self.num_samples
+
+
+def _earlier_occurrences(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each value occurred before: 5, 7, 5, 5 -> 0, 0, 1, 2."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    is_first = np.concatenate(([True], ordered[1:] != ordered[:-1]))
+    run_start = np.maximum.accumulate(np.where(is_first, np.arange(len(values)), 0))
+    earlier = np.empty(len(values), np.int64)
+    earlier[by_value] = np.arange(len(values)) - run_start
+    return earlier
+
+
+def collate(clips: Sequence[Clip]) -> Clip:
+    """Join samples to a batch.
+
+    Args:
+        clips: N samples with the same modalities and shapes.
+
+    Returns:
+        Clip with data (N, V, C, T, H, W) and labels (N,).
+
+    Raises:
+        ShapeError: samples with different modalities or shapes, such as the windows of videos of
+            different lengths; these need batch_size=1.
+    """
+    first = clips[0]
+    for clip in clips[1:]:
+        for modality, value in first.data.items():
+            other = clip.data.get(modality)
+            if other is None or other.shape != value.shape:
+                shape = None if other is None else tuple(other.shape)
+                raise ShapeError(
+                    f"{clip.name[0]} has {modality} of {shape}, {first.name[0]} of "
+                    f"{tuple(value.shape)}: samples of different shapes need batch_size=1."
+                )
+    # In a worker, default_collate stacks straight into memory shared with the parent.
+    data = {m: default_collate([clip.data[m] for clip in clips]) for m in first.data}
+    return Clip(
+        data=data,
+        label=torch.stack([clip.label for clip in clips]),
+        name=tuple(name for clip in clips for name in clip.name),
+    )
+
+
+class _ErrorsAsValues(Dataset[Clip | DualstreamError]):
+    """Hands an error back in place of a batch: torch would turn it into a printed traceback."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self._dataset = dataset
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[Clip | DualstreamError]:
+        samples: list[Clip | DualstreamError] = []
+        for key in keys:
+            try:
+                samples.append(self._dataset[key])
+            except DualstreamError as error:
+                return [error]
+        return samples
+
+
+def _collate_or_error(samples: list[Clip | DualstreamError]) -> Clip | DualstreamError:
+    try:
+        return collate([_raised(sample) for sample in samples])
+    except DualstreamError as error:
+        return error
+
+
+def _raised(value: Clip | DualstreamError) -> Clip:
+    if isinstance(value, DualstreamError):
+        raise value
+    return value
+
+
+class _Batches(Iterator[Clip]):
+    """Iterator over batches that raises a worker's error and can go on after it."""
+
+    def __init__(self, inner: Iterator[Clip | DualstreamError]) -> None:
+        self._inner = inner
+
+    def __next__(self) -> Clip:
+        return _raised(next(self._inner))
+
+
+class ClipLoader(DataLoader[Clip]):
+    """torch's DataLoader of clips; an error of this package arrives as it was raised.
+
+    After an error, `next` on the same iterator goes on with the following batch.
+    """
+
+    def __iter__(self) -> Any:
+        return _Batches(super().__iter__())
+
+
+def make_loader(
+    dataset: ClipDataset, batches: EpochBatches, *, workers: int, pin_memory: bool = False
+) -> ClipLoader:
+    """Loader that fills the planned batches in `workers` processes, 0 for this one.
+
+    Workers are forked from a small server process that has imported torch and OpenCV once
+    (start method "forkserver"), or spawned where that is missing (Windows). Forking this process
+    itself would be quicker by one import, but copies whatever locks its threads (OpenMP, logging,
+    gloo, CUDA) hold at that moment. As with every such start method, a script that calls this
+    at its top level needs `if __name__ == "__main__":`.
+
+    Workers use one thread each and stay alive between epochs.
+
+    Args:
+        dataset: the samples.
+        batches: which of them form a batch; call its `set_epoch` before each epoch.
+        workers: number of processes.
+        pin_memory: copy batches to page-locked memory, for GPUs.
+
+    Raises:
+        InputError: `workers` is negative.
+    """
+    if workers < 0:
+        raise InputError(f"workers must be at least 0, got {workers}.")
+    return ClipLoader(
+        _ErrorsAsValues(dataset),  # type: ignore[arg-type]  # errors are raised by ClipLoader
+        batch_sampler=batches,
+        collate_fn=_collate_or_error,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=_worker_context() if workers else None,
+        # An own generator leaves torch's global random numbers, which a resumed run must find
+        # as they were, untouched by the start of an iteration.
+        generator=torch.Generator(),
+    )
+
+
+def _worker_context() -> Any:
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dualstream.clips.dataset"])
+    return context
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,251 @@
+"""From decoded pictures to what a network sees: cut and resized views, colours, normal values.
+
+Cutting works on bytes in a loader's worker; `normalize` works on the whole batch, on any device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dualstream.clips.geometry import View, source_box
+from dualstream.clips.samplers import Indices
+from dualstream.errors import InputError, ShapeError
+from dualstream.types import InputSpec
+
+Bytes = NDArray[np.uint8]
+
+_GRAY = np.array([0.299, 0.587, 0.114])
+"""Luma of RGB, ITU-R BT.601."""
+
+_NEGATED_BYTE: Bytes = np.minimum(256 - np.arange(256), 255).astype(np.uint8)
+"""Stored flow byte of the opposite displacement: 128 -> 128, 129 -> 127, 0 -> 255."""
+
+
+@dataclass(frozen=True)
+class ColorChange:
+    """One drawn change of colours; `apply_color` carries it out."""
+
+    brightness: float = 1.0
+    """Factor on all values."""
+    contrast: float = 1.0
+    """Factor on the distance to the frame's mean grey."""
+    saturation: float = 1.0
+    """Factor on the distance to the pixel's own grey."""
+    hue_turns: float = 0.0
+    """Turn of the colour circle, -0.5..0.5."""
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """How far colours may be changed at random while training; 0 leaves a property alone."""
+
+    brightness: float = 0.4
+    """Factors are drawn from 1 - brightness .. 1 + brightness; contrast, saturation alike."""
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue_turns: float = 0.1
+    """Turns are drawn from -hue_turns .. hue_turns; at most 0.5."""
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"ColorJitter.{name} must lie in 0..1, got {getattr(self, name)}.")
+        if not 0 <= self.hue_turns <= 0.5:
+            raise InputError(f"ColorJitter.hue_turns must lie in 0..0.5, got {self.hue_turns}.")
+
+    def draw(self, rng: np.random.Generator) -> ColorChange:
+        """One change; always takes four numbers from `rng`."""
+        low_high = rng.uniform(-1, 1, 4)
+        return ColorChange(
+            brightness=1 + self.brightness * float(low_high[0]),
+            contrast=1 + self.contrast * float(low_high[1]),
+            saturation=1 + self.saturation * float(low_high[2]),
+            hue_turns=self.hue_turns * float(low_high[3]),
+        )
+
+
+def apply_color(frames: Bytes, change: ColorChange) -> Bytes:
+    """Change hue, brightness, contrast and saturation, in this order, each frame alike.
+
+    Brightness, contrast and saturation are linear and done as one matrix a frame, so values
+    are cut to 0..255 once at the end and not after each. Hue is turned in 8-bit HSV.
+
+    Args:
+        frames: (T, H, W, 3) RGB.
+        change: what to do; the default `ColorChange()` returns `frames` itself.
+
+    Returns:
+        (T, H, W, 3) RGB.
+
+    Raises:
+        ShapeError: `frames` has another shape or dtype.
+
+    Source:
+        The definitions of torchvision's ColorJitter.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ShapeError(f"frames must be (T, H, W, 3) uint8, got {frames.shape} {frames.dtype}.")
+    count, height, width, _ = frames.shape
+    colored = frames
+    if change.hue_turns != 0:
+        tall = frames.reshape(count * height, width, 3)  # one picture: one call for all frames
+        hsv = cv2.cvtColor(tall, cv2.COLOR_RGB2HSV_FULL)
+        # Hue has 256 steps a turn; bytes wrap around as the circle does.
+        hsv[..., 0] += np.uint8(round(change.hue_turns * 256) % 256)
+        turned = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)
+        colored = turned.reshape(count, height, width, 3)
+    if (change.brightness, change.contrast, change.saturation) == (1, 1, 1):
+        return colored
+    saturate = change.saturation * np.eye(3) + (1 - change.saturation) * _GRAY[None, :]
+    affine = np.empty((3, 4))
+    affine[:, :3] = change.brightness * change.contrast * saturate
+    changed = np.empty_like(colored)
+    for frame, out in zip(colored, changed, strict=True):
+        mean_gray = change.brightness * float(_GRAY @ cv2.mean(frame)[:3])
+        affine[:, 3] = (1 - change.contrast) * mean_gray  # a grey, which saturation leaves alone
+        cv2.transform(frame, affine, dst=out)
+    return changed
+
+
+def cut_frames(
+    frames: Bytes,
+    view: View,
+    *,
+    reference: tuple[int, int],
+    size: int,
+    steps: Indices | None = None,
+    color: ColorChange | None = None,
+    out: Bytes | None = None,
+) -> Bytes:
+    """Cut one view out of frames of any resolution, resize it, flip it, change its colours.
+
+    Args:
+        frames: (F, H, W, 3) RGB.
+        view: box on the reference grid.
+        reference: (H, W) of that grid.
+        size: side of the result in pixels.
+        steps: (T,) which of the frames, in which order; by default all.
+        color: change of colours, if any.
+        out: (3, T, size, size) array to write to.
+
+    Returns:
+        (3, T, size, size), `out` if it was given.
+
+    Raises:
+        InputError: the view leaves the reference grid.
+    """
+    left, top, right, bottom = source_box(view, reference=reference, source=frames.shape[1:3])
+    method = _interpolation(bottom - top, right - left, size)
+    chosen = range(len(frames)) if steps is None else steps
+    count = len(chosen)
+    cut = np.empty((count, size, size, 3), np.uint8)
+    for t, step in enumerate(chosen):
+        box = frames[step, top:bottom, left:right]
+        cv2.resize(box, (size, size), dst=cut[t], interpolation=method)
+    if view.flip:
+        tall = cut.reshape(count * size, size, 3)
+        cv2.flip(tall, 1, dst=tall)
+    if color is not None:
+        cut = apply_color(cut, color)
+    result = np.empty((3, count, size, size), np.uint8) if out is None else out
+    np.copyto(result, cut.transpose(3, 0, 1, 2))  # (T, size, size, 3) -> (3, T, size, size)
+    return result
+
+
+def cut_flow(
+    fields: Bytes,
+    view: View,
+    *,
+    reference: tuple[int, int],
+    size: int,
+    steps: Indices | None = None,
+    out: Bytes | None = None,
+) -> Bytes:
+    """Cut one view out of stored flow fields and resize it; a flip also negates x.
+
+    Displacements keep their unit, pixels of the grid that flow was computed on: resizing the
+    picture does not scale them.
+
+    Args:
+        fields: (F, 2, H, W) bytes as `flow.quantize` makes them.
+        view: box on the reference grid.
+        reference: (H, W) of that grid.
+        size: side of the result in pixels.
+        steps: (L,) which of the fields, in which order; by default all.
+        out: (2, L, size, size) array to write to.
+
+    Returns:
+        (2, L, size, size), `out` if it was given.
+
+    Raises:
+        InputError: the view leaves the reference grid.
+    """
+    left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
+    method = _interpolation(bottom - top, right - left, size)
+    chosen = range(len(fields)) if steps is None else steps
+    result = np.empty((2, len(chosen), size, size), np.uint8) if out is None else out
+    for t, step in enumerate(chosen):
+        for channel in range(2):
+            plane = fields[step, channel, top:bottom, left:right]
+            target = result[channel, t]
+            cv2.resize(plane, (size, size), dst=target, interpolation=method)
+            if view.flip:
+                cv2.flip(target, 1, dst=target)
+                if channel == 0:
+                    cv2.LUT(target, _NEGATED_BYTE, dst=target)
+    return result
+
+
+def normalize(data: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """Turn bytes into the numbers that the network was made for, on the data's own device.
+
+    rgb: value / 255, minus `spec.mean`, over `spec.std`.
+    flow: pixels, (byte - 128) * bound / 127.5; each field minus its mean vector if
+    `spec.subtract_mean_flow`; minus `spec.mean`, over `spec.std`.
+    rgb_diff: value / 255 of each frame minus that of the frame before, over `spec.std`; the
+    mean is not used, as it drops out of a difference.
+
+    Args:
+        data: (..., C, T, H, W) uint8; T is spec.num_frames, one more for rgb_diff.
+        spec: what the network wants.
+
+    Returns:
+        (..., C, T, H, W) float32; for rgb_diff one frame less than came in.
+
+    Raises:
+        ShapeError: another dtype, or C or T do not fit the spec.
+    """
+    steps = spec.num_frames + (spec.modality == "rgb_diff")
+    if data.dtype != torch.uint8 or data.ndim < 4:
+        raise ShapeError(
+            f"normalize needs (..., C, T, H, W) uint8, got {tuple(data.shape)} {data.dtype}."
+        )
+    if data.shape[-4] != spec.channels or data.shape[-3] != steps:
+        raise ShapeError(
+            f"normalize of {spec.modality} with num_frames={spec.num_frames} needs "
+            f"C = {spec.channels} and T = {steps}, got {tuple(data.shape)}."
+        )
+    values = data.to(torch.float32)
+    mean = torch.tensor(spec.mean, device=data.device).view(-1, 1, 1, 1)
+    std = torch.tensor(spec.std, device=data.device).view(-1, 1, 1, 1)
+    if spec.modality == "rgb_diff":
+        return (values[..., 1:, :, :] - values[..., :-1, :, :]).div_(255 * std)
+    if spec.modality == "rgb":
+        return values.div_(255).sub_(mean).div_(std)
+    values = values.sub_(128).mul_(spec.flow_bound_px / 127.5)
+    if spec.subtract_mean_flow:
+        values = values.sub_(values.mean(dim=(-2, -1), keepdim=True))
+    return values.sub_(mean).div_(std)
+
+
+def _interpolation(height: int, width: int, size: int) -> int:
+    # Bilinear reads 2 x 2 pixels: shrinking by more than 2 would skip some and alias. Averaging
+    # over the area costs five times as much, so it is kept for that case.
+    if height > 2 * size or width > 2 * size:
+        return int(cv2.INTER_AREA)
+    return int(cv2.INTER_LINEAR)

@@ -1,0 +1,1 @@
+"""Runs the chain: training, testing, prediction."""

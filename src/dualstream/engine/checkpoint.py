@@ -1,0 +1,214 @@
+"""Run folders: what training leaves behind and everything else starts from.
+
+    RUN/model.safetensors   weights
+    RUN/recipe.yaml         the resolved recipe
+    RUN/classes.txt         one class name a line
+    RUN/run.json            package version, git commit, seed, manifest and flow folders
+    RUN/metrics.json        loss and accuracies
+    RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
+    RUN/log.csv             one row an epoch
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dualstream import __version__
+from dualstream.atomic import replacing, write_text
+from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
+from dualstream.errors import CheckpointError
+from dualstream.models import create_model
+from dualstream.types import InputSpec
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Where a run came from; written before training starts."""
+
+    manifest: str
+    """Folder of the manifest, absolute."""
+    manifest_sha256: str
+    """Of manifest.csv when the run started."""
+    flow_store: str | None
+    """Root of the flow store, absolute; None for runs that see no flow."""
+    backward_store: str | None = None
+    """Root of the store of backward flow, for bi-directional stacking."""
+    version: str = __version__
+    git_commit: str | None = None
+    """Commit of the folder that the command ran in, when it is a git checkout."""
+    seed: int = 0
+    limit: int | None = None
+    """Batches an epoch was cut to, for trials."""
+    torch_version: str = torch.__version__
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network with everything needed to use it."""
+
+    folder: Path
+    model: nn.Module
+    recipe: Recipe
+    classes: tuple[str, ...]
+    info: RunInfo
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the network wants to see."""
+        return self.recipe.input.spec()
+
+
+def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> nn.Module:
+    """The network of a recipe.
+
+    Args:
+        with_weights: start from the recipe's pretrained weights; False where trained ones
+            are loaded next.
+    """
+    spec = recipe.input.spec()
+    options = dict(recipe.model.options)
+    if not with_weights:
+        options.pop("pretrained", None)
+    return create_model(
+        recipe.model.name,
+        weights=recipe.model.weights if with_weights else None,
+        num_classes=num_classes,
+        in_channels=spec.channels,
+        length=spec.num_frames,
+        **options,
+    )
+
+
+def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
+    """Write what is known before training: recipe, classes, origin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    write_text(folder / "run.json", json.dumps(dataclasses.asdict(info), indent=2) + "\n")
+    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+
+
+def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write `model.safetensors` whole or not at all."""
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Add entries to `metrics.json`; earlier ones of other names stay."""
+    path = folder / "metrics.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write_text(path, json.dumps({**known, **metrics}, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
+    """Recipe, classes and origin of a run folder.
+
+    Raises:
+        CheckpointError: not a run folder, or a broken one.
+    """
+    for name in ("recipe.yaml", "classes.txt", "run.json"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} is not a run folder: {name} is missing. "
+                "`dualstream train` writes run folders."
+            )
+    recipe = load_recipe(folder / "recipe.yaml")
+    classes = tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
+    try:
+        info = RunInfo(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'run.json'} is broken: {error}") from error
+    return recipe, classes, info
+
+
+def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
+    """A trained network, ready to predict.
+
+    Raises:
+        CheckpointError: the folder is no run, training has written no weights yet, the file
+            is broken, or its tensors are not those of the recipe's network.
+    """
+    root = Path(folder)
+    recipe, classes, info = read_run(root)
+    path = root / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{root} has no weights yet: finish it with `dualstream train --resume {root}`."
+        )
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is broken ({error}). Train again, or copy the file again from its origin."
+        ) from error
+    model = build_model(recipe, len(classes), with_weights=False)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise CheckpointError(
+            f"{path} does not hold the weights of {recipe.model.name} with {len(classes)} classes; "
+            f"{len(wrong)} tensors differ: {', '.join(wrong[:5])}."
+        )
+    model.load_state_dict(state)
+    return Checkpoint(root, model.eval().to(device), recipe, classes, info)
+
+
+def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) -> None:
+    """Refuse data whose classes are not the checkpoint's, in its order.
+
+    Raises:
+        CheckpointError: names the first class that differs.
+    """
+    if checkpoint.classes == classes:
+        return
+    pairs = zip(checkpoint.classes, classes, strict=False)
+    first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+    detail = (
+        f"class {first} is {checkpoint.classes[first]!r} there and {classes[first]!r} here"
+        if first is not None
+        else f"{len(checkpoint.classes)} classes there, {len(classes)} here"
+    )
+    raise CheckpointError(
+        f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
+        "Test with the data set that the network was trained on, or train again."
+    )
+
+
+def with_test_views(
+    checkpoint: Checkpoint,
+    *,
+    segments: int | None = None,
+    crops: Literal["center", "three", "ten"] | None = None,
+) -> Checkpoint:
+    """The same checkpoint, tested through other views; None keeps the recipe's."""
+    test = checkpoint.recipe.test
+    changed = test.model_copy(
+        update={"segments": segments or test.segments, "crops": crops or test.crops}
+    )
+    recipe = checkpoint.recipe.model_copy(update={"test": changed})
+    return dataclasses.replace(checkpoint, recipe=recipe)
+
+
+def git_commit() -> str | None:
+    """Commit of the current folder's checkout, None outside of one."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,269 @@
+"""Prediction on files of any length: windows in time, all streams, flow computed on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dualstream.clips.geometry import center_crop, reference_size, ten_crops, three_crops
+from dualstream.clips.samplers import covered, evenly_spaced_starts
+from dualstream.clips.views import (
+    ViewPlan,
+    bidirectional_views,
+    flow_views,
+    frame_views,
+    steps_read,
+)
+from dualstream.engine.evaluate import view_logits
+from dualstream.errors import CheckpointError, CorruptVideoError, InputError
+from dualstream.flow import optical_flow, quantize
+from dualstream.scores import Fusion, average_views, fuse, probabilities
+from dualstream.types import Frames, InputSpec, Prediction, Scores
+from dualstream.video import VideoReader, frame_indices_at_rate
+
+Crops = Literal["center", "three", "ten"]
+Indices = NDArray[np.int64]
+
+RUN_LENGTH = 32
+"""Neighbouring flow fields computed at once; bounds memory, changes no result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One network that looks at a video."""
+
+    name: str
+    model: nn.Module
+    spec: InputSpec
+    classes: tuple[str, ...]
+
+
+def predict(
+    source: str | os.PathLike[str],
+    streams: Sequence[Stream],
+    *,
+    fusion: Fusion | None = None,
+    weights: Sequence[float] | None = None,
+    window_seconds: float = 10.0,
+    segments: int = 8,
+    crops: Crops = "center",
+    num_threads: int = 1,
+) -> Prediction:
+    """Classes of a video and of each of its windows in time.
+
+    The video is cut into windows of about equal length; in each, `segments` snippets are seen
+    through `crops` views by every stream and their softmax is averaged. The whole video is the
+    mean of its windows. Only the frames of the snippets are decoded and only their flow is
+    computed, a few at a time, so memory does not grow with the length of the video.
+
+    Args:
+        source: a video file or URL.
+        streams: one or more, with the same classes.
+        fusion: fitted on held-out training data (`fit_fusion`); default is the mean.
+        weights: of a weighted mean of the streams, instead of `fusion`.
+        window_seconds: aimed length of a window, above 0.
+        segments: snippets a window.
+        crops: views of a snippet.
+        num_threads: decoding threads.
+
+    Raises:
+        VideoError: the file cannot be read.
+        InputError: no stream, or arguments out of range.
+        CheckpointError: streams of different classes.
+    """
+    if not streams:
+        raise InputError("predict needs at least one stream.")
+    if not window_seconds > 0 or segments < 1:
+        raise InputError(
+            f"window_seconds must be above 0 and segments at least 1, got {window_seconds} and "
+            f"{segments}."
+        )
+    if fusion is not None and weights is not None:
+        raise InputError("Give either fusion or weights.")
+    for stream in streams[1:]:
+        if stream.classes != streams[0].classes:
+            raise CheckpointError(
+                f"Streams {streams[0].name} and {stream.name} have different classes; they must "
+                "come from the same data set."
+            )
+    with VideoReader(source, num_threads=num_threads) as video:
+        windows = window_edges(video.pts_seconds, window_seconds=window_seconds)
+        seconds = np.array([(a, b) for _, _, a, b in windows])
+        tables = {
+            stream.name: np.stack(
+                [
+                    _window_probabilities(video, first, last, stream, segments, crops)
+                    for first, last, _, _ in windows
+                ]
+            )
+            for stream in streams
+        }  # name -> (M, K)
+    fused = _fuse(tables, streams[0].classes, fusion, weights)  # (M + 1, K), whole video last
+    return Prediction(
+        source=str(source),
+        classes=streams[0].classes,
+        probabilities=fused[-1],
+        window_seconds=seconds,
+        window_probabilities=fused[:-1],
+        streams={name: table.mean(axis=0) for name, table in tables.items()},
+    )
+
+
+def window_edges(
+    pts_seconds: NDArray[np.float64], *, window_seconds: float
+) -> list[tuple[int, int, float, float]]:
+    """Windows of about equal length that together hold every frame once.
+
+    Args:
+        pts_seconds: (F,) presentation times, rising.
+        window_seconds: aimed length.
+
+    Returns:
+        (first frame, one past the last frame, start, end) of each window; the number of windows
+        is the duration over the aimed length, rounded, at least 1. A window without a frame
+        (a gap in the video) is left out.
+
+    Example:
+        25 s at 1 frame a second and windows of 10 s: 0..13 and 13..25.
+    """
+    count = len(pts_seconds)
+    if count == 0:
+        raise CorruptVideoError("The video has no frame.")
+    interval = (pts_seconds[-1] - pts_seconds[0]) / max(1, count - 1)
+    start, end = float(pts_seconds[0]), float(pts_seconds[-1] + interval)
+    number = max(1, round((end - start) / window_seconds))
+    edges = np.linspace(start, end, number + 1)
+    firsts = np.searchsorted(pts_seconds, edges[:-1], side="left")
+    lasts = np.append(firsts[1:], count)
+    return [
+        (int(first), int(last), float(a), float(b))
+        for first, last, a, b in zip(firsts, lasts, edges[:-1], edges[1:], strict=True)
+        if last > first
+    ]
+
+
+def _window_probabilities(
+    video: VideoReader, first: int, last: int, stream: Stream, segments: int, crops: Crops
+) -> NDArray[np.float32]:
+    """(K,) of the frames first .. last - 1."""
+    spec = stream.spec
+    shown = np.arange(first, last)
+    if spec.fps is not None:
+        shown = first + frame_indices_at_rate(video.pts_seconds[first:last], spec.fps)
+    if spec.modality == "flow" and len(shown) < 2:
+        # One frame alone does not move; its neighbour in the video tells how it got there.
+        first = max(0, min(first, video.num_frames - 2))
+        shown = np.arange(first, min(first + 2, video.num_frames))
+    positions = len(shown) - (spec.modality == "flow")
+    length = covered(steps_read(spec), stride=spec.frame_stride)
+    starts = evenly_spaced_starts(max(1, positions), count=segments, length=length)
+    plan = _plan(video, starts, spec, crops)
+    if spec.modality == "flow":
+        forward = ComputedFlow(video, shown, spec, "forward")
+        if spec.stacking == "bidirectional":
+            backward = ComputedFlow(video, shown, spec, "backward")
+            views = bidirectional_views(forward, backward, plan, spec)
+        else:
+            views = flow_views(forward, plan, spec)
+    else:
+        views = frame_views(video, shown, plan, spec)
+    return average_views(view_logits(stream.model, views, spec), average="probabilities")
+
+
+def _plan(video: VideoReader, starts: Indices, spec: InputSpec, crops: Crops) -> ViewPlan:
+    size = spec.crop_size
+    reference = reference_size(video.info.height, video.info.width, short_side=spec.short_side)
+    boxes = {"center": _one_center, "three": three_crops, "ten": ten_crops}[crops]
+    return ViewPlan(starts, boxes(*reference, size=size), reference, None)
+
+
+def _one_center(height: int, width: int, *, size: int) -> tuple[Any, ...]:
+    return (center_crop(height, width, size=size),)
+
+
+class ComputedFlow:
+    """Flow of a window of a video, computed when read; stands where a stored file would."""
+
+    def __init__(
+        self,
+        video: VideoReader,
+        shown: Indices,
+        spec: InputSpec,
+        direction: Literal["forward", "backward"],
+    ) -> None:
+        self.num_fields = len(shown) - 1
+        self._video = video
+        self._shown = shown
+        self._spec = spec
+        self._direction = direction
+        if self.num_fields < 1:
+            raise CorruptVideoError(
+                f"{video.info.path} has one frame only; optical flow needs two. Predict it with "
+                "an RGB stream."
+            )
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Fields as bytes, (n, 2, H, W)."""
+        return np.concatenate([self._run(a, b) for a, b in runs(indices)])
+
+    def _run(self, first: int, last: int) -> NDArray[np.uint8]:
+        frames = self._video.read(self._shown[first : last + 2].tolist())
+        flow = optical_flow(
+            Frames(frames.data, frames.pts_seconds, frames.source),
+            method=self._spec.flow_method,  # type: ignore[arg-type]  # checked on entry there
+            short_side=self._spec.flow_short_side,
+            direction=self._direction,
+        )
+        return quantize(flow.data, bound_px=self._spec.flow_bound_px)
+
+
+def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:
+    """Rising indices as (first, last) of unbroken runs of at most `longest`.
+
+    Example:
+        3, 4, 5, 9 -> (3, 5), (9, 9).
+    """
+    first = previous = None
+    for index in indices:
+        if first is None or previous is None:
+            first = index
+        elif index != previous + 1 or index - first >= longest:
+            yield first, previous
+            first = index
+        previous = index
+    if first is not None and previous is not None:
+        yield first, previous
+
+
+def _fuse(
+    tables: dict[str, NDArray[np.float32]],
+    classes: tuple[str, ...],
+    fusion: Fusion | None,
+    weights: Sequence[float] | None,
+) -> NDArray[np.float32]:
+    """(M + 1, K) fused probabilities of the windows and, last, of the whole video."""
+    scores = []
+    for table in tables.values():
+        rows = np.concatenate([table, table.mean(axis=0, keepdims=True)])
+        scores.append(
+            Scores(
+                names=tuple(str(i) for i in range(len(rows))),
+                labels=np.full(len(rows), -1, np.int64),
+                scores=rows.astype(np.float32),
+                classes=classes,
+                kind="probabilities",
+            )
+        )
+    if fusion is not None:
+        fused = fusion.apply(scores)
+    elif weights is not None:
+        fused = fuse(scores, method="weighted", weights=weights)
+    else:
+        fused = fuse(scores, method="mean")
+    return probabilities(fused).astype(np.float32)

@@ -1,0 +1,294 @@
+"""The recipe: one checked YAML file that says how a network is trained and tested.
+
+A recipe is read from a file or from `dualstream/recipes/` by name, changed by `section.key=value`
+overrides, and saved resolved beside every checkpoint. Unknown keys are errors that name the
+nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dualstream.errors import RecipeError, UnknownNameError
+from dualstream.types import MODALITY_CHANNELS, InputSpec, Modality, Stacking
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: fixed once read, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """Which network, and where its weights start."""
+
+    name: str
+    """A name of `dualstream models`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the network besides num_classes, in_channels and length."""
+    weights: str | None = None
+    """A name of `dualstream weights`; None starts from random numbers."""
+    trainable: Literal["all", "last_layer"] = "all"
+
+
+class InputSection(Section):
+    """What the network sees; the fields are those of `InputSpec`."""
+
+    modality: Modality
+    num_frames: Positive = 1
+    frame_stride: Positive = 1
+    fps: float | None = Field(None, gt=0)
+    short_side: Positive = 256
+    crop_size: Positive = 224
+    mean: tuple[float, ...] | None = None
+    """Default: ImageNet's for rgb, zeros for the others."""
+    std: tuple[float, ...] | None = None
+    """Default: ImageNet's for rgb, ones for the others."""
+    stacking: Stacking = "flow"
+    subtract_mean_flow: bool = False
+    flow_method: Literal["dis", "farneback", "tvl1", "raft"] = "dis"
+    flow_bound_px: float = Field(20.0, gt=0)
+    flow_short_side: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _fits_input_spec(self) -> InputSection:
+        self.spec()
+        return self
+
+    def spec(self) -> InputSpec:
+        """The same as an `InputSpec`, defaults filled in."""
+        values = self.model_dump()
+        channels = MODALITY_CHANNELS[self.modality]
+        imagenet = InputSpec(modality="rgb")
+        if values["mean"] is None:
+            values["mean"] = imagenet.mean if self.modality == "rgb" else (0.0,) * channels
+        if values["std"] is None:
+            values["std"] = imagenet.std if self.modality == "rgb" else (1.0,) * channels
+        return InputSpec(**values)
+
+
+class AugmentSection(Section):
+    """Random changes of training samples; tests see none of them."""
+
+    crop: Literal["center", "random", "multi_scale"] = "multi_scale"
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    """Sides of multi-scale crops as parts of the short side (TSN)."""
+    flip: bool = True
+    """Mirror half of the samples; switch off where left and right are classes."""
+    brightness: float = Field(0.0, ge=0, le=1)
+    """Factors of brightness, contrast and saturation are drawn from 1 - x .. 1 + x."""
+    contrast: float = Field(0.0, ge=0, le=1)
+    saturation: float = Field(0.0, ge=0, le=1)
+    hue_turns: float = Field(0.0, ge=0, le=0.5)
+    """Turns of the colour circle are drawn from -x .. x."""
+
+
+class DataSection(Section):
+    """Which videos, and how many processes read them."""
+
+    split: Positive = 1
+    hold_out: Fraction = 0.0
+    """Part of the training videos kept for validation (whole source groups)."""
+    hold_out_seed: int = 0
+    workers: int = Field(2, ge=0)
+    class_balanced: bool = False
+    """Draw samples uniformly over classes (two-stream paper) instead of over videos."""
+
+
+class OptimizerSection(Section):
+    """The optimiser; `lr` is for one step over `batch_size` samples."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class ScheduleSection(Section):
+    """How the learning rate moves; all in epochs."""
+
+    name: Literal["step", "cosine", "constant"] = "step"
+    milestones: tuple[Positive, ...] = ()
+    """Epochs after which a step schedule multiplies by `gamma`."""
+    gamma: float = Field(0.1, gt=0, le=1)
+    warmup_epochs: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> ScheduleSection:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
+        return self
+
+
+class TrainSection(Section):
+    """The training run."""
+
+    epochs: Positive
+    batch_size: Positive
+    """Samples of one step over all devices, before accumulation."""
+    segments: Positive = 1
+    """Snippets drawn from a video (TSN's K)."""
+    optimizer: OptimizerSection
+    schedule: ScheduleSection = ScheduleSection()
+    accumulate: Positive = 1
+    """Steps whose gradients are added before the weights move."""
+    clip_norm: float | None = Field(None, gt=0)
+    label_smoothing: Fraction = 0.0
+    ema_decay: Fraction = 0.0
+    """Decay of the running mean of the weights that is tested and saved; 0 is off."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: Positive = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    seed: int = Field(0, ge=0)
+    validate_every: Positive = 1
+    """Epochs between two validations on the held-out videos."""
+    early_stop_patience: int | None = Field(None, ge=1)
+    """Validations without a gain after which training stops."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> TrainSection:
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of devices {self.devices}"
+            )
+        return self
+
+
+class TestSection(Section):
+    """How a video is seen in a test: segments x crops views, scores averaged."""
+
+    segments: Positive = 25
+    crops: Literal["center", "three", "ten"] = "ten"
+    batch_size: Positive = 8
+    """Videos that are read side by side."""
+
+
+class Recipe(Section):
+    """A whole recipe; see the files in `dualstream/recipes/`."""
+
+    title: str
+    source: str = ""
+    """Publication that the settings follow."""
+    model: ModelSection
+    input: InputSection
+    augment: AugmentSection = AugmentSection()
+    data: DataSection = DataSection()
+    train: TrainSection
+    test: TestSection = TestSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.train.early_stop_patience and not self.data.hold_out:
+            raise ValueError("train.early_stop_patience needs data.hold_out above 0")
+        return self
+
+
+def list_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    folder = importlib.resources.files("dualstream.recipes")
+    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        name_or_path: a name of `list_recipes()`, or a YAML file.
+        overrides: `section.key=value`, the value in YAML (`train.epochs=5`,
+            `train.optimizer.lr=1e-3`, `input.mean=[0,0]`).
+
+    Raises:
+        UnknownNameError: neither a file nor a recipe of the package.
+        RecipeError: not YAML, an unknown key, or a value that does not fit.
+    """
+    text = str(name_or_path)
+    path = Path(text)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
+        content, where = path.read_text(encoding="utf-8"), text
+    elif text in list_recipes():
+        resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
+        content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"
+    else:
+        raise UnknownNameError("recipe", text, list_recipes())
+    try:
+        values = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
+    for override in overrides:
+        _apply_override(values, override)
+    return _validated(values, where)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML that `load_recipe` reads back to an equal one."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return text
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one `a.b.c=value` in nested dicts."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"Override {override!r} must look like section.key=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The value of override {override!r} is not YAML: {error}") from error
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    target = values
+    for part in parts[:-1]:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"Override {override!r}: {part} is a value, not a section.")
+        target = inner
+    target[parts[-1]] = value
+
+
+def _number_or_text(text: str) -> float | str:
+    """YAML 1.1 reads 1e-3 (no dot) as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _validated(values: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        raise RecipeError(f"{where} cannot be used:\n  " + "\n  ".join(lines)) from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One line for one problem; an unknown key comes with the nearest known one."""
+    path = [str(part) for part in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(path) or 'recipe'}: {problem['msg']} (got {problem['input']!r})"
+    section: type[BaseModel] = Recipe
+    for part in path[:-1]:
+        inner = section.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        section = inner
+    known = list(section.model_fields)
+    nearest = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"{'.'.join(path)}: no such key; {hint}known: {', '.join(known)}"

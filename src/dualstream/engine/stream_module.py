@@ -1,0 +1,116 @@
+"""One stream as lightning sees it: loss, optimiser, schedule, running mean of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dualstream.clips.transforms import normalize
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.schedule import learning_rate_factor
+from dualstream.errors import DualstreamError
+from dualstream.models.network import parameter_groups
+from dualstream.types import Clip
+
+
+class DivergedError(DualstreamError):
+    """Training reached a loss that is not a number."""
+
+
+class StreamModule(pl.LightningModule):
+    """Trains one network by a recipe.
+
+    Args:
+        recipe: the resolved recipe.
+        model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K).
+        steps_per_epoch: optimiser steps of one epoch over all devices.
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module, *, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.spec = recipe.input.spec()
+        self.steps_per_epoch = steps_per_epoch
+        self.model = model
+        self.average: AveragedModel | None = None
+        if recipe.train.ema_decay:
+            self.average = AveragedModel(
+                model,
+                multi_avg_fn=get_ema_multi_avg_fn(recipe.train.ema_decay),
+                use_buffers=True,
+            ).requires_grad_(False)
+
+    @property
+    def tested_model(self) -> nn.Module:
+        """The network that is validated and saved: the running mean where there is one."""
+        if self.average is None:
+            return self.model
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
+        # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
+        # what an unbroken one would have drawn.
+        key = (self.recipe.train.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
+        logits = self.model(normalize(batch.data[self.spec.modality], self.spec))  # (N, K)
+        loss = F.cross_entropy(
+            logits, batch.label, label_smoothing=self.recipe.train.label_smoothing
+        )
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"The loss is {loss.item()} in epoch {self.current_epoch + 1}. Lower "
+                f"train.optimizer.lr ({self.recipe.train.optimizer.lr}), set train.clip_norm, or "
+                "check the input with train.precision=32-true."
+            )
+        correct = (logits.argmax(dim=1) == batch.label).float().mean()
+        count = len(batch)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
+        self.log("train_top1", correct, on_epoch=True, on_step=False, batch_size=count,
+                 sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Clip, batch_idx: int) -> None:
+        network = self.tested_model.eval()
+        logits = network(normalize(batch.data[self.spec.modality], self.spec))  # (N, K)
+        loss = F.cross_entropy(logits, batch.label)
+        correct = (logits.argmax(dim=1) == batch.label).float().mean()
+        count = len(batch)
+        self.log("held_out_loss", loss, batch_size=count, sync_dist=True)
+        self.log("held_out_top1", correct, batch_size=count, sync_dist=True)
+
+    def on_train_batch_end(self, outputs: Any, batch: Clip, batch_idx: int) -> None:
+        stepped = (batch_idx + 1) % self.recipe.train.accumulate == 0 or self.trainer.is_last_batch
+        if self.average is not None and stepped:
+            self.average.update_parameters(self.model)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.recipe.train.optimizer
+        groups = parameter_groups(self.model, weight_decay=settings.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if settings.name == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+
+        def factor(step: int) -> float:
+            return learning_rate_factor(
+                step,
+                steps_per_epoch=self.steps_per_epoch,
+                epochs=self.recipe.train.epochs,
+                schedule=self.recipe.train.schedule,
+            )
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }

@@ -1,0 +1,105 @@
+"""Every error that this package raises on purpose.
+
+    DualstreamError
+    ├── InputError (also ValueError)        what the caller passed is wrong
+    │   ├── ShapeError                      an array or tensor of another shape or dtype
+    │   └── UnknownNameError                a name that is not in the list of allowed ones
+    ├── VideoError                          a video file, camera or URL
+    │   ├── VideoNotFoundError (also FileNotFoundError)
+    │   ├── NoVideoStreamError              audio-only, or not a media file at all
+    │   └── CorruptVideoError               empty, truncated, or without a decodable frame
+    ├── FlowError                           computing optical flow
+    │   └── FlowStoreError                  a stored flow file: broken, foreign or of another video
+    ├── AnnotationError                     split files, class lists, manifests; names file and line
+    ├── RecipeError                         a recipe or an override that cannot be used
+    ├── CheckpointError                     a run folder: incomplete, foreign or of other classes
+    ├── WeightsError                        pretrained weights: missing, corrupt or of another network
+    ├── ScoresError                         score files that cannot be read or joined
+    ├── ReportError                         a report page that cannot be written
+    └── MissingDependencyError (also ImportError)   an optional package is not installed
+
+Messages name the file (or argument), say what was found and what to do about it.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DualstreamError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class InputError(DualstreamError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ShapeError(InputError):
+    """An array or tensor has another shape or dtype than the one documented."""
+
+
+class UnknownNameError(InputError):
+    """A name is not one of the allowed ones; the message lists them and the nearest."""
+
+    def __init__(self, kind: str, name: object, allowed: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.allowed = tuple(allowed)
+        nearest = difflib.get_close_matches(str(name), self.allowed, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        super().__init__(f"Unknown {kind} {name!r}.{hint} Allowed: {', '.join(self.allowed)}.")
+
+    def __reduce__(self) -> tuple[type, tuple[str, object, tuple[str, ...]]]:
+        # Worker processes send errors back by pickle, which would replay the message as `kind`.
+        return (type(self), (self.kind, self.name, self.allowed))
+
+
+class VideoError(DualstreamError):
+    """A video cannot be opened, probed or decoded."""
+
+
+class VideoNotFoundError(VideoError, FileNotFoundError):
+    """The video file does not exist."""
+
+
+class NoVideoStreamError(VideoError):
+    """The file has no video stream: audio only, or not a media file."""
+
+
+class CorruptVideoError(VideoError):
+    """The file is empty, truncated, or gives no decodable frame where one was asked for."""
+
+
+class FlowError(DualstreamError):
+    """Optical flow cannot be computed."""
+
+
+class FlowStoreError(FlowError):
+    """A stored flow file is missing, broken, foreign, or belongs to another video."""
+
+
+class AnnotationError(DualstreamError):
+    """A split file, class list or manifest is wrong; the message names file and line."""
+
+
+class RecipeError(DualstreamError):
+    """A recipe, or an override of one of its keys, cannot be used."""
+
+
+class CheckpointError(DualstreamError):
+    """A run folder is incomplete, foreign, or does not fit the data."""
+
+
+class WeightsError(DualstreamError):
+    """Pretrained weights are missing, corrupt, or made for another network."""
+
+
+class ScoresError(DualstreamError):
+    """Scores cannot be read, written, joined or measured."""
+
+
+class ReportError(DualstreamError):
+    """A report cannot be written."""
+
+
+class MissingDependencyError(DualstreamError, ImportError):
+    """An optional package is needed and is not installed; the message gives the pip command."""

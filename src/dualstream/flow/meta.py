@@ -1,0 +1,78 @@
+"""What a stored flow says about itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from dualstream.errors import FlowStoreError
+from dualstream.flow.params import Direction
+
+FORMAT = "dualstream flow 1"
+"""First key of every meta.json; a file without it is not ours."""
+
+_SETTINGS = ("method", "params", "direction", "bound_px", "step", "short_side", "quality")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowMeta:
+    """Facts kept beside the fields of one video (`meta.json`)."""
+
+    method: str
+    """Flow method, `unknown` for folders of other programs."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Settings of the method by name."""
+    direction: Direction = "forward"
+    bound_px: float = 20.0
+    """Displacement that the bytes reach (see `quantize`)."""
+    step: int = 1
+    """Frames between the two images of a field."""
+    short_side: int | None = None
+    """Short side that frames were resized to, None for the video's own size."""
+    quality: int = 95
+    """JPEG quality."""
+    height: int = 0
+    width: int = 0
+    num_fields: int = 0
+    fps: float = 0.0
+    """Mean frame rate of the video, 0 where unknown."""
+    source: str = ""
+    """Name of the video."""
+    source_sha256: str | None = None
+    """SHA-256 of the video file in hex."""
+    version: str = ""
+    """Version of the package that wrote the file."""
+
+    def same_settings(self, other: FlowMeta) -> bool:
+        """Whether both were made in the same way, whatever the video."""
+        return all(getattr(self, name) == getattr(other, name) for name in _SETTINGS)
+
+    def to_json(self) -> str:
+        """Text of `meta.json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: bytes, *, path: object) -> FlowMeta:
+        """Read `meta.json`; `path` is the flow file that errors name.
+
+        Raises:
+            FlowStoreError: the text is no JSON object of this format.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise FlowStoreError(f"{path}: meta.json is not JSON ({error}).") from error
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise FlowStoreError(
+                f"{path}: meta.json does not say {FORMAT!r}; the file was not written by "
+                "`dualstream flow` of this generation."
+            )
+        known = {f.name for f in fields(cls)}
+        missing = sorted(known - values.keys())
+        if missing:
+            raise FlowStoreError(f"{path}: meta.json lacks {', '.join(missing)}.")
+        for name in ("height", "width", "num_fields"):
+            if not isinstance(values[name], int) or values[name] < 1:
+                raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
+        return cls(**{name: values[name] for name in known})

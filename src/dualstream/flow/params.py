@@ -1,0 +1,181 @@
+"""Names, settings and checks of the optical-flow methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from dualstream.errors import InputError, UnknownNameError
+
+FlowMethod = Literal["dis", "farneback", "tvl1", "raft"]
+"""How optical flow is computed, fastest first on a CPU (RAFT wants a GPU)."""
+
+Direction = Literal["forward", "backward"]
+"""Whether a field leads from frame t to t + 1 or from frame t + 1 to t."""
+
+DISPreset = Literal["ultrafast", "fast", "medium"]
+RAFTSize = Literal["small", "large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DISParams:
+    """Dense inverse search (Kroeger et al. 2016), OpenCV's presets."""
+
+    preset: DISPreset = "medium"
+
+    def __post_init__(self) -> None:
+        if self.preset not in get_args(DISPreset):
+            raise UnknownNameError("DIS preset", self.preset, get_args(DISPreset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarnebackParams:
+    """Polynomial expansion (Farneback 2003), OpenCV's parameters."""
+
+    pyramid_scale: float = 0.5
+    """Size of a pyramid level in sizes of the level below, in 0..1."""
+    levels: int = 5
+    """Pyramid levels, the image itself included."""
+    window: int = 15
+    """Side in pixels of the averaging window."""
+    iterations: int = 3
+    """Iterations on each level."""
+    poly_n: int = 5
+    """Side in pixels of the neighbourhood that a polynomial is fitted to."""
+    poly_sigma: float = 1.2
+    """Standard deviation in pixels of that fit's Gaussian weight."""
+
+    def __post_init__(self) -> None:
+        _check_fraction("FarnebackParams.pyramid_scale", self.pyramid_scale)
+        _check_counts(self, ("levels", "window", "iterations"))
+        if self.poly_n < 3:
+            raise InputError(f"FarnebackParams.poly_n must be at least 3, got {self.poly_n}.")
+        _check_positive(self, ("poly_sigma",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TVL1Params:
+    """Duality based TV-L1 (Zach, Pock & Bischof 2007); defaults of OpenCV's `DualTVL1`."""
+
+    tau: float = 0.25
+    """Step of the dual update; the scheme converges up to 1/4."""
+    lambda_: float = 0.15
+    """Weight of the data term for images in 0..255; smaller gives smoother flow."""
+    theta: float = 0.3
+    """Tightness of the coupling between data term and smoothness."""
+    scales: int = 5
+    """Pyramid levels, the image itself included."""
+    scale_step: float = 0.8
+    """Size of a pyramid level in sizes of the level below, in 0..1."""
+    warps: int = 5
+    """Times that the second image is warped anew on each level."""
+    epsilon: float = 0.01
+    """Iterations of a warp end once the mean squared change of the flow falls to epsilon squared
+    (in px of that level); 0 always runs all iterations."""
+    inner_iterations: int = 30
+    """Iterations between two median filters."""
+    outer_iterations: int = 10
+    """Rounds of median filter and inner iterations in a warp."""
+    median_size: int = 5
+    """Side in pixels of the median filter of the flow: 3 or 5, or 1 for none."""
+
+    def __post_init__(self) -> None:
+        _check_fraction("TVL1Params.scale_step", self.scale_step)
+        _check_counts(self, ("scales", "warps", "inner_iterations", "outer_iterations"))
+        _check_positive(self, ("tau", "lambda_", "theta"))
+        if not self.epsilon >= 0:
+            raise InputError(f"TVL1Params.epsilon must be 0 or more, got {self.epsilon}.")
+        if self.median_size not in (1, 3, 5):
+            raise InputError(f"TVL1Params.median_size must be 1, 3 or 5, got {self.median_size}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RAFTParams:
+    """Recurrent all-pairs field transforms (Teed & Deng 2020), torchvision's networks."""
+
+    size: RAFTSize = "large"
+    """`small` has 1.0 million parameters, `large` 5.3 million."""
+    updates: int = 12
+    """Recurrent updates of the flow."""
+
+    def __post_init__(self) -> None:
+        if self.size not in get_args(RAFTSize):
+            raise UnknownNameError("RAFT size", self.size, get_args(RAFTSize))
+        _check_counts(self, ("updates",))
+
+
+FlowParams = DISParams | FarnebackParams | TVL1Params | RAFTParams
+
+PARAMS: dict[str, type[FlowParams]] = {
+    "dis": DISParams,
+    "farneback": FarnebackParams,
+    "tvl1": TVL1Params,
+    "raft": RAFTParams,
+}
+"""The settings class of each method."""
+
+SMALLEST_SIDE_PX: dict[str, int] = {"dis": 16, "farneback": 2, "tvl1": 2, "raft": 16}
+"""Smallest height and width that each method takes (OpenCV's DIS fails below 12)."""
+
+
+def resolve_params(method: str, params: FlowParams | None) -> FlowParams:
+    """Settings to run `method` with: `params` once checked, or the method's defaults.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        InputError: `params` belongs to another method.
+    """
+    if method not in PARAMS:
+        raise UnknownNameError("flow method", method, PARAMS)
+    if params is None:
+        return PARAMS[method]()
+    if not isinstance(params, PARAMS[method]):
+        raise InputError(
+            f"Flow method {method!r} takes {PARAMS[method].__name__}, got {type(params).__name__}."
+        )
+    return params
+
+
+def params_from_settings(method: str, settings: Sequence[str]) -> FlowParams:
+    """Settings of `method` from texts such as `preset=fast` or `epsilon=0.005`.
+
+    Raises:
+        UnknownNameError: there is no such method, or it has no such setting.
+        InputError: a text is not `name=value`, or the value is of another type.
+    """
+    defaults = resolve_params(method, None)
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InputError(f"A setting of a flow method is name=value, got {text!r}.")
+        field = "lambda_" if name == "lambda" else name
+        allowed = asdict(defaults)
+        if field not in allowed:
+            raise UnknownNameError(f"setting of {method}", name, allowed)
+        kind = type(allowed[field])
+        try:
+            values[field] = kind(value)
+        except ValueError as error:
+            raise InputError(f"{method}: {name} takes {kind.__name__}, got {value!r}.") from error
+    return replace(defaults, **values)
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InputError(f"{name} must lie between 0 and 1 (both excluded), got {value}.")
+
+
+def _check_counts(params: FlowParams, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(params, name)
+        if value < 1:
+            raise InputError(f"{type(params).__name__}.{name} must be at least 1, got {value}.")
+
+
+def _check_positive(params: FlowParams, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(params, name)
+        if not value > 0:
+            raise InputError(f"{type(params).__name__}.{name} must be above 0, got {value}.")

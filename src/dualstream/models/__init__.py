@@ -1,0 +1,112 @@
+"""Networks: tensors of clips in, logits out.
+
+Importing this package is cheap: the file of a network, and torch with it, is loaded when the
+network is first made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dualstream.errors import InputError, UnknownNameError
+from dualstream.models.catalogue import WEIGHTS, WeightsEntry
+from dualstream.models.weights import fetch, list_weights, load_weights, weights_entry
+
+if TYPE_CHECKING:
+    from dualstream.models.network import Network, parameter_groups, set_trainable
+
+__all__ = [
+    "MODELS",
+    "WEIGHTS",
+    "WeightsEntry",
+    "create_model",
+    "fetch",
+    "list_models",
+    "list_weights",
+    "load_weights",
+    "model_function",
+    "parameter_groups",
+    "set_trainable",
+]
+
+MODELS: dict[str, str] = {
+    "cnn_m_2048": "dualstream.models.cnn_m",
+    "tsn": "dualstream.models.tsn",
+}
+"""Name of a network -> the module whose function of that name makes it."""
+
+
+def list_models() -> tuple[str, ...]:
+    """Names that `create_model` knows, in alphabetical order."""
+    return tuple(sorted(MODELS))
+
+
+def model_function(name: str) -> Callable[..., Network]:
+    """Function that makes the network `name`; its keyword arguments are the network's options.
+
+    Raises:
+        UnknownNameError: `name` is not in `MODELS`.
+    """
+    if name not in MODELS:
+        raise UnknownNameError("model", name, list_models())
+    function: Callable[..., Network] = getattr(importlib.import_module(MODELS[name]), name)
+    return function
+
+
+def create_model(name: str, *, weights: str | None = None, **options: Any) -> Network:
+    """Make a network, with pretrained weights if asked for.
+
+    With `weights`, options that are not given are those of the weights. Two of them may differ,
+    because the difference is then bridged in the documented way: another `num_classes` gets a
+    fresh classifier, and other input channels (`in_channels` x `length`) get the
+    cross-modality start (`cross_modality.cross_modality_start`).
+
+    Args:
+        name: one of `list_models()`.
+        weights: one of `list_weights()`, downloaded if it is not in the cache yet.
+        options: keyword arguments of the network's function, for instance `num_classes`.
+
+    Returns:
+        The network in training mode. Its `spec` and `classes` are those of the weights; they are
+        None and () without weights, `spec` also when the input channels differ and `classes`
+        also when the classifier is fresh.
+
+    Raises:
+        UnknownNameError: the network, the weights, an option or the value of a choice is unknown.
+        InputError: a necessary option is missing.
+        WeightsError: the weights cannot be had, or are those of another network.
+    """
+    function = model_function(name)
+    if weights is None:
+        _check_options(name, function, options)
+        return function(**options)
+    entry = weights_entry(weights)
+    entry.check_fits(name, options)
+    options = {**entry.options, **options}
+    _check_options(name, function, options)
+    if options.get("pretrained"):
+        raise InputError("Give either weights or pretrained=True, not both.")
+    model = function(**options)
+    load_weights(model, weights)
+    return model
+
+
+def __getattr__(name: str) -> Any:
+    """Names of `network` that are looked up here; loads torch."""
+    if name in ("Network", "parameter_groups", "set_trainable"):
+        return getattr(importlib.import_module("dualstream.models.network"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _check_options(name: str, function: Callable[..., Network], options: dict[str, Any]) -> None:
+    """Raise on an option that `function` does not have, or lacks."""
+    parameters = inspect.signature(function).parameters
+    for option in options:
+        if option not in parameters:
+            raise UnknownNameError(f"option of {name}", option, (*parameters, "weights"))
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise InputError(f"{name} needs the option {option!r}.")

@@ -1,0 +1,70 @@
+"""Weights of an RGB network as the start of a network with other input channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, WeightsError
+
+
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
+    """First 2D convolution in the order of definition, and its name in the model.
+
+    Raises:
+        InputError: the model has none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return name, module
+    raise InputError(f"{type(model).__name__} has no 2D convolution that sees its input.")
+
+
+def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
+    """Average a convolution over its input channels and copy the mean to each new channel.
+
+    The sum over channels is not kept: an input of n equal channels answers n/3 times as strong
+    as the RGB one, which the batch norm behind it takes up in training.
+
+    Args:
+        weight: (O, I, kh, kw).
+        in_channels: number of channels wanted.
+
+    Returns:
+        (O, in_channels, kh, kw).
+
+    Source:
+        Wang et al. 2016 (TSN), section 3.3, cross modality pre-training, and `models.py` of
+        the authors' PyTorch code: mean over RGB, expanded, no rescaling.
+    """
+    return weight.mean(dim=1, keepdim=True).repeat(1, in_channels, 1, 1)
+
+
+def cross_modality_start(
+    state: Mapping[str, torch.Tensor], model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """State of a network whose first convolution is made to fit `model` by `spread_channels`.
+
+    Args:
+        state: state dict of the same network for other input channels, for instance RGB.
+        model: the network that the state is to be loaded into, for instance for 2L flow channels.
+
+    Returns:
+        A new dict; `state` itself where the channels are the same already.
+
+    Raises:
+        WeightsError: `state` lacks the first convolution of `model`.
+    """
+    name, convolution = first_convolution(model)
+    key = f"{name}.weight"
+    if key not in state:
+        raise WeightsError(
+            f"The weights have no {key!r}, the first convolution of {type(model).__name__}: they "
+            f"are of another network."
+        )
+    wanted = convolution.weight.shape[1]
+    if state[key].shape[1] == wanted:
+        return dict(state)
+    return {**state, key: spread_channels(state[key], in_channels=wanted)}

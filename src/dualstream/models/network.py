@@ -1,0 +1,195 @@
+"""What every network of this package is: input check, classifier, freezing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.types import InputSpec
+
+FrozenBatchNorm = Literal["none", "partial", "all"]
+"""Which batch norms keep their statistics and are not trained; partial: all but the first."""
+
+Trainable = Literal["all", "last_layer"]
+"""Which parameters are trained."""
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Network(nn.Module):
+    """A network from clips to logits.
+
+    Subclasses set `classifier`, the last linear layer, and call `apply_freezing` at the end of
+    their `__init__`. Freezing holds through any later call of `train()`.
+
+    Args:
+        num_classes: K, at least 1.
+        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for optical flow.
+        length: T of one snippet.
+        frozen_batch_norm: which batch norms are frozen.
+
+    Raises:
+        InputError: a number is below 1.
+        UnknownNameError: `frozen_batch_norm` is none of its choices.
+    """
+
+    classifier: nn.Linear
+    spec: InputSpec | None
+    """Input that the weights were made for; None without weights."""
+    classes: tuple[str, ...]
+    """Class names of the weights; () without."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        length: int,
+        frozen_batch_norm: FrozenBatchNorm = "none",
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("num_classes", num_classes),
+            ("in_channels", in_channels),
+            ("length", length),
+        ):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}.")
+        check_choice("frozen_batch_norm", frozen_batch_norm, FrozenBatchNorm)
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.length = length
+        self.frozen_batch_norm = frozen_batch_norm
+        self.trainable: Trainable = "all"
+        self.spec = None
+        self.classes = ()
+
+    def head(self) -> tuple[nn.Module, ...]:
+        """What is trained where only the last layer is."""
+        return (self.classifier,)
+
+    def apply_freezing(self) -> None:
+        """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
+        self.requires_grad_(self.trainable == "all")
+        for module in self.head():
+            module.requires_grad_(True)
+        for norm in self._frozen_batch_norms():
+            norm.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for norm in self._frozen_batch_norms():
+            norm.eval()
+        return self
+
+    def _frozen_batch_norms(self) -> Iterator[nn.Module]:
+        norms = [module for module in self.modules() if isinstance(module, _BATCH_NORMS)]
+        if self.trainable == "last_layer" or self.frozen_batch_norm == "all":
+            yield from norms
+        elif self.frozen_batch_norm == "partial":
+            yield from norms[1:]
+
+
+def check_choice(kind: str, value: object, choices: Any) -> None:
+    """Raise UnknownNameError unless `value` is one of the Literal `choices`."""
+    if value not in get_args(choices):
+        raise UnknownNameError(kind, value, get_args(choices))
+
+
+def set_trainable(model: Network, which: Trainable) -> None:
+    """Choose the parameters that are trained.
+
+    With last_layer everything but the head (the classifier, and a consensus that has parameters)
+    is frozen, statistics of batch norms included; one of the settings of Simonyan & Zisserman
+    2014 for the spatial stream. With all, batch norms that the network was made to freeze stay
+    frozen.
+
+    Raises:
+        UnknownNameError: `which` is neither.
+    """
+    check_choice("trainable part", which, Trainable)
+    model.trainable = which
+    model.apply_freezing()
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters as optimiser groups: weights decay, biases and norms do not.
+
+    What has one dimension or none (biases, gains, weights of a linear consensus) is in the
+    second group.
+
+    Args:
+        weight_decay: decay of the first group, at least 0.
+
+    Returns:
+        Groups for a torch optimiser; a group without parameters is left out.
+
+    Source:
+        Decay policy of TSN's reference code (`get_optim_policies`: decay 0 for biases and batch
+        norms); its doubled learning rate of biases is left out.
+    """
+    if weight_decay < 0:
+        raise InputError(f"weight_decay must be at least 0, got {weight_decay}.")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def split_segments(
+    clips: torch.Tensor, *, in_channels: int, length: int
+) -> tuple[torch.Tensor, int]:
+    """Bring both forms of input to one.
+
+    Args:
+        clips: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
+        in_channels: the C that is expected.
+        length: the T that is expected.
+
+    Returns:
+        (N*S, C, T, H, W), segments of a sample next to each other, and S (1 in the first form).
+
+    Raises:
+        ShapeError: `clips` has neither form, another C or T, or no sample.
+    """
+    if (
+        clips.ndim not in (5, 6)
+        or tuple(clips.shape[-4:-2]) != (in_channels, length)
+        or not clips.is_floating_point()
+        or 0 in clips.shape
+    ):
+        raise ShapeError(
+            f"Input must be (N, C, T, H, W) or (N, S, C, T, H, W) floating point with "
+            f"C = {in_channels} and T = {length}, got {tuple(clips.shape)} "
+            f"{str(clips.dtype).removeprefix('torch.')}."
+        )
+    if clips.ndim == 5:
+        return clips, 1
+    return clips.flatten(0, 1), int(clips.shape[1])
+
+
+def join_segments(values: torch.Tensor, *, segments: int) -> torch.Tensor:
+    """(N*S, D) -> (N, S, D), the inverse of `split_segments` behind a network."""
+    return values.reshape(-1, segments, values.shape[1])
+
+
+def stack_time(clips: torch.Tensor) -> torch.Tensor:
+    """Fold time into channels for a 2D network.
+
+    Two flow fields come out as x1, y1, x2, y2 (Simonyan & Zisserman 2014, equation 1).
+
+    Args:
+        clips: (N, C, T, H, W).
+
+    Returns:
+        (N, T*C, H, W), the C channels of a time step next to each other.
+    """
+    return clips.transpose(1, 2).flatten(1, 2)

@@ -1,0 +1,178 @@
+"""Temporal segment network (Wang et al. 2016) over any 2D backbone of timm."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
+from dualstream.models.consensus import ConsensusName, make_consensus
+from dualstream.models.cross_modality import cross_modality_start
+from dualstream.models.network import (
+    FrozenBatchNorm,
+    Network,
+    join_segments,
+    split_segments,
+    stack_time,
+)
+
+
+class TSN(Network):
+    """Backbone, dropout and classifier on every segment, then a consensus; see `tsn`."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str,
+        in_channels: int,
+        length: int,
+        dropout: float,
+        consensus: ConsensusName,
+        num_segments: int | None,
+        top_k: int,
+        frozen_batch_norm: FrozenBatchNorm,
+        pretrained: bool,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            length=length,
+            frozen_batch_norm=frozen_batch_norm,
+        )
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+        self.backbone = _make_backbone(
+            backbone, in_channels=in_channels * length, pretrained=pretrained
+        )
+        num_features = cast("int", self.backbone.head_hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(num_features, num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        nn.init.zeros_(self.classifier.bias)
+        self.consensus = make_consensus(
+            consensus, num_features=num_features, num_segments=num_segments, top_k=top_k
+        )
+        self.fixed_size = _fixed_size(self.backbone)
+        self.apply_freezing()
+
+    def head(self) -> tuple[nn.Module, ...]:
+        """Classifier and consensus."""
+        return self.classifier, self.consensus
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
+
+        Raises:
+            ShapeError: C or T is another than the network was made for, S is another than a
+                linear consensus has weights for, or H and W are not those of a backbone that
+                takes one size only.
+        """
+        clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
+        size = (int(clips.shape[-2]), int(clips.shape[-1]))
+        if self.fixed_size is not None and size != self.fixed_size:
+            raise ShapeError(
+                f"This backbone takes images of {self.fixed_size[0]} x {self.fixed_size[1]} only, "
+                f"got {size[0]} x {size[1]}."
+            )
+        features = self.backbone(stack_time(clips))  # (N*S, D)
+        logits = self.classifier(self.dropout(features))  # (N*S, K)
+        joined: torch.Tensor = self.consensus(
+            join_segments(logits, segments=segments), join_segments(features, segments=segments)
+        )  # (N, S, K), (N, S, D) -> (N, K)
+        return joined
+
+
+def tsn(
+    *,
+    num_classes: int,
+    backbone: str = "resnet50",
+    in_channels: int = 3,
+    length: int = 1,
+    dropout: float = 0.5,
+    consensus: ConsensusName = "average",
+    num_segments: int | None = None,
+    top_k: int = 3,
+    frozen_batch_norm: FrozenBatchNorm = "none",
+    pretrained: bool = False,
+) -> TSN:
+    """Temporal segment network; with one segment, a two-stream network of a modern backbone.
+
+    Args:
+        num_classes: K.
+        backbone: any name of `timm.list_models()`; its classifier is replaced by dropout and a
+            linear layer (normal start with deviation 0.001, as in the reference code).
+        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
+        length: T of one snippet; the backbone sees C*T channels.
+        dropout: probability in front of the classifier, 0 up to (not including) 1. The paper
+            uses 0.8 for RGB and 0.7 for flow.
+        consensus: how the logits of the segments are joined.
+        num_segments: S, for the linear consensus only.
+        top_k: how many segments of each class count, for the top_k consensus only.
+        frozen_batch_norm: partial freezes all batch norms but the first, as the paper does.
+        pretrained: start from timm's own weights on the Hugging Face hub; with other channels
+            than RGB by cross-modality start. For weights that need no hub see `create_model`.
+
+    Returns:
+        The network: (N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
+
+    Raises:
+        UnknownNameError: a choice or the backbone is unknown.
+        InputError: a number is out of range.
+        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
+
+    Source:
+        Wang et al. 2016; classifier start and partial batch norm from the authors' PyTorch code.
+    """
+    return TSN(
+        num_classes=num_classes,
+        backbone=backbone,
+        in_channels=in_channels,
+        length=length,
+        dropout=dropout,
+        consensus=consensus,
+        num_segments=num_segments,
+        top_k=top_k,
+        frozen_batch_norm=frozen_batch_norm,
+        pretrained=pretrained,
+    )
+
+
+def _make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module:
+    """Network of timm from images (N, in_channels, H, W) to features (N, D)."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
+        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
+    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
+    # it only ever sees `in_chans` together with random weights.
+    made: nn.Module = timm.create_model(name, num_classes=0, in_chans=in_channels)
+    if pretrained:
+        made.load_state_dict(cross_modality_start(_hub_state(name), made))
+    return made
+
+
+def _hub_state(name: str) -> dict[str, torch.Tensor]:
+    """State of timm's pretrained network for RGB, without its classifier."""
+    try:
+        return dict(
+            timm.create_model(name, num_classes=0, in_chans=3, pretrained=True).state_dict()
+        )
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
+            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
+            f"dualstream.list_weights(), or make the network with pretrained=False."
+        ) from error
+
+
+def _fixed_size(backbone: nn.Module) -> tuple[int, int] | None:
+    """(H, W) of a backbone that takes only that size, as most vision transformers; else None."""
+    config = cast("dict[str, Any]", backbone.pretrained_cfg)
+    if not config["fixed_input_size"]:
+        return None
+    _, height, width = config["input_size"]
+    return int(height), int(width)

@@ -1,0 +1,141 @@
+"""Example videos of a report: which ones to show, and what is shown of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError, ShapeError
+from dualstream.report.tables import Comparable, compare, top_classes
+from dualstream.scores import predicted_classes, probabilities
+from dualstream.types import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class SampleFigure:
+    """One example video."""
+
+    name: str
+    """Name of the video, as in Scores."""
+    label: str
+    """Name of the true class; empty where unknown."""
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3) RGB."""
+    flow_rgb: NDArray[np.uint8] | None = None
+    """(T', H', W', 3) optical flow drawn in colours (`flow.flow_to_rgb`), stretched over the same
+    time as the frames; or None."""
+    top: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    """Name of a stream -> its best classes with their probabilities, best first. The fusion goes
+    last: the last entry decides whether the example counts as right."""
+    fps: float = 12.5
+    """Frames shown a second."""
+
+    def __post_init__(self) -> None:
+        for what, value in (("frames", self.frames), ("flow_rgb", self.flow_rgb)):
+            if value is None:
+                continue
+            if (
+                value.ndim != 4
+                or value.shape[-1] != 3
+                or value.dtype != np.uint8
+                or 0 in value.shape
+            ):
+                raise ShapeError(
+                    f"SampleFigure.{what} must be (T, H, W, 3) uint8 with at least one pixel, "
+                    f"got {value.shape} {value.dtype}."
+                )
+        if not self.fps > 0:
+            raise InputError(f"SampleFigure.fps must be above 0, got {self.fps}.")
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the last entry of `top` has the true class first; None where unknown."""
+        if not self.label or not self.top:
+            return None
+        last = list(self.top.values())[-1]
+        return bool(last) and last[0][0] == self.label
+
+
+def top_by_stream(
+    streams: Mapping[str, Scores],
+    fused: Scores | None = None,
+    *,
+    name: str,
+    fused_name: str = "fused",
+    k: int = 3,
+) -> dict[str, list[tuple[str, float]]]:
+    """The best k classes of one video in each stream and last in the fusion, for `SampleFigure`.
+
+    Logits are shown as their softmax.
+
+    Raises:
+        InputError: there is no such video.
+    """
+    comparable = compare(streams, fused, fused_name=fused_name)
+    if name not in comparable.streams[0].names:
+        raise InputError(f"There are no scores of a video {name!r}.")
+    row = comparable.streams[0].names.index(name)
+    return {
+        column: top_classes(probabilities(scores)[row].tolist(), scores.classes, k)
+        for column, scores in comparable.columns
+    }
+
+
+def choose_examples(
+    streams: Mapping[str, Scores], fused: Scores | None = None, *, count: int = 12
+) -> tuple[str, ...]:
+    """Names of videos that tell most: saved by the fusion, mistaken, and plainly right ones.
+
+    A third each, as far as there are such videos, and no class twice before every class that
+    can has been shown once. Saved are videos that the fusion gets right and some stream wrong,
+    those with most streams wrong first; mistakes and right ones come by falling confidence.
+    Without a fusion the best single stream takes its place. The choice is the same every time.
+
+    Raises:
+        InputError: count is below 1.
+        ScoresError: the scores do not fit together, or a class is unknown.
+    """
+    if count < 1:
+        raise InputError(f"count must be at least 1, got {count}.")
+    comparable = compare(streams, fused)
+    groups = _groups(comparable)
+    chosen: list[int] = []
+    labels = comparable.streams[0].labels
+    for number, group in enumerate(groups):
+        share = (count - len(chosen)) // (len(groups) - number)
+        chosen += _one_of_each_class(group, labels, share)
+    left = [row for group in groups for row in group if row not in set(chosen)]
+    chosen += left[: count - len(chosen)]
+    order = {row: place for place, row in enumerate(row for group in groups for row in group)}
+    return tuple(comparable.streams[0].names[row] for row in sorted(chosen, key=order.__getitem__))
+
+
+def _groups(comparable: Comparable) -> tuple[list[int], list[int], list[int]]:
+    """Rows that are saved by the fusion, mistaken, and right everywhere; the telling ones first."""
+    _, main = comparable.main
+    labels = main.labels
+    right = predicted_classes(main) == labels
+    confidence = probabilities(main).max(axis=1)
+    wrong_streams = sum(
+        (predicted_classes(stream) != labels).astype(np.int64) for stream in comparable.streams
+    )
+    by_confidence = np.argsort(-confidence, kind="stable")
+    saved = [int(i) for i in by_confidence if right[i] and np.asarray(wrong_streams)[i] > 0]
+    saved.sort(key=lambda i: -int(np.asarray(wrong_streams)[i]))
+    mistakes = [int(i) for i in by_confidence if not right[i]]
+    plain = [int(i) for i in by_confidence if right[i] and np.asarray(wrong_streams)[i] == 0]
+    return saved, mistakes, plain
+
+
+def _one_of_each_class(rows: list[int], labels: NDArray[np.int64], count: int) -> list[int]:
+    """The first `count` rows, one of each class before a second of any."""
+    times: dict[int, int] = {}
+    ranked = []
+    for place, row in enumerate(rows):
+        label = int(labels[row])
+        times[label] = times.get(label, 0) + 1
+        ranked.append((times[label], place, row))
+    return [row for _, _, row in sorted(ranked)[:count]]

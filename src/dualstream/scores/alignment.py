@@ -1,0 +1,120 @@
+"""Bringing the scores of several streams to the same videos in the same order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from dualstream.errors import InputError, ScoresError
+from dualstream.scores.metrics import first_names
+from dualstream.types import Scores
+
+
+def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, ...]:
+    """Put every stream's videos in the order of the first stream.
+
+    A class that one stream does not know (label -1) is taken from a stream that does.
+
+    Args:
+        streams: one or more; the same videos in any order, the same classes in the same order.
+        what: name of the argument, for messages.
+
+    Returns:
+        The streams with identical `names`, `labels` and `classes`.
+
+    Raises:
+        InputError: there is no stream.
+        ScoresError: a name occurs twice, videos are missing from a stream, classes differ, or
+            two streams disagree about the true class of a video.
+    """
+    if not streams:
+        raise InputError(f"There must be at least one of `{what}`, got none.")
+    first = streams[0]
+    for number, stream in enumerate(streams):
+        _require_unique_names(stream, what, number)
+        _require_same_classes(first, stream, what, number)
+        _require_same_names(first, stream, what, number)
+    ordered = [_in_order(stream, first.names) for stream in streams]
+    labels = ordered[0].labels.copy()
+    for number, stream in enumerate(ordered):
+        both_known = (labels >= 0) & (stream.labels >= 0)
+        differing = np.flatnonzero(both_known & (labels != stream.labels))
+        if differing.size:
+            at = int(differing[0])
+            raise ScoresError(
+                f"The true class of {differing.size} videos differs between {what}[0] and "
+                f"{what}[{number}]: {first.names[at]!r} is {first.classes[labels[at]]!r} in one "
+                f"and {first.classes[stream.labels[at]]!r} in the other. They come from "
+                f"different annotations; score both streams with the same manifest."
+            )
+        labels = np.where(labels >= 0, labels, stream.labels)
+    return tuple(Scores(s.names, labels, s.scores, s.classes, s.kind) for s in ordered)
+
+
+def reject_overlap(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
+    """Refuse to fit a fusion on videos that it is then measured on.
+
+    Raises:
+        ScoresError: a video of `fit_on` is among the scored ones.
+    """
+    scored = {name for stream in streams for name in stream.names}
+    shared = sorted({name for stream in fit_on for name in stream.names} & scored)
+    if shared:
+        raise ScoresError(
+            f"{len(shared)} videos are both in `fit_on` and among the scored ones: "
+            f"{first_names(shared)}. That would be fitting on the test set; give the scores of "
+            f"held-out training videos (scores_held_out.npz of a run) as `fit_on`."
+        )
+
+
+def _require_unique_names(stream: Scores, what: str, number: int) -> None:
+    if len(set(stream.names)) == len(stream.names):
+        return
+    twice = sorted(name for name, times in Counter(stream.names).items() if times > 1)
+    raise ScoresError(
+        f"{what}[{number}] has {len(twice)} names more than once: {first_names(twice)}. "
+        f"Each video needs one row of scores."
+    )
+
+
+def _require_same_classes(first: Scores, stream: Scores, what: str, number: int) -> None:
+    if first.classes == stream.classes:
+        return
+    only_first = sorted(set(first.classes) - set(stream.classes))
+    only_this = sorted(set(stream.classes) - set(first.classes))
+    if not only_first and not only_this:
+        raise ScoresError(
+            f"{what}[0] and {what}[{number}] have the same {len(first.classes)} classes in "
+            f"another order: train both streams with the same manifest."
+        )
+    raise ScoresError(
+        f"{what}[0] and {what}[{number}] have different classes ({len(first.classes)} and "
+        f"{len(stream.classes)}): only in the first {first_names(only_first) or 'none'}; only in "
+        f"the other {first_names(only_this) or 'none'}."
+    )
+
+
+def _require_same_names(first: Scores, stream: Scores, what: str, number: int) -> None:
+    here, there = set(stream.names), set(first.names)
+    missing = sorted(there - here)
+    if missing:
+        raise ScoresError(
+            f"{what}[{number}] lacks {len(missing)} of the {len(first)} videos of {what}[0]: "
+            f"{first_names(missing)}. Score the same list of videos with every stream."
+        )
+    extra = sorted(here - there)
+    if extra:
+        raise ScoresError(
+            f"{what}[0] lacks {len(extra)} of the {len(stream)} videos of {what}[{number}]: "
+            f"{first_names(extra)}. Score the same list of videos with every stream."
+        )
+
+
+def _in_order(stream: Scores, names: tuple[str, ...]) -> Scores:
+    if stream.names == names:
+        return stream
+    place = {name: row for row, name in enumerate(stream.names)}
+    rows = np.array([place[name] for name in names], np.int64)
+    return Scores(names, stream.labels[rows], stream.scores[rows], stream.classes, stream.kind)

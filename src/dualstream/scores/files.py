@@ -1,0 +1,263 @@
+"""Score files: this package's `.npz`, MMAction2's dumped pickles and TSN's `.npz`.
+
+    ours        .npz with names (N,), labels (N,), scores (N, K), classes (K,), kind (); no objects
+    MMAction2   .pkl of `test.py --dump`: a list of dicts with `pred_score` (K,) and `gt_label`
+    TSN         .npz of `--save_scores`: object array `scores` (N, 2) of pairs (array of the views'
+                scores (..., K), label), and `labels` (N,)
+
+(Read off github.com/open-mmlab/mmaction2 tools/analysis_tools/report_accuracy.py,
+github.com/yjxiong/tsn-pytorch test_models.py and
+github.com/yjxiong/temporal-segment-networks tools/eval_net.py.)
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.atomic import replacing
+from dualstream.errors import InputError, ScoresError
+from dualstream.scores.pickles import load_arrays
+from dualstream.types import ScoreKind, Scores
+
+OUR_MEMBERS = ("names", "labels", "scores", "classes", "kind")
+NAME_KEYS = ("filename", "frame_dir", "video_id")
+"""Where MMAction2's dicts may carry the video's name; usually they do not."""
+
+
+def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
+    """Write scores as `.npz`; the file appears whole or not at all.
+
+    Raises:
+        InputError: the name does not end in .npz.
+        ScoresError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix != ".npz":
+        raise InputError(f"{target}: scores are written as .npz; give a name that ends in it.")
+    try:
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(scores.names, dtype=np.str_),
+                labels=scores.labels,
+                scores=scores.scores,
+                classes=np.array(scores.classes, dtype=np.str_),
+                kind=np.array(scores.kind),
+            )
+    except OSError as error:
+        raise ScoresError(f"{target}: cannot be written ({error.strerror}).") from error
+
+
+def read_scores(
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Scores:
+    """Read a score file of this package, of MMAction2 or of TSN.
+
+    Nothing in a file is ever executed: see `scores.pickles`.
+
+    Args:
+        path: `.npz`, or `.pkl` / `.pickle`.
+        classes: K class names. Foreign files hold none: without this they are called
+            "0", "1", ... Of one of our files, they must be equal to the file's.
+        names: N video names in the order of the file, for foreign files, which rarely hold
+            them: without this videos are called "#00000", "#00001", ..., so that two foreign
+            files of the same list can be joined. (TSN's PyTorch code saves in sorted order.)
+
+    Returns:
+        Scores. Foreign ones are of kind "probabilities" if every row is between 0 and 1 and
+        sums to 1, else "logits"; views of TSN are averaged.
+
+    Raises:
+        ScoresError: the file is missing, broken, of another kind, or does not fit `classes` or
+            `names`.
+    """
+    source = Path(path)
+    try:
+        with source.open("rb") as file:
+            if source.suffix in (".pkl", ".pickle"):
+                return _from_mmaction2(load_arrays(file, source=source), source, classes, names)
+            return _read_npz(file, source, classes, names)
+    except FileNotFoundError as error:
+        raise ScoresError(f"{source}: no such score file.") from error
+    except IsADirectoryError as error:
+        raise ScoresError(f"{source}: is a folder, not a score file.") from error
+    except PermissionError as error:
+        raise ScoresError(f"{source}: may not be read ({error.strerror}).") from error
+
+
+def _read_npz(
+    file: IO[bytes], source: Path, classes: Sequence[str] | None, names: Sequence[str] | None
+) -> Scores:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {
+                Path(info.filename).stem: _read_member(archive, info.filename, source)
+                for info in archive.infolist()
+            }
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise ScoresError(
+            f"{source}: is not a readable .npz file ({error}). It may be cut off; write it again."
+        ) from error
+    if all(name in members for name in OUR_MEMBERS):
+        return _from_ours(members, source, classes, names)
+    if "scores" in members and "labels" in members:
+        return _from_tsn(members["scores"], members["labels"], source, classes, names)
+    raise ScoresError(
+        f"{source}: holds {', '.join(sorted(members)) or 'nothing'}; a score file holds "
+        f"{', '.join(OUR_MEMBERS)}, or as TSN writes it scores and labels."
+    )
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[Any]:
+    """One array of the archive; numpy would unpickle an object array, here the allow-list does."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        if dtype.hasobject:
+            value = load_arrays(file, source=source)
+            return np.asarray(value, object).reshape(shape, order="F" if fortran else "C")
+    with archive.open(name) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+def _from_ours(
+    members: dict[str, NDArray[Any]],
+    source: Path,
+    classes: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> Scores:
+    if names is not None:
+        raise ScoresError(f"{source}: holds its own video names; `names` is for foreign files.")
+    own_classes = tuple(str(name) for name in members["classes"])
+    if classes is not None and tuple(classes) != own_classes:
+        raise ScoresError(
+            f"{source}: is about {len(own_classes)} classes that differ from the "
+            f"{len(classes)} given; it belongs to another data set."
+        )
+    kind: Any = str(members["kind"])
+    return _checked(
+        tuple(str(name) for name in members["names"]),
+        members["labels"],
+        members["scores"],
+        own_classes,
+        kind,
+        source,
+    )
+
+
+def _from_tsn(
+    scores: NDArray[Any],
+    labels: NDArray[Any],
+    source: Path,
+    classes: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> Scores:
+    rows = []
+    for item in scores:
+        paired = scores.dtype.hasobject and scores.ndim == 2 and scores.shape[1] == 2
+        views = _to_array(item[0] if paired else item, source)
+        rows.append(views.reshape(-1, views.shape[-1]).mean(axis=0) if views.ndim else views)
+    truth = [_to_label(label, source) for label in labels.ravel()]
+    return _from_rows(rows, truth, source, classes, names)
+
+
+def _from_mmaction2(
+    content: Any, source: Path, classes: Sequence[str] | None, names: Sequence[str] | None
+) -> Scores:
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise ScoresError(f"{source}: is not a list of dicts, as MMAction2's `--dump` writes it.")
+    rows, labels = [], []
+    for number, item in enumerate(content):
+        if "pred_score" not in item or "gt_label" not in item:
+            raise ScoresError(
+                f"{source}: item {number} has no pred_score or no gt_label but "
+                f"{', '.join(sorted(map(str, item))) or 'nothing'}."
+            )
+        rows.append(_to_array(item["pred_score"], source))
+        labels.append(_to_label(item["gt_label"], source))
+    for key in NAME_KEYS:
+        if names is None and content and all(isinstance(item.get(key), str) for item in content):
+            names = [item[key] for item in content]
+    return _from_rows(rows, labels, source, classes, names)
+
+
+def _from_rows(
+    rows: list[NDArray[np.float64]],
+    labels: list[int],
+    source: Path,
+    classes: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> Scores:
+    shapes = {row.shape for row in rows}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ScoresError(
+            f"{source}: each video needs one row of scores of the same length, got "
+            f"{sorted(shapes)[:3] or 'no video at all'}."
+        )
+    table = np.stack(rows)
+    n, k = table.shape
+    if classes is not None and len(classes) != k:
+        raise ScoresError(f"{source}: has scores of {k} classes, {len(classes)} names were given.")
+    if names is not None and len(names) != n:
+        raise ScoresError(f"{source}: has scores of {n} videos, {len(names)} names were given.")
+    in_range = bool((table >= -1e-6).all())
+    sums_to_one = bool((np.abs(table.sum(axis=1) - 1) < 1e-3).all())
+    return _checked(
+        tuple(names) if names is not None else tuple(f"#{i:05d}" for i in range(n)),
+        np.array(labels, np.int64),
+        table,
+        tuple(classes) if classes is not None else tuple(str(i) for i in range(k)),
+        "probabilities" if in_range and sums_to_one else "logits",
+        source,
+    )
+
+
+def _checked(
+    names: tuple[str, ...],
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    classes: tuple[str, ...],
+    kind: ScoreKind,
+    source: Path,
+) -> Scores:
+    try:
+        return Scores(names, labels.astype(np.int64), scores.astype(np.float32), classes, kind)
+    except InputError as error:
+        raise ScoresError(f"{source}: {error}") from error
+
+
+def _to_array(value: Any, source: Path) -> NDArray[np.float64]:
+    """Numbers from a numpy array, a torch tensor or a list, as float64."""
+    tensor_to_float = getattr(value, "float", None)
+    if tensor_to_float is not None:
+        value = tensor_to_float().numpy()  # numpy has no bfloat16
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ScoresError(f"{source}: scores of a video are not numbers ({error}).") from error
+
+
+def _to_label(value: Any, source: Path) -> int:
+    """A whole number from an int, an array or a tensor of one element."""
+    numbers = _to_array(value, source).ravel()
+    if numbers.size != 1 or numbers[0] != round(numbers[0]):
+        raise ScoresError(
+            f"{source}: a video has the label {numbers.tolist()}; one whole number is needed "
+            f"(scores of several labels a video cannot be read)."
+        )
+    return int(numbers[0])

@@ -1,0 +1,176 @@
+"""Accuracy of scores against the true classes.
+
+The predicted class is the one with the highest score; of equal scores the class that comes first
+in `Scores.classes` wins. A class is among the first k when fewer than k classes stand before it
+under that rule, so every number here is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError, ScoresError
+from dualstream.types import Scores
+
+NAMES_IN_A_MESSAGE = 3
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The three numbers that papers print, as fractions."""
+
+    num_videos: int
+    top_1: float
+    top_5: float
+    """1.0 by definition where there are five classes or fewer."""
+    mean_class: float
+    """Mean of the per-class recalls."""
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """One class taken for another."""
+
+    truth: str
+    predicted: str
+    count: int
+    share: float
+    """Of the videos of the true class."""
+
+
+def first_names(names: tuple[str, ...] | list[str]) -> str:
+    """Text for a message: the first three names, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:NAMES_IN_A_MESSAGE])
+    rest = len(names) - NAMES_IN_A_MESSAGE
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def require_labels(scores: Scores) -> None:
+    """Raise ScoresError unless there is a video and every video's class is known."""
+    if len(scores) == 0:
+        raise ScoresError("There are no videos in these scores: nothing to measure.")
+    unknown = [name for name, label in zip(scores.names, scores.labels, strict=True) if label < 0]
+    if unknown:
+        raise ScoresError(
+            f"The true class of {len(unknown)} of {len(scores)} videos is unknown (label -1): "
+            f"{first_names(unknown)}. Measure only videos with a class."
+        )
+
+
+def true_class_rank(scores: Scores) -> NDArray[np.int64]:
+    """How many classes stand before the true one, for each video.
+
+    Returns:
+        (N,) from 0 (right) to K - 1.
+
+    Raises:
+        ScoresError: no video, or a label is -1.
+    """
+    require_labels(scores)
+    truth = np.take_along_axis(scores.scores, scores.labels[:, None], axis=1)  # (N, 1)
+    above = (scores.scores > truth).sum(axis=1)
+    earlier = np.arange(len(scores.classes)) < scores.labels[:, None]  # (N, K)
+    ties_before = ((scores.scores == truth) & earlier).sum(axis=1)
+    rank: NDArray[np.int64] = (above + ties_before).astype(np.int64)
+    return rank
+
+
+def predicted_classes(scores: Scores) -> NDArray[np.int64]:
+    """(N,) class with the highest score; of equal ones the first."""
+    best: NDArray[np.int64] = scores.scores.argmax(axis=1).astype(np.int64)
+    return best
+
+
+def top_k_accuracy(scores: Scores, k: int = 1) -> float:
+    """Share of the videos whose true class is among the k best scored.
+
+    Raises:
+        InputError: k is below 1.
+        ScoresError: no video, or a label is -1.
+    """
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}.")
+    return float((true_class_rank(scores) < k).mean())
+
+
+def confusion_matrix(scores: Scores) -> NDArray[np.int64]:
+    """(K, K) counts: row the true class, column the predicted one.
+
+    Raises:
+        ScoresError: no video, or a label is -1.
+    """
+    require_labels(scores)
+    k = len(scores.classes)
+    cells = scores.labels * k + predicted_classes(scores)
+    return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
+
+
+def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
+    """(K,) share of each class's videos that are recognised; NaN for a class without a video.
+
+    Raises:
+        ScoresError: no video, or a label is -1.
+    """
+    matrix = confusion_matrix(scores)
+    totals = matrix.sum(axis=1)
+    result = np.full(len(totals), np.nan)
+    np.divide(np.diag(matrix), totals, out=result, where=totals > 0)
+    return result
+
+
+def mean_class_accuracy(scores: Scores) -> float:
+    """Mean over the classes that occur of the share of their videos that are recognised.
+
+    Raises:
+        ScoresError: no video, or a label is -1.
+    """
+    return float(np.nanmean(per_class_accuracy(scores)))
+
+
+def measure(scores: Scores) -> Accuracy:
+    """Top-1, top-5 and mean class accuracy together.
+
+    Raises:
+        ScoresError: no video, or a label is -1.
+    """
+    return Accuracy(
+        num_videos=len(scores),
+        top_1=top_k_accuracy(scores, 1),
+        top_5=top_k_accuracy(scores, 5),
+        mean_class=mean_class_accuracy(scores),
+    )
+
+
+def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, ...]:
+    """The wrong cells of the confusion matrix with the most videos.
+
+    Args:
+        scores: with a known class for every video.
+        count: at most this many pairs; cells without a video are never listed.
+
+    Returns:
+        Pairs by falling count, then by falling share of the true class, then in class order.
+
+    Raises:
+        InputError: count is below 1.
+        ScoresError: no video, or a label is -1.
+    """
+    if count < 1:
+        raise InputError(f"count must be at least 1, got {count}.")
+    matrix = confusion_matrix(scores)
+    totals = matrix.sum(axis=1)
+    wrong = matrix - np.diag(np.diag(matrix))
+    pairs = [
+        ConfusedPair(
+            truth=scores.classes[row],
+            predicted=scores.classes[column],
+            count=int(wrong[row, column]),
+            share=float(wrong[row, column] / totals[row]),
+        )
+        for row, column in np.argwhere(wrong > 0)
+    ]
+    # sorted() is stable and argwhere goes row by row, so equal pairs stay in class order.
+    return tuple(sorted(pairs, key=lambda pair: (-pair.count, -pair.share))[:count])

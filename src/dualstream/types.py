@@ -1,0 +1,262 @@
+"""The values that pass between the layers: small frozen dataclasses that check themselves.
+
+Shapes are written with these letters: N samples, V views (segments x crops), C channels,
+T frames in time, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+Modality = Literal["rgb", "flow", "rgb_diff"]
+"""What a stream sees: frames, optical flow, or differences of neighbouring frames."""
+
+Stacking = Literal["flow", "trajectory", "bidirectional"]
+"""How L flow fields become one input (Simonyan & Zisserman 2014, section 3.1)."""
+
+ScoreKind = Literal["logits", "probabilities"]
+
+MODALITY_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2, "rgb_diff": 3}
+"""Channels C of one time step of each modality."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Decoded video frames."""
+
+    data: NDArray[np.uint8]
+    """(T, H, W, 3) RGB, rotation already applied."""
+    pts_seconds: NDArray[np.float64]
+    """(T,) presentation time of each frame from the start of the stream's clock."""
+    source: str = ""
+    """The file or URL that the frames came from; empty for frames made in memory."""
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 4 or self.data.shape[-1] != 3 or self.data.dtype != np.uint8:
+            raise ShapeError(
+                f"Frames.data must be (T, H, W, 3) uint8, got {self.data.shape} {self.data.dtype}."
+            )
+        if self.pts_seconds.shape != self.data.shape[:1]:
+            raise ShapeError(
+                f"Frames.pts_seconds must be ({self.data.shape[0]},) as data has "
+                f"{self.data.shape[0]} frames, got {self.pts_seconds.shape}."
+            )
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return int(self.data.shape[1]), int(self.data.shape[2])
+
+    def __repr__(self) -> str:
+        return f"Frames(data={self.data.shape}, source={self.source!r})"
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Optical flow of consecutive frames."""
+
+    data: NDArray[np.float32]
+    """(T-1, 2, H, W) displacement from frame t to t + 1 in pixels of this grid;
+    channel 0 is x (right is +), channel 1 is y (down is +)."""
+    method: str
+    """Name of the method that computed it."""
+    source: str = ""
+    """The file that the frames came from; empty for frames made in memory."""
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != np.float32:
+            raise ShapeError(
+                f"Flow.data must be (T-1, 2, H, W) float32, got {self.data.shape} "
+                f"{self.data.dtype}."
+            )
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return int(self.data.shape[2]), int(self.data.shape[3])
+
+    def __repr__(self) -> str:
+        return f"Flow(data={self.data.shape}, method={self.method!r}, source={self.source!r})"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network wants to see; saved with its weights so that prediction repeats training."""
+
+    modality: Modality
+    num_frames: int = 1
+    """T of one snippet: frames for rgb and rgb_diff, flow fields L for flow."""
+    frame_stride: int = 1
+    """Distance of neighbouring frames of a snippet, in frames of the video (or of `fps`)."""
+    fps: float | None = None
+    """Frame rate that videos are resampled to; None keeps their own."""
+    short_side: int = 256
+    """Short side in pixels of the grid on which crops are chosen."""
+    crop_size: int = 224
+    """Side in pixels of the square that the network sees."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Subtracted per channel: of RGB in 0..1, of flow in pixels."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Divisor per channel, in the same unit."""
+    stacking: Stacking = "flow"
+    subtract_mean_flow: bool = False
+    """Subtract from each displacement field its mean vector."""
+    flow_method: str = "dis"
+    """Optical-flow method for prediction on files that have no flow store."""
+    flow_bound_px: float = 20.0
+    """Largest stored displacement (see `flow.quantize`)."""
+    flow_short_side: int | None = None
+    """Short side of the grid that flow was computed on; None is the video's own."""
+
+    def __post_init__(self) -> None:
+        if self.modality not in get_args(Modality):
+            raise UnknownNameError("modality", self.modality, get_args(Modality))
+        if self.stacking not in get_args(Stacking):
+            raise UnknownNameError("stacking", self.stacking, get_args(Stacking))
+        for name in ("num_frames", "frame_stride", "short_side", "crop_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"InputSpec.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.crop_size > self.short_side:
+            raise InputError(
+                f"InputSpec.crop_size ({self.crop_size}) must not exceed short_side "
+                f"({self.short_side})."
+            )
+        channels = MODALITY_CHANNELS[self.modality]
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise InputError(
+                f"InputSpec.mean and std need {channels} values for {self.modality}, got "
+                f"{len(self.mean)} and {len(self.std)}."
+            )
+        if any(not value > 0 for value in self.std):
+            raise InputError(f"InputSpec.std must be above 0, got {self.std}.")
+        if self.stacking == "bidirectional" and self.num_frames % 2:
+            raise InputError(
+                f"Bi-directional stacking needs an even num_frames, got {self.num_frames}."
+            )
+
+    @property
+    def channels(self) -> int:
+        """C of one time step."""
+        return MODALITY_CHANNELS[self.modality]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One training or test sample, or a batch of them, as bytes before normalisation."""
+
+    data: dict[str, torch.Tensor]
+    """Modality name -> uint8 (V, C, T, H, W), or (N, V, C, T, H, W) for a batch."""
+    label: torch.Tensor
+    """int64, () or (N,); -1 where unknown."""
+    name: tuple[str, ...] = field(default=())
+    """Name (manifest path) of each sample."""
+
+    def __post_init__(self) -> None:
+        dims = self.label.ndim + 5
+        for modality, value in self.data.items():
+            if modality not in get_args(Modality):
+                raise UnknownNameError("modality", modality, get_args(Modality))
+            if value.ndim != dims or value.shape[-4] != MODALITY_CHANNELS[modality]:
+                raise ShapeError(
+                    f"Clip.data[{modality!r}] must have {dims} dimensions "
+                    f"{'(N, V, C, T, H, W)' if dims == 6 else '(V, C, T, H, W)'} with "
+                    f"C = {MODALITY_CHANNELS[modality]}, got {tuple(value.shape)}."
+                )
+
+    def __len__(self) -> int:
+        return 1 if self.label.ndim == 0 else int(self.label.shape[0])
+
+    def pin_memory(self) -> Clip:
+        """Page-locked copy, called by torch's loader when the batch goes to a GPU."""
+        pinned = {modality: value.pin_memory() for modality, value in self.data.items()}
+        return Clip(pinned, self.label.pin_memory(), self.name)
+
+    def to(self, device: Any, non_blocking: bool = False) -> Clip:
+        """The same values on another device."""
+        moved = {m: v.to(device, non_blocking=non_blocking) for m, v in self.data.items()}
+        return Clip(moved, self.label.to(device, non_blocking=non_blocking), self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What one network (or a fusion of several) says about each video of a list."""
+
+    names: tuple[str, ...]
+    """N video names (manifest paths)."""
+    labels: NDArray[np.int64]
+    """(N,) true class, -1 where unknown."""
+    scores: NDArray[np.float32]
+    """(N, K)."""
+    classes: tuple[str, ...]
+    """K class names."""
+    kind: ScoreKind
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ScoreKind):
+            raise UnknownNameError("score kind", self.kind, get_args(ScoreKind))
+        n, k = len(self.names), len(self.classes)
+        if self.scores.shape != (n, k) or self.labels.shape != (n,):
+            raise ShapeError(
+                f"Scores of {n} names and {k} classes need scores ({n}, {k}) and labels ({n},), "
+                f"got {self.scores.shape} and {self.labels.shape}."
+            )
+        if self.scores.dtype != np.float32 or self.labels.dtype != np.int64:
+            raise ShapeError(
+                f"Scores need float32 scores and int64 labels, got {self.scores.dtype} and "
+                f"{self.labels.dtype}."
+            )
+        if n and (self.labels.min() < -1 or self.labels.max() >= k):
+            raise InputError(
+                f"Labels must lie in -1..{k - 1}, got {self.labels.min()}..{self.labels.max()}."
+            )
+        if not np.isfinite(self.scores).all():
+            bad = self.names[int(np.argmin(np.isfinite(self.scores).all(axis=1)))]
+            raise InputError(f"Scores of {bad!r} hold a NaN or an infinity.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Classes of one video, with the scores of its windows in time."""
+
+    source: str
+    classes: tuple[str, ...]
+    """K class names."""
+    probabilities: NDArray[np.float32]
+    """(K,) of the whole video, summing to 1."""
+    window_seconds: NDArray[np.float64]
+    """(M, 2) start and end of each window."""
+    window_probabilities: NDArray[np.float32]
+    """(M, K)."""
+    streams: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Stream name -> (K,) probabilities before fusion."""
+
+    def __post_init__(self) -> None:
+        k, m = len(self.classes), len(self.window_seconds)
+        if self.probabilities.shape != (k,) or self.window_probabilities.shape != (m, k):
+            raise ShapeError(
+                f"Prediction of {k} classes and {m} windows needs probabilities ({k},) and "
+                f"({m}, {k}), got {self.probabilities.shape} and {self.window_probabilities.shape}."
+            )
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes, best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]

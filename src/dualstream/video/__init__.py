@@ -1,0 +1,16 @@
+"""Video files to frames: probe, decode by index or time, write."""
+
+from dualstream.video.index import frame_indices_at_rate
+from dualstream.video.info import VideoInfo
+from dualstream.video.read import probe, read_video
+from dualstream.video.reader import VideoReader
+from dualstream.video.write import write_video
+
+__all__ = [
+    "VideoInfo",
+    "VideoReader",
+    "frame_indices_at_rate",
+    "probe",
+    "read_video",
+    "write_video",
+]

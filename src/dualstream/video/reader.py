@@ -1,0 +1,381 @@
+"""Frames of a video file, by index, by time, evenly spaced, at a rate, or all in windows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from dualstream.errors import CorruptVideoError, InputError
+from dualstream.types import Frames
+from dualstream.video.container import (
+    decode_packet,
+    decode_stream,
+    is_url,
+    no_frame_error,
+    open_video,
+    packets_of,
+)
+from dualstream.video.index import (
+    FrameIndex,
+    check_rate,
+    counted_index,
+    decode_runs,
+    evenly_spaced,
+    frames_shown_at,
+    index_packets,
+)
+from dualstream.video.info import DEFAULT_FPS, VideoInfo, header_info
+from dualstream.video.orientation import Orientation, orientation_of_frame
+from dualstream.video.windows import TimedImage, collect, cut_windows, resample
+
+SKIPPABLE_CODECS = frozenset({"h264"})
+"""Codecs whose decoder can leave out pictures that no other refers to and stay exact."""
+
+
+class _IndexDiffersError(CorruptVideoError):
+    """Decoding met other frames than the packets promised; the index is now the decoded one."""
+
+
+class VideoReader:
+    """One open video file.
+
+    Frames are numbered from 0 in the order in which they are shown. Reading any of them gives
+    exactly the picture that decoding the file from its start gives. Pictures come as they are
+    coded: interlaced ones are not deinterlaced, and pixels that are not square stay so.
+
+    Args:
+        path: file name, or a URL that FFmpeg can open.
+        num_threads: threads that decode; 1 leaves the other cores to other workers.
+
+    Raises:
+        VideoNotFoundError: no such file.
+        NoVideoStreamError: audio only, a folder, or not a media file.
+        CorruptVideoError: empty, or without readable structure.
+        InputError: `num_threads` below 1.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, num_threads: int = 1) -> None:
+        if num_threads < 1:
+            raise InputError(f"num_threads must be at least 1, got {num_threads}.")
+        self._path = os.fspath(path)
+        self._num_threads = num_threads
+        self._index: FrameIndex | None = None
+        self._num_promised = 0
+        self._info: VideoInfo | None = None
+        self._orientation: Orientation | None = None
+        self._reformatter = VideoReformatter()
+        self._container, self._stream = open_video(self._path, num_threads=num_threads)
+        self._at_start = True
+        # Frames of another size in the middle of a stream are scaled to the first one's.
+        self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the reader cannot be used afterwards."""
+        self._container.close()
+
+    @property
+    def info(self) -> VideoInfo:
+        """Header facts; decodes the first frame, which alone tells the rotation."""
+        if self._info is None:
+            container, stream = open_video(self._path, num_threads=1)
+            with container:
+                first = next(decode_stream(container, stream), None)
+                if first is None:
+                    raise no_frame_error(self._path)
+                self._info = header_info(container, stream, self._path, first)
+        return self._info
+
+    @property
+    def pts_seconds(self) -> NDArray[np.float64]:
+        """(F,) presentation time of every frame, strictly rising, in seconds of the file's clock.
+
+        Found on first use, by reading the packets without decoding them where that is exact
+        (see `dualstream.video.index`).
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
+        return self._frame_index().pts_seconds
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that the file holds, whatever its header says."""
+        return len(self._frame_index())
+
+    def read(self, indices: Sequence[int]) -> Frames:
+        """Frames by number, in the order asked for; repeats are allowed.
+
+        Raises:
+            CorruptVideoError: a frame that the header promises is not in the file.
+            InputError: an index below 0 or beyond the end, or no index.
+        """
+        numbers = [int(index) for index in indices]
+        if not numbers:
+            raise InputError(f"No frame indices were given for {self._path!r}; pass at least one.")
+        try:
+            return self._read(numbers)
+        except _IndexDiffersError:
+            return self._read(numbers)
+
+    def read_at(self, seconds: Sequence[float]) -> Frames:
+        """Frames on display at the given times of the file's clock.
+
+        Before its first frame a video shows that frame; the last one stays for as long as the
+        others last on average.
+
+        Raises:
+            InputError: a time below 0, not a number, or after the end; or no time.
+        """
+        times = np.asarray(seconds, np.float64)
+        pts = self.pts_seconds
+        mean = (pts[-1] - pts[0]) / (len(pts) - 1) if len(pts) > 1 else 1 / DEFAULT_FPS
+        end = float(pts[-1] + mean)
+        if times.ndim != 1 or not times.size or not ((times >= 0) & (times <= end)).all():
+            raise InputError(
+                f"seconds must be a list of times in 0..{end:.3f}, the end of {self._path!r}; "
+                f"got {seconds}."
+            )
+        return self.read(frames_shown_at(pts, times).tolist())
+
+    def read_evenly(self, count: int) -> Frames:
+        """The middle frames of `count` equal parts: indices int((i + 0.5) * F / count).
+
+        Raises:
+            InputError: `count` below 1.
+        """
+        if count < 1:
+            raise InputError(f"count must be at least 1, got {count}.")
+        try:
+            return self._read(evenly_spaced(self.num_frames, count))
+        except _IndexDiffersError:
+            return self._read(evenly_spaced(self.num_frames, count))
+
+    def read_all(self) -> Frames:
+        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files).
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
+        index = self._index_in_advance()
+        self._rewind()
+        self._at_start = False
+        frames = self._shown_frames(self._container, self._stream, index)
+        return collect(frames, expected=self._stream.frames, source=self._path)
+
+    def windows(
+        self, length: int, *, step: int | None = None, fps: float | None = None
+    ) -> Iterator[Frames]:
+        """Runs of `length` frames from start to end, decoded once and in constant memory.
+
+        Of a URL the frames are decoded as they come, without looking ahead for their times.
+
+        Args:
+            length: frames in a window; the last one may be shorter.
+            step: frames from one window's start to the next's; None is `length` (no overlap).
+            fps: rate to resample to: frames on display every 1 / fps seconds, stamped with
+                those times; None keeps every frame.
+
+        Yields:
+            At least one window; each holds a frame that no window before it held.
+
+        Raises:
+            InputError: a length, step or rate that is not above 0.
+            CorruptVideoError: no frame can be decoded.
+        """
+        step = length if step is None else step
+        if length < 1 or step < 1:
+            raise InputError(f"length and step must be at least 1, got {length} and {step}.")
+        if fps is not None:
+            check_rate(fps)
+        return self._windows(length, step, fps)
+
+    def read_at_rate(self, fps: float) -> Frames:
+        """Frames on display every 1 / fps seconds from the first one, stamped with those times.
+
+        Raises:
+            InputError: the rate is not above 0.
+            CorruptVideoError: no frame can be decoded.
+        """
+        check_rate(fps)
+        index = self._index_in_advance()
+        self._rewind()
+        self._at_start = False
+        frames = self._shown_frames(self._container, self._stream, index)
+        return collect(resample(frames, fps), expected=self._stream.frames, source=self._path)
+
+    def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
+        index = self._index_in_advance()
+        # A container of its own, so that the caller may read other frames between two windows.
+        container, stream = open_video(self._path, num_threads=self._num_threads)
+        with container:
+            frames = self._shown_frames(container, stream, index)
+            if fps is not None:
+                frames = resample(frames, fps)
+            yield from cut_windows(frames, length=length, step=step, source=self._path)
+
+    def _index_in_advance(self) -> FrameIndex | None:
+        """The index, unless the video comes from a URL, which may never end."""
+        return None if is_url(self._path) else self._frame_index()
+
+    def _frame_index(self) -> FrameIndex:
+        if self._index is None:
+            self._at_start = False
+            index = index_packets(self._container, self._stream)
+            self._num_promised = self._stream.frames
+            if index is None:
+                self._index = self._decoded_index()
+            else:
+                self._index = index
+                self._num_promised = max(self._num_promised, len(index))
+            self._rewind()
+        return self._index
+
+    def _decoded_index(self) -> FrameIndex:
+        """Index by decoding the whole file."""
+        container, stream = open_video(self._path, num_threads=self._num_threads)
+        with container:
+            return self._index_of([frame.pts for frame in decode_stream(container, stream)])
+
+    def _index_of(self, pts: Sequence[int | None]) -> FrameIndex:
+        """Index of decoded frames: by their times where those rise, else by the header's rate."""
+        if not pts:
+            raise no_frame_error(self._path)
+        known = [time for time in pts if time is not None]
+        if len(known) == len(pts) and (np.diff(known) > 0).all():
+            return counted_index(known, self._stream.time_base)
+        rate = self._stream.average_rate or Fraction(DEFAULT_FPS)
+        return counted_index(range(len(pts)), 1 / rate)
+
+    def _rewind(self) -> None:
+        """Go to the start of the file: by seeking where that is exact, else by opening it anew."""
+        if self._at_start:
+            return
+        if self._index is not None and not self._index.by_count:
+            self._container.seek(self._index.seek_pts[0], stream=self._stream)
+            self._stream.codec_context.skip_frame = "DEFAULT"
+        else:
+            self._container.close()
+            self._container, self._stream = open_video(self._path, num_threads=self._num_threads)
+        self._at_start = True
+
+    def _read(self, numbers: Sequence[int]) -> Frames:
+        index = self._frame_index()
+        _check_numbers(numbers, len(index), promised=self._num_promised, path=self._path)
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers):
+            places.setdefault(number, []).append(place)
+        data: NDArray[np.uint8] | None = None
+        for key, positions in decode_runs(sorted(places), index.keys):
+            for position, frame in self._decode_run(index, key, positions):
+                image = self._to_rgb(frame)
+                if data is None:
+                    data = np.empty((len(numbers), *image.shape), np.uint8)
+                data[places[position]] = image
+        assert data is not None  # every run gives its frames or raises
+        return Frames(data, index.pts_seconds[list(numbers)], self._path)
+
+    def _decode_run(
+        self, index: FrameIndex, key: int, positions: Sequence[int]
+    ) -> Iterator[tuple[int, Any]]:
+        """(position, frame) of rising positions, decoded in one go from a key frame."""
+        if key == 0:
+            self._rewind()
+        else:
+            ticks = index.seek_pts[index.keys.index(key)]
+            self._container.seek(ticks, stream=self._stream)
+        self._at_start = False
+        missing = set(positions)
+        for position, frame in self._counted() if index.by_count else self._timed(index, missing):
+            if position in missing:
+                missing.remove(position)
+                yield position, frame
+                if not missing:
+                    return
+        self._index = self._decoded_index()
+        raise _IndexDiffersError(
+            f"Frames {sorted(missing)} of {self._path!r} cannot be decoded: it is cut off or "
+            f"damaged. Copy or download it again."
+        )
+
+    def _counted(self) -> Iterator[tuple[int, Any]]:
+        return enumerate(decode_stream(self._container, self._stream))
+
+    def _timed(self, index: FrameIndex, positions: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        """(position, frame) of wanted frames, recognised by their times, decoding little else."""
+        position_of = {int(index.pts[position]): position for position in positions}
+        unsent = set(position_of)
+        context = self._stream.codec_context
+        for packet in packets_of(self._container, self._stream):
+            if context.name in SKIPPABLE_CODECS:
+                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
+            unsent.discard(packet.pts)
+            frames = decode_packet(self._stream, packet)
+            if not unsent and packet.size:
+                # The end of input makes the decoder give what it holds back for reordering.
+                frames += decode_packet(self._stream, None)
+            for frame in frames:
+                if frame.pts in position_of:
+                    yield position_of[frame.pts], frame
+            if not unsent:
+                return
+
+    def _shown_frames(
+        self, container: Any, stream: Any, index: FrameIndex | None
+    ) -> Iterator[TimedImage]:
+        """Every frame that decodes from a container's start; mends an index that differs."""
+        times = index.pts.tolist() if index is not None and index.by_count else []
+        base = index.time_base if index is not None else stream.time_base
+        decoded: list[int | None] = []
+        last = None
+        for number, frame in enumerate(decode_stream(container, stream)):
+            decoded.append(frame.pts)
+            ticks = times[number] if number < len(times) else frame.pts
+            if last is not None and (ticks is None or ticks <= last):
+                ticks = last + 1
+            last = ticks or 0
+            yield self._to_rgb(frame), last * base.numerator / base.denominator
+        if not decoded:
+            raise no_frame_error(self._path)
+        if index is not None and len(decoded) != len(index):
+            self._index = self._index_of(decoded)
+
+    def _to_rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) bytes as displayed."""
+        if self._orientation is None:
+            self._orientation = orientation_of_frame(frame)
+        width, height = self._size
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=self._num_threads
+        )
+        return self._orientation.apply(np.asarray(rgb.to_ndarray(), np.uint8))
+
+
+def _check_numbers(numbers: Sequence[int], count: int, *, promised: int, path: str) -> None:
+    bad = next((number for number in numbers if not 0 <= number < count), None)
+    if bad is None:
+        return
+    if 0 <= bad < promised:
+        raise CorruptVideoError(
+            f"Frame {bad} of {path!r} is missing: its header tells of {promised} frames, {count} "
+            f"can be decoded. The file is cut off or damaged: copy or download it again, or ask "
+            f"for frames below {count}."
+        )
+    raise InputError(f"Frame {bad} of {path!r} does not exist: its frames are 0..{count - 1}.")

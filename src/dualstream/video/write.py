@@ -1,0 +1,138 @@
+"""Frames to a video file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError, VideoError
+
+WriteCodec = Literal["libx264", "mpeg4", "ffv1"]
+"""Encoders of `write_video`: H.264, MPEG-4 part 2, and lossless FFV1 (RGB, for .mkv and .avi)."""
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+    *,
+    fps: float,
+    crf: int = 18,
+    codec: WriteCodec = "libx264",
+    preset: str = "veryfast",
+    key_frame_interval: int | None = None,
+) -> None:
+    """Write frames as a video file; the suffix of `path` chooses the container.
+
+    The file appears under its name only when it is complete. Frames of even size are stored
+    as yuv420p, of odd size as yuv444p (libx264), so that every size is read back unchanged.
+
+    Args:
+        path: file to write; its folder is made.
+        frames: (T, H, W, 3) RGB bytes, or any iterable of (H, W, 3) RGB bytes.
+        fps: frames a second, above 0.
+        crf: quality of libx264, 0 (lossless but for the colour conversion) to 51; the
+            quantiser 2 is used for mpeg4; ffv1 is lossless.
+        codec: encoder.
+        preset: speed preset of libx264.
+        key_frame_interval: largest distance of two key frames; None is the encoder's default.
+
+    Raises:
+        ShapeError: a frame is not (H, W, 3) uint8, or differs in size from the first.
+        InputError: no frames, or a number out of its range.
+        UnknownNameError: another codec.
+        VideoError: the file cannot be written, or the encoder or the container refuses.
+    """
+    if codec not in get_args(WriteCodec):
+        raise UnknownNameError("codec", codec, get_args(WriteCodec))
+    if not fps > 0 or not np.isfinite(fps):
+        raise InputError(f"fps must be a number above 0, got {fps}.")
+    if not 0 <= crf <= 51:
+        raise InputError(f"crf must lie in 0..51, got {crf}.")
+    if key_frame_interval is not None and key_frame_interval < 1:
+        raise InputError(f"key_frame_interval must be at least 1, got {key_frame_interval}.")
+    checked = _checked_frames(frames)
+    first = next(checked, None)
+    if first is None:
+        raise InputError(f"No frames to write to {os.fspath(path)!r}; pass at least one.")
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: it tells FFmpeg the container.
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        with av.open(str(temporary), "w") as container:
+            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(100_000))
+            _set_up(stream, codec=codec, size=first.shape[:2], key_frames=key_frame_interval)
+            if codec == "libx264":
+                stream.options = {"crf": str(crf), "preset": preset}
+            _encode(container, stream, chain([first], checked))
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise VideoError(
+            f"Cannot write {str(target)!r} with {codec}: {error}. Check the suffix (.mp4, .mkv, "
+            f".avi), the preset, and that the folder is writable with space left."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checked_frames(
+    frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames one by one, each (H, W, 3) uint8 of the first one's size."""
+    size = None
+    for number, frame in enumerate(frames):
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ShapeError(
+                f"Frame {number} must be (H, W, 3) uint8, got {frame.shape} {frame.dtype}."
+            )
+        size = size or frame.shape
+        if frame.shape != size:
+            raise ShapeError(f"Frame {number} is {frame.shape}, the first one was {size}.")
+        yield frame
+
+
+def _set_up(stream: Any, *, codec: str, size: tuple[int, ...], key_frames: int | None) -> None:
+    height, width = size
+    stream.width, stream.height = width, height
+    if codec == "ffv1":
+        stream.pix_fmt = "bgr0"
+    else:
+        odd = height % 2 or width % 2
+        stream.pix_fmt = "yuv444p" if odd and codec == "libx264" else "yuv420p"
+        # Readers guess the colour matrix of an untagged file by its size, so tag it.
+        stream.codec_context.colorspace = Colorspace.ITU601
+        stream.codec_context.color_range = ColorRange.MPEG
+    if codec == "mpeg4":
+        stream.codec_context.qmin = stream.codec_context.qmax = 2
+    if key_frames is not None:
+        stream.codec_context.gop_size = key_frames
+
+
+def _encode(container: Any, stream: Any, frames: Iterable[NDArray[np.uint8]]) -> None:
+    reformatter = VideoReformatter()
+    for number, rgb in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        if stream.pix_fmt != "bgr0":
+            frame = reformatter.reformat(
+                frame,
+                format=stream.pix_fmt,
+                dst_colorspace=Colorspace.ITU601,
+                dst_color_range=ColorRange.MPEG,
+            )
+        frame.pts = number
+        frame.time_base = 1 / Fraction(stream.codec_context.framerate)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())

@@ -1,0 +1,245 @@
+"""Training: it learns, goes on bit for bit, holds out, averages, stops early, refuses nonsense."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.engine.tiny import tiny_recipe
+from safetensors.torch import load_file
+
+from dualstream.clips.manifest import Manifest
+from dualstream.engine.checkpoint import load_checkpoint
+from dualstream.engine.data import videos_of
+from dualstream.engine.stream_module import DivergedError
+from dualstream.engine.train import TrainProgress, resume, train
+from dualstream.errors import CheckpointError, FlowStoreError, InputError, RecipeError
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "log.csv").read_text().splitlines()))
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    a, b = weights_of(first), weights_of(second)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow", "rgb_diff"])
+def test_every_modality_trains_to_a_falling_loss(
+    modality: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(modality, epochs=6)
+    result = train(recipe, tiny_data, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
+    assert result.train_loss == pytest.approx(float(rows[-1]["train_loss"]), rel=1e-5)
+
+
+def test_a_run_folder_is_complete(tiny_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_recipe(epochs=1), tiny_data, run)
+    assert {path.name for path in run.iterdir()} == {
+        "model.safetensors",
+        "recipe.yaml",
+        "classes.txt",
+        "run.json",
+        "metrics.json",
+        "trainer.ckpt",
+        "log.csv",
+        "tensorboard",
+    }
+    info = json.loads((run / "run.json").read_text())
+    assert info["manifest"] == str(tiny_data)
+    assert info["seed"] == 0
+    assert info["version"]
+    checkpoint = load_checkpoint(run)
+    assert checkpoint.classes == ("right", "down")
+    assert not checkpoint.model.training
+
+
+def test_same_seed_same_weights_other_seed_others(tiny_data: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tiny_recipe(epochs=1, seed=seed), tiny_data, tmp_path / name)
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    assert not torch.equal(
+        weights_of(tmp_path / "a")["classifier.weight"],
+        weights_of(tmp_path / "c")["classifier.weight"],
+    )
+
+
+def test_workers_do_not_change_the_result(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("flow", epochs=2)
+    with_workers = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": 2})})
+    train(recipe, tiny_data, tmp_path / "none")
+    train(with_workers, tiny_data, tmp_path / "two")
+    assert_same_weights(tmp_path / "none", tmp_path / "two")
+
+
+def stop_in_epoch(epoch: int) -> object:
+    def listener(progress: TrainProgress) -> None:
+        if progress.epoch == epoch and progress.batch == 1:
+            raise RuntimeError("stopped by the test")
+
+    return listener
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ema_decay": 0.5, "accumulate": 2},
+        {
+            "optimizer": {"name": "adamw", "lr": 0.001},
+            "schedule": {"name": "cosine", "warmup_epochs": 1},
+            "clip_norm": 1.0,
+        },
+    ],
+)
+def test_resumed_is_bit_equal_to_unbroken(
+    settings: dict[str, object], tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(epochs=4, **settings)
+    train(recipe, tiny_data, tmp_path / "unbroken")
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, tiny_data, tmp_path / "broken", listener=stop_in_epoch(2))
+    result = resume(tmp_path / "broken")
+    assert result.epochs == 4
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+    assert (tmp_path / "unbroken/log.csv").read_text() == (tmp_path / "broken/log.csv").read_text()
+
+
+def test_a_run_stopped_before_its_first_epoch_ended_resumes(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(epochs=2)
+    train(recipe, tiny_data, tmp_path / "unbroken")
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, tiny_data, tmp_path / "broken", listener=stop_in_epoch(0))
+    with pytest.raises(CheckpointError, match="no weights yet"):
+        load_checkpoint(tmp_path / "broken")
+    resume(tmp_path / "broken")
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(epochs=2), tiny_data, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    result = resume(tmp_path / "run")
+    after = weights_of(tmp_path / "run")
+    assert result.epochs == 2
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_held_out_videos_are_never_trained_on(tiny_data: Path) -> None:
+    recipe = tiny_recipe(hold_out=0.25)
+    manifest = Manifest.read(tiny_data)
+    parts = {
+        part: {r.path for r in videos_of(manifest, recipe, part).records}
+        for part in ("train", "held_out", "test")
+    }
+    assert {name: len(paths) for name, paths in parts.items()} == {
+        "train": 6,
+        "held_out": 2,
+        "test": 4,
+    }
+    assert not parts["train"] & parts["held_out"]
+    assert not parts["test"] & (parts["train"] | parts["held_out"])
+
+
+def test_without_hold_out_there_is_no_held_out_part(tiny_data: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.hold_out"):
+        videos_of(Manifest.read(tiny_data), tiny_recipe(), "held_out")
+
+
+def test_running_mean_of_the_weights_is_saved(tiny_data: Path, tmp_path: Path) -> None:
+    # One step an epoch, no momentum: after steps w1, w2 the mean is .25 w1 + .75 w2.
+    sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.0}
+    common = {"batch_size": 8, "optimizer": sgd, "schedule": {"name": "constant"}}
+    for epochs in (1, 2):
+        train(tiny_recipe(epochs=epochs, **common), tiny_data, tmp_path / f"plain{epochs}")
+    train(tiny_recipe(epochs=2, ema_decay=0.25, **common), tiny_data, tmp_path / "mean")
+    first, second = weights_of(tmp_path / "plain1"), weights_of(tmp_path / "plain2")
+    mean = weights_of(tmp_path / "mean")
+    for name in ("classifier.weight", "classifier.bias"):
+        expected = 0.25 * first[name] + 0.75 * second[name]
+        torch.testing.assert_close(mean[name], expected, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(mean[name], second[name])
+
+
+def test_early_stop_keeps_the_best_weights(tiny_data: Path, tmp_path: Path) -> None:
+    settings = {"early_stop_patience": 2, "optimizer": {"name": "sgd", "lr": 1e-9}}
+    recipe = tiny_recipe(hold_out=0.25, epochs=30, **settings)
+    result = train(recipe, tiny_data, tmp_path / "run")
+    # With no learning the first validation stays the best: 1 + 2 epochs.
+    assert result.epochs == 3
+    rows = rows_of(tmp_path / "run")
+    assert result.held_out_top1 == pytest.approx(float(rows[0]["held_out_top1"]))
+
+
+def test_last_layer_only_leaves_the_trunk_as_it_was(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(epochs=2)
+    frozen = recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"trainable": "last_layer"})}
+    )
+    train(frozen.model_copy(update={"train": frozen.train.model_copy(update={"epochs": 1})}),
+          tiny_data, tmp_path / "one")
+    train(frozen, tiny_data, tmp_path / "two")
+    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    changed = {name for name in one if not torch.equal(one[name], two[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_limit_cuts_epochs(tiny_data: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    train(
+        tiny_recipe(epochs=2),
+        tiny_data,
+        tmp_path / "run",
+        limit=1,
+        listener=lambda p: seen.append((p.epoch, p.batch)),
+    )
+    assert max(batch for _, batch in seen) == 1
+
+
+def test_a_used_folder_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+    with pytest.raises(InputError, match="--resume"):
+        train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+
+
+def test_resume_refuses_a_changed_manifest(tiny_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    train(tiny_recipe(epochs=1), data, tmp_path / "run")
+    with (data / "manifest.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(CheckpointError, match="has changed since"):
+        resume(tmp_path / "run")
+
+
+def test_resume_of_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        resume(tmp_path)
+
+
+def test_missing_flow_names_the_remedy(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(FlowStoreError, match="dualstream flow"):
+        train(tiny_recipe("flow"), tiny_data, tmp_path / "run", flow_store=tmp_path / "nothing")
+
+
+def test_a_diverging_run_stops_with_advice(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(epochs=8, optimizer={"name": "sgd", "lr": 1e30})
+    with pytest.raises(DivergedError, match=r"train\.optimizer\.lr"):
+        train(recipe, tiny_data, tmp_path / "run")

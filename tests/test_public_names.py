@@ -1,0 +1,48 @@
+"""The public interface: removing or moving a name fails here."""
+
+from __future__ import annotations
+
+import dualstream
+
+PUBLIC_NAMES = {
+    "Clip",
+    "DualstreamError",
+    "Flow",
+    "FlowStore",
+    "Frames",
+    "InputSpec",
+    "Manifest",
+    "Prediction",
+    "Scores",
+    "VideoReader",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "flow_to_rgb",
+    "fuse",
+    "list_models",
+    "list_recipes",
+    "list_weights",
+    "load_checkpoint",
+    "load_recipe",
+    "optical_flow",
+    "predict",
+    "probe",
+    "read_scores",
+    "read_video",
+    "resume",
+    "train",
+    "write_scores",
+    "write_video",
+}
+
+
+def test_names_are_those_of_the_contract() -> None:
+    assert set(dualstream.__all__) == PUBLIC_NAMES
+    assert set(dir(dualstream)) == PUBLIC_NAMES
+
+
+def test_every_name_has_its_object() -> None:
+    for name in PUBLIC_NAMES:
+        value = getattr(dualstream, name)
+        assert name == "__version__" or value.__name__ == name
