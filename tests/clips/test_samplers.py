@@ -22,6 +22,19 @@ from dualstream.clips.samplers import (
 )
 from dualstream.errors import InputError
 
+# fmt: off
+TICKS_OF_39_FIELDS = [
+    0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 21, 22, 23, 24, 25, 27, 28, 29,
+]
+TICKS_OF_250_FRAMES = [
+    5, 15, 25, 35, 45, 55, 65, 75, 85, 95, 105, 115, 125, 135, 145, 155, 165, 175, 185, 195,
+    205, 215, 225, 235, 245,
+]
+EVEN_OF_40_FRAMES = [
+    0, 1, 3, 4, 6, 8, 9, 11, 13, 14, 16, 17, 19, 21, 22, 24, 26, 27, 29, 30, 32, 34, 35, 37, 39,
+]
+# fmt: on
+
 counts = st.integers(1, 400)
 small = st.integers(1, 40)
 
@@ -47,12 +60,18 @@ def test_covered(count: int, stride: int, expected: int) -> None:
         (5, 3, 5, [0, 0, 0]),
         (3, 3, 5, [0, 0, 0]),  # shorter than a snippet
         (399, 11, 10, [17, 53, 88, 124, 159, 194, 230, 265, 301, 336, 372]),  # exact: 195
-        # fmt: off
-        (39, 25, 10, [0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 21, 22, 23, 24,
-                      25, 27, 28, 29]),
-        (250, 25, 1, [5, 15, 25, 35, 45, 55, 65, 75, 85, 95, 105, 115, 125, 135, 145, 155, 165,
-                      175, 185, 195, 205, 215, 225, 235, 245]),
-        # fmt: on
+        (
+            39,
+            25,
+            10,
+            TICKS_OF_39_FIELDS,
+        ),
+        (
+            250,
+            25,
+            1,
+            TICKS_OF_250_FRAMES,
+        ),
     ],
 )
 def test_segment_centers(num_frames: int, segments: int, length: int, expected: list[int]) -> None:
@@ -107,10 +126,12 @@ def test_random_segments_with_a_seed() -> None:
         (7, 1, 3, [2]),
         (10, 4, 10, [0, 0, 0, 0]),
         (4, 3, 10, [0, 0, 0]),
-        # fmt: off
-        (40, 25, 1, [0, 1, 3, 4, 6, 8, 9, 11, 13, 14, 16, 17, 19, 21, 22, 24, 26, 27, 29, 30, 32,
-                     34, 35, 37, 39]),
-        # fmt: on
+        (
+            40,
+            25,
+            1,
+            EVEN_OF_40_FRAMES,
+        ),
         (250, 25, 10, list(range(0, 250, 10))),
     ],
 )
@@ -190,9 +211,7 @@ def test_snippet_indices(
 
 
 @given(num_frames=counts, segments=small, length=small, seed=st.integers(0, 5))
-def test_every_sampler_stays_inside(
-    num_frames: int, segments: int, length: int, seed: int
-) -> None:
+def test_every_sampler_stays_inside(num_frames: int, segments: int, length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     last = max(num_frames - length, 0)
     for starts in (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError
 from dualstream.models.cnn_m import CNNM2048, SMALLEST_IMAGE, cnn_m_2048, feature_side
 
 
@@ -133,11 +133,3 @@ def test_dropout_acts_behind_both_full_layers():
         model = cnn_m_2048(num_classes=2, dropout=0.9)
     assert isinstance(model, CNNM2048)
     assert [m.p for m in model.full if isinstance(m, nn.Dropout)] == [0.9, 0.9]
-
-
-def test_freezing_choice_is_checked():
-    with pytest.raises(UnknownNameError):
-        from dualstream.models import set_trainable
-
-        with torch.device("meta"):
-            set_trainable(cnn_m_2048(num_classes=2, image_size=41), "none")

@@ -258,6 +258,10 @@ class ClipDataset(Dataset[Clip]):
     ) -> StoredFlow:
         store = self.flow_store if direction == "forward" else self.backward_store
         assert store is not None  # checked by __init__
+        if record.frames < 2:
+            raise FlowStoreError(
+                f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the manifest."
+            )
         file = store.open(record.path, source_sha256=record.sha256 or None)
         files.callback(file.close)
         _check_flow(file, record, self.specs["flow"], direction=direction)

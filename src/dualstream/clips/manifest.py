@@ -14,13 +14,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
 import yaml
 
-from dualstream.atomic import replacing, write_text
+from dualstream.atomic import replacing
 from dualstream.clips.groups import choose_groups, source_group
 from dualstream.clips.text_files import read_lines
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
@@ -143,18 +144,31 @@ class Manifest:
     def write(self, folder: Path | str) -> None:
         """Write manifest.csv, classes.txt and dataset.yaml into `folder`, which is made if missing.
 
-        Each file appears whole or not at all, manifest.csv last. A root inside `folder` is
+        Each file appears whole or not at all, manifest.csv last; an older one never stands beside
+        classes of another data set, whenever the write is stopped. A root inside `folder` is
         written relative to it, so that the folder can be moved; another one is absolute.
         """
         target = Path(folder)
-        write_text(target / CLASSES_FILE, "".join(f"{name}\n" for name in self.classes))
         root, base = self.root.resolve(), target.resolve()
         videos = root.relative_to(base).as_posix() if root.is_relative_to(base) else str(root)
-        write_text(target / DATASET_FILE, yaml.safe_dump({"videos": videos}, allow_unicode=True))
-        with (
-            replacing(target / MANIFEST_FILE) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
+        texts = {
+            target / DATASET_FILE: yaml.safe_dump({"videos": videos}, allow_unicode=True),
+            target / CLASSES_FILE: "".join(f"{name}\n" for name in self.classes),
+        }
+        with ExitStack() as stack:
+            manifest = stack.enter_context(replacing(target / MANIFEST_FILE))
+            self._write_csv(manifest)
+            for path, text in texts.items():
+                temporary = stack.enter_context(replacing(path))
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+            if any(
+                not path.is_file() or path.read_bytes() != text.encode()
+                for path, text in texts.items()
+            ):
+                (target / MANIFEST_FILE).unlink(missing_ok=True)
+
+    def _write_csv(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             splits = [f"split{i + 1}" for i in range(self.num_splits)]
             writer.writerow(["path", "label", *splits, *_FACTS])

@@ -98,10 +98,8 @@ class Preparation:
         self.classes = annotations.classes
         self._workers, self._check, self._journal = workers, check, journal
         self._problems = list(annotations.problems)
-        usable = [name for name in names if is_video_name(name)]
-        self._problems += [_bad_name(root, name) for name in names if not is_video_name(name)]
-        self._listed = _match(root, usable, annotations, self._problems)
-        unlisted = [name for name in usable if name not in self._listed]
+        self._listed = _match(root, names, annotations, self._problems)
+        unlisted = [name for name in names if name not in self._listed]
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
             remedy = "They are left out; add them to the lists to use them."
@@ -250,10 +248,13 @@ def prepare(
         raise AnnotationError(
             f"{root}: there is no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))})."
         )
+    usable = [name for name in names if is_video_name(name)]
+    said = read_annotations(files, found, root=root, names=usable)
+    bad = tuple(_bad_name(root, name) for name in names if not is_video_name(name))
     return Preparation(
         root,
-        names,
-        read_annotations(files, found, root=root, names=names),
+        usable,
+        replace(said, problems=(*bad, *said.problems)),
         format=found,
         workers=workers,
         check=check,

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -283,8 +284,9 @@ def _read_journal(path: Path) -> dict[str, tuple[str, ...]]:
     """Complete rows of a journal by path; of two rows of one path the last one counts."""
     rows: dict[str, tuple[str, ...]] = {}
     if path.is_file():
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            for row in csv.reader(line.replace("\0", "") for line in file):
+        text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+        with suppress(csv.Error):  # a cell longer than any name: not a journal from there on
+            for row in csv.reader(text.splitlines(keepends=True)):
                 if len(row) == len(_JOURNAL_COLUMNS) and row[-1] == ".":
                     rows[row[0]] = tuple(row)
     return rows

@@ -1,5 +1,6 @@
 """Optical flow: computing it, storing it as bytes, reading it back and drawing it."""
 
+from dualstream.flow.draw import flow_to_rgb
 from dualstream.flow.extract import FlowJob, FlowOutcome, extract_flow
 from dualstream.flow.flofile import read_flo, write_flo
 from dualstream.flow.folders import FlowFolder, write_folder
@@ -35,6 +36,7 @@ __all__ = [
     "TVL1Params",
     "dequantize",
     "extract_flow",
+    "flow_to_rgb",
     "from_denseflow",
     "optical_flow",
     "params_from_settings",

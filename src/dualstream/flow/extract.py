@@ -21,7 +21,7 @@ from dualstream.errors import (
     UnknownNameError,
     VideoNotFoundError,
 )
-from dualstream.flow.atomic import remove_stale
+from dualstream.flow.abandoned import remove_abandoned
 from dualstream.flow.folders import FlowFolder, write_folder
 from dualstream.flow.meta import FlowMeta
 from dualstream.flow.methods import check_device, optical_flow, resized_size
@@ -159,7 +159,7 @@ def _run(
     jobs: Sequence[FlowJob], settings: _Settings, workers: int, folders: Sequence[Path]
 ) -> Iterator[FlowOutcome]:
     for folder in folders:
-        remove_stale(folder)
+        remove_abandoned(folder)
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
             yield _extract(job, settings)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dualstream.atomic import replacing
 from dualstream.errors import FlowError, ShapeError
-from dualstream.flow.atomic import replacing
 
 _MAGIC = b"PIEH"
 _LARGEST_SIDE = 100_000
@@ -59,7 +59,8 @@ def write_flo(path: str | os.PathLike[str], flow: NDArray[np.float32]) -> None:
     height, width = flow.shape[1:]
     pairs = np.ascontiguousarray(flow.transpose(1, 2, 0), "<f4")  # (2, H, W) -> (H, W, 2)
     try:
-        with replacing(Path(path)) as file:
-            file.write(_MAGIC + np.array([width, height], "<i4").tobytes() + pairs.tobytes())
+        with replacing(path) as temporary:
+            header = _MAGIC + np.array([width, height], "<i4").tobytes()
+            temporary.write_bytes(header + pairs.tobytes())
     except OSError as error:
         raise FlowError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError
-from dualstream.flow.atomic import replacing_folder
+from dualstream.flow.abandoned import replacing_folder
 from dualstream.flow.meta import FlowMeta
 from dualstream.flow.planes import (
     META_NAME,

@@ -12,8 +12,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from dualstream.atomic import replacing
 from dualstream.errors import FlowStoreError, InputError, ShapeError
-from dualstream.flow.atomic import replacing
+from dualstream.flow.abandoned import in_use
 from dualstream.flow.folders import FlowFolder
 from dualstream.flow.meta import FlowMeta
 from dualstream.flow.planes import (
@@ -214,7 +215,11 @@ class FlowStore:
         """
         path = self.path(name)
         try:
-            with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            with (
+                replacing(path) as temporary,
+                in_use(temporary),
+                zipfile.ZipFile(temporary, "w") as archive,
+            ):
                 size, count = _write_planes(archive, fields, quality=meta.quality)
                 if size is None or not count:
                     raise FlowStoreError(f"{path}: there is no flow field to write.")

@@ -12,7 +12,9 @@ the total variation:
 
 Source:
     Zach, Pock & Bischof 2007, equations 10 to 15; pyramid, warping, median filter and stopping
-    as in OpenCV's `DualTVL1OpticalFlow` (after Sanchez, Meinhardt-Llopis & Facciolo 2013).
+    as in OpenCV's `DualTVL1OpticalFlow` (after Sanchez, Meinhardt-Llopis & Facciolo 2013). One
+    thing differs: where the flow leads out of the image OpenCV warps in zeros, so that still
+    edges can drift; here the data term is silent there.
 """
 
 from __future__ import annotations
@@ -173,15 +175,20 @@ def _linearise(first: Tensor, second: Tensor, gradient: Tensor, flow: Tensor) ->
     x = torch.arange(width, device=flow.device) + flow[:, 0]
     y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1]
     grid = torch.stack((x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1), -1)
-    # Cubic with zeros outside, as OpenCV's remap: no gradient there, so no data term.
     warped = F.grid_sample(
-        torch.cat((second[:, None], gradient), 1), grid, mode="bicubic", align_corners=True
+        torch.cat((second[:, None], gradient), 1),
+        grid,
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=True,
     )
     image, gradient = warped[:, 0], warped[:, 1:]
     inverse = 1 / gradient.square().sum(1).clamp_(min=torch.finfo(torch.float32).eps)
     slope = gradient * inverse[:, None]
     offset = (image - first) * inverse - (slope * flow).sum(1)
-    return _Linearised(offset, slope, gradient)
+    # Where the flow leaves the image nothing is known of it but its smoothness.
+    inside = (grid.abs() <= 1 + 1e-6).all(-1)
+    return _Linearised(offset * inside, slope * inside[:, None], gradient * inside[:, None])
 
 
 def _minimise(variables: _Variables, problem: _Linearised, params: TVL1Params) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODELS",
     "WEIGHTS",
+    "Network",
     "WeightsEntry",
     "create_model",
     "fetch",

@@ -15,11 +15,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
-from dualstream.report.tables import HeadlineRow
+from dualstream.errors import ShapeError
 
-CHARACTER_WIDTH = 0.58
-"""Mean width of a character of the page's font, in font sizes."""
+CHARACTER_WIDTH = 0.6
+"""Mean width of a character, in font sizes, of the widest of the page's fonts (DejaVu Sans)."""
+GAP_PX = 4
+"""Between a video and its flow in one picture."""
 LONGEST_LABEL = 26
 
 
@@ -41,7 +42,7 @@ def matrix_style(num_classes: int) -> MatrixStyle:
         return MatrixStyle(cell=30, font=12, counts=True)
     if num_classes <= 60:
         return MatrixStyle(cell=15, font=11, counts=False)
-    return MatrixStyle(cell=10, font=9.5, counts=False)
+    return MatrixStyle(cell=9, font=9, counts=False)
 
 
 def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
@@ -138,7 +139,7 @@ def _matrix_cells(
 
 
 def _matrix_grid(k: int, *, style: MatrixStyle, left: int, top: int) -> list[Markup]:
-    """Thin lines: between all classes where cells are large, between every tenth else."""
+    """Thin lines: between all classes where cells are large, between every fifth else."""
     step = 1 if style.counts else 5
     side = k * style.cell
     path = "".join(
@@ -146,83 +147,6 @@ def _matrix_grid(k: int, *, style: MatrixStyle, left: int, top: int) -> list[Mar
         for i in [*range(0, k, step), k]
     )
     return [Markup('<path class="grid" d="{}"/>').format(path)]
-
-
-def headline_svg(rows: Sequence[HeadlineRow], *, chance: float) -> Markup:
-    """Bars of the top-1 accuracy with their 95 % intervals, and a line at chance.
-
-    Args:
-        rows: streams and last the fusion.
-        chance: accuracy of guessing, 0 to 1.
-
-    Raises:
-        InputError: there is no row, or chance is not in 0..1.
-    """
-    if not rows or not 0 <= chance <= 1:
-        raise InputError(f"Need a row and a chance in 0..1, got {len(rows)} rows, {chance}.")
-    bar, gap, top, width, right = 30, 16, 8, 560, 64
-    labels = [shortened(row.name) for row in rows]
-    left = round(max(len(label) for label in labels) * 14 * CHARACTER_WIDTH) + 14
-    height = top + len(rows) * (bar + gap)
-    scale = width / 100
-    parts = [
-        Markup(
-            '<svg class="bars" role="img" aria-label="Top-1 accuracy of each stream" '
-            'viewBox="0 0 {} {}" font-size="14">'
-        ).format(left + width + right, height + 26)
-    ]
-    for tick in range(0, 101, 20):
-        x = left + tick * scale
-        parts.append(
-            Markup(
-                '<path class="grid" d="M{x:.1f} {}V{}"/><text class="axis" x="{x:.1f}" y="{}" '
-                'text-anchor="middle">{} %</text>'
-            ).format(top - 4, height - 4, height + 16, tick, x=x)
-        )
-    for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        y = top + i * (bar + gap)
-        parts.append(_headline_bar(row, label, colour=i, left=left, y=y, scale=scale, bar=bar))
-    parts.append(
-        Markup(
-            '<path class="chance" d="M{x:.1f} {}V{}"><title>chance: {:.1f} %</title></path>'
-        ).format(top - 4, height - 4, 100 * chance, x=left + 100 * chance * scale)
-    )
-    return Markup("").join([*parts, Markup("</svg>")])
-
-
-def _headline_bar(
-    row: HeadlineRow, label: str, *, colour: int, left: int, y: int, scale: float, bar: int
-) -> Markup:
-    percent = 100 * row.accuracy.top_1
-    low, high = (left + 100 * end * scale for end in row.interval)
-    middle = y + bar / 2
-    return Markup(
-        '<g class="{kind}"><title>{name}: {percent:.1f} % (95 % interval {low_percent:.1f} to '
-        "{high_percent:.1f} %)</title>"
-        '<text x="{label_x}" y="{text_y}" text-anchor="end">{label}</text>'
-        '<rect x="{left}" y="{y}" width="{width:.1f}" height="{bar}" rx="3"/>'
-        '<path class="interval" d="M{low:.1f} {middle}H{high:.1f}'
-        'M{low:.1f} {a}v10M{high:.1f} {a}v10"/>'
-        '<text class="value" x="{value_x:.1f}" y="{text_y}">{percent:.1f} %</text></g>'
-    ).format(
-        kind="fused" if row.is_fused else f"s{colour % 6}",
-        name=row.name,
-        percent=percent,
-        low_percent=100 * row.interval[0],
-        high_percent=100 * row.interval[1],
-        label_x=left - 8,
-        text_y=middle + 5,
-        label=label,
-        left=left,
-        y=y,
-        width=percent * scale,
-        bar=bar,
-        low=low,
-        high=high,
-        middle=middle,
-        a=middle - 5,
-        value_x=max(high, left + percent * scale) + 8,
-    )
 
 
 def shortened(text: str) -> str:
@@ -274,10 +198,14 @@ def animation(
     sides = [frames] if flow_rgb is None else [frames, flow_rgb]
     pictures = []
     for i in range(count):
-        canvas = Image.new("RGB", (size[0] * len(sides) + 4 * (len(sides) - 1), size[1]))
+        canvas = Image.new(
+            "RGB", (size[0] * len(sides) + GAP_PX * (len(sides) - 1), size[1]), "gray"
+        )
         for place, side in enumerate(sides):
             picture = Image.fromarray(side[evenly(len(side), count)[i]])
-            canvas.paste(picture.resize(size, Image.Resampling.LANCZOS), (place * (size[0] + 4), 0))
+            canvas.paste(
+                picture.resize(size, Image.Resampling.LANCZOS), (place * (size[0] + GAP_PX), 0)
+            )
         pictures.append(canvas)
     moving, still = io.BytesIO(), io.BytesIO()
     pictures[0].save(

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from dualstream.atomic import write_text
 from dualstream.errors import InputError, ReportError
-from dualstream.report.figures import animation, confusion_svg, headline_svg
+from dualstream.report.figures import animation, confusion_svg
 from dualstream.report.samples import SampleFigure
 from dualstream.report.tables import (
     Comparable,
@@ -28,7 +28,9 @@ from dualstream.report.tables import (
 from dualstream.scores import confusion_matrix, most_confused_pairs
 from dualstream.types import Scores
 
-MOST_PAIRS = 12
+MOST_PAIRS = 8
+MOST_ROWS_AT_ONCE = 30
+"""A longer table of classes scrolls within the page."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,12 @@ def render_report(
         script_hash=_content_hash(script),
         comparable=comparable,
         headline=rows,
-        chart=headline_svg(rows, chance=1 / len(main.classes)),
         chance=1 / len(main.classes),
         comparison=fusion_gain(comparable),
         best=rows[comparable.best_stream],
         agreement=agreement_rows(comparable),
         class_rows=class_rows(comparable),
+        most_rows=MOST_ROWS_AT_ONCE,
         main_name=main_name,
         matrix=confusion_svg(confusion_matrix(main), main.classes),
         pairs=most_confused_pairs(main, MOST_PAIRS),

@@ -198,7 +198,8 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     half /= 1 + z * z / total
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # The share itself bounds what rounding may do at 0 of n and n of n.
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:

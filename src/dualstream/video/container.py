@@ -43,7 +43,7 @@ def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, 
     try:
         # Some HMDB-51 files carry tags that are not UTF-8; they say nothing about the frames.
         container = av.open(name, metadata_errors="ignore")
-    except av.InvalidDataError as error:
+    except (av.InvalidDataError, av.EOFError) as error:
         raise _unreadable(name) from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
@@ -52,11 +52,12 @@ def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, 
     cover = av.stream.Disposition.attached_pic
     pictures = [stream for stream in container.streams.video if not stream.disposition & cover]
     # FFmpeg plays text files as terminal pictures ("tty"); nobody means that here.
-    if not pictures or container.format.name == "tty":
-        found = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+    is_text = container.format.name == "tty"
+    if is_text or not pictures:
+        kinds = "text" if is_text else ", ".join(sorted({s.type for s in container.streams}))
         container.close()
         raise NoVideoStreamError(
-            f"{name!r} has no video stream (streams found: {found}). Pass a file with moving "
+            f"{name!r} has no video stream (found: {kinds or 'nothing'}). Pass a file with moving "
             f"pictures."
         )
     stream = pictures[0]

@@ -67,7 +67,7 @@ def index_packets(container: Any, stream: Any) -> FrameIndex | None:
     Returns:
         The index, or None where only decoding can tell the frames.
     """
-    codec = stream.codec_context.name
+    codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
     if codec != "mpeg4" and not (stores_pts and codec in ONE_FRAME_CODECS):
         return None

@@ -68,7 +68,7 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         seconds = container.duration / av.time_base
     return VideoInfo(
         path=path,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         pixel_format=first.format.name,
         width=width,
         height=height,

@@ -23,6 +23,7 @@ from dualstream.video.container import (
     packets_of,
 )
 from dualstream.video.index import (
+    CLOCK_ROUNDING_SECONDS,
     FrameIndex,
     check_rate,
     counted_index,
@@ -73,6 +74,7 @@ class VideoReader:
         self._reformatter = VideoReformatter()
         self._container, self._stream = open_video(self._path, num_threads=num_threads)
         self._at_start = True
+        self._is_closed = False
         # Frames of another size in the middle of a stream are scaled to the first one's.
         self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
 
@@ -90,10 +92,16 @@ class VideoReader:
     def close(self) -> None:
         """Close the file; the reader cannot be used afterwards."""
         self._container.close()
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError(f"The reader of {self._path!r} is closed; make a new one.")
 
     @property
     def info(self) -> VideoInfo:
         """Header facts; decodes the first frame, which alone tells the rotation."""
+        self._check_open()
         if self._info is None:
             container, stream = open_video(self._path, num_threads=1)
             with container:
@@ -148,7 +156,8 @@ class VideoReader:
         pts = self.pts_seconds
         mean = (pts[-1] - pts[0]) / (len(pts) - 1) if len(pts) > 1 else 1 / DEFAULT_FPS
         end = float(pts[-1] + mean)
-        if times.ndim != 1 or not times.size or not ((times >= 0) & (times <= end)).all():
+        latest = end + CLOCK_ROUNDING_SECONDS
+        if times.ndim != 1 or not times.size or not ((times >= 0) & (times <= latest)).all():
             raise InputError(
                 f"seconds must be a list of times in 0..{end:.3f}, the end of {self._path!r}; "
                 f"got {seconds}."
@@ -233,9 +242,11 @@ class VideoReader:
 
     def _index_in_advance(self) -> FrameIndex | None:
         """The index, unless the video comes from a URL, which may never end."""
+        self._check_open()
         return None if is_url(self._path) else self._frame_index()
 
     def _frame_index(self) -> FrameIndex:
+        self._check_open()
         if self._index is None:
             self._at_start = False
             index = index_packets(self._container, self._stream)
@@ -303,7 +314,8 @@ class VideoReader:
             self._container.seek(ticks, stream=self._stream)
         self._at_start = False
         missing = set(positions)
-        for position, frame in self._counted() if index.by_count else self._timed(index, missing):
+        frames = self._counted() if index.by_count else self._timed(index, key, positions)
+        for position, frame in frames:
             if position in missing:
                 missing.remove(position)
                 yield position, frame
@@ -318,21 +330,31 @@ class VideoReader:
     def _counted(self) -> Iterator[tuple[int, Any]]:
         return enumerate(decode_stream(self._container, self._stream))
 
-    def _timed(self, index: FrameIndex, positions: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    def _timed(
+        self, index: FrameIndex, key: int, positions: Iterable[int]
+    ) -> Iterator[tuple[int, Any]]:
         """(position, frame) of wanted frames, recognised by their times, decoding little else."""
         position_of = {int(index.pts[position]): position for position in positions}
         unsent = set(position_of)
+        key_time = int(index.pts[key])
+        is_sound = False
         context = self._stream.codec_context
         for packet in packets_of(self._container, self._stream):
             if context.name in SKIPPABLE_CODECS:
-                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
+                needed = packet.pts in unsent or packet.is_keyframe
+                context.skip_frame = "DEFAULT" if needed else "NONREF"
             unsent.discard(packet.pts)
             frames = decode_packet(self._stream, packet)
             if not unsent and packet.size:
                 # The end of input makes the decoder give what it holds back for reordering.
                 frames += decode_packet(self._stream, None)
             for frame in frames:
+                is_sound = is_sound or frame.pts == key_time
                 if frame.pts in position_of:
+                    if not is_sound:
+                        # The key frame itself is not shown, so decoding could not start there:
+                        # a picture refreshed in stripes (x264's intra-refresh), or damage.
+                        return
                     yield position_of[frame.pts], frame
             if not unsent:
                 return

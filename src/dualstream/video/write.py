@@ -14,7 +14,13 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, VideoError
+from dualstream.errors import (
+    DualstreamError,
+    InputError,
+    ShapeError,
+    UnknownNameError,
+    VideoError,
+)
 
 WriteCodec = Literal["libx264", "mpeg4", "ffv1"]
 """Encoders of `write_video`: H.264, MPEG-4 part 2, and lossless FFV1 (RGB, for .mkv and .avi)."""
@@ -47,7 +53,7 @@ def write_video(
 
     Raises:
         ShapeError: a frame is not (H, W, 3) uint8, or differs in size from the first.
-        InputError: no frames, or a number out of its range.
+        InputError: no frames, a number out of its range, or a suffix of no container.
         UnknownNameError: another codec.
         VideoError: the file cannot be written, or the encoder or the container refuses.
     """
@@ -68,8 +74,8 @@ def write_video(
     # The suffix stays last: it tells FFmpeg the container.
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
-        with av.open(str(temporary), "w") as container:
-            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(100_000))
+        with _open_container(temporary, target) as container:
+            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
             _set_up(stream, codec=codec, size=first.shape[:2], key_frames=key_frame_interval)
             if codec == "libx264":
                 stream.options = {"crf": str(crf), "preset": preset}
@@ -77,15 +83,24 @@ def write_video(
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except DualstreamError:
+        raise
+    except (av.FFmpegError, OSError) as error:
         raise VideoError(
-            f"Cannot write {str(target)!r} with {codec}: {error}. Check the suffix (.mp4, .mkv, "
-            f".avi), the preset, and that the folder is writable with space left."
+            f"Cannot write {str(target)!r} with {codec}: {error}. Check that the container takes "
+            f"this codec, the preset, and that the folder is writable with space left."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_container(temporary: Path, target: Path) -> Any:
+    try:
+        return av.open(str(temporary), "w")
+    except ValueError as error:
+        raise InputError(
+            f"The suffix of {str(target)!r} names no container; use .mp4, .mkv or .avi."
+        ) from error
 
 
 def _checked_frames(
@@ -94,7 +109,7 @@ def _checked_frames(
     """Frames one by one, each (H, W, 3) uint8 of the first one's size."""
     size = None
     for number, frame in enumerate(frames):
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or frame.dtype != np.uint8:
             raise ShapeError(
                 f"Frame {number} must be (H, W, 3) uint8, got {frame.shape} {frame.dtype}."
             )

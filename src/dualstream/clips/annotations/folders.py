@@ -60,4 +60,5 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
 def _folders_in(folder: Path) -> list[Path]:
     """Folders of data: neither hidden nor written by `dualstream prepare`."""
     found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    return [f for f in found if not (f / "manifest.csv").is_file()]
+    written = ("manifest.csv", "checked.csv")
+    return [f for f in found if not any((f / name).is_file() for name in written)]

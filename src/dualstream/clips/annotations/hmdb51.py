@@ -82,9 +82,8 @@ def _read_list(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        name, _, digit = line.strip().rpartition(" ")
-        name, digit = name.strip(), digit.strip()
-        if not name or digit not in _SIDES:
+        match = re.fullmatch(r"(.*\S)\s+([012])", line.strip())
+        if match is None:
             problems.append(
                 Problem(
                     "malformed line",
@@ -94,8 +93,8 @@ def _read_list(
                 )
             )
             continue
-        hint = f"{class_name}/{name}"
-        entries.append(Entry(hint, label, split, _SIDES[digit], f"{file}:{number}"))
+        hint, side = f"{class_name}/{match.group(1)}", _SIDES[match.group(2)]
+        entries.append(Entry(hint, label, split, side, f"{file}:{number}"))
     if not entries and not problems:
         problems.append(Problem("empty file", str(file), "no video is listed", "Fill the list."))
     return entries, problems

@@ -1,0 +1,258 @@
+"""Cutting, colours and normal values; torchvision is the reference for colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional as reference
+
+from dualstream.clips.geometry import View
+from dualstream.clips.transforms import (
+    ColorChange,
+    ColorJitter,
+    apply_color,
+    cut_flow,
+    cut_frames,
+    normalize,
+)
+from dualstream.errors import InputError, ShapeError
+from dualstream.flow import dequantize, quantize
+from dualstream.types import InputSpec
+
+
+@pytest.fixture
+def frames() -> NDArray[np.uint8]:
+    """(3, 20, 24, 3), smooth, with all hues and no value that a mild change would cut off."""
+    y, x = np.mgrid[0:20, 0:24]
+    base = np.stack((60 + 5 * x, 70 + 4 * y, 180 - 2 * x - 3 * y), axis=-1)
+    return np.stack((base, base[::-1], base[:, ::-1])).astype(np.uint8)
+
+
+def as_video(frames: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (ColorChange(brightness=1.2), lambda v: reference.adjust_brightness(v, 1.2)),
+        (ColorChange(brightness=0.6), lambda v: reference.adjust_brightness(v, 0.6)),
+        (ColorChange(contrast=0.5), lambda v: reference.adjust_contrast(v, 0.5)),
+        (ColorChange(contrast=1.2), lambda v: reference.adjust_contrast(v, 1.2)),
+        (ColorChange(saturation=0.0), lambda v: reference.adjust_saturation(v, 0.0)),
+        (ColorChange(saturation=1.3), lambda v: reference.adjust_saturation(v, 1.3)),
+        (
+            ColorChange(brightness=0.9, contrast=1.1, saturation=0.7),
+            lambda v: reference.adjust_saturation(
+                reference.adjust_contrast(reference.adjust_brightness(v, 0.9), 1.1), 0.7
+            ),
+        ),
+    ],
+)
+def test_color_agrees_with_torchvision(frames, change, expected) -> None:  # type: ignore[no-untyped-def]
+    ours = as_video(apply_color(frames, change)).float()
+    theirs = 255 * expected(as_video(frames).float() / 255)  # floats: no rounding between steps
+    assert (ours - theirs).abs().max() <= 1  # rounding, and OpenCV's matrix of 10-bit fractions
+
+
+@pytest.mark.parametrize("turns", [0.1, -0.25, 0.5])
+def test_hue_agrees_with_torchvision(frames: NDArray[np.uint8], turns: float) -> None:
+    ours = as_video(apply_color(frames, ColorChange(hue_turns=turns))).to(torch.int16)
+    theirs = reference.adjust_hue(as_video(frames), turns).to(torch.int16)
+    # A hue step of 8-bit HSV is 1.4 degrees, up to 6 levels of a full-range channel.
+    assert (ours - theirs).abs().max() <= 6
+    assert (ours - theirs).abs().float().mean() < 1.5
+
+
+def test_no_change_gives_the_frames_themselves(frames: NDArray[np.uint8]) -> None:
+    assert apply_color(frames, ColorChange()) is frames
+
+
+def test_color_leaves_its_input_alone(frames: NDArray[np.uint8]) -> None:
+    before = frames.copy()
+    apply_color(frames, ColorChange(1.1, 0.9, 1.2, 0.3))
+    np.testing.assert_array_equal(frames, before)
+
+
+def test_color_is_cut_to_bytes() -> None:
+    frames = np.array([[[[0, 10, 250]]]], np.uint8)
+    assert apply_color(frames, ColorChange(brightness=2.0)).tolist() == [[[[0, 20, 255]]]]
+
+
+def test_color_jitter_draws_within_its_ranges() -> None:
+    jitter = ColorJitter(brightness=0.4, contrast=0.2, saturation=0.0, hue_turns=0.1)
+    rng = np.random.default_rng(0)
+    changes = [jitter.draw(rng) for _ in range(500)]
+    for name, low, high in (("brightness", 0.6, 1.4), ("contrast", 0.8, 1.2)):
+        values = [getattr(change, name) for change in changes]
+        assert low <= min(values) < low + 0.01
+        assert high - 0.01 < max(values) <= high
+    assert {change.saturation for change in changes} == {1.0}
+    assert max(abs(change.hue_turns) for change in changes) <= 0.1
+    assert jitter.draw(np.random.default_rng(5)) == jitter.draw(np.random.default_rng(5))
+
+
+def test_jitter_ranges_are_checked() -> None:
+    with pytest.raises(InputError, match="contrast must lie in"):
+        ColorJitter(contrast=1.5)
+    with pytest.raises(InputError, match="hue_turns"):
+        ColorJitter(hue_turns=0.6)
+    with pytest.raises(ShapeError, match="uint8"):
+        apply_color(np.zeros((2, 2, 3), np.uint8), ColorChange(brightness=1.1))
+
+
+def test_cut_frames_without_resizing_is_a_slice(frames: NDArray[np.uint8]) -> None:
+    cut = cut_frames(frames, View(3, 2, 8, 8), reference=(20, 24), size=8)
+    np.testing.assert_array_equal(cut, frames[:, 2:10, 3:11].transpose(3, 0, 1, 2))
+
+
+def test_cut_frames_flips_after_cutting(frames: NDArray[np.uint8]) -> None:
+    plain = cut_frames(frames, View(3, 2, 8, 8), reference=(20, 24), size=8)
+    flipped = cut_frames(frames, View(3, 2, 8, 8, flip=True), reference=(20, 24), size=8)
+    np.testing.assert_array_equal(flipped, plain[..., ::-1])
+
+
+def test_cut_frames_takes_steps_in_their_order_and_writes_to_out(
+    frames: NDArray[np.uint8],
+) -> None:
+    out = np.zeros((3, 3, 8, 8), np.uint8)
+    view = View(0, 0, 8, 8)
+    result = cut_frames(
+        frames, view, reference=(20, 24), size=8, steps=np.array([2, 0, 2]), out=out
+    )
+    assert result is out
+    expected = frames[[2, 0, 2], :8, :8].transpose(3, 0, 1, 2)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_cut_frames_maps_the_box_to_the_source_resolution() -> None:
+    # A ramp of 2 per source column, twice as fine as the reference grid. Box x = 4..12 of 16 is
+    # columns 8..24 of 32; halved to 8 pixels, pixel i is the mean of columns 8 + 2i and 9 + 2i.
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    frames[...] = (2 * np.arange(32))[None, None, :, None]
+    cut = cut_frames(frames, View(4, 4, 8, 8), reference=(16, 16), size=8)
+    assert cut[0, 0, 0].tolist() == [17, 21, 25, 29, 33, 37, 41, 45]
+
+
+def test_strong_shrinking_averages() -> None:
+    # One-pixel stripes shrunk by 3: picking pixels would keep stripes, averaging leaves grey.
+    frames = np.zeros((1, 96, 96, 3), np.uint8)
+    frames[:, :, ::2] = 240
+    cut = cut_frames(frames, View(0, 0, 96, 96), reference=(96, 96), size=32)
+    assert cut.min() >= 79
+    assert cut.max() <= 161
+
+
+def test_cut_frames_changes_colours_of_the_cut() -> None:
+    # Contrast 0 leaves each frame's mean grey, here that of the cut, not of the whole frame.
+    frames = np.full((1, 8, 8, 3), 200, np.uint8)
+    frames[:, :4, :4] = 100
+    cut = cut_frames(
+        frames, View(0, 0, 4, 4), reference=(8, 8), size=4, color=ColorChange(contrast=0.0)
+    )
+    assert np.unique(cut).tolist() == [100]
+
+
+def test_flip_of_flow_negates_x_and_keeps_y() -> None:
+    fields = np.zeros((1, 2, 1, 4), np.uint8)
+    fields[0, 0] = [[0, 1, 128, 255]]
+    fields[0, 1] = [[10, 20, 30, 40]]
+    view = View(0, 0, 4, 1, flip=True)
+    # `size` is the side of a square: read the first of its equal rows.
+    cut = cut_flow(fields, view, reference=(1, 4), size=4)
+    assert cut[0, 0, 0].tolist() == [1, 128, 255, 255]
+    assert cut[1, 0, 0].tolist() == [40, 30, 20, 10]
+
+
+def test_flipped_flow_is_the_flow_of_the_flipped_video() -> None:
+    rng = np.random.default_rng(0)
+    flow = rng.uniform(-15, 15, (2, 2, 6, 6)).astype(np.float32)
+    mirrored = flow[..., ::-1] * np.array([-1, 1], np.float32)[:, None, None]
+    view = View(0, 0, 6, 6, flip=True)
+    cut = cut_flow(quantize(flow), view, reference=(6, 6), size=6)
+    np.testing.assert_array_equal(cut, quantize(mirrored).transpose(1, 0, 2, 3))
+
+
+def test_cut_flow_keeps_pixels_of_the_stored_grid() -> None:
+    fields = np.full((2, 2, 12, 16), 140, np.uint8)
+    cut = cut_flow(fields, View(2, 2, 8, 8), reference=(12, 16), size=24)
+    assert cut.shape == (2, 2, 24, 24)
+    assert np.unique(cut).tolist() == [140]
+
+
+def test_cut_flow_orders_channels_before_time() -> None:
+    fields = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1).repeat(4, axis=2).repeat(4, axis=3)
+    cut = cut_flow(fields, View(0, 0, 4, 4), reference=(4, 4), size=4, steps=np.array([2, 0]))
+    assert cut[:, :, 0, 0].tolist() == [[4, 0], [5, 1]]  # x of fields 2 and 0, then y
+
+
+def test_a_view_outside_is_an_error(frames: NDArray[np.uint8]) -> None:
+    with pytest.raises(InputError, match="leaves the 20 x 24"):
+        cut_frames(frames, View(20, 0, 8, 8), reference=(20, 24), size=8)
+
+
+def test_normalize_rgb() -> None:
+    spec = InputSpec("rgb", num_frames=2, mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
+    data = torch.zeros(4, 3, 2, 5, 6, dtype=torch.uint8)
+    data[:, 0] = 255
+    data[:, 1] = 51
+    result = normalize(data, spec)
+    assert result.shape == data.shape
+    assert result.dtype == torch.float32
+    for channel, value in enumerate((1.0, 0.2, -0.5)):
+        torch.testing.assert_close(result[:, channel], torch.full((4, 2, 5, 6), value))
+
+
+def test_normalize_flow_is_dequantize() -> None:
+    spec = InputSpec("flow", num_frames=3, mean=(0.0, 0.0), std=(1.0, 1.0), flow_bound_px=15.0)
+    data = torch.randint(0, 256, (2, 2, 3, 4, 5), dtype=torch.uint8)
+    expected = torch.from_numpy(dequantize(data.numpy(), bound_px=15.0))
+    torch.testing.assert_close(normalize(data, spec), expected)
+    still = torch.full((2, 3, 4, 5), 128, dtype=torch.uint8)
+    assert normalize(still, spec).abs().max() == 0
+
+
+def test_normalize_subtracts_the_mean_vector_of_each_field() -> None:
+    spec = InputSpec("flow", num_frames=2, mean=(0.0, 0.0), std=(2.0, 2.0), subtract_mean_flow=True)
+    data = torch.full((2, 2, 4, 4), 128, dtype=torch.uint8)
+    data[0, 0] = 190  # a pure translation in x of the first field: nothing is left
+    data[1, 1, :2] = 148  # half of the second field moves by 20 steps in y: +-10 steps are left
+    result = normalize(data, spec)
+    step_px = 20 / 127.5
+    assert result[:, 0].abs().max() < 1e-6
+    torch.testing.assert_close(result[1, 1, :2], torch.full((2, 4), 10 * step_px / 2))
+    torch.testing.assert_close(result[1, 1, 2:], torch.full((2, 4), -10 * step_px / 2))
+
+
+def test_normalize_flow_mean_and_std_are_in_pixels() -> None:
+    spec = InputSpec("flow", mean=(1.0, -1.0), std=(2.0, 4.0))
+    data = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
+    assert normalize(data, spec)[:, 0, 0, 0].tolist() == [-0.5, 0.25]
+
+
+def test_normalize_rgb_diff_takes_differences_in_time() -> None:
+    spec = InputSpec("rgb_diff", num_frames=2, mean=(0.9, 0.9, 0.9), std=(0.5, 1.0, 2.0))
+    data = torch.zeros(2, 3, 3, 4, 4, dtype=torch.uint8)
+    data[:, :, 1] = 255
+    data[:, :, 2] = 204
+    result = normalize(data, spec)
+    assert result.shape == (2, 3, 2, 4, 4)
+    # 1 - 0 and 0.8 - 1, over std; the mean has no part
+    expected = torch.tensor([[2.0, -0.4], [1.0, -0.2], [0.5, -0.1]])
+    torch.testing.assert_close(result[1, :, :, 2, 3], expected)
+
+
+def test_normalize_names_what_does_not_fit() -> None:
+    spec = InputSpec("rgb_diff", num_frames=5)
+    with pytest.raises(ShapeError, match="C = 3 and T = 6"):
+        normalize(torch.zeros(1, 3, 5, 4, 4, dtype=torch.uint8), spec)
+    with pytest.raises(ShapeError, match="float32"):
+        normalize(torch.zeros(1, 3, 6, 4, 4), spec)
+
+
+def test_normalize_leaves_its_input_alone() -> None:
+    data = torch.full((3, 1, 2, 2), 7, dtype=torch.uint8)
+    normalize(data, InputSpec("rgb"))
+    assert data.unique().tolist() == [7]
