@@ -9,37 +9,46 @@ all of them, resized to 224 x 224, batches of 16, two worker processes of one th
 
 Every contender gets the same positions, boxes and flips from dualstream's own samplers, cuts
 before it resizes, and runs in torch's DataLoader with the same settings: what differs is the
-decoding, the cutting and the joining. Rounds are interleaved (each contender reads every video
-once a round), the figures are medians over the rounds; `ratio` is the median over the rounds of
-ours / the fastest other of that round.
+decoding, the cutting and the joining. The samples are compared first. Rounds are taken in turn
+(each contender reads every video once a round); the figures are medians, the bar is dualstream's
+clips a second at least equal to the fastest other's.
 
-decord is no dependency of dualstream. In an environment of its own, on top of the project's:
+`--clock cpu` counts the processor time of this process and its workers instead: on a machine that
+others use, programs with more threads get a larger share of it (decord decodes in a thread of its
+own beside the worker's, whatever its num_threads).
+
+decord is no part of this project and is never installed into its environment. Set it up beside
+the project (from the repository's root, after `make .venv`):
 
     python3.11 -m venv /tmp/bench-loader
-    echo "import site; site.addsitedir('$PWD/.venv/lib/python3.11/site-packages')" \\
+    # See the project's packages (torch, av, dualstream) instead of installing them again:
+    echo "$PWD/.venv/lib/python3.11/site-packages" \
         > /tmp/bench-loader/lib/python3.11/site-packages/project.pth
-    /tmp/bench-loader/bin/pip install decord
-    /tmp/bench-loader/bin/python benchmarks/loader.py --json benchmarks/results/loader.json
+    echo "$PWD/src" >> /tmp/bench-loader/lib/python3.11/site-packages/project.pth
+    /tmp/bench-loader/bin/pip install --no-deps decord==0.6.0
+    OMP_NUM_THREADS=1 /tmp/bench-loader/bin/python benchmarks/loader.py --json
 
-Without decord its line is left out, and the result says so.
+Without decord the script still measures the others. `--json` writes
+benchmarks/results/loader.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import cv2
 import numpy as np
+import psutil
 import torch
-from measure import machine_facts
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
@@ -51,20 +60,13 @@ from dualstream.clips.samplers import segment_starts_random
 from dualstream.flow import FlowMeta, FlowStore, optical_flow, quantize, write_folder
 from dualstream.types import InputSpec
 from dualstream.video import VideoReader
+from measure import FOLDER, interleaved, versions, write_json
 
+VIDEOS = FOLDER.parents[1] / "shared" / "data" / "jhmdb" / "videos"
+PACKAGES = ("torch", "av", "opencv-python-headless", "numpy", "decord")
 SEGMENTS, FIELDS, SHORT_SIDE, SIZE = 3, 5, 256, 224
-NEGATED_BYTE = np.minimum(256 - np.arange(256), 255).astype(np.uint8)
 Task = Literal["rgb", "flow"]
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Clips a second of one contender, a figure a round."""
-
-    name: str
-    median: float
-    lowest: float
-    highest: float
+TASKS: tuple[Task, ...] = ("rgb", "flow")
 
 
 @dataclass(frozen=True)
@@ -78,33 +80,49 @@ class Files:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    here = Path(__file__).resolve()
-    default = here.parents[2] / "shared/data/jhmdb/videos"
-    parser.add_argument("--videos", type=Path, default=default, help="folder of class folders")
+    parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of class folders")
     parser.add_argument("--per-class", type=int, default=8, help="videos of each class")
-    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine in other use"
+    )
+    parser.add_argument("--json", action="store_true", help="write results/loader.json")
     options = parser.parse_args()
+    clock = time.perf_counter if options.clock == "wall" else processor_seconds
+    seconds: dict[str, list[float]] = {}
+    results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as work:
         files = prepare(options.videos, Path(work), per_class=options.per_class)
-        result: dict[str, Any] = {
-            "benchmark": "loader",
-            "unit": "clips a second",
-            "videos": len(files.manifest),
-            "workers": options.workers,
-            "batch_size": options.batch_size,
-            "machine": machine_facts(["torch", "opencv-python-headless", "av", "decord"]),
-        }
-        for task in ("rgb", "flow"):
-            loaders = contenders(task, files, workers=options.workers, size=options.batch_size)
-            rates, ratio = compare(loaders, rounds=options.rounds)
-            result[task] = {"rates": [asdict(rate) for rate in rates], "ratio": ratio}
-            print_table(task, rates, ratio)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        for task in TASKS:
+            ours, others = contenders(
+                task, files, workers=options.workers, batch_size=options.batch_size
+            )
+            check_same_samples(ours, others)
+            epochs = {name: epoch_of(loader) for name, loader in (ours | others).items()}
+            taken = interleaved(epochs, rounds=options.rounds, clock=clock)
+            rates = {name: len(files.manifest) / median(taken[name]) for name in taken}
+            [first, *rest] = rates.values()
+            results |= {f"{task}: {name}, clips a second": rate for name, rate in rates.items()}
+            results[f"{task}: ratio to the fastest other"] = first / max(rest)
+            seconds |= {f"{task}: {name}": values for name, values in taken.items()}
+            print_table(task, taken, rates)
+    if options.json:
+        settings = {key: str(value) for key, value in vars(options).items() if key != "json"}
+        settings["clips a round"] = str(len(files.manifest))
+        path = FOLDER / "results" / "loader.json"
+        write_json(
+            path, seconds=seconds, settings=settings, results=results, packages=versions(*PACKAGES)
+        )
+        print(f"Written to {path}.")
+
+
+def processor_seconds() -> float:
+    """User and system time of this process and of all its workers so far."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
 
 
 def prepare(videos: Path, work: Path, *, per_class: int) -> Files:
@@ -117,9 +135,7 @@ def prepare(videos: Path, work: Path, *, per_class: int) -> Files:
             with VideoReader(path) as reader:
                 frames, info = reader.read_all(), reader.info
             height, width = frames.size
-            records.append(
-                VideoRecord(video, label, (), len(frames), info.fps, width, height, "")
-            )
+            records.append(VideoRecord(video, label, (), len(frames), info.fps, width, height, ""))
             # What the flow is does not matter here, only how many bytes it takes: the quick way.
             flow = optical_flow(frames, method="farneback").data
             meta = FlowMeta(method="farneback", fps=info.fps, source=video, version="benchmark")
@@ -130,10 +146,13 @@ def prepare(videos: Path, work: Path, *, per_class: int) -> Files:
 
 
 def contenders(
-    task: Task, files: Files, *, workers: int, size: int
-) -> dict[str, Callable[[int], Iterator[Any]]]:
-    """Name -> function of an epoch that gives its batches; dualstream first."""
+    task: Task, files: Files, *, workers: int, batch_size: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Name -> loader: dualstream's, and the others'."""
     spec = InputSpec("rgb", short_side=SHORT_SIDE, crop_size=SIZE)
+    readers: dict[str, Callable[..., torch.Tensor]] = {"OpenCV": read_opencv}
+    if importlib.util.find_spec("decord") is not None:
+        readers["decord"] = read_decord
     if task == "flow":
         spec = InputSpec(
             "flow",
@@ -144,6 +163,7 @@ def contenders(
             std=(1.0, 1.0),
             flow_method="farneback",
         )
+        readers = {"JPEG folders, OpenCV": read_jpeg_folder}
     ours = ClipDataset(
         files.manifest,
         [spec],
@@ -152,16 +172,10 @@ def contenders(
         flip=True,
         flow_store=FlowStore(files.store) if task == "flow" else None,
     )
-    batches = EpochBatches(ours.labels, batch_size=size)
+    batches = EpochBatches(ours.labels, batch_size=batch_size)
     loader = make_loader(ours, batches, workers=workers)
-    readers: dict[str, Callable[..., torch.Tensor]] = {"OpenCV": read_opencv}
-    if task == "flow":
-        readers = {"JPEG folders (cv2.imread)": read_jpeg_folder}
-    elif importlib.util.find_spec("decord") is not None:
-        readers["decord"] = read_decord
-    loaders: dict[str, Any] = {"dualstream": loader}
-    for name, read in readers.items():
-        loaders[name] = DataLoader(
+    others = {
+        name: DataLoader(
             PlainDataset(files, task, read),
             batch_sampler=batches,
             num_workers=workers,
@@ -169,15 +183,34 @@ def contenders(
             worker_init_fn=one_thread,
             multiprocessing_context=loader.multiprocessing_context,
         )
+        for name, read in readers.items()
+    }
+    return {"dualstream": loader}, others
 
-    def epoch_of(loader: Any) -> Callable[[int], Iterator[Any]]:
-        def start(epoch: int) -> Iterator[Any]:
-            batches.set_epoch(epoch)
-            return iter(loader)
 
-        return start
+def epoch_of(loader: Any) -> Callable[[], None]:
+    """Function that reads the next epoch of a loader."""
+    epochs = count(1)
 
-    return {name: epoch_of(loader) for name, loader in loaders.items()}
+    def read() -> None:
+        loader.batch_sampler.set_epoch(next(epochs))
+        for _ in loader:
+            pass
+
+    return read
+
+
+def check_same_samples(ours: dict[str, Any], others: dict[str, Any]) -> None:
+    """Stop where a contender does not read what dualstream reads."""
+    [mine] = ours.values()
+    batch = next(iter(mine))
+    [data] = batch.data.values()
+    for name, loader in others.items():
+        samples, labels = next(iter(loader))
+        difference = (data.squeeze(3).int() - samples.int()).abs()  # T is 1 for frames
+        # The two forms of stored flow differ in mapping and so in what JPEG loses.
+        if not torch.equal(labels, batch.label) or difference.float().mean() > 1:
+            raise SystemExit(f"{name} reads other samples: they differ by {difference.max()}.")
 
 
 class PlainDataset(Dataset[tuple[torch.Tensor, int]]):
@@ -240,7 +273,7 @@ def read_jpeg_folder(
                 name = f"{path}/flow_{plane}_{start + t + 1:05d}.jpg"
                 image = cut(cv2.imread(name, cv2.IMREAD_GRAYSCALE), box, view)
                 if view.flip and plane == "x":
-                    image = NEGATED_BYTE[image]
+                    image = 255 - image  # denseflow's mapping
                 views[s, channel, t] = image
     return torch.from_numpy(views)
 
@@ -257,34 +290,15 @@ def one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def compare(
-    loaders: dict[str, Callable[[int], Iterator[Any]]], *, rounds: int
-) -> tuple[list[Rates], float]:
-    """Clips a second of each loader, and the median ratio of the first to the best other."""
-    rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for epoch in range(-1, rounds):  # the first one starts the workers and fills the file cache
-        names = list(loaders)
-        for name in names[epoch % len(names) :] + names[: epoch % len(names)]:
-            batches = loaders[name](epoch + 1)
-            started, clips = time.perf_counter(), 0
-            for batch in batches:
-                clips += len(batch) if name == "dualstream" else len(batch[1])
-            if epoch >= 0:
-                rates[name].append(clips / (time.perf_counter() - started))
-    ours, *others = rates.values()
-    ratios = [mine / max(theirs) for mine, *theirs in zip(ours, *others, strict=True)]
-    table = [
-        Rates(name, float(np.median(values)), min(values), max(values))
-        for name, values in rates.items()
-    ]
-    return table, float(np.median(ratios))
-
-
-def print_table(task: Task, rates: Sequence[Rates], ratio: float) -> None:
-    print(f"{task}: clips a second, median (lowest..highest) of the rounds")
-    for rate in rates:
-        print(f"  {rate.name:28s}{rate.median:8.1f}  ({rate.lowest:.1f}..{rate.highest:.1f})")
-    print(f"  dualstream / fastest other: {ratio:.2f}")
+def print_table(task: Task, taken: dict[str, list[float]], rates: dict[str, float]) -> None:
+    clips = len(next(iter(taken.values())))
+    print(f"{task}: clips a second, median and range of {clips} rounds")
+    for name, rate in rates.items():
+        whole = rate * median(taken[name])
+        low, high = whole / max(taken[name]), whole / min(taken[name])
+        print(f"  {name:22s}{rate:8.1f}   ({low:.1f} to {high:.1f})")
+    [first, *rest] = rates.values()
+    print(f"  ratio to the fastest other: {first / max(rest):.2f} (bar: 1.00)")
 
 
 if __name__ == "__main__":

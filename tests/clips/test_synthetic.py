@@ -355,12 +355,16 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Rende
     return out, list(render_synthetic(out, TINY))
 
 
-def video_bytes(out: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
+def assert_same_content(found: Path, wanted: Path) -> None:
+    """Same files, same texts, same videos up to what libx264 does differently from run to run."""
+    names = sorted(p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file())
+    assert sorted(p.relative_to(found) for p in found.rglob("*") if p.is_file()) == names
+    for name in names:
+        if name.suffix == ".mp4":
+            difference = grey(read_video(found / name).data) - grey(read_video(wanted / name).data)
+            assert np.abs(difference).mean() < 6
+        else:
+            assert (found / name).read_bytes() == (wanted / name).read_bytes()
 
 
 def test_every_video_is_named(rendered: tuple[Path, list[RenderedVideo]]) -> None:
@@ -388,13 +392,20 @@ def test_split_files_are_those_of_hmdb51(rendered: tuple[Path, list[RenderedVide
 
 def test_files_hold_the_rendered_frames(rendered: tuple[Path, list[RenderedVideo]]) -> None:
     out, videos = rendered
-    for video in videos[:4]:
+    for video in videos:
         frames = read_video(out / "videos" / video.name)
-        look, motion = divmod(video.label, 2)
-        wanted = render_video(TINY, look=look, motion=motion, index=int(video.name[-7:-4]))
         assert frames.data.shape == (8, 32, 32, 3)
-        assert np.abs(grey(frames.data) - grey(wanted)).mean() < 4
         np.testing.assert_allclose(frames.pts_seconds, np.arange(8) / 25, atol=1e-6)
+        distances = [
+            np.abs(
+                render_video(TINY, look=look, motion=motion, index=int(video.name[-7:-4]))
+                - frames.data.astype(int)
+            ).mean()
+            for look in range(2)
+            for motion in range(2)
+        ]
+        assert np.argmin(distances) == video.label
+        assert min(distances) < 10
 
 
 def test_prepare_reads_it(rendered: tuple[Path, list[RenderedVideo]]) -> None:
@@ -406,12 +417,12 @@ def test_prepare_reads_it(rendered: tuple[Path, list[RenderedVideo]]) -> None:
     assert found == {(v.name, v.label, (v.part,), 8) for v in videos}
 
 
-def test_two_workers_write_the_same_bytes(
+def test_two_workers_write_the_same_videos(
     rendered: tuple[Path, list[RenderedVideo]], tmp_path: Path
 ) -> None:
     out, videos = rendered
     assert list(render_synthetic(tmp_path, TINY, workers=2)) == videos
-    assert video_bytes(tmp_path) == video_bytes(out)
+    assert_same_content(tmp_path, out)
 
 
 def test_an_interrupted_folder_is_continued(
@@ -430,7 +441,7 @@ def test_an_interrupted_folder_is_continued(
     videos = list(render_synthetic(tmp_path, TINY))
     kept = [number for number, video in enumerate(videos) if video.status == "kept"]
     assert kept == [0, 3, 4]
-    assert video_bytes(tmp_path) == video_bytes(rendered[0])
+    assert_same_content(tmp_path, rendered[0])
     assert {v.status for v in render_synthetic(tmp_path, TINY)} == {"kept"}
 
 

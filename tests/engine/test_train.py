@@ -12,12 +12,14 @@ import torch
 from tests.engine.tiny import tiny_recipe
 from safetensors.torch import load_file
 
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.data import videos_of
 from dualstream.engine.stream_module import DivergedError
 from dualstream.engine.train import TrainProgress, resume, train
 from dualstream.errors import CheckpointError, FlowStoreError, InputError, RecipeError
+from dualstream.types import Clip
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -85,6 +87,36 @@ def test_workers_do_not_change_the_result(tiny_data: Path, tmp_path: Path) -> No
     train(recipe, tiny_data, tmp_path / "none")
     train(with_workers, tiny_data, tmp_path / "two")
     assert_same_weights(tmp_path / "none", tmp_path / "two")
+
+
+def recorded_keys(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The (epoch, index) of every sample that is read from now on."""
+    keys: list[tuple[int, int]] = []
+    original = ClipDataset.__getitem__
+
+    def reading(self: ClipDataset, key: tuple[int, int]) -> Clip:
+        keys.append(key)
+        return original(self, key)
+
+    monkeypatch.setattr(ClipDataset, "__getitem__", reading)
+    return keys
+
+
+def test_every_epoch_draws_anew_also_after_resuming(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = recorded_keys(monkeypatch)
+    recipe = tiny_recipe(epochs=4)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, tiny_data, tmp_path / "run", listener=stop_in_epoch(2))
+    done = [key for key in keys if key[0] < 2]
+    del keys[:]
+    resume(tmp_path / "run")
+    whole = done + keys
+    assert [epoch for epoch, _ in whole] == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 8
+    orders = [[index for e, index in whole if e == epoch] for epoch in range(4)]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
 
 
 def stop_in_epoch(epoch: int) -> object:

@@ -42,7 +42,6 @@ def encode(tmp_path: Path) -> Callable[..., Path]:
         b_frames: int | None = None,
         pts: Sequence[int] | None = None,
         time_base: Fraction = Fraction(1, 25),
-        display_matrix: Sequence[int] | None = None,
         container_options: dict[str, str] | None = None,
         metadata: dict[str, str] | None = None,
         is_interlaced: bool = False,
@@ -67,8 +66,6 @@ def encode(tmp_path: Path) -> Callable[..., Path]:
                 context.colorspace = colorspace
             if color_range is not None:
                 context.color_range = color_range
-            if display_matrix is not None:
-                stream.set_display_matrix(display_matrix)
             for number, rgb in enumerate(frames):
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
                 if pixel_format != "rgb24":

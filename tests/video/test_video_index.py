@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.errors import InputError
+from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.index import (
+    check_positions,
     counted_index,
     decode_runs,
     evenly_spaced,
@@ -79,27 +80,19 @@ def test_strictly_increasing(pts, expected):
 
 def test_timed_index_sorts_packets_by_the_time_at_which_they_are_shown():
     # Decoding order I P B B | I P B, the second I (packet 4) is shown sixth.
-    index = timed_index(
-        [0, 30, 10, 20, 50, 60, 40],
-        [0, 4],
-        [-10, 0, 10, 20, 30, 40, 50],
-        time_base=Fraction(1, 100),
-    )
+    index = timed_index([0, 30, 10, 20, 50, 60, 40], [0, 4], time_base=Fraction(1, 100))
     assert index.pts.tolist() == [0, 10, 20, 30, 40, 50, 60]
     assert index.pts_seconds.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert index.keys == (0, 5)
-    assert index.seek_pts == (-10, 30)
     assert not index.by_count
 
 
 def test_timed_index_refuses_two_frames_at_one_time():
-    assert timed_index([0, 1, 1], [0], [0, 1, 2], time_base=Fraction(1, 25)) is None
+    assert timed_index([0, 1, 1], [0], time_base=Fraction(1, 25)) is None
 
 
 def test_timed_index_starts_at_the_first_packet_even_if_that_is_no_key_frame():
-    index = timed_index([0, 1, 2, 3], [2], [0, 1, 2, 3], time_base=Fraction(1, 25))
-    assert index.keys == (0, 2)
-    assert index.seek_pts == (0, 2)
+    assert timed_index([0, 1, 2, 3], [2], time_base=Fraction(1, 25)).keys == (0, 2)
 
 
 def test_counted_index():
@@ -166,3 +159,22 @@ def test_no_frames_have_no_rate():
 )
 def test_num_samples(span, num_frames, fps, expected):
     assert num_samples(span, num_frames, fps) == expected
+
+
+@pytest.mark.parametrize(
+    ("positions", "error"),
+    [
+        ([0, 9], None),
+        ([0, 10], CorruptVideoError),
+        ([11], CorruptVideoError),
+        ([12], InputError),
+        ([-1], InputError),
+    ],
+)
+def test_check_positions(positions, error):
+    """A file of 10 frames whose header tells of 12."""
+    if error is None:
+        check_positions(positions, 10, promised=12, source="a.mp4")
+    else:
+        with pytest.raises(error, match=rf"Frame {positions[-1]} of 'a\.mp4'"):
+            check_positions(positions, 10, promised=12, source="a.mp4")

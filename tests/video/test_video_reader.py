@@ -38,6 +38,7 @@ KINDS = {
     "p_only.avi": {"codec": "mpeg4", "key_frame_interval": 8},
     "b.avi": {"codec": "mpeg4", "key_frame_interval": 8, "b_frames": 2},
     "b.mp4": {"codec": "mpeg4", "key_frame_interval": 8, "b_frames": 2},
+    "mpeg4.ts": {"codec": "mpeg4", "key_frame_interval": 8, "b_frames": 2},
     "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "keyint=8:log-level=none"}},
     "alt_ref.webm": {
         "codec": "libvpx",
@@ -110,6 +111,37 @@ def test_sparse_frames_are_reached_from_the_key_frame_before_them(
         num_packets_decoded.clear()
         reader.read([10, 13])  # key frame 12 would save one frame: not worth a seek
         assert len(num_packets_decoded) == 14 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("short.mp4", {"options": x264("keyint=3:min-keyint=1:bframes=2:b-adapt=0:scenecut=0")}),
+        ("short.mkv", {"options": x264("keyint=4:min-keyint=1:bframes=3:open-gop=1:scenecut=0")}),
+        ("pyramid.mp4", KINDS["pyramid.mp4"]),
+        ("p_only.avi", KINDS["p_only.avi"]),
+        ("b.mp4", KINDS["b.mp4"]),
+    ],
+)
+def test_single_frames_never_need_the_whole_file(name, options, encode, texture, monkeypatch):
+    path = encode(name, texture(T), **options)
+    whole = read_video(path).data
+
+    def decode_stream(*_):
+        raise AssertionError("the whole file is decoded")
+
+    monkeypatch.setattr(reader_module, "decode_stream", decode_stream)
+    with VideoReader(path) as reader:
+        for number in range(T):
+            assert (reader.read([number]).data[0] == whole[number]).all()
+
+
+def test_pictures_refreshed_in_stripes_have_no_true_key_frames(encode, texture):
+    """x264's intra-refresh marks pictures as keys from which decoding cannot start exactly."""
+    path = encode("stripes.mp4", texture(T), options=x264("keyint=8:intra-refresh=1:bframes=0"))
+    whole = read_video(path).data
+    for number in range(T):
+        assert (read_video(path, indices=[number]).data[0] == whole[number]).all()
 
 
 class TestLiterals:
@@ -290,6 +322,11 @@ class TestCutOffFiles:
             with pytest.raises(CorruptVideoError, match=f"Frame {count} .*{count} can be decoded"):
                 reader.read([count])
 
+    def test_decoded_times_are_those_of_what_is_left(self, encode, texture):
+        path = self.cut(encode("cut.avi", texture(40), codec="mpeg4"), 0.95)
+        with VideoReader(path) as reader:
+            assert reader.decoded_pts_seconds().tolist() == reader.read_all().pts_seconds.tolist()
+
     def test_matroska_is_as_long_as_it_is(self, encode, texture):
         path = self.cut(encode("cut.mkv", texture(40), key_frame_interval=8), 0.7)
         with VideoReader(path) as reader:
@@ -331,8 +368,13 @@ class TestCutOffFiles:
 def test_rotation(matrix, degrees, turns, encode, texture):
     frames = texture(6, 32, 64)
     upright = read_video(encode("upright.mp4", frames)).data
-    fixed_point = [value << 16 for value in matrix] + [0, 0, 1 << 30]
-    path = encode("turned.mp4", frames, display_matrix=fixed_point)
+    path = encode("turned.mp4", frames)
+    # The matrix stands 44 bytes after the name of the track header box; x and y come last.
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    assert struct.unpack_from(">9i", data, start)[0] == 1 << 16
+    struct.pack_into(">9i", data, start, *(value << 16 for value in matrix), 0, 0, 1 << 30)
+    path.write_bytes(data)
     expected = np.rot90(upright, turns, axes=(1, 2))
     with VideoReader(path) as reader:
         assert reader.info.rotation_degrees == degrees

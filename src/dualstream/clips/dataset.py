@@ -33,7 +33,6 @@ from dualstream.clips.samplers import (
 )
 from dualstream.clips.transforms import ColorJitter
 from dualstream.clips.views import (
-    StoredFlow,
     ViewPlan,
     bidirectional_views,
     flow_views,
@@ -41,7 +40,7 @@ from dualstream.clips.views import (
     steps_read,
 )
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
-from dualstream.flow.store import FlowStore
+from dualstream.flow import FlowStore, StoredFlow
 from dualstream.types import Clip, InputSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 

@@ -22,9 +22,6 @@ Bytes = NDArray[np.uint8]
 _GRAY = np.array([0.299, 0.587, 0.114])
 """Luma of RGB, ITU-R BT.601."""
 
-_NEGATED_BYTE: Bytes = np.minimum(256 - np.arange(256), 255).astype(np.uint8)
-"""Stored flow byte of the opposite displacement: 128 -> 128, 129 -> 127, 0 -> 255."""
-
 
 @dataclass(frozen=True)
 class ColorChange:
@@ -192,12 +189,14 @@ def cut_flow(
     for t, step in enumerate(chosen):
         for channel in range(2):
             plane = fields[step, channel, top:bottom, left:right]
-            target = result[channel, t]
-            cv2.resize(plane, (size, size), dst=target, interpolation=method)
-            if view.flip:
-                cv2.flip(target, 1, dst=target)
-                if channel == 0:
-                    cv2.LUT(target, _NEGATED_BYTE, dst=target)
+            cv2.resize(plane, (size, size), dst=result[channel, t], interpolation=method)
+    if view.flip:
+        for channel in range(2):
+            for plane in result[channel]:
+                cv2.flip(plane, 1, dst=plane)
+        # The byte of the opposite displacement is 256 - b, and 255 for 0.
+        along_x = np.maximum(result[0], 1, out=result[0])
+        np.negative(along_x, out=along_x)
     return result
 
 

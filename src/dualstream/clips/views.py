@@ -6,8 +6,10 @@ resampled video where `InputSpec.fps` is set).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,13 +18,20 @@ from dualstream.clips.geometry import View
 from dualstream.clips.samplers import Indices, snippet_indices
 from dualstream.clips.stacking import bidirectional_indices, trajectory_stack
 from dualstream.clips.transforms import Bytes, ColorChange, cut_flow, cut_frames
-from dualstream.flow.folders import FlowFolder
 from dualstream.flow.quantize import dequantize, quantize
-from dualstream.flow.store import FlowFile
 from dualstream.types import InputSpec
 from dualstream.video import VideoReader
 
-StoredFlow = FlowFile | FlowFolder
+
+class FlowFields(Protocol):
+    """Flow of one video as bytes: a stored file, a folder, or fields computed when read."""
+
+    @property
+    def num_fields(self) -> int:
+        """Fields of the video, one less than its frames."""
+
+    def read(self, indices: Sequence[int]) -> Bytes:
+        """(n, 2, H, W) fields in the order asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,7 @@ def frame_views(
     return out
 
 
-def flow_views(file: StoredFlow, plan: ViewPlan, spec: InputSpec) -> torch.Tensor:
+def flow_views(file: FlowFields, plan: ViewPlan, spec: InputSpec) -> torch.Tensor:
     """Views (V, 2, L, size, size) of neighbouring fields, or of fields along trajectories."""
     steps = snippet_indices(
         plan.starts, count=spec.num_frames, stride=spec.frame_stride, num_frames=file.num_fields
@@ -82,7 +91,7 @@ def flow_views(file: StoredFlow, plan: ViewPlan, spec: InputSpec) -> torch.Tenso
 
 
 def bidirectional_views(
-    forward: StoredFlow, backward: StoredFlow, plan: ViewPlan, spec: InputSpec
+    forward: FlowFields, backward: FlowFields, plan: ViewPlan, spec: InputSpec
 ) -> torch.Tensor:
     """Views (V, 2, L, size, size): forward fields from the middle on, then backward ones."""
     ahead, behind = bidirectional_indices(

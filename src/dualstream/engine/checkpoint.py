@@ -28,7 +28,9 @@ from dualstream import __version__
 from dualstream.atomic import replacing, write_text
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError
+from dualstream.flow.params import PARAMS, FlowParams
 from dualstream.models import create_model
+from dualstream.models.network import Network
 from dualstream.types import InputSpec
 
 
@@ -44,6 +46,8 @@ class RunInfo:
     """Root of the flow store, absolute; None for runs that see no flow."""
     backward_store: str | None = None
     """Root of the store of backward flow, for bi-directional stacking."""
+    flow_params: dict[str, Any] | None = None
+    """Settings of the flow method that the store was written with; None for its defaults."""
     version: str = __version__
     git_commit: str | None = None
     """Commit of the folder that the command ran in, when it is a git checkout."""
@@ -68,8 +72,15 @@ class Checkpoint:
         """What the network wants to see."""
         return self.recipe.input.spec()
 
+    @property
+    def flow_params(self) -> FlowParams | None:
+        """Settings that flow must be computed with; None where the network sees no flow."""
+        if self.spec.modality != "flow":
+            return None
+        return PARAMS[self.spec.flow_method](**(self.info.flow_params or {}))
 
-def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> nn.Module:
+
+def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:
     """The network of a recipe.
 
     Args:
@@ -80,7 +91,7 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> nn.M
     options = dict(recipe.model.options)
     if not with_weights:
         options.pop("pretrained", None)
-    return create_model(
+    model = create_model(
         recipe.model.name,
         weights=recipe.model.weights if with_weights else None,
         num_classes=num_classes,
@@ -88,6 +99,8 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> nn.M
         length=spec.num_frames,
         **options,
     )
+    # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
+    return model.to(memory_format=torch.channels_last)
 
 
 def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:

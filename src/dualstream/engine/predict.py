@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from dualstream.clips.geometry import center_crop, reference_size, ten_crops, three_crops
+from dualstream.clips.geometry import View, center_crop, reference_size, ten_crops, three_crops
 from dualstream.clips.samplers import covered, evenly_spaced_starts
 from dualstream.clips.views import (
     ViewPlan,
@@ -20,11 +20,12 @@ from dualstream.clips.views import (
     frame_views,
     steps_read,
 )
+from dualstream.engine.checkpoint import Checkpoint
 from dualstream.engine.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
-from dualstream.flow import optical_flow, quantize
+from dualstream.flow import FlowMethod, FlowParams, optical_flow, quantize
 from dualstream.scores import Fusion, average_views, fuse, probabilities
-from dualstream.types import Frames, InputSpec, Prediction, Scores
+from dualstream.types import InputSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
 
 Crops = Literal["center", "three", "ten"]
@@ -42,6 +43,19 @@ class Stream:
     model: nn.Module
     spec: InputSpec
     classes: tuple[str, ...]
+    flow_params: FlowParams | None = None
+    """Settings of the flow method; None takes its defaults."""
+
+
+def stream_of(checkpoint: Checkpoint) -> Stream:
+    """A trained network as a stream, named after its run folder."""
+    return Stream(
+        checkpoint.folder.name,
+        checkpoint.model,
+        checkpoint.spec,
+        checkpoint.classes,
+        checkpoint.flow_params,
+    )
 
 
 def predict(
@@ -165,9 +179,9 @@ def _window_probabilities(
     starts = evenly_spaced_starts(max(1, positions), count=segments, length=length)
     plan = _plan(video, starts, spec, crops)
     if spec.modality == "flow":
-        forward = ComputedFlow(video, shown, spec, "forward")
+        forward = ComputedFlow(video, shown, stream, "forward")
         if spec.stacking == "bidirectional":
-            backward = ComputedFlow(video, shown, spec, "backward")
+            backward = ComputedFlow(video, shown, stream, "backward")
             views = bidirectional_views(forward, backward, plan, spec)
         else:
             views = flow_views(forward, plan, spec)
@@ -183,7 +197,7 @@ def _plan(video: VideoReader, starts: Indices, spec: InputSpec, crops: Crops) ->
     return ViewPlan(starts, boxes(*reference, size=size), reference, None)
 
 
-def _one_center(height: int, width: int, *, size: int) -> tuple[Any, ...]:
+def _one_center(height: int, width: int, *, size: int) -> tuple[View, ...]:
     return (center_crop(height, width, size=size),)
 
 
@@ -194,13 +208,13 @@ class ComputedFlow:
         self,
         video: VideoReader,
         shown: Indices,
-        spec: InputSpec,
+        stream: Stream,
         direction: Literal["forward", "backward"],
     ) -> None:
         self.num_fields = len(shown) - 1
         self._video = video
         self._shown = shown
-        self._spec = spec
+        self._stream = stream
         self._direction = direction
         if self.num_fields < 1:
             raise CorruptVideoError(
@@ -213,14 +227,15 @@ class ComputedFlow:
         return np.concatenate([self._run(a, b) for a, b in runs(indices)])
 
     def _run(self, first: int, last: int) -> NDArray[np.uint8]:
-        frames = self._video.read(self._shown[first : last + 2].tolist())
+        spec = self._stream.spec
         flow = optical_flow(
-            Frames(frames.data, frames.pts_seconds, frames.source),
-            method=self._spec.flow_method,  # type: ignore[arg-type]  # checked on entry there
-            short_side=self._spec.flow_short_side,
+            self._video.read(self._shown[first : last + 2].tolist()),
+            method=cast(FlowMethod, spec.flow_method),  # optical_flow checks it
+            params=self._stream.flow_params,
+            short_side=spec.flow_short_side,
             direction=self._direction,
         )
-        return quantize(flow.data, bound_px=self._spec.flow_bound_px)
+        return quantize(flow.data, bound_px=spec.flow_bound_px)
 
 
 def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:

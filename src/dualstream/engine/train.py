@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from dualstream.engine.data import training_dataset, validation_dataset, videos_
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import CheckpointError, InputError
+from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
 
 LOG_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "held_out_loss", "held_out_top1")
@@ -107,10 +109,15 @@ def train(
         )
     source = source if source.is_dir() else source.parent
     manifest = Manifest.read(source)
+    store = _store_root(recipe, flow_store, source / "flow")
+    flow_params = None
+    if store is not None:
+        recipe, flow_params = _with_flow_of(store, recipe, manifest)
     info = RunInfo(
         manifest=str(source),
         manifest_sha256=_manifest_hash(source),
-        flow_store=_store_root(recipe, flow_store, source / "flow"),
+        flow_store=store,
+        flow_params=flow_params,
         backward_store=(
             _store_root(recipe, backward_store, source / "flow_backward")
             if recipe.input.stacking == "bidirectional"
@@ -234,9 +241,14 @@ class RunData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
+        batches = self._batches(
+            rank=self.trainer.global_rank, world_size=self.trainer.world_size
+        )
+        # The first epoch's iterator is made before on_train_epoch_start is called.
+        batches.set_epoch(self.trainer.current_epoch)
         return make_loader(
             training_dataset(self.training, self.recipe, self.info),
-            self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size),
+            batches,
             workers=self.recipe.data.workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
@@ -283,6 +295,11 @@ class RunFolder(pl.Callback):
         self.rows = list(state_dict["rows"])
         self.saved_top1 = state_dict["saved_top1"]
         self.validations_without_gain = state_dict["validations_without_gain"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning tells the epoch to samplers of single items only, not to batch samplers.
+        assert trainer.train_dataloader is not None
+        trainer.train_dataloader.batch_sampler.set_epoch(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
@@ -355,6 +372,25 @@ def _store_root(
     if recipe.input.modality != "flow":
         return None
     return str(Path(given).absolute() if given else default)
+
+
+def _with_flow_of(
+    store: str, recipe: Recipe, manifest: Manifest
+) -> tuple[Recipe, dict[str, Any] | None]:
+    """What prediction must know to compute flow as the store's was: size and settings.
+
+    Flow is in pixels of the grid that it was computed on, so a network trained on flow of
+    240-line videos must see other videos at 240 lines too.
+    """
+    first = videos_of(manifest, recipe, "train").records[0]
+    with FlowStore(store).open(first.path) as file:
+        meta = file.meta
+    if recipe.input.flow_short_side is None:
+        sides = [min(record.height, record.width) for record in manifest.records]
+        side = meta.short_side or int(statistics.median_low(sides))
+        changed = recipe.input.model_copy(update={"flow_short_side": side})
+        recipe = recipe.model_copy(update={"input": changed})
+    return recipe, (meta.params if meta.method == recipe.input.flow_method else None)
 
 
 def _manifest_hash(folder: Path) -> str:

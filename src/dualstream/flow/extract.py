@@ -24,7 +24,7 @@ from dualstream.errors import (
 from dualstream.flow.abandoned import remove_abandoned
 from dualstream.flow.folders import FlowFolder, write_folder
 from dualstream.flow.meta import FlowMeta
-from dualstream.flow.methods import check_device, optical_flow, resized_size
+from dualstream.flow.methods import check_device, optical_flow
 from dualstream.flow.opencv import one_opencv_thread
 from dualstream.flow.params import Direction, FlowMethod, FlowParams, resolve_params
 from dualstream.flow.pool import run_jobs
@@ -122,26 +122,10 @@ def extract_flow(
     """
     settings = resolve_params(method, params)
     check_device(method, device)
-    for kind, value, allowed in (
-        ("direction", direction, get_args(Direction)),
-        ("layout", layout, get_args(Layout)),
-    ):
-        if value not in allowed:
-            raise UnknownNameError(kind, value, allowed)
+    if layout not in get_args(Layout):
+        raise UnknownNameError("layout", layout, get_args(Layout))
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
-    if not 1 <= quality <= 100:
-        raise InputError(f"quality must lie in 1..100, got {quality}.")
-    if not 0 < bound_px < float("inf"):
-        raise InputError(f"bound_px must be above 0 and finite, got {bound_px}.")
-    resized_size(1, 1, short_side)
-    store = FlowStore(root)
-    targets: dict[Path, str] = {}
-    for job in jobs:
-        target = store.path(job.name) if layout == "store" else store.folder_path(job.name)
-        if target in targets:
-            raise InputError(f"Videos {targets[target]!r} and {job.name!r} both go to {target}.")
-        targets[target] = job.name
     template = FlowMeta(
         method=method,
         params=asdict(settings),
@@ -151,8 +135,19 @@ def extract_flow(
         quality=quality,
         version=dualstream.__version__,
     )
-    run = _Settings(store.root, method, settings, device, layout, overwrite, template)
-    return _run(jobs, run, workers, sorted({target.parent for target in targets}))
+    run = _Settings(Path(root), method, settings, device, layout, overwrite, template)
+    return _run(jobs, run, workers, _target_folders(jobs, FlowStore(root), layout))
+
+
+def _target_folders(jobs: Sequence[FlowJob], store: FlowStore, layout: Layout) -> list[Path]:
+    """Folders that will be written to; InputError if two jobs have one target."""
+    targets: dict[Path, str] = {}
+    for job in jobs:
+        target = store.path(job.name) if layout == "store" else store.folder_path(job.name)
+        if target in targets:
+            raise InputError(f"Videos {targets[target]!r} and {job.name!r} both go to {target}.")
+        targets[target] = job.name
+    return sorted({target.parent for target in targets})
 
 
 def _run(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
-from dualstream.errors import FlowStoreError
+from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow.params import Direction
 
 FORMAT = "dualstream flow 1"
@@ -44,6 +44,16 @@ class FlowMeta:
     version: str = ""
     """Version of the package that wrote the file."""
 
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction):
+            raise UnknownNameError("direction", self.direction, get_args(Direction))
+        if not 0 < self.bound_px < float("inf"):
+            raise InputError(f"bound_px must be above 0 and finite, got {self.bound_px}.")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality must lie in 1..100, got {self.quality}.")
+        if self.short_side is not None and self.short_side < 1:
+            raise InputError(f"short_side must be at least 1, got {self.short_side}.")
+
     def same_settings(self, other: FlowMeta) -> bool:
         """Whether both were made in the same way, whatever the video."""
         return all(getattr(self, name) == getattr(other, name) for name in _SETTINGS)
@@ -75,4 +85,7 @@ class FlowMeta:
         for name in ("height", "width", "num_fields"):
             if not isinstance(values[name], int) or values[name] < 1:
                 raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
-        return cls(**{name: values[name] for name in known})
+        try:
+            return cls(**{name: values[name] for name in known})
+        except (InputError, TypeError) as error:
+            raise FlowStoreError(f"{path}: meta.json cannot be used: {error}") from error

@@ -107,7 +107,7 @@ def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"{path} does not hold the weights of RAFT {size} ({reason}). Remove it and run again, "
             f"or put {_URLS[size]} there."

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError
+from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.container import packets_of
 from dualstream.video.mpeg4 import PictureFinder, display_slots
 
@@ -31,7 +31,7 @@ ONE_FRAME_CODECS = frozenset(
 """Codecs of which every packet in those containers shows exactly one frame."""
 
 SEEK_COST_FRAMES = 4
-"""A seek throws the decoder's state away; it must save more frames than this to be worth it."""
+"""A seek throws the decoder's state away; it must save this many frames to be worth it."""
 
 CLOCK_ROUNDING_SECONDS = 1e-3
 """Matroska rounds times to milliseconds: a frame that starts this much late is still on time."""
@@ -47,8 +47,6 @@ class FrameIndex:
     """Seconds of one unit."""
     keys: tuple[int, ...]
     """Positions (0 <= position < F) of the frames at which decoding can start; has 0."""
-    seek_pts: tuple[int, ...]
-    """Time to seek to for each of `keys`, in units of `time_base`."""
     by_count: bool
     """Frames are found by counting from the start, as their own times cannot be trusted."""
 
@@ -69,9 +67,10 @@ def index_packets(container: Any, stream: Any) -> FrameIndex | None:
     """
     codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
-    if codec != "mpeg4" and not (stores_pts and codec in ONE_FRAME_CODECS):
+    is_mpeg4 = codec == "mpeg4" and (stores_pts or container.format.name == "avi")
+    if not is_mpeg4 and not (stores_pts and codec in ONE_FRAME_CODECS):
         return None
-    finder = PictureFinder(stream.codec_context.extradata or b"") if codec == "mpeg4" else None
+    finder = PictureFinder(stream.codec_context.extradata or b"") if is_mpeg4 else None
     pts: list[int] = []
     dts: list[int] = []
     keys: list[int] = []
@@ -90,9 +89,8 @@ def index_packets(container: Any, stream: Any) -> FrameIndex | None:
     if not pts:
         return None
     plain = all(len(found) == 1 for found in pictures)
-    if plain and (stores_pts or (pts == dts and "B" not in pictures)):
-        seek_to = dts if container.format.name.startswith("mov") else pts
-        return timed_index(pts, keys, seek_to, time_base=stream.time_base)
+    if plain and (stores_pts or pts == dts):
+        return timed_index(pts, keys, time_base=stream.time_base)
     slots = display_slots(pictures)
     if stores_pts or not slots:
         return None
@@ -100,36 +98,26 @@ def index_packets(container: Any, stream: Any) -> FrameIndex | None:
 
 
 def timed_index(
-    pts: Sequence[int], keys: Sequence[int], seek_to: Sequence[int], *, time_base: Fraction
+    pts: Sequence[int], keys: Sequence[int], *, time_base: Fraction
 ) -> FrameIndex | None:
     """Index of packets (in decoding order) that carry their times.
 
     Args:
         pts: time of each packet's frame.
         keys: packets at which decoding can start.
-        seek_to: time by which the container finds each packet.
         time_base: seconds of one unit.
 
     Returns:
         The index, or None where two frames have the same time.
     """
     times = np.asarray(pts, np.int64)
-    order = np.argsort(times, kind="stable")
-    shown = times[order]
+    shown = np.sort(times)
     if (np.diff(shown) <= 0).any():
         return None
-    positions = np.searchsorted(shown, times[list(keys)])
-    # Position 0 always starts a run: what a stream shows before its first key frame is decoded
-    # from its first packet or not at all.
-    starts = {0: int(np.min(seek_to))}
-    starts.update({int(p): int(seek_to[k]) for p, k in zip(positions, keys, strict=True)})
-    ordered = sorted(starts.items())
+    positions = np.searchsorted(shown, times[list(keys)]).tolist()
+    # What a stream shows before its first key frame is decoded from its first packet, if at all.
     return FrameIndex(
-        pts=shown,
-        time_base=time_base,
-        keys=tuple(position for position, _ in ordered),
-        seek_pts=tuple(ticks for _, ticks in ordered),
-        by_count=False,
+        pts=shown, time_base=time_base, keys=tuple(sorted({0, *positions})), by_count=False
     )
 
 
@@ -139,7 +127,6 @@ def counted_index(pts: Sequence[int], time_base: Fraction) -> FrameIndex:
         pts=strictly_increasing(np.asarray(pts, np.int64)),
         time_base=time_base,
         keys=(0,),
-        seek_pts=(int(min(pts)),),
         by_count=True,
     )
 
@@ -162,7 +149,7 @@ def decode_runs(
 
     Returns:
         One (key frame, its wanted positions) for each run. A run ends where the next wanted
-        position has a key frame before it that lies more than `seek_cost` behind the last one:
+        position has a key frame before it by which at least `seek_cost` frames are saved:
         wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)), (50, (99,)).
     """
     runs: list[tuple[int, list[int]]] = []
@@ -238,3 +225,32 @@ def check_rate(fps: float) -> None:
     """Raise InputError unless `fps` is a finite number above 0."""
     if not (np.isfinite(fps) and fps > 0):
         raise InputError(f"fps must be a number above 0, got {fps}.")
+
+
+def check_positions(
+    positions: Sequence[int], num_frames: int, *, promised: int, source: str
+) -> None:
+    """Raise unless every position is one of a file's frames.
+
+    Args:
+        positions: frames asked for.
+        num_frames: frames that the file holds.
+        promised: frames that its header tells of.
+        source: the file, for the message.
+
+    Raises:
+        CorruptVideoError: the header promises a frame that is not there.
+        InputError: a position below 0, or beyond what anyone promised.
+    """
+    bad = next((position for position in positions if not 0 <= position < num_frames), None)
+    if bad is None:
+        return
+    if 0 <= bad < promised:
+        raise CorruptVideoError(
+            f"Frame {bad} of {source!r} is missing: its header tells of {promised} frames, "
+            f"{num_frames} can be decoded. The file is cut off or damaged: copy or download it "
+            f"again, or ask for frames below {num_frames}."
+        )
+    raise InputError(
+        f"Frame {bad} of {source!r} does not exist: its frames are 0..{num_frames - 1}."
+    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from dualstream.errors import InputError
 from dualstream.types import Frames
 from dualstream.video.info import VideoInfo, with_decoded
@@ -65,5 +63,4 @@ def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
     with VideoReader(path) as reader:
         if not decode:
             return reader.info
-        times = [float(window.pts_seconds[0]) for window in reader.windows(1)]
-        return with_decoded(reader.info, np.asarray(times))
+        return with_decoded(reader.info, reader.decoded_pts_seconds())

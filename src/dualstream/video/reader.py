@@ -8,6 +8,7 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self
 
+import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from dualstream.video.container import (
 from dualstream.video.index import (
     CLOCK_ROUNDING_SECONDS,
     FrameIndex,
+    check_positions,
     check_rate,
     counted_index,
     decode_runs,
@@ -183,11 +185,7 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        index = self._index_in_advance()
-        self._rewind()
-        self._at_start = False
-        frames = self._shown_frames(self._container, self._stream, index)
-        return collect(frames, expected=self._stream.frames, source=self._path)
+        return collect(self._images(), expected=self._stream.frames, source=self._path)
 
     def windows(
         self, length: int, *, step: int | None = None, fps: float | None = None
@@ -224,39 +222,34 @@ class VideoReader:
             CorruptVideoError: no frame can be decoded.
         """
         check_rate(fps)
-        index = self._index_in_advance()
-        self._rewind()
-        self._at_start = False
-        frames = self._shown_frames(self._container, self._stream, index)
-        return collect(resample(frames, fps), expected=self._stream.frames, source=self._path)
+        frames = resample(self._images(), fps)
+        return collect(frames, expected=self._stream.frames, source=self._path)
+
+    def decoded_pts_seconds(self) -> NDArray[np.float64]:
+        """(F,) times of the frames that really decode, found by decoding the whole file.
+
+        Differs from `pts_seconds` of a fresh reader only where the file is damaged.
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
+        return np.asarray([seconds for _, seconds in self._decoded_frames()], np.float64)
 
     def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
-        index = self._index_in_advance()
-        # A container of its own, so that the caller may read other frames between two windows.
-        container, stream = open_video(self._path, num_threads=self._num_threads)
-        with container:
-            frames = self._shown_frames(container, stream, index)
-            if fps is not None:
-                frames = resample(frames, fps)
-            yield from cut_windows(frames, length=length, step=step, source=self._path)
-
-    def _index_in_advance(self) -> FrameIndex | None:
-        """The index, unless the video comes from a URL, which may never end."""
-        self._check_open()
-        return None if is_url(self._path) else self._frame_index()
+        frames = self._images()
+        if fps is not None:
+            frames = resample(frames, fps)
+        yield from cut_windows(frames, length=length, step=step, source=self._path)
 
     def _frame_index(self) -> FrameIndex:
         self._check_open()
         if self._index is None:
+            self._rewind()
             self._at_start = False
             index = index_packets(self._container, self._stream)
-            self._num_promised = self._stream.frames
-            if index is None:
-                self._index = self._decoded_index()
-            else:
-                self._index = index
-                self._num_promised = max(self._num_promised, len(index))
-            self._rewind()
+            promised = 0 if index is None else len(index)
+            self._num_promised = max(self._stream.frames, promised)
+            self._index = index or self._decoded_index()
         return self._index
 
     def _decoded_index(self) -> FrameIndex:
@@ -280,16 +273,25 @@ class VideoReader:
         if self._at_start:
             return
         if self._index is not None and not self._index.by_count:
-            self._container.seek(self._index.seek_pts[0], stream=self._stream)
-            self._stream.codec_context.skip_frame = "DEFAULT"
+            self._seek(int(self._index.pts[0]))
         else:
-            self._container.close()
-            self._container, self._stream = open_video(self._path, num_threads=self._num_threads)
+            self._reopen()
         self._at_start = True
+
+    def _reopen(self) -> None:
+        self._container.close()
+        self._container, self._stream = open_video(self._path, num_threads=self._num_threads)
+
+    def _seek(self, pts: int) -> None:
+        """Go to the key frame at a time, or to the start of what cannot be sought in (a server)."""
+        try:
+            self._container.seek(pts, stream=self._stream)
+        except av.FFmpegError:
+            self._reopen()
 
     def _read(self, numbers: Sequence[int]) -> Frames:
         index = self._frame_index()
-        _check_numbers(numbers, len(index), promised=self._num_promised, path=self._path)
+        check_positions(numbers, len(index), promised=self._num_promised, source=self._path)
         places: dict[int, list[int]] = {}
         for place, number in enumerate(numbers):
             places.setdefault(number, []).append(place)
@@ -310,8 +312,7 @@ class VideoReader:
         if key == 0:
             self._rewind()
         else:
-            ticks = index.seek_pts[index.keys.index(key)]
-            self._container.seek(ticks, stream=self._stream)
+            self._seek(int(index.pts[key]))
         self._at_start = False
         missing = set(positions)
         frames = self._counted() if index.by_count else self._timed(index, key, positions)
@@ -341,8 +342,7 @@ class VideoReader:
         context = self._stream.codec_context
         for packet in packets_of(self._container, self._stream):
             if context.name in SKIPPABLE_CODECS:
-                needed = packet.pts in unsent or packet.is_keyframe
-                context.skip_frame = "DEFAULT" if needed else "NONREF"
+                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
             unsent.discard(packet.pts)
             frames = decode_packet(self._stream, packet)
             if not unsent and packet.size:
@@ -359,25 +359,32 @@ class VideoReader:
             if not unsent:
                 return
 
-    def _shown_frames(
-        self, container: Any, stream: Any, index: FrameIndex | None
-    ) -> Iterator[TimedImage]:
-        """Every frame that decodes from a container's start; mends an index that differs."""
+    def _decoded_frames(self) -> Iterator[tuple[Any, float]]:
+        """(frame, seconds) of all that decodes from the start; mends an index that differs."""
+        self._check_open()
+        # What comes from a URL may never end, so it is not looked at in advance.
+        index = None if is_url(self._path) else self._frame_index()
+        # A container of its own, so that the caller may read other frames in between.
+        container, stream = open_video(self._path, num_threads=self._num_threads)
         times = index.pts.tolist() if index is not None and index.by_count else []
         base = index.time_base if index is not None else stream.time_base
         decoded: list[int | None] = []
         last = None
-        for number, frame in enumerate(decode_stream(container, stream)):
-            decoded.append(frame.pts)
-            ticks = times[number] if number < len(times) else frame.pts
-            if last is not None and (ticks is None or ticks <= last):
-                ticks = last + 1
-            last = ticks or 0
-            yield self._to_rgb(frame), last * base.numerator / base.denominator
+        with container:
+            for number, frame in enumerate(decode_stream(container, stream)):
+                decoded.append(frame.pts)
+                ticks = times[number] if number < len(times) else frame.pts
+                if last is not None and (ticks is None or ticks <= last):
+                    ticks = last + 1
+                last = ticks or 0
+                yield frame, last * base.numerator / base.denominator
         if not decoded:
             raise no_frame_error(self._path)
         if index is not None and len(decoded) != len(index):
             self._index = self._index_of(decoded)
+
+    def _images(self) -> Iterator[TimedImage]:
+        return ((self._to_rgb(frame), seconds) for frame, seconds in self._decoded_frames())
 
     def _to_rgb(self, frame: Any) -> NDArray[np.uint8]:
         """(H, W, 3) bytes as displayed."""
@@ -388,16 +395,3 @@ class VideoReader:
             frame, width=width, height=height, format="rgb24", threads=self._num_threads
         )
         return self._orientation.apply(np.asarray(rgb.to_ndarray(), np.uint8))
-
-
-def _check_numbers(numbers: Sequence[int], count: int, *, promised: int, path: str) -> None:
-    bad = next((number for number in numbers if not 0 <= number < count), None)
-    if bad is None:
-        return
-    if 0 <= bad < promised:
-        raise CorruptVideoError(
-            f"Frame {bad} of {path!r} is missing: its header tells of {promised} frames, {count} "
-            f"can be decoded. The file is cut off or damaged: copy or download it again, or ask "
-            f"for frames below {count}."
-        )
-    raise InputError(f"Frame {bad} of {path!r} does not exist: its frames are 0..{count - 1}.")
