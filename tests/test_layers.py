@@ -70,7 +70,8 @@ def test_imports_go_down(path: Path) -> None:
             continue
         allowed = 0 if own in ONLY_LEVEL_0 else LEVELS[own]
         sideways = LEVELS[part] == LEVELS[own] and LEVELS[own] in (0, 9)
-        assert LEVELS[part] <= allowed and (LEVELS[part] < LEVELS[own] or sideways), (
+        down = LEVELS[part] <= allowed and (LEVELS[part] < LEVELS[own] or sideways)
+        assert down, (
             f"{path}:{line}: {own} (level {LEVELS[own]}) imports {part} (level {LEVELS[part]})"
         )
 
@@ -84,5 +85,7 @@ def test_an_upward_import_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["dualstream", "dualstream.cli.app"])
 def test_start_up_imports_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"

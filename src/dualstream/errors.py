@@ -13,7 +13,7 @@
     ├── AnnotationError                     split files, class lists, manifests; names file and line
     ├── RecipeError                         a recipe or an override that cannot be used
     ├── CheckpointError                     a run folder: incomplete, foreign or of other classes
-    ├── WeightsError                        pretrained weights: missing, corrupt or of another network
+    ├── WeightsError                        pretrained weights: missing, corrupt, of another net
     ├── ScoresError                         score files that cannot be read or joined
     ├── ReportError                         a report page that cannot be written
     └── MissingDependencyError (also ImportError)   an optional package is not installed

@@ -98,7 +98,7 @@ def test_bad_overrides_are_explained(override: str, message: str) -> None:
 def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
-    with pytest.raises(RecipeError, match="mine.yaml") as caught:
+    with pytest.raises(RecipeError, match=r"mine\.yaml") as caught:
         load_recipe(path)
     assert message in str(caught.value)
 

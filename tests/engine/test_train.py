@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.tiny import tiny_recipe
 from safetensors.torch import load_file
+from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.manifest import Manifest
@@ -225,8 +225,11 @@ def test_last_layer_only_leaves_the_trunk_as_it_was(tiny_data: Path, tmp_path: P
     frozen = recipe.model_copy(
         update={"model": recipe.model.model_copy(update={"trainable": "last_layer"})}
     )
-    train(frozen.model_copy(update={"train": frozen.train.model_copy(update={"epochs": 1})}),
-          tiny_data, tmp_path / "one")
+    train(
+        frozen.model_copy(update={"train": frozen.train.model_copy(update={"epochs": 1})}),
+        tiny_data,
+        tmp_path / "one",
+    )
     train(frozen, tiny_data, tmp_path / "two")
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
     changed = {name for name in one if not torch.equal(one[name], two[name])}

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for videos, flow, runs and the page.")
-    ] = Path("dualstream-demo"),
+    out: Annotated[Path, typer.Option(help="Folder for videos, flow, runs and the page.")] = Path(
+        "dualstream-demo"
+    ),
     seed: Annotated[int, typer.Option(help="Of data and training.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -74,7 +74,7 @@ def predict(
 
 def _files(videos: list[str]) -> list[str]:
     """The arguments, folders replaced by the video files in them."""
-    from dualstream.clips.video_files import VIDEO_SUFFIXES, list_videos
+    from dualstream.clips.video_files import list_videos
     from dualstream.errors import InputError
 
     files = []
@@ -85,7 +85,7 @@ def _files(videos: list[str]) -> list[str]:
             continue
         inside = [str(folder / name) for name in list_videos(folder)]
         if not inside:
-            raise InputError(f"{folder} holds no video file ({', '.join(sorted(VIDEO_SUFFIXES))}).")
+            raise InputError(f"{folder} holds no video file.")
         files += inside
     return files
 

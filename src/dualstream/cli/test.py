@@ -28,9 +28,7 @@ def test(
     backward_flow: Annotated[
         Path | None, typer.Option(help="Store of backward flow.  [default: the run's]")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
     workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -39,7 +37,7 @@ def test(
     from dualstream.cli.output import percent, print_json, progress_bar, stderr, stdout
     from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
     from dualstream.engine.evaluate import collect, evaluate
-    from dualstream.scores import mean_class_accuracy, top_k_accuracy, write_scores
+    from dualstream.scores import measure, write_scores
 
     checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)
     count, results = evaluate(
@@ -59,12 +57,13 @@ def test(
     scores = collect(done, checkpoint.classes)
     path = out or run / ("scores.npz" if part == "test" else f"scores_{part}.npz")
     write_scores(path, scores)
+    accuracy = measure(scores)
     metrics = {
-        "videos": len(scores),
+        "videos": accuracy.num_videos,
         "failed": len(failures),
-        "top1": top_k_accuracy(scores, 1),
-        "top5": top_k_accuracy(scores, min(5, len(scores.classes))),
-        "mean_class": mean_class_accuracy(scores),
+        "top1": accuracy.top_1,
+        "top5": accuracy.top_5,
+        "mean_class": accuracy.mean_class,
         "segments": checkpoint.recipe.test.segments,
         "crops": checkpoint.recipe.test.crops,
     }
@@ -75,9 +74,9 @@ def test(
         print_json({**metrics, "scores": path})
     else:
         stdout().print(
-            f"{part}: {len(scores)} videos  top-1 {percent(metrics['top1'])}%  "
-            f"top-5 {percent(metrics['top5'])}%  "
-            f"mean class {percent(metrics['mean_class'])}%  -> {path}"
+            f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  "
+            f"top-5 {percent(accuracy.top_5)}%  "
+            f"mean class {percent(accuracy.mean_class)}%  -> {path}"
         )
     if failures:
         raise typer.Exit(1)

@@ -22,9 +22,7 @@ def train(
         str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to create.")] = None,
-    flow: Annotated[
-        Path | None, typer.Option(help="Flow store.  [default: DATA/flow]")
-    ] = None,
+    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: DATA/flow]")] = None,
     backward_flow: Annotated[
         Path | None,
         typer.Option(help="Store of backward flow, for bi-directional stacking."),

@@ -1,12 +1,12 @@
 """Run folders: what training leaves behind and everything else starts from.
 
-    RUN/model.safetensors   weights
-    RUN/recipe.yaml         the resolved recipe
-    RUN/classes.txt         one class name a line
-    RUN/run.json            package version, git commit, seed, manifest and flow folders
-    RUN/metrics.json        loss and accuracies
-    RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
-    RUN/log.csv             one row an epoch
+RUN/model.safetensors   weights
+RUN/recipe.yaml         the resolved recipe
+RUN/classes.txt         one class name a line
+RUN/run.json            package version, git commit, seed, manifest and flow folders
+RUN/metrics.json        loss and accuracies
+RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
+RUN/log.csv             one row an epoch
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def view_logits(model: nn.Module, views: Tensor, spec: InputSpec) -> NDArray[np.
     with torch.inference_mode():
         parts = [
             model(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
-            for part in views.split(VIEWS_AT_ONCE)
+            for part in torch.split(views, VIEWS_AT_ONCE)
         ]
     return torch.cat(parts).numpy()
 

@@ -286,7 +286,8 @@ def _explain(problem: dict[str, Any]) -> str:
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         inner = section.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
         section = inner
     known = list(section.model_fields)
     nearest = difflib.get_close_matches(path[-1], known, n=1)

@@ -42,7 +42,9 @@ class StreamModule(pl.LightningModule):
         if recipe.train.ema_decay:
             self.average = AveragedModel(
                 model,
-                multi_avg_fn=get_ema_multi_avg_fn(recipe.train.ema_decay),
+                multi_avg_fn=get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]  # torch's own gap
+                    recipe.train.ema_decay
+                ),
                 use_buffers=True,
             ).requires_grad_(False)
 
@@ -74,8 +76,9 @@ class StreamModule(pl.LightningModule):
         correct = (logits.argmax(dim=1) == batch.label).float().mean()
         count = len(batch)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
-        self.log("train_top1", correct, on_epoch=True, on_step=False, batch_size=count,
-                 sync_dist=True)
+        self.log(
+            "train_top1", correct, on_epoch=True, on_step=False, batch_size=count, sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:

@@ -18,7 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dualstream.atomic import replacing, write_text
@@ -102,7 +102,7 @@ def train(
         AnnotationError, FlowStoreError, VideoError: the data cannot be read.
     """
     folder, source = Path(run).absolute(), Path(manifest_folder).absolute()
-    if rank_zero_only.rank == 0 and (folder / "recipe.yaml").exists():
+    if _is_first_process() and (folder / "recipe.yaml").exists():
         raise InputError(
             f"{folder} holds a run already. Go on with `dualstream train --resume {run}`, or "
             "choose another folder."
@@ -127,7 +127,7 @@ def train(
         seed=recipe.train.seed,
         limit=limit,
     )
-    if rank_zero_only.rank == 0:
+    if _is_first_process():
         start_run(folder, recipe, manifest.classes, info)
     return _fit(folder, recipe, manifest, info, listener)
 
@@ -241,9 +241,7 @@ class RunData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        batches = self._batches(
-            rank=self.trainer.global_rank, world_size=self.trainer.world_size
-        )
+        batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
         # The first epoch's iterator is made before on_train_epoch_start is called.
         batches.set_epoch(self.trainer.current_epoch)
         return make_loader(
@@ -309,10 +307,16 @@ class RunFolder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StreamModule)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row = {"epoch": float(trainer.current_epoch + 1), "lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        row |= {name: metrics[name] for name in LOG_COLUMNS if name in metrics}
+        row = {
+            "epoch": float(trainer.current_epoch + 1),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        # Lightning keeps the metrics of an earlier validation.
+        validated = (trainer.current_epoch + 1) % self.recipe.train.validate_every == 0
+        fresh = LOG_COLUMNS if validated else ("train_loss", "train_top1")
+        row |= {name: metrics[name] for name in fresh if name in metrics}
         self.rows.append(row)
-        keep = self._worth_keeping(trainer, row)
+        keep = self._worth_keeping(trainer, row.get("held_out_top1"))
         if trainer.is_global_zero:
             lines = [",".join(LOG_COLUMNS)]
             lines += [",".join(_cell(r.get(name)) for name in LOG_COLUMNS) for r in self.rows]
@@ -322,11 +326,9 @@ class RunFolder(pl.Callback):
         trainer.save_checkpoint(self.folder / "trainer.ckpt")
         self._tell(trainer, batch=self.batches)
 
-    def _worth_keeping(self, trainer: pl.Trainer, row: dict[str, float]) -> bool:
+    def _worth_keeping(self, trainer: pl.Trainer, top1: float | None) -> bool:
         """Whether this epoch's weights become the run's: with early stop only the best do."""
         patience = self.recipe.train.early_stop_patience
-        validated = (trainer.current_epoch + 1) % self.recipe.train.validate_every == 0
-        top1 = row.get("held_out_top1") if validated else None
         if patience is None:
             self.saved_top1 = top1
             return True
@@ -366,9 +368,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def _store_root(
-    recipe: Recipe, given: str | os.PathLike[str] | None, default: Path
-) -> str | None:
+def _store_root(recipe: Recipe, given: str | os.PathLike[str] | None, default: Path) -> str | None:
     if recipe.input.modality != "flow":
         return None
     return str(Path(given).absolute() if given else default)
@@ -391,6 +391,11 @@ def _with_flow_of(
         changed = recipe.input.model_copy(update={"flow_short_side": side})
         recipe = recipe.model_copy(update={"input": changed})
     return recipe, (meta.params if meta.method == recipe.input.flow_method else None)
+
+
+def _is_first_process() -> bool:
+    """False in the further processes that lightning or torchrun started for DDP."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _manifest_hash(folder: Path) -> str:
