@@ -29,7 +29,7 @@ the project (from the repository's root, after `make .venv`):
     OMP_NUM_THREADS=1 /tmp/bench-loader/bin/python benchmarks/loader.py --json
 
 Without decord the script still measures the others. `--json` writes
-benchmarks/results/loader.json.
+benchmarks/results/loader.json, or loader_cpu.json with `--clock cpu`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine in other use"
     )
-    parser.add_argument("--json", action="store_true", help="write results/loader.json")
+    parser.add_argument("--json", action="store_true", help="write a file in results/")
     options = parser.parse_args()
     clock = time.perf_counter if options.clock == "wall" else processor_seconds
     seconds: dict[str, list[float]] = {}
@@ -111,7 +111,8 @@ def main() -> None:
     if options.json:
         settings = {key: str(value) for key, value in vars(options).items() if key != "json"}
         settings["clips a round"] = str(len(files.manifest))
-        path = FOLDER / "results" / "loader.json"
+        name = "loader.json" if options.clock == "wall" else "loader_cpu.json"
+        path = FOLDER / "results" / name
         write_json(
             path, seconds=seconds, settings=settings, results=results, packages=versions(*PACKAGES)
         )

@@ -24,6 +24,7 @@ LEVELS = {
     "recipes": 8,
     "cli": 9,
     "serve": 9,
+    "__main__": 9,
 }
 ONLY_LEVEL_0 = {"models", "scores"}
 HEAVY = ("torch", "cv2", "av", "timm", "sklearn", "matplotlib", "lightning", "torchvision", "scipy")

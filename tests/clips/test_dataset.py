@@ -367,6 +367,18 @@ def test_flow_of_another_rate_is_refused(tmp_path: Path, manifest: Manifest) -> 
     assert positions(clip.data["rgb"]) == [[0], [22]]
 
 
+def test_sample_bytes_are_those_of_the_sample(manifest: Manifest, store: FlowStore) -> None:
+    def make(sampling: Sampling, cropping: Cropping) -> ClipDataset:
+        return ClipDataset(
+            manifest, [RGB, FLOW], sampling=sampling, cropping=cropping, flow_store=store
+        )
+
+    for cropping in (CENTER, Cropping("three"), Cropping("ten"), Cropping("multi_scale")):
+        dataset = make(CENTERS, cropping)
+        assert dataset.sample_bytes == sum(value.numel() for value in dataset[0].data.values())
+    assert make(Sampling("windows"), CENTER).sample_bytes is None
+
+
 def test_jitter_changes_all_snippets_alike_and_never_flow(
     manifest: Manifest, store: FlowStore
 ) -> None:

@@ -256,6 +256,21 @@ def test_workers_use_one_thread_each(dataset: ClipDataset) -> None:
         torch.set_num_threads(threads[1])
 
 
+@pytest.mark.parametrize(("batch_size", "world_size", "ahead"), [(4, 1, 2), (8, 1, 1), (8, 2, 2)])
+def test_large_batches_are_not_hoarded(
+    dataset: ClipDataset, batch_size: int, world_size: int, ahead: int
+) -> None:
+    large = ClipDataset(
+        dataset.manifest,
+        [InputSpec("rgb", num_frames=10)],
+        sampling=Sampling("evenly_spaced", segments=10),
+        cropping=Cropping("center"),
+    )
+    assert large.sample_bytes == 10 * 3 * 10 * 224 * 224  # 15 MB
+    batches = EpochBatches(8, batch_size=batch_size, world_size=world_size)
+    assert make_loader(large, batches, workers=1).prefetch_factor == ahead
+
+
 def test_length_is_the_number_of_batches(dataset: ClipDataset) -> None:
     assert len(make_loader(dataset, EpochBatches(8, batch_size=3), workers=0)) == 3
 

@@ -193,6 +193,17 @@ def test_a_view_outside_is_an_error(frames: NDArray[np.uint8]) -> None:
         cut_frames(frames, View(20, 0, 8, 8), reference=(20, 24), size=8)
 
 
+def test_out_must_be_able_to_take_the_result(frames: NDArray[np.uint8]) -> None:
+    view = View(0, 0, 8, 8)
+    gaps = np.empty((3, 3, 8, 16), np.uint8)[..., ::2]
+    with pytest.raises(ShapeError, match=r"contiguous \(3, 3, 8, 8\)"):
+        cut_frames(frames, view, reference=(20, 24), size=8, out=gaps)
+    fields = np.zeros((3, 2, 20, 24), np.uint8)
+    short = np.empty((2, 2, 8, 8), np.uint8)
+    with pytest.raises(ShapeError, match=r"got \(2, 2, 8, 8\)"):
+        cut_flow(fields, view, reference=(20, 24), size=8, out=short)
+
+
 def test_normalize_rgb() -> None:
     spec = InputSpec("rgb", num_frames=2, mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
     data = torch.zeros(4, 3, 2, 5, 6, dtype=torch.uint8)

@@ -208,6 +208,15 @@ class ClipDataset(Dataset[Clip]):
         """Class of each video."""
         return tuple(record.label for record in self.manifest.records)
 
+    @property
+    def sample_bytes(self) -> int | None:
+        """Size of one sample; None where it depends on the video's length ("windows")."""
+        if self.sampling.kind == "windows":
+            return None
+        views = self.sampling.segments * {"three": 3, "ten": 10}.get(self.cropping.kind, 1)
+        planes = sum(spec.channels * steps_read(spec) for spec in self.specs.values())
+        return views * planes * self._crop_size**2
+
     def __getitem__(self, key: SampleKey | int) -> Clip:
         """Read one sample.
 

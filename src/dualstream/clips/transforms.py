@@ -128,13 +128,14 @@ def cut_frames(
         size: side of the result in pixels.
         steps: (T,) which of the frames, in which order; by default all.
         color: change of colours, if any.
-        out: (3, T, size, size) array to write to.
+        out: (3, T, size, size) contiguous array to write to.
 
     Returns:
         (3, T, size, size), `out` if it was given.
 
     Raises:
         InputError: the view leaves the reference grid.
+        ShapeError: `out` cannot take the result.
     """
     left, top, right, bottom = source_box(view, reference=reference, source=frames.shape[1:3])
     method = _interpolation(bottom - top, right - left, size)
@@ -149,8 +150,9 @@ def cut_frames(
         cv2.flip(tall, 1, dst=tall)
     if color is not None:
         cut = apply_color(cut, color)
-    result = np.empty((3, count, size, size), np.uint8) if out is None else out
-    np.copyto(result, cut.transpose(3, 0, 1, 2))  # (T, size, size, 3) -> (3, T, size, size)
+    result = _result(out, (3, count, size, size))
+    # (T, size, size, 3) -> (3, T, size, size); split writes to the planes it is given.
+    cv2.split(cut.reshape(count * size, size, 3), list(result.reshape(3, count * size, size)))
     return result
 
 
@@ -174,18 +176,19 @@ def cut_flow(
         reference: (H, W) of that grid.
         size: side of the result in pixels.
         steps: (L,) which of the fields, in which order; by default all.
-        out: (2, L, size, size) array to write to.
+        out: (2, L, size, size) contiguous array to write to.
 
     Returns:
         (2, L, size, size), `out` if it was given.
 
     Raises:
         InputError: the view leaves the reference grid.
+        ShapeError: `out` cannot take the result.
     """
     left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
     method = _interpolation(bottom - top, right - left, size)
     chosen = range(len(fields)) if steps is None else steps
-    result = np.empty((2, len(chosen), size, size), np.uint8) if out is None else out
+    result = _result(out, (2, len(chosen), size, size))
     for t, step in enumerate(chosen):
         for channel in range(2):
             plane = fields[step, channel, top:bottom, left:right]
@@ -240,6 +243,16 @@ def normalize(data: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     if spec.subtract_mean_flow:
         values = values.sub_(values.mean(dim=(-2, -1), keepdim=True))
     return values.sub_(mean).div_(std)
+
+
+def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        raise ShapeError(
+            f"out must be a contiguous {shape} uint8 array, got {out.shape} {out.dtype}."
+        )
+    return out
 
 
 def _interpolation(height: int, width: int, size: int) -> int:

@@ -1,0 +1,123 @@
+"""Testing: views averaged, bad videos reported, other classes refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dualstream.clips.manifest import Manifest
+from dualstream.clips.transforms import normalize
+from dualstream.engine.checkpoint import Checkpoint, load_checkpoint, with_test_views
+from dualstream.engine.data import test_dataset as views_of_test
+from dualstream.engine.evaluate import VideoScore, collect, evaluate
+from dualstream.engine.train import train
+from dualstream.errors import CheckpointError, ScoresError
+from tests.engine.tiny import tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    train(tiny_recipe("flow", epochs=1), tiny_data, folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(run: Path) -> Checkpoint:
+    return load_checkpoint(run)
+
+
+def test_a_video_gets_the_mean_softmax_of_its_views(checkpoint: Checkpoint, tiny_data: Path) -> None:
+    count, results = evaluate(checkpoint, workers=0)
+    scored = {result.name: result for result in results}
+    assert count == len(scored) == 4
+    videos = Manifest.read(tiny_data).subset(1, "test")
+    dataset = views_of_test(videos, checkpoint.recipe, checkpoint.info)
+    for number, record in enumerate(videos.records):
+        views = dataset[number].data["flow"]
+        assert views.shape == (6, 2, 3, 32, 32)  # 2 segments x 3 crops
+        with torch.no_grad():
+            logits = checkpoint.model(normalize(views, checkpoint.spec))
+        expected = logits.softmax(dim=1).mean(dim=0).numpy()
+        np.testing.assert_allclose(scored[record.path].probabilities, expected, atol=1e-6)
+        assert scored[record.path].label == record.label
+
+
+def test_workers_and_views_at_once_change_nothing(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = collect(evaluate(checkpoint, workers=0)[1], checkpoint.classes)
+    monkeypatch.setattr("dualstream.engine.evaluate.VIEWS_AT_ONCE", 4)
+    other = collect(evaluate(checkpoint, workers=1)[1], checkpoint.classes)
+    assert plain.names == other.names
+    np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)
+
+
+def test_other_views_can_be_asked_for(checkpoint: Checkpoint) -> None:
+    changed = with_test_views(checkpoint, segments=5, crops="ten")
+    assert (changed.recipe.test.segments, changed.recipe.test.crops) == (5, "ten")
+    assert (checkpoint.recipe.test.segments, checkpoint.recipe.test.crops) == (2, "three")
+    assert with_test_views(checkpoint).recipe == checkpoint.recipe
+
+
+def test_a_bad_video_is_reported_and_the_rest_goes_on(run: Path, tiny_data: Path) -> None:
+    data = run.parent / "damaged"
+    shutil.copytree(tiny_data, data, dirs_exist_ok=True)
+    (data / "flow" / "right" / "right_4.mp4.zip").write_bytes(b"not a zip")
+    checkpoint = load_checkpoint(run)
+    _, results = evaluate(checkpoint, manifest_folder=data, flow_store=data / "flow", workers=0)
+    done = list(results)
+    failed = [result for result in done if result.error is not None]
+    assert [result.name for result in failed] == ["right/right_4.mp4"]
+    assert "right_4.mp4.zip" in str(failed[0].error)
+    assert len(collect(done, checkpoint.classes)) == 3
+
+
+def test_flow_of_another_video_is_refused(run: Path, tiny_data: Path) -> None:
+    data = run.parent / "swapped"
+    shutil.copytree(tiny_data, data, dirs_exist_ok=True)
+    store = data / "flow" / "right"
+    shutil.copy(store / "right_5.mp4.zip", store / "right_4.mp4.zip")
+    _, results = evaluate(
+        load_checkpoint(run), manifest_folder=data, flow_store=data / "flow", workers=0
+    )
+    failed = [result for result in results if result.error is not None]
+    assert [result.name for result in failed] == ["right/right_4.mp4"]
+    assert "another video" in str(failed[0].error)
+
+
+def test_classes_of_another_data_set_are_refused(checkpoint: Checkpoint, tiny_data: Path) -> None:
+    data = checkpoint.folder.parent / "renamed"
+    shutil.copytree(tiny_data, data, dirs_exist_ok=True)
+    (data / "classes.txt").write_text("right\nup\n")
+    with pytest.raises(CheckpointError, match="class 1 is 'down' there and 'up' here"):
+        evaluate(checkpoint, manifest_folder=data)
+    (data / "classes.txt").write_text("right\ndown\nup\n")
+    with pytest.raises(CheckpointError, match="2 classes there, 3 here"):
+        evaluate(checkpoint, manifest_folder=data)
+
+
+def test_nothing_scored_is_an_error() -> None:
+    with pytest.raises(ScoresError, match="No video could be scored"):
+        collect([VideoScore("a.mp4", 0, None, "broken")], ("a",))
+
+
+def test_broken_weights_are_named(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is broken"):
+        load_checkpoint(copy)
+
+
+def test_weights_of_another_network_are_listed(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "classes.txt").write_text("a\nb\nc\n")
+    with pytest.raises(CheckpointError, match=r"classifier\.bias, classifier\.weight"):
+        load_checkpoint(copy)

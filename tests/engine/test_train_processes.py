@@ -1,0 +1,79 @@
+"""`dualstream train` as a process: several of them, and one that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from dualstream.engine.recipe import dump_recipe
+from tests.engine.tiny import tiny_recipe
+
+COMMAND = [sys.executable, "-m", "dualstream"]
+
+
+def train_command(data: Path, recipe: Path, run: Path, *overrides: str) -> list[str]:
+    return [*COMMAND, "train", str(data), *overrides, "--recipe", str(recipe), "--out", str(run)]
+
+
+def run_quietly(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def write_recipe(path: Path, **train: object) -> Path:
+    path.write_text(dump_recipe(tiny_recipe(**train)))
+    return path
+
+
+def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Path) -> None:
+    # Statistics of batch norm and dropout masks are each process's own, so both are off.
+    recipe = write_recipe(tmp_path / "recipe.yaml", epochs=3)
+    plain = ["model.options.dropout=0", "model.options.frozen_batch_norm=all"]
+    two = ["train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, recipe, tmp_path / "one", *plain))
+    run_quietly(train_command(tiny_data, recipe, tmp_path / "two", *plain, *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+    log_one, log_two = ((tmp_path / run / "log.csv").read_text() for run in ("one", "two"))
+    assert len(log_one.splitlines()) == len(log_two.splitlines()) == 4
+
+
+def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", epochs=40)
+    run_quietly(train_command(tiny_data, recipe, tmp_path / "unbroken"))
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        train_command(tiny_data, recipe, killed),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_epochs(killed / "log.csv", 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len((killed / "log.csv").read_text().splitlines()) < 41
+    run_quietly([*COMMAND, "train", "--resume", str(killed)])
+    first = load_file(tmp_path / "unbroken" / "model.safetensors")
+    second = load_file(killed / "model.safetensors")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (tmp_path / "unbroken/log.csv").read_text() == (killed / "log.csv").read_text()
+
+
+def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has written that many rows."""
+    for _ in range(2000):
+        if log.is_file() and len(log.read_text().splitlines()) > epochs:
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    raise AssertionError(f"{log} did not reach {epochs} epochs")
