@@ -15,14 +15,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The new content is synced before the rename, so that a crash, a kill or a full disk leaves
     either the old file or the new one. When the block fails, the temporary file is removed.
-    A killed process leaves a file named `.<name>.<random>.tmp` (`remove_stale`).
+    The temporary file has the suffix of `path`, for writers that tell the format by it; a killed
+    process leaves it as `.<name>.<random>.tmp<suffix>`.
 
         with replacing("scores.npz") as temporary:
             temporary.write_bytes(content)
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{target.suffix}"
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -40,13 +43,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text through `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def remove_stale(path: str | os.PathLike[str]) -> None:
-    """Remove what killed writers of `path` left beside it; no writer may be at work."""
-    target = Path(path)
-    for left in target.parent.glob(f".{target.name}.*.tmp"):
-        left.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -148,6 +148,18 @@ def test_flow_fields_are_those_of_the_sampler(manifest: Manifest, store: FlowSto
     assert field_positions(dataset[0].data["flow"]) == [[4, 5, 6], [13, 14, 15], [22, 23, 24]]
 
 
+def test_flow_views_come_snippet_by_snippet(manifest: Manifest, store: FlowStore) -> None:
+    dataset = ClipDataset(
+        manifest,
+        [FLOW],
+        sampling=Sampling("evenly_spaced", segments=2),
+        cropping=Cropping("three"),
+        flow_store=store,
+    )
+    fields = field_positions(dataset[0].data["flow"])
+    assert fields == [[0, 1, 2]] * 3 + [[26, 27, 28]] * 3
+
+
 def test_a_short_video_repeats_its_end(manifest: Manifest, store: FlowStore) -> None:
     spec = InputSpec("rgb", num_frames=6, short_side=48, crop_size=32)
     dataset = ClipDataset(

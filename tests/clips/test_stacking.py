@@ -93,6 +93,15 @@ def test_trajectory_goes_on_along_the_border() -> None:
     assert stacked[1, 0].tolist() == [[3, 4, 5, 5, 5, 5]] * 2
 
 
+def test_trajectory_that_left_goes_on_from_the_border() -> None:
+    # 3 left, then 1 right, then a ramp: pixels 0 to 3 all stop at column 0 and go on from there.
+    left = torch.tensor([-3.0, 0.0]).view(2, 1, 1).expand(2, 2, 6)
+    right = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 2, 6)
+    ramp = torch.stack((torch.arange(6.0).expand(2, 6), torch.zeros(2, 6)))
+    stacked = trajectory_stack(torch.stack((left, right, ramp)))
+    torch.testing.assert_close(stacked[2, 0], torch.tensor([[1.0, 1, 1, 1, 2, 3]] * 2))
+
+
 def test_trajectory_of_a_batch_and_of_one_pixel() -> None:
     torch.manual_seed(0)
     flow = torch.randn(2, 3, 4, 2, 9, 11)

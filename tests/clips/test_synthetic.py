@@ -435,7 +435,7 @@ def test_an_interrupted_folder_is_continued(
     broken = tmp_path / "videos" / done[1].name
     broken.write_bytes(broken.read_bytes()[:300])
     (tmp_path / "videos" / done[2].name).unlink()
-    left = broken.with_name(f".{broken.stem}.123.tmp.mp4")
+    left = broken.with_name(f".{broken.name}.123.tmp.mp4")
     left.write_bytes(b"half")
 
     videos = list(render_synthetic(tmp_path, TINY))

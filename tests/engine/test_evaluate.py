@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
@@ -16,7 +17,6 @@ from dualstream.engine.data import test_dataset as views_of_test
 from dualstream.engine.evaluate import VideoScore, collect, evaluate
 from dualstream.engine.train import train
 from dualstream.errors import CheckpointError, ScoresError
-from tests.engine.tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,9 @@ def checkpoint(run: Path) -> Checkpoint:
     return load_checkpoint(run)
 
 
-def test_a_video_gets_the_mean_softmax_of_its_views(checkpoint: Checkpoint, tiny_data: Path) -> None:
+def test_a_video_gets_the_mean_softmax_of_its_views(
+    checkpoint: Checkpoint, tiny_data: Path
+) -> None:
     count, results = evaluate(checkpoint, workers=0)
     scored = {result.name: result for result in results}
     assert count == len(scored) == 4

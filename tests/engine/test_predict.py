@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engine.tiny import tiny_recipe
 
 from dualstream.engine.checkpoint import load_checkpoint, with_test_views
 from dualstream.engine.evaluate import collect, evaluate
 from dualstream.engine.predict import Stream, predict, runs, stream_of, window_edges
 from dualstream.engine.train import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
-from tests.engine.tiny import tiny_recipe
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,7 @@ def test_the_timeline_covers_the_video(
     np.testing.assert_allclose(result.window_probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_single_frame_has_no_flow(
-    streams: list[Stream], tiny_video: Callable[..., Path]
-) -> None:
+def test_a_single_frame_has_no_flow(streams: list[Stream], tiny_video: Callable[..., Path]) -> None:
     path = tiny_video("one.mp4", num_frames=1)
     assert predict(path, streams[:1]).probabilities.shape == (2,)
     with pytest.raises(CorruptVideoError, match=r"one\.mp4 has one frame only"):
@@ -144,9 +142,7 @@ def write_two_hours(path: Path, seed: Path) -> None:
     with av.open(str(seed)) as source, av.open(str(path), "w") as target:
         video = source.streams.video[0]
         copy = target.add_stream_from_template(video)
-        packets = [
-            (bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(video) if p.size
-        ]
+        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(video) if p.size]
         length = round(float(video.duration * video.time_base) / float(video.time_base))
         repeats = round(7200 / float(video.duration * video.time_base))
         for repeat in range(repeats):

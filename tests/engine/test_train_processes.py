@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tests.engine.tiny import tiny_recipe
 
 from dualstream.engine.recipe import dump_recipe
-from tests.engine.tiny import tiny_recipe
 
 COMMAND = [sys.executable, "-m", "dualstream"]
 

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from dualstream.flow import Direction, FlowJob, FlowMethod, FlowOutcome
     from dualstream.flow.extract import Layout
 
-VIDEO_SUFFIXES = frozenset(
-    (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-)
-"""Files that count as videos in a folder without a manifest."""
-
 
 def flow(
     source: Annotated[
@@ -108,8 +103,9 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     if source.is_file():
         jobs = [FlowJob(source.name, str(source))]
     elif source.is_dir():
-        files = (path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-        jobs = [FlowJob(path.relative_to(source).as_posix(), str(path)) for path in sorted(files)]
+        from dualstream.clips.video_files import list_videos
+
+        jobs = [FlowJob(name, str(source / name)) for name in list_videos(source)]
     else:
         raise InputError(f"{source} does not exist. Give a prepared folder, a video or a folder.")
     if not jobs:

@@ -79,8 +79,8 @@ def run_demo(
     """
     started = time.monotonic()
     folder = Path(out)
-    tell = listener or (lambda stage, done, total: None)
-    data = _make_data(folder, spec or SyntheticSpec(seed=seed), workers, tell)
+    tell = listener or _say_nothing
+    data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=tell)
     streams: dict[str, Scores] = {}
     for number, (stream, recipe) in enumerate(STREAMS.items()):
         run = folder / "runs" / stream
@@ -116,8 +116,19 @@ def run_demo(
     )
 
 
-def _make_data(folder: Path, spec: SyntheticSpec, workers: int, tell: StageListener) -> Path:
-    """Render, check and list the videos, compute their flow; gives the manifest's folder."""
+def make_data(
+    folder: Path, spec: SyntheticSpec, *, workers: int, listener: StageListener | None = None
+) -> Path:
+    """Render, check and list the synthetic videos, and compute their flow.
+
+    Returns:
+        Folder of the manifest, with the flow store in it.
+
+    Raises:
+        InputError: the folder holds videos of another spec.
+        FlowError: the flow of a video cannot be computed.
+    """
+    tell = listener or _say_nothing
     videos, data = folder / "synthetic", folder / "data"
     total = spec.num_looks * spec.num_motions * spec.videos_per_class
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
@@ -135,6 +146,10 @@ def _make_data(folder: Path, spec: SyntheticSpec, workers: int, tell: StageListe
             raise FlowError(f"{outcome.name}: {outcome.error}")
         tell("flow", done, len(jobs))
     return data
+
+
+def _say_nothing(stage: Stage, done: int, total: int) -> None:
+    """The listener of a caller who gave none."""
 
 
 def _train(

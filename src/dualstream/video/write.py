@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from dualstream.atomic import replacing
 from dualstream.errors import (
     DualstreamError,
     InputError,
@@ -70,19 +71,15 @@ def write_video(
     if first is None:
         raise InputError(f"No frames to write to {os.fspath(path)!r}; pass at least one.")
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: it tells FFmpeg the container.
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
-        with _open_container(temporary, target) as container:
+        with replacing(target) as temporary, _open_container(temporary, target) as container:
             stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
             _set_up(stream, codec=codec, size=first.shape[:2], key_frames=key_frame_interval)
             if codec == "libx264":
-                stream.options = {"crf": str(crf), "preset": preset}
+                # With its look-ahead tree and several threads x264 gives other bytes each time.
+                stream.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+                stream.codec_context.thread_count = 1
             _encode(container, stream, chain([first], checked))
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
     except DualstreamError:
         raise
     except (av.FFmpegError, OSError) as error:
@@ -90,8 +87,6 @@ def write_video(
             f"Cannot write {str(target)!r} with {codec}: {error}. Check that the container takes "
             f"this codec, the preset, and that the folder is writable with space left."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _open_container(temporary: Path, target: Path) -> Any:

@@ -102,7 +102,7 @@ def _render_file(folder: Path, spec: SyntheticSpec, job: tuple[int, int, int]) -
     complete = _is_complete(path, spec)
     if not complete:
         # A killed run may have left its unfinished file beside this one.
-        for left in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+        for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
             left.unlink(missing_ok=True)
         frames = render_video(spec, look=look, motion=motion, index=index)
         write_video(path, frames, fps=spec.fps)

@@ -1,0 +1,141 @@
+"""The command as a user meets it: verbs, exit codes, errors in one line, the whole chain."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dualstream import __version__
+from dualstream.engine.recipe import dump_recipe
+from tests.engine.tiny import tiny_recipe
+
+VERBS = {"demo", "prepare", "flow", "train", "test", "fuse", "predict", "models", "weights"}
+
+
+def dualstream(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dualstream", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def succeed(*arguments: object) -> str:
+    result = dualstream(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_help_lists_every_verb() -> None:
+    words = succeed("--help").split()
+    assert set(words) >= VERBS
+
+
+def test_version() -> None:
+    assert succeed("--version").strip() == f"dualstream {__version__}"
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_explains_itself(verb: str) -> None:
+    assert "--json" in succeed(verb, *(["list"] if verb == "weights" else []), "--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "Give the data folder, --recipe and --out"),
+        (["train", "x", "--recipe", "tsn_rbg", "--out", "y"], 2, "Did you mean 'tsn_rgb'?"),
+        (["train", "x", "train.epoch=1", "--recipe", "tsn_rgb", "--out", "y"], 2, "epochs?"),
+        (["train", "x", "--recipe", "tsn_rgb", "--out", "y"], 1, "x"),
+        (["train", "x", "--resume", "y"], 2, "--resume takes its recipe"),
+        (["test", "nothing"], 1, "nothing is not a run folder"),
+        (["predict", "a.mp4", "--checkpoint", "nothing"], 1, "nothing is not a run folder"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = dualstream(*arguments)
+    assert result.returncode == code, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with trained runs `rgb` and `flow`, made by the command."""
+    folder = tmp_path_factory.mktemp("cli_runs")
+    for modality in ("rgb", "flow"):
+        recipe = folder / f"{modality}.yaml"
+        recipe.write_text(dump_recipe(tiny_recipe(modality, hold_out=0.25, epochs=2)))
+        printed = succeed(
+            "train", tiny_data, "--recipe", recipe, "--out", folder / modality, "--json"
+        )
+        assert json.loads(printed)["epochs"] == 2
+    return folder
+
+
+def test_test_fuse_and_predict_follow_training(runs: Path, tiny_data: Path) -> None:
+    for modality in ("rgb", "flow"):
+        printed = json.loads(succeed("test", runs / modality, "--workers", 0, "--json"))
+        assert printed["videos"] == 4
+        assert printed["failed"] == 0
+        assert 0 <= printed["top1"] <= 1
+        held_out = succeed("test", runs / modality, "--part", "held_out", "--workers", 0, "--json")
+        assert json.loads(held_out)["videos"] == 2
+        metrics = json.loads((runs / modality / "metrics.json").read_text())
+        assert metrics["test"]["top1"] == printed["top1"]
+    page = runs / "report.html"
+    printed = succeed(
+        "fuse", runs / "rgb", runs / "flow", "--report", page, "--data", tiny_data, "--json"
+    )
+    assert json.loads(printed)
+    assert "<html" in page.read_text()
+    video = tiny_data / "videos/right/right_4.mp4"
+    both = ["--checkpoint", runs / "rgb", "--checkpoint", runs / "flow"]
+    result = json.loads(succeed("predict", video, *both, "--json"))
+    (prediction,) = result["videos"]
+    assert {row["class"] for row in prediction["top"]} == {"right", "down"}
+    assert set(prediction["streams"]) == {"rgb", "flow"}
+    assert sum(row["probability"] for row in prediction["top"]) == pytest.approx(1, abs=1e-4)
+    table = succeed("predict", video, *both)
+    assert "fused" in table
+    assert "right" in table
+
+
+def test_predict_reports_bad_files_and_goes_on(
+    runs: Path, tiny_data: Path, tmp_path: Path, tiny_video: Callable[..., Path]
+) -> None:
+    shutil.copy(tiny_data / "videos/down/down_4.mp4", tmp_path / "good.mp4")
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    result = dualstream("predict", tmp_path, "--checkpoint", runs / "rgb", "--json")
+    assert result.returncode == 1
+    printed = json.loads(result.stdout)
+    assert [Path(video["source"]).name for video in printed["videos"]] == ["good.mp4"]
+    assert [Path(name).name for name in printed["failed"]] == ["bad.mp4"]
+    assert "bad.mp4" in result.stderr
+
+
+def test_a_broken_test_video_is_named_and_the_code_is_1(
+    runs: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(tiny_data, data)
+    shutil.copytree(runs / "rgb", run)
+    video = data / "videos/right/right_4.mp4"
+    video.write_bytes(video.read_bytes()[:200])
+    result = dualstream("test", run, "--data", data, "--workers", 0, "--json")
+    assert result.returncode == 1
+    printed = json.loads(result.stdout)
+    assert (printed["videos"], printed["failed"]) == (3, 1)
+    assert "right_4.mp4" in result.stderr
