@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check clean .venv
+
+.venv: .venv/ready
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

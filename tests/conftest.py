@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,3 +52,54 @@ def tiny_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+NUM_FRAMES, HEIGHT, WIDTH = 10, 48, 64
+
+
+def square_moving(direction: int, seed: int) -> np.ndarray:
+    """(T, H, W, 3): a textured square that moves right (+1) or down (-1)."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(60, 255, (20, 20, 3), dtype=np.uint8)
+    frames = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 25, np.uint8)
+    for t in range(NUM_FRAMES):
+        x, y = (5 + 3 * t, 14) if direction > 0 else (22, 2 + 2 * t)
+        frames[t, y : y + 20, x : x + 20] = texture
+    return frames
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with manifest.csv, classes.txt, dataset.yaml, videos/ and flow/; do not change it."""
+    from dualstream.clips.manifest import Manifest, VideoRecord
+    from dualstream.flow import FlowJob, FlowStore, extract_flow
+    from dualstream.video import write_video
+
+    folder = tmp_path_factory.mktemp("tiny_data")
+    records = []
+    for label, name in enumerate(("right", "down")):
+        for number in range(6):
+            path = f"{name}/{name}_{number}.mp4"
+            file = folder / "videos" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            direction = 1 if name == "right" else -1
+            write_video(file, square_moving(direction, 10 * label + number), fps=25)
+            records.append(
+                VideoRecord(
+                    path=path,
+                    label=label,
+                    splits=("train" if number < 4 else "test",),
+                    frames=NUM_FRAMES,
+                    fps=25.0,
+                    width=WIDTH,
+                    height=HEIGHT,
+                    sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+                )
+            )
+    manifest = Manifest(tuple(records), ("right", "down"), folder / "videos")
+    manifest.write(folder)
+    jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in records]
+    outcomes = list(extract_flow(jobs, folder / "flow", workers=1))
+    assert [o.status for o in outcomes] == ["done"] * len(jobs)
+    assert FlowStore(folder / "flow").path(records[0].path).is_file()
+    return folder

@@ -24,9 +24,14 @@ def test_a_new_file_appears_when_the_block_ends(tmp_path: Path) -> None:
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(OSError, match="No space left"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+
+    def fill_the_disk() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        fill_the_disk()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

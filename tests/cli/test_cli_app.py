@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.engine.tiny import tiny_recipe
 
 from dualstream import __version__
 from dualstream.engine.recipe import dump_recipe
-from tests.engine.tiny import tiny_recipe
 
 VERBS = {"demo", "prepare", "flow", "train", "test", "fuse", "predict", "models", "weights"}
 

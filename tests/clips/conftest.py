@@ -3,6 +3,7 @@ store is byte 100 + 2 t in x and 60 + 2 t in y."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +31,29 @@ def grey_manifest(tmp_path: Path) -> Manifest:
     return Manifest(tuple(records), ("a", "b", "c"), tmp_path / "videos")
 
 
-class FlowWriter:
-    """Writes flow of counting bytes into a new store."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = FlowStore(root)
-
-    def add(self, name: str, num_fields: int, *, offset: int = 0, **changes: Any) -> None:
-        """Fields of bytes 100 + offset + 2 t (x) and 60 + offset + 2 t (y); `changes` of meta."""
-        fields = np.empty((num_fields, 2, HEIGHT, WIDTH), np.uint8)
-        fields[:, 0] = (100 + offset + 2 * np.arange(num_fields))[:, None, None]
-        fields[:, 1] = (60 + offset + 2 * np.arange(num_fields))[:, None, None]
-        self.write(name, fields, **changes)
-
-    def write(self, name: str, fields: np.ndarray, **changes: Any) -> None:
-        """Any fields (n, 2, H, W); `changes` of meta."""
-        facts = {"method": "dis", "fps": 25.0, "source": name, "version": "0"} | changes
-        self.store.write(name, [fields], FlowMeta(**facts))
+def _write_flow(
+    store: FlowStore, name: str, fields: int | np.ndarray, *, offset: int = 0, **changes: Any
+) -> None:
+    if isinstance(fields, int):
+        count = fields
+        fields = np.empty((count, 2, HEIGHT, WIDTH), np.uint8)
+        fields[:, 0] = (100 + offset + 2 * np.arange(count))[:, None, None]
+        fields[:, 1] = (60 + offset + 2 * np.arange(count))[:, None, None]
+    facts = {"method": "dis", "fps": 25.0, "source": name, "version": "0"} | changes
+    store.write(name, [fields], FlowMeta(**facts))
 
 
 @pytest.fixture
-def flow_writer(tmp_path: Path) -> FlowWriter:
-    """Writer of an empty store."""
-    return FlowWriter(tmp_path / "written")
+def write_flow() -> Callable[..., None]:
+    """Function (store, name, number of fields or fields (n, 2, H, W), offset=0, changes of meta);
+    a number gives fields of bytes 100 + offset + 2 t in x and 60 + offset + 2 t in y."""
+    return _write_flow
 
 
 @pytest.fixture
 def grey_store(tmp_path: Path, grey_manifest: Manifest) -> FlowStore:
     """Forward flow of the three videos."""
-    writer = FlowWriter(tmp_path / "forward")
+    store = FlowStore(tmp_path / "forward")
     for record in grey_manifest.records:
-        writer.add(record.path, record.frames - 1)
-    return writer.store
+        _write_flow(store, record.path, record.frames - 1)
+    return store

@@ -84,7 +84,7 @@ class _Bar:
 
     def __call__(self, progress: object) -> None:
         from dualstream.cli.output import percent
-        from dualstream.engine.train import TrainProgress
+        from dualstream.engine.run_folder import TrainProgress
 
         assert isinstance(progress, TrainProgress)
         text = f"epoch {progress.epoch + 1}/{progress.epochs}"

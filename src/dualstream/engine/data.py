@@ -1,11 +1,15 @@
-"""Datasets of a run: which videos, which views, from recipe and manifest."""
+"""Data of a run: which videos, which views, which batches, from recipe and manifest."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
 
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import ColorJitter
 from dualstream.engine.checkpoint import RunInfo
@@ -82,6 +86,63 @@ def test_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset
         flow_store=_store(info.flow_store),
         backward_store=_store(info.backward_store),
     )
+
+
+class RunData(pl.LightningDataModule):
+    """Loaders of a run; every rank sees its own part of each global batch."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, info: RunInfo) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.info = info
+        self.training = videos_of(manifest, recipe, "train")
+        self.held_out = videos_of(manifest, recipe, "held_out") if recipe.data.hold_out else None
+        self.batches_per_epoch = len(self._batches(rank=0, world_size=1))
+        if info.limit is not None:
+            self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
+        self.steps_per_epoch = -(-self.batches_per_epoch // recipe.train.accumulate)
+
+    def _batches(self, *, rank: int, world_size: int) -> EpochBatches:
+        labels = [record.label for record in self.training.records]
+        size = self.recipe.train.batch_size
+        return EpochBatches(
+            labels,
+            batch_size=size,
+            seed=self.recipe.train.seed,
+            shuffle=True,
+            class_balanced=self.recipe.data.class_balanced,
+            rank=rank,
+            world_size=world_size,
+            drop_last=len(labels) >= size,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        # The first epoch's iterator is made before on_train_epoch_start is called.
+        batches.set_epoch(self.trainer.current_epoch)
+        return make_loader(
+            training_dataset(self.training, self.recipe, self.info),
+            batches,
+            workers=self.recipe.data.workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        if self.held_out is None:
+            return []
+        assert self.trainer is not None
+        batches = EpochBatches(
+            [record.label for record in self.held_out.records],
+            batch_size=self.recipe.train.batch_size,
+            seed=0,
+            shuffle=False,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            drop_last=False,
+        )
+        dataset = validation_dataset(self.held_out, self.recipe, self.info)
+        return make_loader(dataset, batches, workers=self.recipe.data.workers)
 
 
 def _store(root: str | None) -> FlowStore | None:

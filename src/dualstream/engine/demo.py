@@ -17,7 +17,8 @@ from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.evaluate import collect, evaluate
 from dualstream.engine.examples import example_figures
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train import TrainProgress, resume, train
+from dualstream.engine.run_folder import TrainProgress
+from dualstream.engine.train import resume, train
 from dualstream.errors import FlowError
 from dualstream.flow.extract import FlowJob, extract_flow
 from dualstream.report import write_report
