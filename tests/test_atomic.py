@@ -14,11 +14,18 @@ def test_a_new_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.npz"
     with replacing(path) as temporary:
         assert temporary.parent == path.parent
-        assert temporary.suffix == ".npz"
+        assert temporary.suffix == ".tmp"
         temporary.write_bytes(b"whole")
         assert not path.exists()
     assert path.read_bytes() == b"whole"
     assert [p.name for p in path.parent.iterdir()] == ["a.npz"]
+
+
+def test_the_suffix_can_be_kept(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.mp4", keep_suffix=True) as temporary:
+        assert temporary.name.endswith(".tmp.mp4")
+        temporary.write_bytes(b"whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, it becomes `path`.
 
     The new content is synced before the rename, so that a crash, a kill or a full disk leaves
     either the old file or the new one. When the block fails, the temporary file is removed.
-    The temporary file has the suffix of `path`, for writers that tell the format by it; a killed
-    process leaves it as `.<name>.<random>.tmp<suffix>`.
+    A killed process leaves a file named `.<name>.<random>.tmp`; with `keep_suffix` the suffix of
+    `path` follows, for writers that tell the format by it.
 
         with replacing("scores.npz") as temporary:
             temporary.write_bytes(content)
@@ -24,7 +24,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{target.suffix}"
+        dir=target.parent,
+        prefix=f".{target.name}.",
+        suffix=f".tmp{target.suffix if keep_suffix else ''}",
     )
     os.close(handle)
     temporary = Path(name)

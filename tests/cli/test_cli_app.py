@@ -54,7 +54,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["train"], 2, "Give the data folder, --recipe and --out"),
         (["train", "x", "--recipe", "tsn_rbg", "--out", "y"], 2, "Did you mean 'tsn_rgb'?"),
         (["train", "x", "train.epoch=1", "--recipe", "tsn_rgb", "--out", "y"], 2, "epochs?"),
-        (["train", "x", "--recipe", "tsn_rgb", "--out", "y"], 1, "x"),
+        (["train", "x", "--recipe", "tsn_rgb", "--out", "y"], 1, "there is no manifest here"),
         (["train", "x", "--resume", "y"], 2, "--resume takes its recipe"),
         (["test", "nothing"], 1, "nothing is not a run folder"),
         (["predict", "a.mp4", "--checkpoint", "nothing"], 1, "nothing is not a run folder"),

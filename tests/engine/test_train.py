@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -164,6 +165,29 @@ def test_a_run_stopped_before_its_first_epoch_ended_resumes(
         load_checkpoint(tmp_path / "broken")
     resume(tmp_path / "broken")
     assert_same_weights(tmp_path / "unbroken", tmp_path / "broken")
+
+
+def test_a_full_disk_leaves_the_last_whole_state(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(epochs=3)
+    train(recipe, tiny_data, tmp_path / "unbroken")
+    original, calls = torch.save, []
+
+    def save_until_full(value: object, path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 1:
+            path.write_bytes(b"half of the state")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(value, path)
+
+    monkeypatch.setattr("dualstream.engine.run_folder.torch.save", save_until_full)
+    with pytest.raises(OSError, match="No space left"):
+        train(recipe, tiny_data, tmp_path / "full")
+    monkeypatch.undo()
+    assert not list((tmp_path / "full").glob(".*tmp*"))
+    resume(tmp_path / "full")
+    assert_same_weights(tmp_path / "unbroken", tmp_path / "full")
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny_data: Path, tmp_path: Path) -> None:

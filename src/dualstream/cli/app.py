@@ -60,6 +60,9 @@ def run() -> None:
     except DualstreamError as error:
         print(f"dualstream: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"dualstream: {error}. Mend this and run the command again.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("dualstream: interrupted; the same command goes on from here.", file=sys.stderr)
         sys.exit(1)

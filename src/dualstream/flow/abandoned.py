@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[^.]+)?")  # names that `tempfile` makes
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` makes
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def remove_abandoned(folder: Path) -> int:
     Files and folders that a living process still writes are left alone.
     """
     removed = 0
-    for path in folder.glob(".*.tmp*"):
+    for path in folder.glob(".*.tmp"):
         if not _TEMPORARY.fullmatch(path.name):
             continue
         with contextlib.suppress(OSError), in_use(path) as free:

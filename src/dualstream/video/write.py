@@ -72,7 +72,10 @@ def write_video(
         raise InputError(f"No frames to write to {os.fspath(path)!r}; pass at least one.")
     target = Path(path)
     try:
-        with replacing(target) as temporary, _open_container(temporary, target) as container:
+        with (
+            replacing(target, keep_suffix=True) as temporary,
+            _open_container(temporary, target) as container,
+        ):
             stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
             _set_up(stream, codec=codec, size=first.shape[:2], key_frames=key_frame_interval)
             if codec == "libx264":
