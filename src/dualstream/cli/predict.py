@@ -128,7 +128,8 @@ def _print(prediction: Prediction, top: int) -> None:
     from dualstream.cli.output import percent, stdout
 
     console = stdout()
-    table = Table(title=prediction.source, title_justify="left")
+    console.print(prediction.source, soft_wrap=True, markup=False)
+    table = Table()
     table.add_column("class")
     table.add_column("fused" if len(prediction.streams) > 1 else "%", justify="right")
     if len(prediction.streams) > 1:

@@ -76,7 +76,8 @@ def test(
         stdout().print(
             f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  "
             f"top-5 {percent(accuracy.top_5)}%  "
-            f"mean class {percent(accuracy.mean_class)}%  -> {path}"
+            f"mean class {percent(accuracy.mean_class)}%  -> {path}",
+            soft_wrap=True,
         )
     if failures:
         raise typer.Exit(1)

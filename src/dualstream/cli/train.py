@@ -111,8 +111,9 @@ def _print(result: TrainResult, *, json: bool) -> None:
     console = stdout()
     console.print(
         f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, "
-        f"loss {result.train_loss:.3f}, training top-1 {percent(result.train_top1)}%"
+        f"loss {result.train_loss:.3f}, training top-1 {percent(result.train_top1)}%",
+        soft_wrap=True,
     )
     if result.held_out_top1 is not None:
         console.print(f"held-out top-1 {percent(result.held_out_top1)}%")
-    console.print(f"Next: dualstream test {result.run}")
+    console.print(f"Next: dualstream test {result.run}", soft_wrap=True)
