@@ -12,6 +12,7 @@ from dualstream.engine.demo import make_data, run_demo
 from dualstream.engine.evaluate import collect, evaluate
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train import train
+from dualstream.errors import InputError
 from dualstream.scores import top_k_accuracy
 
 SMALL = ["model.options.backbone=test_resnet", "train.optimizer.lr=3e-3", "data.workers=1"]
@@ -84,5 +85,5 @@ def test_demo_refuses_a_folder_of_other_settings(tmp_path: Path) -> None:
         num_looks=1, num_motions=1, train_videos_per_class=1, test_videos_per_class=1
     )
     make_data(tmp_path, spec, workers=1)
-    with pytest.raises(ValueError, match="spec"):
+    with pytest.raises(InputError, match="another synthetic data set"):
         make_data(tmp_path, SyntheticSpec(num_looks=2, num_motions=1), workers=1)

@@ -171,8 +171,6 @@ class TestSection(Section):
 
     segments: Positive = 25
     crops: Literal["center", "three", "ten"] = "ten"
-    batch_size: Positive = 8
-    """Videos that are read side by side."""
 
 
 class Recipe(Section):
