@@ -12,6 +12,7 @@
     │   └── FlowStoreError                  a stored flow file: broken, foreign or of another video
     ├── AnnotationError                     split files, class lists, manifests; names file and line
     ├── RecipeError                         a recipe or an override that cannot be used
+    ├── DivergedError                       a training loss that is not a number
     ├── CheckpointError                     a run folder: incomplete, foreign or of other classes
     ├── WeightsError                        pretrained weights: missing, corrupt, of another net
     ├── ScoresError                         score files that cannot be read or joined
@@ -83,6 +84,10 @@ class AnnotationError(DualstreamError):
 
 class RecipeError(DualstreamError):
     """A recipe, or an override of one of its keys, cannot be used."""
+
+
+class DivergedError(DualstreamError):
+    """Training reached a loss that is not a number; the message says what to change."""
 
 
 class CheckpointError(DualstreamError):

@@ -49,6 +49,28 @@ def test_a_video_gets_the_mean_softmax_of_its_views(
         assert scored[record.path].label == record.label
 
 
+@pytest.mark.parametrize("consensus", ["max", "linear"])
+def test_a_consensus_sees_the_segments_of_a_crop_together(
+    consensus: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(epochs=1)
+    options = {**recipe.model.options, "consensus": consensus}
+    if consensus == "linear":
+        options["num_segments"] = 2
+    model = recipe.model.model_copy(update={"options": options})
+    train(recipe.model_copy(update={"model": model}), tiny_data, tmp_path / "run")
+    checkpoint = load_checkpoint(tmp_path / "run")
+    scored = {result.name: result for result in evaluate(checkpoint, workers=0)[1]}
+    videos = Manifest.read(tiny_data).subset(1, "test")
+    views = views_of_test(videos, checkpoint.recipe, checkpoint.info)[0].data["rgb"]
+    crops = [torch.stack([views[crop], views[3 + crop]]) for crop in range(3)]  # 2 segments each
+    with torch.no_grad():
+        logits = checkpoint.model(normalize(torch.stack(crops), checkpoint.spec))
+    expected = logits.softmax(dim=1).mean(dim=0).numpy()
+    found = scored[videos.records[0].path].probabilities
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_workers_and_views_at_once_change_nothing(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream.engine.checkpoint import load_checkpoint, with_test_views
 from dualstream.engine.evaluate import collect, evaluate
-from dualstream.engine.predict import Stream, predict, runs, stream_of, window_edges
+from dualstream.engine.predict import Stream, as_stream, predict, runs, window_edges
 from dualstream.engine.train import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
 
@@ -28,7 +28,7 @@ def run_folders(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> li
 
 @pytest.fixture
 def streams(run_folders: list[Path]) -> list[Stream]:
-    return [stream_of(load_checkpoint(folder)) for folder in run_folders]
+    return [as_stream(folder) for folder in run_folders]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_predicting_agrees_with_testing(
     tested = collect(evaluate(checkpoint, workers=0)[1], checkpoint.classes)
     for name, expected in zip(tested.names, tested.scores, strict=True):
         video = tiny_data / "videos" / name
-        result = predict(video, [stream_of(checkpoint)], segments=2, crops="three")
+        result = predict(video, [as_stream(checkpoint)], segments=2, crops="three")
         np.testing.assert_allclose(result.probabilities, expected, atol=tolerance)
 
 
@@ -92,6 +92,23 @@ def test_both_streams_are_averaged(streams: list[Stream], tiny_data: Path) -> No
     weighted = predict(tiny_data / "videos/right/right_5.mp4", streams, weights=[1, 3])
     expected = 0.25 * result.streams["rgb"] + 0.75 * result.streams["flow"]
     np.testing.assert_allclose(weighted.probabilities, expected, atol=1e-6)
+
+
+def test_a_network_that_knows_its_input_predicts(run_folders: list[Path], tiny_data: Path) -> None:
+    checkpoint = load_checkpoint(run_folders[0])
+    video = tiny_data / "videos/right/right_5.mp4"
+    network = checkpoint.model
+    with pytest.raises(InputError, match="does not know its input"):
+        predict(video, network)
+    network.spec, network.classes = checkpoint.spec, checkpoint.classes
+    expected = predict(video, checkpoint).probabilities
+    np.testing.assert_array_equal(predict(video, network).probabilities, expected)
+    np.testing.assert_array_equal(predict(video, str(run_folders[0])).probabilities, expected)
+
+
+def test_streams_of_one_name_are_told_apart(streams: list[Stream], tiny_data: Path) -> None:
+    result = predict(tiny_data / "videos/right/right_5.mp4", [streams[0], streams[0]])
+    assert list(result.streams) == ["rgb", "rgb (2)"]
 
 
 def test_the_timeline_covers_the_video(
@@ -127,10 +144,8 @@ def test_bad_calls_are_explained(streams: list[Stream], tiny_video: Callable[...
 
 LONG_FILE = """
 import resource, sys
-from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.predict import predict, stream_of
-result = predict(sys.argv[1], [stream_of(load_checkpoint(run)) for run in sys.argv[2:]],
-                 window_seconds=600)
+from dualstream.engine.predict import predict
+result = predict(sys.argv[1], sys.argv[2:], window_seconds=600)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(len(result.window_seconds), result.window_seconds[-1, 1], peak)
 """

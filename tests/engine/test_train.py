@@ -18,9 +18,14 @@ from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.data import videos_of
 from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.stream_module import DivergedError
 from dualstream.engine.train import resume, train
-from dualstream.errors import CheckpointError, FlowStoreError, InputError, RecipeError
+from dualstream.errors import (
+    CheckpointError,
+    DivergedError,
+    FlowStoreError,
+    InputError,
+    RecipeError,
+)
 from dualstream.types import Clip
 
 

@@ -34,15 +34,15 @@ def predict(
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.cli.output import print_json, stderr
     from dualstream.engine.checkpoint import load_checkpoint
+    from dualstream.engine.predict import as_stream
     from dualstream.engine.predict import predict as predict_video
-    from dualstream.engine.predict import stream_of
     from dualstream.errors import VideoError
     from dualstream.scores import Fusion
 
     streams = []
     for run in checkpoint:
         loaded = load_checkpoint(run, device=device)
-        streams.append(stream_of(loaded))
+        streams.append(as_stream(loaded))
     fitted = Fusion.load(fusion) if fusion else None
     parts = _numbers(weights) if weights else None
     failures: dict[str, str] = {}

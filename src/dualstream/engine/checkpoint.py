@@ -22,7 +22,6 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from dualstream import __version__
 from dualstream.atomic import replacing, write_text
@@ -62,7 +61,7 @@ class Checkpoint:
     """A trained network with everything needed to use it."""
 
     folder: Path
-    model: nn.Module
+    model: Network
     recipe: Recipe
     classes: tuple[str, ...]
     info: RunInfo

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.manifest import Manifest
@@ -18,6 +18,7 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
 from dualstream.engine.data import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
+from dualstream.models.network import Network
 from dualstream.scores import average_views
 from dualstream.types import Clip, InputSpec, Scores
 
@@ -103,20 +104,31 @@ def collect(results: Iterable[VideoScore], classes: tuple[str, ...]) -> Scores:
     )
 
 
-def view_logits(model: nn.Module, views: Tensor, spec: InputSpec) -> NDArray[np.float32]:
-    """Logits of single views.
+def view_logits(
+    model: Network, views: Tensor, spec: InputSpec, *, segments: int
+) -> NDArray[np.float32]:
+    """Logits of the views of one video.
+
+    A network with a consensus other than the average sees the segments of a crop together, as
+    in training; every other one sees each view by itself.
 
     Args:
-        views: (V, C, T, H, W) uint8, on any device.
+        views: (S x crops, C, T, H, W) uint8 on any device, the crops of a segment side by side.
+        segments: S.
 
     Returns:
-        (V, K).
+        (S x crops, K), or (crops, K) where the network joins segments.
     """
     device = next(model.parameters()).device
+    at_once = VIEWS_AT_ONCE
+    if model.joins_segments:
+        # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
+        views = views.reshape(segments, -1, *views.shape[1:]).transpose(0, 1)
+        at_once = max(1, VIEWS_AT_ONCE // segments)
     with torch.inference_mode():
         parts = [
             model(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
-            for part in torch.split(views, VIEWS_AT_ONCE)
+            for part in torch.split(views, at_once)
         ]
     return torch.cat(parts).numpy()
 
@@ -132,6 +144,8 @@ def _scores(
         except DualstreamError as error:
             yield VideoScore(record.path, record.label, None, str(error))
             continue
-        logits = view_logits(model, clip.data[spec.modality][0], spec)  # (V, K)
+        views = clip.data[spec.modality][0]  # (V, C, T, H, W)
+        segments = checkpoint.recipe.test.segments
+        logits = view_logits(model, views, spec, segments=segments)
         mean = average_views(logits, average="probabilities")
         yield VideoScore(record.path, record.label, mean, None)

@@ -9,7 +9,6 @@ from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from dualstream.clips.geometry import View, center_crop, reference_size, ten_crops, three_crops
 from dualstream.clips.samplers import covered, evenly_spaced_starts
@@ -20,10 +19,11 @@ from dualstream.clips.views import (
     frame_views,
     steps_read,
 )
-from dualstream.engine.checkpoint import Checkpoint
+from dualstream.engine.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
 from dualstream.flow import FlowMethod, FlowParams, optical_flow, quantize
+from dualstream.models.network import Network
 from dualstream.scores import Fusion, average_views, fuse, probabilities
 from dualstream.types import InputSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
@@ -40,15 +40,35 @@ class Stream:
     """One network that looks at a video."""
 
     name: str
-    model: nn.Module
+    model: Network
     spec: InputSpec
     classes: tuple[str, ...]
     flow_params: FlowParams | None = None
     """Settings of the flow method; None takes its defaults."""
 
 
-def stream_of(checkpoint: Checkpoint) -> Stream:
-    """A trained network as a stream, named after its run folder."""
+Seer = Stream | Checkpoint | Network | str | os.PathLike[str]
+"""What can look at a video: a stream, a trained checkpoint or its run folder, or a network that
+brings its input and classes (`create_model(..., weights=...)`)."""
+
+
+def as_stream(seer: Seer) -> Stream:
+    """A stream of anything that can look at a video.
+
+    Raises:
+        InputError: a network that does not know its input or its classes.
+        CheckpointError: a run folder that cannot be loaded.
+    """
+    if isinstance(seer, Stream):
+        return seer
+    if isinstance(seer, Network):
+        if seer.spec is None or not seer.classes:
+            raise InputError(
+                "This network does not know its input or its classes. Use one made with "
+                "create_model(weights=...) and its own classes, a run folder, or a Stream."
+            )
+        return Stream(type(seer).__name__, seer, seer.spec, seer.classes)
+    checkpoint = seer if isinstance(seer, Checkpoint) else load_checkpoint(seer)
     return Stream(
         checkpoint.folder.name,
         checkpoint.model,
@@ -60,7 +80,7 @@ def stream_of(checkpoint: Checkpoint) -> Stream:
 
 def predict(
     source: str | os.PathLike[str],
-    streams: Sequence[Stream],
+    seers: Seer | Sequence[Seer],
     *,
     fusion: Fusion | None = None,
     weights: Sequence[float] | None = None,
@@ -78,7 +98,7 @@ def predict(
 
     Args:
         source: a video file or URL.
-        streams: one or more, with the same classes.
+        seers: one or more of what can look at a video, with the same classes.
         fusion: fitted on held-out training data (`fit_fusion`); default is the mean.
         weights: of a weighted mean of the streams, instead of `fusion`.
         window_seconds: aimed length of a window, above 0.
@@ -91,6 +111,8 @@ def predict(
         InputError: no stream, or arguments out of range.
         CheckpointError: streams of different classes.
     """
+    several = isinstance(seers, Sequence) and not isinstance(seers, str)
+    streams = [as_stream(seer) for seer in cast(Sequence[Seer], seers if several else [seers])]
     if not streams:
         raise InputError("predict needs at least one stream.")
     if not window_seconds > 0 or segments < 1:
@@ -110,13 +132,13 @@ def predict(
         windows = window_edges(video.pts_seconds, window_seconds=window_seconds)
         seconds = np.array([(a, b) for _, _, a, b in windows])
         tables = {
-            stream.name: np.stack(
+            name: np.stack(
                 [
                     _window_probabilities(video, first, last, stream, segments, crops)
                     for first, last, _, _ in windows
                 ]
             )
-            for stream in streams
+            for name, stream in zip(_distinct_names(streams), streams, strict=True)
         }  # name -> (M, K)
     fused = _fuse(tables, streams[0].classes, fusion, weights)  # (M + 1, K), whole video last
     return Prediction(
@@ -162,6 +184,15 @@ def window_edges(
     ]
 
 
+def _distinct_names(streams: Sequence[Stream]) -> list[str]:
+    """Names of the streams, numbered where two share one: rgb, rgb -> rgb, rgb (2)."""
+    names: list[str] = []
+    for stream in streams:
+        count = sum(other.name == stream.name for other in streams[: len(names)])
+        names.append(stream.name if not count else f"{stream.name} ({count + 1})")
+    return names
+
+
 def _window_probabilities(
     video: VideoReader, first: int, last: int, stream: Stream, segments: int, crops: Crops
 ) -> NDArray[np.float32]:
@@ -187,7 +218,8 @@ def _window_probabilities(
             views = flow_views(forward, plan, spec)
     else:
         views = frame_views(video, shown, plan, spec)
-    return average_views(view_logits(stream.model, views, spec), average="probabilities")
+    logits = view_logits(stream.model, views, spec, segments=segments)
+    return average_views(logits, average="probabilities")
 
 
 def _plan(video: VideoReader, starts: Indices, spec: InputSpec, crops: Crops) -> ViewPlan:

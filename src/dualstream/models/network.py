@@ -72,6 +72,11 @@ class Network(nn.Module):
         """What is trained where only the last layer is."""
         return (self.classifier,)
 
+    @property
+    def joins_segments(self) -> bool:
+        """Whether the logits of a video are more than the mean over its segments' logits."""
+        return False
+
     def apply_freezing(self) -> None:
         """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
         self.requires_grad_(self.trainable == "all")

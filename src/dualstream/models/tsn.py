@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
-from dualstream.models.consensus import ConsensusName, make_consensus
+from dualstream.models.consensus import Average, ConsensusName, make_consensus
 from dualstream.models.cross_modality import cross_modality_start
 from dualstream.models.network import (
     FrozenBatchNorm,
@@ -63,6 +63,11 @@ class TSN(Network):
     def head(self) -> tuple[nn.Module, ...]:
         """Classifier and consensus."""
         return self.classifier, self.consensus
+
+    @property
+    def joins_segments(self) -> bool:
+        """True unless the consensus is the average."""
+        return not isinstance(self.consensus, Average)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
