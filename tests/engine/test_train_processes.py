@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -69,7 +70,25 @@ def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None
     assert (tmp_path / "unbroken/log.csv").read_text() == (killed / "log.csv").read_text()
 
 
-def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[bytes]) -> None:
+def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", epochs=200)
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        train_command(tiny_data, recipe, run),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_epochs(run / "log.csv", 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, problems = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"dualstream train --resume {run}" in problems
+    assert "Traceback" not in problems
+
+
+def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[Any]) -> None:
     """Wait until a run has written that many rows."""
     for _ in range(2000):
         if log.is_file() and len(log.read_text().splitlines()) > epochs:

@@ -29,6 +29,10 @@ app = typer.Typer(
 )
 
 
+INTERRUPTED = 130
+"""Exit code that Typer makes of Ctrl-C."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"dualstream {__version__}")
@@ -63,6 +67,5 @@ def run() -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         print(f"dualstream: {error}. Mend this and run the command again.", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("dualstream: interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(1)
+    except SystemExit as end:
+        sys.exit(1 if end.code == INTERRUPTED else end.code)

@@ -43,7 +43,7 @@ def train(
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
         from dualstream.engine import train as engine
 
-        with _Bar() as bar:
+        with _Bar(resume) as bar:
             result = engine.resume(resume, listener=bar)
     else:
         if data is None or recipe is None or out is None:
@@ -55,7 +55,7 @@ def train(
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())
-        with _Bar() as bar:
+        with _Bar(out) as bar:
             result = engine.train(
                 resolved,
                 data,
@@ -69,7 +69,10 @@ def train(
 
 
 class _Bar:
-    """Progress of a run on stderr."""
+    """Progress of a run on stderr, and how to go on when it is interrupted."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
 
     def __enter__(self) -> _Bar:
         from dualstream.cli.output import progress_bar
@@ -79,8 +82,13 @@ class _Bar:
         self._task = self._progress.add_task("train", total=None)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            from dualstream.cli.output import stderr
+
+            advice = f"Go on with: dualstream train --resume {self._run}"
+            stderr().print(advice, soft_wrap=True, markup=False)
 
     def __call__(self, progress: object) -> None:
         from dualstream.cli.output import percent

@@ -161,9 +161,12 @@ def _fit(
             callbacks=[keeper],
             plugins=[WholeFileCheckpointIO()],
         )
-        trainer.fit(
-            module, data, ckpt_path=str(state) if state.is_file() else None, weights_only=True
-        )
+        try:
+            trainer.fit(
+                module, data, ckpt_path=str(state) if state.is_file() else None, weights_only=True
+            )
+        except SystemExit as stop:  # what lightning makes of Ctrl-C
+            raise KeyboardInterrupt from stop
     last = keeper.rows[-1]
     result = TrainResult(
         run=folder,
