@@ -70,6 +70,11 @@ def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None
     assert (tmp_path / "unbroken/log.csv").read_text() == (killed / "log.csv").read_text()
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C and hand that on, this test's processes too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=200)
     run = tmp_path / "run"
@@ -79,6 +84,7 @@ def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     wait_for_epochs(run / "log.csv", 1, process)
     os.killpg(process.pid, signal.SIGINT)
