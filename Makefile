@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .venv: .venv/ready
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml $(wildcard src/dualstream/flow/_kernel/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'

@@ -1,6 +1,7 @@
 """`dualstream flow`."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from dualstream.cli.flow import find_jobs, flow
 from dualstream.clips.manifest import Manifest, VideoRecord
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow import FlowJob, FlowStore
 
 
@@ -43,14 +44,21 @@ def test_a_manifest_gets_its_flow_beside_it(tmp_path, tiny_video):
     with FlowStore(work / "flow").open("c/b.mp4") as file:
         assert file.num_fields == 4
     result = run(work / "manifest.csv", "--json")
-    assert json.loads(result.stdout) == {
+    summary = json.loads(result.stdout)
+    assert summary.pop("seconds") > 0
+    assert summary == {
         "store": str(work / "flow"),
+        "shard": None,
         "done": 0,
         "kept": 2,
         "failed": 0,
         "fields": 15,
+        "pairs_per_second": None,  # nothing was computed
         "failures": {},
     }
+    anew = json.loads(run(work, "--overwrite", "--json").stdout)
+    assert (anew["done"], anew["fields"]) == (2, 15)
+    assert anew["pairs_per_second"] >= 15 / anew["seconds"] - 1
 
 
 def test_options_reach_the_extraction(tmp_path, tiny_video):
@@ -118,9 +126,74 @@ def test_jobs_of_a_manifest_carry_its_checksums(tmp_path):
     work = prepared(tmp_path, ["c/a.mp4"], "ab" * 32)
     jobs, store = find_jobs(work, None)
     path = tmp_path / "videos" / "c" / "a.mp4"
-    assert jobs == [FlowJob("c/a.mp4", str(path), "ab" * 32)]
+    assert jobs == [FlowJob("c/a.mp4", str(path), "ab" * 32, num_frames=12)]
     assert store == work / "flow"
     assert find_jobs(work, tmp_path / "other")[1] == tmp_path / "other"
+
+
+def test_shards_together_make_the_whole(tmp_path, tiny_video):
+    names = [f"{n}.mp4" for n in range(5)]
+    for name in names:
+        tiny_video(f"videos/{name}", num_frames=4)
+    work = prepared(tmp_path, names)
+    parts = [json.loads(run(work, "--shard", f"{i}/3", "--json").stdout) for i in (1, 2, 3)]
+    assert [part["shard"] for part in parts] == ["1/3", "2/3", "3/3"]
+    assert [(part["done"], part["kept"]) for part in parts] == [(2, 0), (2, 0), (1, 0)]
+    result = run(work, "--verify")
+    assert "5 kept, 0 failed; 15 flow fields" in result.stdout
+    assert "part 2/3): 0 videos done, 2 kept" in run(work, "--shard", "2/3").stdout
+    assert "part 9/9): 0 videos done, 0 kept" in run(work, "--shard", "9/9").stdout
+    with pytest.raises(InputError, match="A shard is i/n"):
+        run(work, "--shard", "4/3")
+
+
+def test_a_dry_run_stores_nothing(tmp_path, tiny_video):
+    names = ["a.mp4", "b.mp4"]
+    for name in names:
+        tiny_video(f"videos/{name}")
+    work = prepared(tmp_path, names)
+    estimate = json.loads(run(work, "--dry-run", "--workers", 2, "--json").stdout)
+    assert not (work / "flow").exists()
+    assert (estimate["num_pairs"], estimate["num_sampled"], estimate["workers"]) == (22, 2, 2)
+    assert set(estimate["hours"]) == {"low", "value", "high"}
+    text = run(work, "--dry-run").stdout
+    assert text.startswith("2 videos, 22 pairs; 2 sampled\npairs/s of a worker: ")
+    assert "hours with 1 worker: " in text
+    assert "gigabytes: " in text
+    assert "Nothing was stored" in text
+
+
+def test_a_full_disk_is_told_after_what_was_done(tmp_path, tiny_video, monkeypatch):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        tiny_video(f"in/{name}", num_frames=3)
+    sync, synced = os.fsync, []
+
+    def full_from_the_second_on(descriptor):
+        synced.append(descriptor)
+        if len(synced) > 1:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full_from_the_second_on)
+    app = typer.Typer()
+    app.command()(flow)
+    result = CliRunner().invoke(app, [str(tmp_path / "in"), "--out", str(tmp_path / "flow")])
+    assert isinstance(result.exception, FlowStoreError)
+    assert "1 videos left" in str(result.exception)
+    assert "1 videos done, 0 kept, 1 failed; 2 flow fields" in result.stdout
+    assert "b.mp4: " in result.stderr
+    assert "No space left on device" in result.stderr
+
+
+def test_motion_vectors_and_warped_flow(tmp_path, tiny_video):
+    video = tiny_video("a.mp4", num_frames=4)
+    for name, options in (
+        ("motion-vectors", ("--method", "motion-vectors")),
+        ("warped-farneback", ("--method", "farneback", "--warped")),
+    ):
+        assert run(video, "--out", tmp_path / "flow", *options).exit_code == 0
+        with FlowStore(tmp_path / "flow").open("a.mp4") as file:
+            assert (file.meta.method, file.num_fields) == (name, 3)
 
 
 def test_wrong_calls(tmp_path, tiny_video):
@@ -129,6 +202,13 @@ def test_wrong_calls(tmp_path, tiny_video):
         run(video, "--out", tmp_path / "flow", "--method", "lk")
     with pytest.raises(UnknownNameError, match="setting of dis 'speed'"):
         run(video, "--out", tmp_path / "flow", "--param", "speed=fast")
+    for options, message in (
+        (("--dry-run", "--verify"), "one of --dry-run and --verify"),
+        (("--dry-run", "--ray", "auto"), "one of --dry-run and --ray"),
+        (("--verify", "--ray", "auto"), "one of --verify and --ray"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(video, "--out", tmp_path / "flow", *options)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -1,8 +1,13 @@
 """Bulk extraction into a flow store."""
 
+import contextlib
+import errno
 import hashlib
+import os
 import threading
 import time
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +15,7 @@ import psutil
 import pytest
 
 import dualstream
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import FlowStoreError, InputError, UnknownNameError, VideoError
 from dualstream.flow import (
     DISParams,
     FarnebackParams,
@@ -20,10 +25,13 @@ from dualstream.flow import (
     extract_flow,
     optical_flow,
     quantize,
+    video_job,
 )
-from dualstream.flow import extract as extract_module
-from dualstream.flow.extract import window_length
-from dualstream.video import read_video
+from dualstream.flow.camera import warped_flow
+from dualstream.flow.methods import flow_bytes
+from dualstream.types import Frames
+from dualstream.video import VideoReader, read_video
+from dualstream.video.motion_vectors import read_motion_vectors
 
 SLOW = FarnebackParams(iterations=400)  # some 50 ms a pair on tiny frames
 
@@ -55,7 +63,7 @@ def test_stored_flow_is_the_videos_flow(tmp_path, videos):
             stored = file.read(range(file.num_fields))
             meta = file.meta
         assert stored.shape == expected.shape
-        # Windows of 33 frames overlap by one, so no field is missing, doubled or wrong.
+        # Windows of 9 frames overlap by one, so no field is missing, doubled or wrong.
         assert np.abs(stored.astype(int) - expected).mean() < 1
         assert (meta.height, meta.width, meta.fps) == (48, 64, 25.0)
         assert (meta.method, meta.params) == ("dis", {"preset": "medium"})
@@ -68,18 +76,10 @@ def test_stored_flow_is_the_videos_flow(tmp_path, videos):
 
 def test_windows_join_without_a_seam(tmp_path, videos, monkeypatch):
     list(extract_flow(videos[1:2], tmp_path / "whole"))
-    monkeypatch.setattr(extract_module, "_LONGEST_WINDOW", 4)
+    monkeypatch.setattr(video_job, "_CPU_WINDOW", 4)
     list(extract_flow(videos[1:2], tmp_path / "windows"))
     files = [(tmp_path / folder / "c/b.mp4.zip").read_bytes() for folder in ("whole", "windows")]
     assert files[0] == files[1]
-
-
-@pytest.mark.parametrize(
-    ("size", "frames"),
-    [((240, 320), 33), ((720, 1280), 24), ((1080, 1920), 10), ((2160, 3840), 2), ((9999, 9999), 2)],
-)
-def test_window_length(size, frames):
-    assert window_length(*size) == frames
 
 
 def test_options_reach_the_flow_and_its_meta(tmp_path, videos):
@@ -152,32 +152,52 @@ def test_workers_give_the_same_files(tmp_path, videos):
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_worker_that_dies_fails_its_job_only(tmp_path, tiny_video):
+def worker_processes():
+    children = psutil.Process().children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def kill_the_worker_of(name, store, times):
+    """Kill the process that writes the flow of `name`, as often as told."""
+    killed = set()
+    deadline = time.monotonic() + 60
+    while len(killed) < times and time.monotonic() < deadline:
+        with contextlib.suppress(psutil.Error):  # a process may end while it is looked at
+            for child in worker_processes():
+                files = [Path(file.path) for file in child.open_files()]
+                if any(f.parent == store and f.name.startswith(f".{name}.") for f in files):
+                    killed.add(child.pid)
+                    child.kill()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_the_job_of_a_worker_that_dies_is_tried_once_more(tmp_path, tiny_video, deaths):
     jobs = [
         FlowJob(f"{i}.mp4", str(tiny_video(f"{i}.mp4", num_frames=30 if i < 2 else 4)))
         for i in range(4)
     ]
-
-    def kill_one_at_work():
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("flow/.*.tmp")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        children = psutil.Process().children()
-        next(child for child in children if "spawn_main" in " ".join(child.cmdline())).kill()
-
-    killer = threading.Thread(target=kill_one_at_work)
+    store = tmp_path / "flow"
+    killer = threading.Thread(target=kill_the_worker_of, args=("1.mp4", store, deaths))
     killer.start()
-    outcomes = list(
-        extract_flow(jobs, tmp_path / "flow", method="farneback", params=SLOW, workers=2)
-    )
+    outcomes = list(extract_flow(jobs, store, method="farneback", params=SLOW, workers=2))
     killer.join()
-    assert sorted(statuses(outcomes).values()) == ["done", "done", "done", "failed"]
-    failed = next(outcome for outcome in outcomes if outcome.status == "failed")
-    assert "ended by signal 9" in failed.error
-    assert str(tmp_path / failed.name) in failed.error
-    again = list(extract_flow(jobs, tmp_path / "flow", method="farneback", params=SLOW))
-    assert sorted(statuses(again).values()) == ["done", "kept", "kept", "kept"]
-    assert not list(tmp_path.glob("flow/.*.tmp"))
+    expected = {"0.mp4": "done", "1.mp4": "done", "2.mp4": "done", "3.mp4": "done"}
+    if deaths == 1:
+        assert statuses(outcomes) == expected
+        return
+    assert statuses(outcomes) == expected | {"1.mp4": "failed"}
+    error = next(outcome.error for outcome in outcomes if outcome.status == "failed")
+    assert "ended by signal 9, and again when it was tried once more" in error
+    assert str(tmp_path / "1.mp4") in error
+    again = list(extract_flow(jobs, store, method="farneback", params=SLOW))
+    assert statuses(again) == {
+        "0.mp4": "kept",
+        "1.mp4": "done",
+        "2.mp4": "kept",
+        "3.mp4": "kept",
+    }
+    assert not list(store.glob(".*.tmp"))
 
 
 def test_interrupted_runs_leave_no_process_and_no_file(tmp_path, tiny_video):
@@ -187,22 +207,124 @@ def test_interrupted_runs_leave_no_process_and_no_file(tmp_path, tiny_video):
         [job, slow], tmp_path / "flow", method="farneback", params=SLOW, workers=2
     )
     assert next(outcomes).name == "a.mp4"
+    while not list(tmp_path.glob("flow/.b.mp4.*.tmp")):
+        time.sleep(0.01)
     outcomes.close()
-    children = psutil.Process().children()
-    assert not [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert not worker_processes()
+    assert [path.name for path in (tmp_path / "flow").iterdir()] == ["a.mp4.zip"]
     assert FlowStore(tmp_path / "flow").open("a.mp4").num_fields == 3
     assert not (tmp_path / "flow" / "b.mp4.zip").exists()
 
 
-def test_a_full_disk_fails_the_video(tmp_path, videos, monkeypatch):
+@pytest.mark.parametrize("layout", ["store", "folders"])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "quota exceeded")],
+)
+def test_a_full_disk_stops_the_run(tmp_path, videos, monkeypatch, layout, number, text):
     def full(*args):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("os.fsync", full)
-    outcomes = list(extract_flow(videos[:1], tmp_path / "flow"))
-    assert [outcome.status for outcome in outcomes] == ["failed"]
-    assert "No space left on device" in outcomes[0].error
+    outcomes = []
+    with pytest.raises(FlowStoreError, match=r"takes no more.* 2 videos left.*goes on"):
+        outcomes.extend(outcomes_until_error(videos, tmp_path / "flow", outcomes, layout=layout))
+    assert [(outcome.name, outcome.status) for outcome in outcomes] == [("c/a.mp4", "failed")]
+    assert outcomes[0].is_store_full
+    assert text in outcomes[0].error
     assert not list((tmp_path / "flow" / "c").iterdir())
+    assert not pipeline_threads()
+    monkeypatch.undo()
+    assert set(statuses(extract_flow(videos, tmp_path / "flow", layout=layout)).values()) == {
+        "done"
+    }
+
+
+def outcomes_until_error(videos, store, outcomes, **options):
+    for outcome in extract_flow(videos, store, **options):
+        outcomes.append(outcome)
+    return ()
+
+
+def pipeline_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("dualstream-flow")]
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_video(tmp_path, videos, monkeypatch):
+    written = []
+    write = zipfile.ZipFile.writestr
+
+    def full_after_20(archive, member, data):
+        written.append(member)
+        if len(written) > 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(archive, member, data)
+
+    monkeypatch.setattr("zipfile.ZipFile.writestr", full_after_20)
+    with pytest.raises(FlowStoreError, match="takes no more"):
+        list(extract_flow(videos[1:2], tmp_path))
+    assert len(written) == 21
+    assert not list((tmp_path / "c").iterdir())
+    assert not pipeline_threads()
+
+
+def test_another_write_error_fails_its_video_only(tmp_path, videos):
+    (tmp_path / "c").write_text("in the way of the folder")
+    outcomes = statuses(extract_flow(videos, tmp_path))
+    assert outcomes == {"c/a.mp4": "failed", "c/b.mp4": "failed", "d/a.mp4": "done"}
+
+
+def test_bytes_are_those_of_a_plain_loop(tmp_path, videos):
+    job = videos[1]
+    list(extract_flow([job], tmp_path / "threads"))
+    with FlowStore(tmp_path / "threads").open(job.name) as file:
+        meta = file.meta
+    with VideoReader(job.path) as reader:
+        fields = [flow_bytes(frames) for frames in reader.windows(9, step=8)]
+    FlowStore(tmp_path / "plain").write(job.name, fields, meta)
+    files = [FlowStore(tmp_path / kind).path(job.name) for kind in ("threads", "plain")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_video_that_breaks_off_leaves_nothing(tmp_path, videos, monkeypatch):
+    def windows(reader, length, *, step):
+        yield reader.read(range(length))
+        raise VideoError("the disk of the video was taken out")
+
+    monkeypatch.setattr(VideoReader, "windows", windows)
+    outcomes = list(extract_flow(videos[:2], tmp_path))
+    assert [outcome.error for outcome in outcomes] == ["the disk of the video was taken out"] * 2
+    assert not list((tmp_path / "c").iterdir())
+    assert not pipeline_threads()
+
+
+def test_motion_vectors(tmp_path, videos):
+    outcomes = list(extract_flow(videos, tmp_path, method="motion-vectors"))
+    assert [(o.status, o.num_fields) for o in outcomes] == [("done", 11), ("done", 39), ("done", 1)]
+    for job in videos:
+        expected = quantize(read_motion_vectors(job.path).data)
+        with FlowStore(tmp_path).open(job.name) as file:
+            stored, meta = file.read(range(file.num_fields)), file.meta
+        assert np.abs(stored.astype(int) - expected).mean() < 1
+        assert (meta.method, meta.params, meta.fps) == ("motion-vectors", {"intra": "repeat"}, 25.0)
+    assert statuses(extract_flow(videos[:1], tmp_path)) == {"c/a.mp4": "done"}
+
+
+def test_warped_flow_is_told_apart(tmp_path, videos):
+    assert statuses(extract_flow(videos[:1], tmp_path)) == {"c/a.mp4": "done"}
+    assert statuses(extract_flow(videos[:1], tmp_path, warped=True)) == {"c/a.mp4": "done"}
+    assert statuses(extract_flow(videos[:1], tmp_path, warped=True)) == {"c/a.mp4": "kept"}
+    with FlowStore(tmp_path).open("c/a.mp4") as file:
+        meta, stored = file.meta, file.read(range(11))
+    assert (meta.method, meta.params) == ("warped-dis", {"preset": "medium"})
+    frames = read_video(videos[0].path)
+    expected = np.concatenate(
+        [
+            quantize(warped_flow(Frames(frames.data[part], frames.pts_seconds[part])).data)
+            for part in (slice(0, 9), slice(8, 12))
+        ]
+    )
+    assert np.abs(stored.astype(int) - expected).mean() < 1
 
 
 def test_folders_layout(tmp_path, videos):
@@ -229,6 +351,11 @@ def test_options_are_checked_at_once(tmp_path, videos):
         extract_flow(videos, tmp_path, layout="zip")
     with pytest.raises(InputError, match="CPU only"):
         extract_flow(videos, tmp_path, device="cuda")
+    with pytest.raises(InputError, match="direction 'forward' only"):
+        extract_flow(videos, tmp_path, direction="backward", warped=True)
+    for options in ({"short_side": 32}, {"warped": True}, {"direction": "backward"}):
+        with pytest.raises(InputError, match="takes what the file holds"):
+            extract_flow(videos, tmp_path, method="motion-vectors", **options)
     for option, value in (
         ("workers", 0),
         ("quality", 0),

@@ -4,13 +4,27 @@ import cv2
 import numpy as np
 import pytest
 
-from dualstream.errors import FlowError, InputError, UnknownNameError
-from dualstream.flow import DISParams, TVL1Params, optical_flow, read_flo
-from dualstream.flow.methods import resize_short_side, resized_size
+from dualstream.errors import FlowError, InputError, ShapeError, UnknownNameError
+from dualstream.flow import (
+    DISParams,
+    TVL1Params,
+    flow_both_ways,
+    flow_bytes,
+    kernel,
+    optical_flow,
+    quantize,
+    read_flo,
+)
+from dualstream.flow.grey import resize_short_side, resized_size
 from dualstream.types import Frames
 
 # The whole schedule with a fifth of the work; frames here are tiny.
-QUICK = {"dis": None, "farneback": None, "tvl1": TVL1Params(warps=2, outer_iterations=3)}
+QUICK = {
+    "dis": None,
+    "farneback": None,
+    "tvl1-fast": None,
+    "tvl1": TVL1Params(warps=2, outer_iterations=3),
+}
 METHODS = tuple(QUICK)
 
 
@@ -126,7 +140,7 @@ def test_resizing_averages_whole_areas():
     assert resize_short_side(data, None) is data
 
 
-@pytest.mark.parametrize(("method", "smallest"), [("dis", 16), ("farneback", 2), ("tvl1", 2)])
+@pytest.mark.parametrize(("method", "smallest"), [("dis", 16), ("farneback", 2)])
 def test_smallest_sizes(method, smallest):
     frames = textured(2, size=(smallest, smallest))
     flow = optical_flow(frames, method=method, params=QUICK[method])
@@ -187,3 +201,71 @@ def test_error_on_rubberwhale(shared, method, error):
     known = np.abs(truth).max(0) < 1e9
     distance = np.hypot(*(flow.data[0] - truth))[known]
     assert distance.mean() == pytest.approx(error, abs=0.005)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_ways_are_forward_and_backward(method):
+    frames = textured(3, shift=(1, 0))
+    forward, backward = flow_both_ways(frames, method=method, params=QUICK[method])
+    assert (forward.method, backward.method) == (method, method)
+    expected = optical_flow(frames, method=method, params=QUICK[method])
+    assert np.array_equal(forward.data, expected.data)
+    expected = optical_flow(frames, method=method, params=QUICK[method], direction="backward")
+    assert np.array_equal(backward.data, expected.data)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_bytes_are_quantised_flow(method, direction):
+    frames = textured(3, shift=(2, -1))
+    options = {"method": method, "params": QUICK[method], "direction": direction, "short_side": 48}
+    flow = optical_flow(frames, **options).data
+    data = flow_bytes(frames, bound_px=5.0, **options)
+    assert np.array_equal(data, quantize(flow, bound_px=5.0))
+    centred = flow - flow.mean(axis=(2, 3), keepdims=True)
+    data = flow_bytes(frames, bound_px=5.0, subtract_mean=True, **options)
+    apart = np.abs(data.astype(int) - quantize(centred, bound_px=5.0).astype(int))
+    assert apart.max() <= 1  # a sum in another order may round one way or the other
+    assert (apart > 0).mean() < 1e-3
+
+
+def test_bytes_have_the_errors_of_flow():
+    with pytest.raises(UnknownNameError, match="direction"):
+        flow_bytes(textured(2), method="tvl1-fast", direction="sideways")
+    with pytest.raises(FlowError, match="at least 2 frames"):
+        flow_bytes(textured(1), method="tvl1-fast")
+    with pytest.raises(UnknownNameError, match="flow method 'tvl2'"):
+        flow_bytes(textured(2), method="tvl2")
+
+
+@pytest.mark.parametrize("method", ["tvl1", "tvl1-fast"])
+def test_torch_serves_where_the_kernel_was_not_built(method, monkeypatch):
+    frames = textured(2, shift=(1, 0))
+    with_kernel = optical_flow(frames, method=method, params=QUICK[method])
+    monkeypatch.setattr(kernel, "_tvl1", None)
+    by_torch = optical_flow(frames, method=method, params=QUICK[method])
+    assert np.abs(by_torch.data - with_kernel.data).mean() < 0.02
+    assert by_torch.method == method
+
+
+@pytest.mark.parametrize("method", ["tvl1", "tvl1-fast"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 2), (15, 61)])
+def test_tiny_and_odd_frames(method, size):
+    data = np.random.default_rng(1).integers(0, 256, (3, *size, 3)).astype(np.uint8)
+    flow = optical_flow(Frames(data, np.arange(3.0), ""), method=method)
+    assert flow.size == size
+    assert np.isfinite(flow.data).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_scene_cut_stays_finite(method):
+    first, second = textured(1, seed=1), textured(1, seed=2)
+    cut = Frames(np.concatenate([first.data, 255 - second.data]), np.arange(2.0), "")
+    flow = optical_flow(cut, method=method, params=QUICK[method])
+    assert np.isfinite(flow.data).all()
+
+
+def test_arrays_of_other_types_are_refused_by_name():
+    for dtype in (np.float64, np.uint16):
+        with pytest.raises(ShapeError, match=np.dtype(dtype).name):
+            Frames(np.zeros((2, 32, 32, 3), dtype), np.arange(2.0), "")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.flow import Direction, FlowJob, FlowMethod, FlowOutcome
-    from dualstream.flow.extract import Layout
+    from dualstream.flow.jobs import FlowJob, FlowOutcome, Layout, Shard
+    from dualstream.flow.params import Direction
 
 
 def flow(
@@ -23,14 +23,37 @@ def flow(
     out: Annotated[
         Path | None, typer.Option(help="Flow store.  [default: SOURCE/flow beside a manifest]")
     ] = None,
-    method: Annotated[str, typer.Option(help="dis, farneback, tvl1 or raft.")] = "dis",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="dis, farneback, tvl1, tvl1-fast, raft, motion-vectors, or a plugin's name."
+        ),
+    ] = "dis",
     param: Annotated[
         list[str] | None,
         typer.Option(help="Setting of the method, for instance preset=fast; may be repeated."),
     ] = None,
+    warped: Annotated[
+        bool, typer.Option("--warped", help="Remove the camera's motion from the flow.")
+    ] = False,
     workers: Annotated[
-        int, typer.Option(help="Processes side by side, one thread each.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Videos side by side, one core each.  [default: 1; all cores of --ray]", min=1
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster: auto or HOST:PORT. All nodes must see videos and store "
+            "under the same paths.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N equal parts, for batch schedulers."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Device for tvl1 and raft: cpu or cuda.")] = "cpu",
     short_side: Annotated[
         int | None, typer.Option(help="Resize frames to this short side first.", min=1)
@@ -42,41 +65,87 @@ def flow(
         str, typer.Option("--format", help="store, or folders as MMAction2 reads them.")
     ] = "store",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute all anew.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Store nothing; tell hours and gigabytes from a sample of the videos."
+        ),
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute nothing; check every stored file.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
-    from dualstream.cli.output import progress_bar
-    from dualstream.flow import extract_flow, params_from_settings
+    from dualstream.cli.flow_report import print_estimate
+    from dualstream.flow.extract import flow_settings, run_extraction
+    from dualstream.flow.jobs import Shard, shard_jobs
+    from dualstream.flow.params import params_from_settings
 
+    _check_together(dry_run=dry_run, verify=verify, ray=ray)
     jobs, store = find_jobs(source, out)
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None:
+        jobs = shard_jobs(jobs, part)
     if verify:
-        results = verify_jobs(jobs, store)
-    else:
-        results = extract_flow(
-            jobs,
-            store,
-            method=cast("FlowMethod", method),
-            params=params_from_settings(method, param or ()),
-            workers=workers,
-            device=device,
-            short_side=short_side,
-            bound_px=bound,
-            quality=quality,
-            direction=cast("Direction", direction),
-            overwrite=overwrite,
-            layout=cast("Layout", layout),
-        )
-    outcomes: list[FlowOutcome] = []
-    with progress_bar("videos") as bar:
-        task = bar.add_task("verify" if verify else f"flow ({method})", total=len(jobs))
-        for outcome in results:
-            outcomes.append(outcome)
-            bar.advance(task)
-    _print_summary(store, outcomes, json=json)
-    if any(outcome.status == "failed" for outcome in outcomes):
+        _follow(verify_jobs(jobs, store), jobs, title="verify", store=store, shard=part, json=json)
+        return
+    settings = flow_settings(
+        store,
+        method=method,
+        params=params_from_settings(method, param) if param else None,
+        device=device,
+        short_side=short_side,
+        bound_px=bound,
+        quality=quality,
+        direction=cast("Direction", direction),
+        warped=warped,
+        overwrite=overwrite,
+        layout=cast("Layout", layout),
+    )
+    if dry_run:
+        from dualstream.flow.estimate import estimate_flow
+
+        print_estimate(estimate_flow(jobs, settings, workers=workers or 1), json=json)
+        return
+    results = run_extraction(jobs, settings, workers=workers, ray=ray)
+    _follow(results, jobs, title=f"flow ({method})", store=store, shard=part, json=json)
+
+
+def _check_together(*, dry_run: bool, verify: bool, ray: str | None) -> None:
+    """Raise InputError where options contradict each other."""
+    from dualstream.errors import InputError
+
+    given = {"--dry-run": dry_run, "--verify": verify, "--ray": ray is not None}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise InputError(f"Give one of {' and '.join(names)}; they do not go together.")
+
+
+def _follow(
+    results: Iterator[FlowOutcome],
+    jobs: Sequence[FlowJob],
+    *,
+    title: str,
+    store: Path,
+    shard: Shard | None,
+    json: bool,
+) -> None:
+    """Show each result as it comes, then the summary; exit code 1 if a video failed."""
+    from dualstream.cli.flow_progress import FlowBar
+    from dualstream.cli.flow_report import print_summary
+    from dualstream.errors import FlowStoreError
+
+    bar = FlowBar(title, jobs)
+    try:
+        with bar:
+            for outcome in results:
+                bar.add(outcome)
+    except FlowStoreError:  # the store is full: what came before is still told
+        print_summary(store, bar, shard=shard, json=json)
+        raise
+    print_summary(store, bar, shard=shard, json=json)
+    if any(outcome.status == "failed" for outcome in bar.outcomes):
         raise typer.Exit(1)
 
 
@@ -88,7 +157,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         AnnotationError: a manifest that cannot be read.
     """
     from dualstream.errors import InputError
-    from dualstream.flow import FlowJob
+    from dualstream.flow.jobs import FlowJob
 
     if (source / "manifest.csv").is_file() or source.name == "manifest.csv":
         from dualstream.clips.manifest import Manifest
@@ -96,7 +165,12 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         manifest = Manifest.read(source)
         folder = source if source.is_dir() else source.parent
         jobs = [
-            FlowJob(record.path, str(manifest.video_path(record)), record.sha256 or None)
+            FlowJob(
+                record.path,
+                str(manifest.video_path(record)),
+                record.sha256 or None,
+                num_frames=record.frames,
+            )
             for record in manifest.records
         ]
         return jobs, out or folder / "flow"
@@ -120,7 +194,8 @@ def verify_jobs(jobs: Sequence[FlowJob], store: Path) -> Iterator[FlowOutcome]:
     import time
 
     from dualstream.errors import FlowStoreError
-    from dualstream.flow import FlowOutcome, FlowStore
+    from dualstream.flow.jobs import FlowOutcome
+    from dualstream.flow.store import FlowStore
 
     for job in jobs:
         start = time.perf_counter()
@@ -133,25 +208,3 @@ def verify_jobs(jobs: Sequence[FlowJob], store: Path) -> Iterator[FlowOutcome]:
         except FlowStoreError as error:
             outcome = FlowOutcome(job.name, "failed", 0, time.perf_counter() - start, str(error))
         yield outcome
-
-
-def _print_summary(store: Path, outcomes: Sequence[FlowOutcome], *, json: bool) -> None:
-    from dualstream.cli.output import print_json, stderr, stdout
-
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes)
-        for status in ("done", "kept", "failed")
-    }
-    fields = sum(outcome.num_fields for outcome in outcomes)
-    failures = {outcome.name: outcome.error for outcome in outcomes if outcome.status == "failed"}
-    if json:
-        print_json({"store": str(store), **counts, "fields": fields, "failures": failures})
-        return
-    for name, error in failures.items():
-        stderr().print(f"{name}: {error}", markup=False, soft_wrap=True)
-    stdout().print(
-        f"{store}: {counts['done']} videos done, {counts['kept']} kept, "
-        f"{counts['failed']} failed; {fields} flow fields",
-        markup=False,
-        soft_wrap=True,
-    )

@@ -27,7 +27,8 @@ from dualstream import __version__
 from dualstream.atomic import replacing, write_text
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError
-from dualstream.flow.params import PARAMS, FlowParams
+from dualstream.flow.named import named_params
+from dualstream.flow.params import FlowParams
 from dualstream.models import create_model
 from dualstream.models.network import Network
 from dualstream.types import InputSpec
@@ -76,7 +77,7 @@ class Checkpoint:
         """Settings that flow must be computed with; None where the network sees no flow."""
         if self.spec.modality != "flow":
             return None
-        return PARAMS[self.spec.flow_method](**(self.info.flow_params or {}))
+        return named_params(self.spec.flow_method, self.info.flow_params)
 
 
 def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:

@@ -22,7 +22,8 @@ from dualstream.clips.views import (
 from dualstream.engine.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
-from dualstream.flow import FlowMethod, FlowParams, optical_flow, quantize
+from dualstream.flow import FlowParams, quantize
+from dualstream.flow.named import named_flow
 from dualstream.models.network import Network
 from dualstream.scores import Fusion, average_views, fuse, probabilities
 from dualstream.types import InputSpec, Prediction, Scores
@@ -260,9 +261,9 @@ class ComputedFlow:
 
     def _run(self, first: int, last: int) -> NDArray[np.uint8]:
         spec = self._stream.spec
-        flow = optical_flow(
+        flow = named_flow(
             self._video.read(self._shown[first : last + 2].tolist()),
-            method=cast(FlowMethod, spec.flow_method),  # optical_flow checks it
+            name=spec.flow_method,
             params=self._stream.flow_params,
             short_side=spec.flow_short_side,
             direction=self._direction,

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dualstream.errors import RecipeError, UnknownNameError
+from dualstream.flow.named import check_flow_name
 from dualstream.types import MODALITY_CHANNELS, InputSpec, Modality, Stacking
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -57,7 +58,7 @@ class InputSection(Section):
     """Default: ImageNet's for rgb, ones for the others."""
     stacking: Stacking = "flow"
     subtract_mean_flow: bool = False
-    flow_method: Literal["dis", "farneback", "tvl1", "raft"] = "dis"
+    flow_method: Annotated[str, AfterValidator(check_flow_name)] = "dis"
     flow_bound_px: float = Field(20.0, gt=0)
     flow_short_side: int | None = Field(None, ge=1)
 

@@ -1,11 +1,19 @@
 """Optical flow: computing it, storing it as bytes, reading it back and drawing it."""
 
+from dualstream.flow.camera import CameraMotion, estimate_camera_motion, warped_flow
+from dualstream.flow.consistency import (
+    BidirectionalFlow,
+    bidirectional_flow,
+    check_consistency,
+)
 from dualstream.flow.draw import flow_to_rgb
+from dualstream.flow.estimate import FlowEstimate, estimate_flow
 from dualstream.flow.extract import FlowJob, FlowOutcome, extract_flow
 from dualstream.flow.flofile import read_flo, write_flo
 from dualstream.flow.folders import FlowFolder, write_folder
+from dualstream.flow.jobs import Shard, shard_jobs
 from dualstream.flow.meta import FlowMeta
-from dualstream.flow.methods import optical_flow
+from dualstream.flow.methods import flow_both_ways, flow_bytes, optical_flow
 from dualstream.flow.params import (
     Direction,
     DISParams,
@@ -13,16 +21,22 @@ from dualstream.flow.params import (
     FlowMethod,
     FlowParams,
     RAFTParams,
+    TVL1FastParams,
     TVL1Params,
     params_from_settings,
 )
+from dualstream.flow.plugins import plugin_names
 from dualstream.flow.quantize import dequantize, from_denseflow, quantize, quantize_denseflow
 from dualstream.flow.store import FlowFile, FlowStore, StoredFlow
+from dualstream.flow.trajectories import Trajectories, dense_starts, follow
 
 __all__ = [
+    "BidirectionalFlow",
+    "CameraMotion",
     "DISParams",
     "Direction",
     "FarnebackParams",
+    "FlowEstimate",
     "FlowFile",
     "FlowFolder",
     "FlowJob",
@@ -32,17 +46,31 @@ __all__ = [
     "FlowParams",
     "FlowStore",
     "RAFTParams",
+    "Shard",
     "StoredFlow",
+    "TVL1FastParams",
     "TVL1Params",
+    "Trajectories",
+    "bidirectional_flow",
+    "check_consistency",
+    "dense_starts",
     "dequantize",
+    "estimate_camera_motion",
+    "estimate_flow",
     "extract_flow",
+    "flow_both_ways",
+    "flow_bytes",
     "flow_to_rgb",
+    "follow",
     "from_denseflow",
     "optical_flow",
     "params_from_settings",
+    "plugin_names",
     "quantize",
     "quantize_denseflow",
     "read_flo",
+    "shard_jobs",
+    "warped_flow",
     "write_flo",
     "write_folder",
 ]

@@ -1,0 +1,47 @@
+"""Frames as the flow methods read them: of the wanted size, and grey."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError
+from dualstream.flow.opencv import one_opencv_thread
+
+
+def resized_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """(H, W) after the short side becomes `short_side`; the long side is rounded half up.
+
+    240x320 at 256 gives 256x341 (341.33); None keeps the size.
+    """
+    if short_side is None:
+        return height, width
+    if short_side < 1:
+        raise InputError(f"short_side must be at least 1, got {short_side}.")
+    short, long = min(height, width), max(height, width)
+    resized = (2 * long * short_side + short) // (2 * short)
+    return (short_side, resized) if height <= width else (resized, short_side)
+
+
+def resize_short_side(images: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """(T, H, W, 3) images with their short side at `short_side`, by area when shrinking."""
+    height, width = images.shape[1:3]
+    size = resized_size(height, width, short_side)
+    if size == (height, width):
+        return images
+    interpolation = cv2.INTER_AREA if size[0] < height else cv2.INTER_LINEAR
+    out = np.empty((len(images), *size, 3), np.uint8)
+    with one_opencv_thread():
+        for image, resized in zip(images, out, strict=True):
+            cv2.resize(image, size[::-1], dst=resized, interpolation=interpolation)
+    return out
+
+
+def grey_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(T, H, W, 3) RGB -> (T, H, W) luma."""
+    out = np.empty(images.shape[:3], np.uint8)
+    with one_opencv_thread():
+        for image, grey in zip(images, out, strict=True):
+            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=grey)
+    return out

@@ -1,0 +1,175 @@
+"""The flow of one video, from its file to the store."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Literal
+
+import cv2
+from numpy.typing import NDArray
+
+from dualstream.errors import DualstreamError, FlowError, VideoNotFoundError
+from dualstream.flow.folders import FlowFolder, write_folder
+from dualstream.flow.jobs import FlowJob, FlowOutcome, FlowSettings, Layout, Status
+from dualstream.flow.meta import FlowMeta
+from dualstream.flow.methods import flow_bytes
+from dualstream.flow.named import MOTION_VECTORS, named_flow
+from dualstream.flow.opencv import one_opencv_thread
+from dualstream.flow.pipeline import run_pipeline
+from dualstream.flow.quantize import quantize
+from dualstream.flow.store import FlowFile, FlowStore
+from dualstream.types import Flow, Frames
+from dualstream.video import VideoInfo, VideoReader, probe
+
+INTRA: Literal["repeat"] = "repeat"
+"""What stands in its fields where a picture has no vectors (see `read_motion_vectors`)."""
+
+# A CPU gains nothing from longer windows, a GPU works on one as a whole.
+_CPU_WINDOW = 9
+_GPU_WINDOW = 33
+_WINDOW_BYTES = 64 * 2**20
+
+# What an OSError says of a store that no other video could be written to either.
+_STORE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+def extract_video_alone(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
+    """`extract_video` in a process that shall compute in one thread."""
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for torch, if the method imports it now
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    return extract_video(job, settings)
+
+
+def extract_video(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
+    """Compute and store the flow of one video; what the video can do wrong becomes an outcome."""
+    start = time.perf_counter()
+    status: Status = "failed"
+    count, error, is_store_full = 0, None, False
+    try:
+        with one_opencv_thread():
+            status, count = _extract(job, settings)
+    # RuntimeError is how torch tells that a GPU's memory is full.
+    except (DualstreamError, OSError, MemoryError, RuntimeError) as failure:
+        error = str(failure) or type(failure).__name__
+        cause = failure if isinstance(failure, OSError) else failure.__cause__
+        is_store_full = isinstance(cause, OSError) and cause.errno in _STORE_FULL
+    seconds = time.perf_counter() - start
+    return FlowOutcome(job.name, status, count, seconds, error, is_store_full)
+
+
+def window_length(height: int, width: int, *, device: str) -> int:
+    """Frames decoded at once: 9 for a CPU, 33 for a GPU, fewer where their RGB bytes would exceed
+    64 MiB, 2 at least.
+
+    cpu: 240x320 -> 9; 2160x3840 -> 2. cuda: 240x320 -> 33; 1080x1920 -> 10.
+    """
+    longest = _CPU_WINDOW if device == "cpu" else _GPU_WINDOW
+    return max(2, min(longest, _WINDOW_BYTES // (height * width * 3)))
+
+
+def _extract(job: FlowJob, settings: FlowSettings) -> tuple[Status, int]:
+    store = FlowStore(settings.root)
+    if not os.path.isfile(job.path):
+        raise VideoNotFoundError(f"{job.path} does not exist.")
+    sha256 = job.sha256 or _file_sha256(job.path)
+    meta = replace(settings.template, source=job.name, source_sha256=sha256)
+    if not settings.overwrite:
+        count = _complete(store, job.name, meta, settings.layout)
+        if count is not None:
+            return "kept", count
+    if job.sha256 is not None and job.sha256 != _file_sha256(job.path):
+        raise FlowError(f"{job.path} is not the file that `dualstream prepare` saw; run it again.")
+    with ExitStack() as stack:
+        info, windows = _open_windows(job, settings, stack)
+        meta = replace(meta, fps=info.fps)
+
+        def compute(window: Frames | Flow) -> NDArray[Any]:
+            return _fields(window, settings)
+
+        def write(fields: Iterator[NDArray[Any]]) -> FlowMeta:
+            if settings.layout == "folders":
+                return write_folder(store.folder_path(job.name), fields, meta)
+            return store.write(job.name, fields, meta)
+
+        return "done", run_pipeline(windows, compute, write).num_fields
+
+
+def _complete(store: FlowStore, name: str, meta: FlowMeta, layout: Layout) -> int | None:
+    """Number of fields if the store has this flow, whole and made in this way, else None."""
+    if layout == "store":
+        if not store.is_complete(name, meta):
+            return None
+        with FlowFile.open(store.path(name)) as file:
+            return file.num_fields
+    try:
+        folder = FlowFolder.open(store.folder_path(name), source_sha256=meta.source_sha256)
+    except FlowError:
+        return None
+    return folder.num_fields if folder.meta.same_settings(meta) else None
+
+
+def _open_windows(
+    job: FlowJob, settings: FlowSettings, stack: ExitStack
+) -> tuple[VideoInfo, Iterator[Frames | Flow]]:
+    """The video's facts and its windows in order: frames that share one with the next window, or
+    motion vectors. `stack` closes what is opened."""
+    windows: Iterator[Frames | Flow]
+    if settings.method == MOTION_VECTORS:
+        from dualstream.video.motion_vectors import motion_vector_windows
+
+        info = probe(job.path)
+        length = window_length(info.height, info.width, device="cpu")
+        windows = motion_vector_windows(job.path, length, intra=INTRA)
+    else:
+        reader = stack.enter_context(VideoReader(job.path))
+        info = reader.info
+        length = window_length(info.height, info.width, device=settings.device)
+        windows = reader.windows(length, step=length - 1)
+    if settings.max_fields is not None:
+        windows = itertools.islice(windows, max(1, settings.max_fields // (length - 1)))
+    return info, windows
+
+
+def _fields(window: Frames | Flow, settings: FlowSettings) -> NDArray[Any]:
+    """(n, 2, H, W): bytes in the store's mapping, for folders float32 pixels."""
+    template = settings.template
+    if isinstance(window, Frames) and settings.layout == "store" and not settings.is_warped:
+        return flow_bytes(
+            window,
+            method=settings.method,
+            params=settings.params,
+            device=settings.device,
+            short_side=template.short_side,
+            direction=template.direction,
+            bound_px=template.bound_px,
+        )
+    flow = window if isinstance(window, Flow) else _flow(window, settings)
+    if settings.layout == "folders":
+        return flow.data
+    return quantize(flow.data, bound_px=template.bound_px)
+
+
+def _flow(frames: Frames, settings: FlowSettings) -> Flow:
+    return named_flow(
+        frames,
+        name=settings.template.method,
+        params=settings.params,
+        device=settings.device,
+        short_side=settings.template.short_side,
+        direction=settings.template.direction,
+    )
+
+
+def _file_sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

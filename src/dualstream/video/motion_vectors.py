@@ -1,0 +1,355 @@
+"""Motion vectors of a compressed video as dense fields: flow that the encoder has computed.
+
+FFmpeg's decoders of H.264 and of the MPEG-1, -2, -4 and H.263 family can hand out the vectors
+that they build each picture from. A vector leads from a block of the picture to the place in
+another picture (its reference) that the block is copied from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Literal, get_args
+
+import av
+import numpy as np
+from av.codec.context import Flags, Flags2
+from av.video.frame import PictureType
+from numpy.typing import NDArray
+
+from dualstream.errors import FlowError, InputError, UnknownNameError, VideoError
+from dualstream.types import Flow
+from dualstream.video.container import decode_packet, no_frame_error, open_video, packets_of
+from dualstream.video.orientation import Orientation, orientation_of_frame
+
+Intra = Literal["repeat", "zero"]
+"""What stands where a picture has no vectors: the motion of the field before, or none."""
+
+METHOD = "motion-vectors"
+"""`Flow.method` of these fields."""
+
+NO_B_VECTORS_CODECS = frozenset(
+    {
+        *("mpeg4", "h263", "h263p", "flv1", "wmv1", "wmv2", "rv10", "rv20"),
+        *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3"),
+    }
+)
+"""Codecs of which FFmpeg exports no valid vectors for B pictures (`h263dec.c` stores those of
+the others only, and what it hands out for B pictures is left from earlier ones)."""
+
+VECTOR_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video"}) | NO_B_VECTORS_CODECS
+"""FFmpeg's names of the codecs whose motion vectors are read here."""
+
+_CELL_PX = 8  # sides and places of all exported blocks are multiples of it
+_LONGEST_REORDERING = 16  # pictures that H.264 may show between two that were coded in turn
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    number: int
+    """Place in the order of showing, from 0."""
+    order: int
+    """Place in the order of decoding."""
+    is_reference: bool
+    """Whether vectors of other pictures may lead here."""
+    borrows: bool
+    """Whether its own vectors are not given, so that those of the next reference serve."""
+    size: tuple[int, int]
+    """(H, W) as coded, before rotation."""
+    blocks: NDArray[Any] | None
+    """FFmpeg's AVMotionVector records; None where the picture has none."""
+    orientation: Orientation
+
+
+def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat") -> Flow:
+    """Motion vectors of a video file as one dense field for each pair of neighbouring frames.
+
+    Field t is what the compressed frame t + 1 says of the way from frame t: each block's vector,
+    turned round and repeated over its pixels, so in steps of 8 or 16 pixels. It is a substitute
+    for flow that costs little more than decoding, and it is approximate:
+
+    - The vector belongs to the block at its place in frame t + 1, not where it was in frame t.
+    - An encoder picks vectors that save bits, not the true motion; flat areas have any.
+    - Vectors that lead over n frames are divided by n. The decoder does not tell which of several
+      reference pictures one leads to; the nearest one is assumed that was decoded before, in
+      the past or in the future as the vector says. Wrong where an H.264 encoder chose an older.
+    - Where a block has a past and a future vector, the mean of the two motions is taken.
+    - B frames of MPEG-4 part 2 (Xvid, DivX) get the vectors of the P frame that follows them, as
+      FFmpeg gives none of their own.
+
+    Args:
+        path: file name, or a URL that FFmpeg can open.
+        intra: what to put where a block, or a whole key frame, has no vectors: `repeat` the
+            motion of the field before at that place, or `zero`.
+
+    Returns:
+        Flow of method "motion-vectors": (T-1, 2, H, W) pixels, x right and y down, as displayed
+        (rotation applied), for the T frames that `VideoReader` reads.
+
+    Raises:
+        VideoNotFoundError: no such file.
+        NoVideoStreamError: audio only, a folder, or not a media file.
+        CorruptVideoError: empty, or nothing decodes.
+        VideoError: a codec whose vectors FFmpeg does not give (HEVC, VP9, AV1, MJPEG, ...).
+        FlowError: the video has only one frame.
+        UnknownNameError: another value of `intra`.
+
+    Source:
+        Wu et al. 2018, "Compressed Video Action Recognition" (CoViAR), for motion vectors
+        as an input; FFmpeg, libavutil/motion_vector.h, for what they mean.
+    """
+    _check_intra(intra)
+    fields = list(_fields(os.fspath(path), intra))
+    return Flow(np.stack(fields), METHOD, os.fspath(path))
+
+
+def motion_vector_windows(
+    path: str | os.PathLike[str], length: int, *, intra: Intra = "repeat"
+) -> Iterator[Flow]:
+    """`read_motion_vectors` in runs of `length` fields, decoded once and in constant memory.
+
+    Args:
+        path: file name or URL.
+        length: fields in a window (length + 1 frames); the last window may be shorter. No field
+            is in two windows.
+        intra: see `read_motion_vectors`.
+
+    Yields:
+        At least one Flow; together they are what `read_motion_vectors` returns.
+
+    Raises:
+        InputError: a length below 1; and the errors of `read_motion_vectors`.
+    """
+    _check_intra(intra)
+    if length < 1:
+        raise InputError(f"length must be at least 1, got {length}.")
+    return _windows(os.fspath(path), length, intra)
+
+
+def _windows(path: str, length: int, intra: Intra) -> Iterator[Flow]:
+    fields = _fields(path, intra)
+    while window := list(islice(fields, length)):
+        yield Flow(np.stack(window), METHOD, path)
+
+
+def _check_intra(intra: str) -> None:
+    if intra not in get_args(Intra):
+        raise UnknownNameError("intra", intra, get_args(Intra))
+
+
+def reference_steps(
+    number: int, order: int, references: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """How many frames the vectors of a picture lead over: into the past and into the future.
+
+    Of the pictures that were decoded before this one, the nearest on each side is taken to be
+    its reference. Without one on a side, vectors of that side lead to the other one.
+
+    Args:
+        number: place of the picture in the order of showing.
+        order: its place in the order of decoding.
+        references: (number, order) of pictures that others may refer to.
+
+    Returns:
+        Signed steps of the first and of the second list of vectors. Shown as 0 P, 1 b, 2 B, 3 b,
+        4 P and decoded as 0, 4, 2, 1, 3, picture 2 gives (-2, 2) and picture 3 gives (-1, 1);
+        4 gives (-4, -4). (-1, -1) where nothing is known.
+    """
+    known = [place - number for place, decoded in references if decoded < order]
+    past = max((step for step in known if step < 0), default=None)
+    future = min((step for step in known if step > 0), default=None)
+    if past is None:
+        past = -1 if future is None else future
+    return past, past if future is None else future
+
+
+def is_h264_reference(packet: bytes, *, length_bytes: int | None) -> bool:
+    """Whether other pictures may refer to the H.264 picture in a packet (its nal_ref_idc).
+
+    Args:
+        packet: one access unit.
+        length_bytes: bytes of the length before each NAL unit (MP4, Matroska), or None where
+            start codes stand between them.
+
+    Returns:
+        True too where no slice is found.
+
+    Source:
+        ITU-T H.264, section 7.3.1 (NAL unit), annex B; ISO/IEC 14496-15, section 5.2.4.1.
+    """
+    place = 0
+    while True:
+        if length_bytes is None:
+            found = packet.find(b"\0\0\1", place)
+            place = found + 3 if found >= 0 else len(packet)
+            size = 0
+        else:
+            size = int.from_bytes(packet[place : place + length_bytes], "big")
+            place += length_bytes
+        if place >= len(packet):
+            return True
+        if packet[place] & 31 in (1, 2, 5):  # a slice, or the first partition of one
+            return packet[place] >> 5 & 3 != 0
+        place += size
+
+
+def block_motion(
+    blocks: NDArray[Any], *, steps: tuple[int, int], grid: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors of one picture on a grid of cells of 8x8 pixels, as motion from the frame before.
+
+    Args:
+        blocks: AVMotionVector records.
+        steps: frames that vectors of the first and second list lead over, negative into the past.
+        grid: (rows, columns) of cells.
+
+    Returns:
+        (2, rows, columns) pixels a frame, and (rows, columns) whether a block covers the cell.
+    """
+    total = np.zeros((*grid, 2), np.float32)
+    count = np.zeros(grid, np.float32)
+    step = np.where(blocks["source"] > 0, steps[1], steps[0])
+    motion = np.stack((blocks["motion_x"], blocks["motion_y"]), -1).astype(np.float32)
+    motion /= (blocks["motion_scale"] * step).astype(np.float32)[:, None]
+    width, height = blocks["w"].astype(np.int64), blocks["h"].astype(np.int64)
+    # FFmpeg gives the middle of the block.
+    left = (blocks["dst_x"] - width // 2) // _CELL_PX
+    top = (blocks["dst_y"] - height // 2) // _CELL_PX
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        row, column = top + down, left + right
+        covers = (height > down * _CELL_PX) & (width > right * _CELL_PX)
+        covers &= (row >= 0) & (row < grid[0]) & (column >= 0) & (column < grid[1])
+        place = (row[covers], column[covers])
+        np.add.at(total, place, motion[covers])
+        np.add.at(count, place, 1)
+    total /= np.maximum(count, np.float32(1))[..., None]
+    return total.transpose(2, 0, 1), count > 0  # (rows, columns, 2) -> (2, rows, columns)
+
+
+def turned(field: NDArray[np.float32], orientation: Orientation) -> NDArray[np.float32]:
+    """(2, H, W) field of a picture as coded -> (2, H', W') of the picture as displayed."""
+    if orientation == Orientation():
+        return field
+    if orientation.transpose:
+        field = field[::-1].transpose(0, 2, 1)  # (x, y) change places, as (H, W) do
+    x, y = field[:, :: -1 if orientation.mirror_y else 1, :: -1 if orientation.mirror_x else 1]
+    return np.stack((-x if orientation.mirror_x else x, -y if orientation.mirror_y else y))
+
+
+def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
+    """(2, H, W) field of every frame but the first."""
+    container, stream = open_video(path, num_threads=1)
+    with container:
+        context = stream.codec_context
+        codec = context.codec.canonical_name
+        if codec not in VECTOR_CODECS:
+            raise VideoError(
+                f"{path!r} is coded as {codec}, of which FFmpeg gives no motion vectors. Take a "
+                f"method that computes flow, or convert the file to H.264."
+            )
+        context.flags2 |= Flags2.export_mvs
+        context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
+        still = field = np.zeros((2, context.height, context.width), np.float32)
+        pictures = _with_steps(_pictures(container, stream))
+        first, _, _ = next(pictures, (None, None, None))
+        if first is None:
+            raise no_frame_error(path)
+        is_alone = True
+        for _, carrier, steps in pictures:
+            is_alone = False
+            field = _spread(carrier, steps, field if intra == "repeat" else still)
+            yield turned(field, first.orientation)
+    if is_alone:
+        raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
+
+
+def _spread(
+    picture: _Picture, steps: tuple[int, int], elsewhere: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(2, H, W) motion of a picture's blocks, and `elsewhere` where there is none.
+
+    A picture of another size than the video's is scaled to it, as `VideoReader` does.
+    """
+    if picture.blocks is None:
+        return elsewhere
+    height, width = picture.size
+    cells, covered = block_motion(
+        picture.blocks, steps=steps, grid=(-(-height // _CELL_PX), -(-width // _CELL_PX))
+    )
+    shown_height, shown_width = elsewhere.shape[1:]
+    rows = (np.arange(shown_height) * height // shown_height) // _CELL_PX
+    columns = (np.arange(shown_width) * width // shown_width) // _CELL_PX
+    scale = np.array([shown_width / width, shown_height / height], np.float32)
+    dense: NDArray[np.float32] = (cells * scale[:, None, None]).take(rows, 1).take(columns, 2)
+    if not covered.all():
+        np.copyto(dense, elsewhere, where=~covered.take(rows, 0).take(columns, 1))
+    return dense
+
+
+def _with_steps(
+    pictures: Iterator[_Picture],
+) -> Iterator[tuple[_Picture, _Picture, tuple[int, int]]]:
+    """Each picture, the one whose vectors tell its motion, and the steps of those vectors.
+
+    A picture waits until its reference in the future has been shown.
+    """
+    past: deque[tuple[int, int]] = deque(maxlen=_LONGEST_REORDERING)
+    waiting: deque[_Picture] = deque()
+    for picture in chain(pictures, [None]):
+        if picture is not None:
+            waiting.append(picture)
+        while waiting:
+            first = waiting[0]
+            later = [p for p in islice(waiting, 1, None) if p.is_reference]
+            following = next((p for p in later if p.order < first.order), None)
+            is_settled = following is not None or not _looks_ahead(first)
+            if picture is not None and not is_settled and len(waiting) <= _LONGEST_REORDERING:
+                break
+            waiting.popleft()
+            carrier = following if first.borrows and following is not None else first
+            references = [*past, *((p.number, p.order) for p in later)]
+            yield first, carrier, reference_steps(carrier.number, carrier.order, references)
+            if first.is_reference:
+                past.append((first.number, first.order))
+
+
+def _looks_ahead(picture: _Picture) -> bool:
+    if picture.blocks is None:
+        return picture.borrows
+    return bool((picture.blocks["source"] > 0).any())
+
+
+def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
+    """Every picture that decodes, in the order of showing."""
+    codec = stream.codec_context.codec.canonical_name
+    for number, (frame, (order, is_reference)) in enumerate(_decoded(container, stream)):
+        is_b = frame.pict_type == PictureType.B
+        borrows = is_b and codec in NO_B_VECTORS_CODECS
+        vectors = None if borrows else frame.side_data.get("MOTION_VECTORS")
+        yield _Picture(
+            number=number,
+            order=order,
+            is_reference=is_reference if codec == "h264" else not is_b,
+            borrows=borrows,
+            size=(frame.height, frame.width),
+            blocks=None if vectors is None else vectors.to_ndarray(),
+            orientation=orientation_of_frame(frame),
+        )
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[tuple[av.VideoFrame, tuple[int, bool]]]:
+    """Frames, each with its place in the order of decoding and whether H.264 refers to it."""
+    is_h264 = stream.codec_context.codec.canonical_name == "h264"
+    extradata = stream.codec_context.extradata or b""
+    # The box `avcC` begins with version 1; start codes begin with zeros.
+    has_lengths = len(extradata) > 4 and extradata[0] == 1
+    length_bytes = (extradata[4] & 3) + 1 if has_lengths else None
+    for order, packet in enumerate(packets_of(container, stream)):
+        if packet.size:
+            is_reference = is_h264 and is_h264_reference(bytes(packet), length_bytes=length_bytes)
+            packet.opaque = (order, is_reference)
+        for frame in decode_packet(stream, packet):
+            yield frame, frame.opaque or (order, True)
