@@ -138,7 +138,7 @@ def written_clips(folder: Path, data: Path, num_frames: int) -> list[str]:
         # 0, 0, 1, 1, ...: the two workers take neighbours at the same time.
         source = sources[number // 2 % len(sources)] if sources else None
         frames = drifting_noise(number // 2) if source is None else there_and_back(source)
-        write_video(path, islice(frames, num_frames), fps=30, crf=20)
+        write_video(path, islice(frames, num_frames), fps=30, crf=23)
         paths.append(str(path))
     return paths
 

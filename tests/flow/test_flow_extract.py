@@ -287,11 +287,11 @@ def test_bytes_are_those_of_a_plain_loop(tmp_path, videos):
 
 
 def test_a_video_that_breaks_off_leaves_nothing(tmp_path, videos, monkeypatch):
-    def windows(reader, length, *, step):
-        yield reader.read(range(length))
+    def images(reader):
+        yield from zip(reader.read(range(9)).data, range(9), strict=True)
         raise VideoError("the disk of the video was taken out")
 
-    monkeypatch.setattr(VideoReader, "windows", windows)
+    monkeypatch.setattr(VideoReader, "images", images)
     outcomes = list(extract_flow(videos[:2], tmp_path))
     assert [outcome.error for outcome in outcomes] == ["the disk of the video was taken out"] * 2
     assert not list((tmp_path / "c").iterdir())

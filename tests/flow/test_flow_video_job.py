@@ -14,8 +14,8 @@ from dualstream.video import write_video
 @pytest.mark.parametrize(
     ("size", "device", "frames"),
     [
-        ((240, 320), "cpu", 9),
-        ((1080, 1920), "cpu", 9),
+        ((240, 320), "cpu", 17),
+        ((1080, 1920), "cpu", 10),
         ((2160, 3840), "cpu", 2),
         ((9999, 9999), "cpu", 2),
         ((240, 320), "cuda", 33),

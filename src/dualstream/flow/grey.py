@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +47,29 @@ def grey_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         for image, grey in zip(images, out, strict=True):
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=grey)
     return out
+
+
+def grey_windows(
+    images: Iterable[NDArray[np.uint8]], length: int, *, short_side: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    """Runs of grey frames, each image converted while it is fresh in the processor's cache.
+
+    Args:
+        images: (H, W, 3) RGB, of one size.
+        length: frames in a run, at least 2; the last one may be shorter.
+        short_side: as `resize_short_side`.
+
+    Yields:
+        (T, H, W); a run begins with the frame that the one before ended with: of 5 frames and
+        length 3 come (0, 1, 2) and (2, 3, 4), of 4 (0, 1, 2) and (2, 3), of 1 (0).
+    """
+    held: list[NDArray[np.uint8]] = []
+    is_first = True
+    for image in images:
+        held.append(grey_images(resize_short_side(image[None], short_side))[0])
+        if len(held) == length:
+            yield np.stack(held)
+            held = held[-1:]
+            is_first = False
+    if len(held) > 1 or (is_first and held):
+        yield np.stack(held)

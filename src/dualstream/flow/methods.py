@@ -114,24 +114,17 @@ def flow_bytes(
         subtract_mean: move the mean of each plane of each field to zero first (Simonyan &
             Zisserman 2014, section 3.1: removes a camera's steady motion).
     """
-    settings = method_params(method, params)
-    if kernel.is_available() and device == "cpu" and isinstance(settings, _KERNEL_PARAMS):
-        if direction not in get_args(Direction):
-            raise UnknownNameError("direction", direction, get_args(Direction))
-        task = _Task.checked(frames, method, params, device, short_side)
-        is_forward = direction == "forward"
-        result = kernel.kernel_flow(
-            grey_images(task.images),
-            params=settings,
-            forward=False,
-            forward_bytes=is_forward,
-            backward_bytes=not is_forward,
+    if is_grey(method):
+        return grey_flow_bytes(
+            grey_images(resize_short_side(frames.data, short_side)),
+            method=method,
+            params=params,
+            device=device,
+            direction=direction,
             bound_px=bound_px,
             subtract_mean=subtract_mean,
+            source=frames.source,
         )
-        data = result.forward_bytes if is_forward else result.backward_bytes
-        assert data is not None
-        return data
     flow = optical_flow(
         frames,
         method=method,
@@ -139,7 +132,56 @@ def flow_bytes(
         device=device,
         short_side=short_side,
         direction=direction,
-    ).data
+    )
+    return _bytes(flow.data, bound_px, subtract_mean)
+
+
+def is_grey(method: str) -> bool:
+    """Whether grey frames are all that `method` sees."""
+    return method in PARAMS and method != "raft"
+
+
+def grey_flow_bytes(
+    grey: NDArray[np.uint8],
+    *,
+    method: str,
+    params: FlowParams | None = None,
+    device: str = "cpu",
+    direction: Direction = "forward",
+    bound_px: float = 20.0,
+    subtract_mean: bool = False,
+    source: str = "",
+) -> NDArray[np.uint8]:
+    """`flow_bytes` of frames that are grey already, (T, H, W), by a method that `is_grey`."""
+    if direction not in get_args(Direction):
+        raise UnknownNameError("direction", direction, get_args(Direction))
+    settings = method_params(method, params)
+    check_device(method, device)
+    _check_frames(method, len(grey), grey.shape[1:], source)
+    is_forward = direction == "forward"
+    if isinstance(settings, _KERNEL_PARAMS):
+        if device == "cpu" and kernel.is_available():
+            result = kernel.kernel_flow(
+                grey,
+                params=settings,
+                forward=False,
+                forward_bytes=is_forward,
+                backward_bytes=not is_forward,
+                bound_px=bound_px,
+                subtract_mean=subtract_mean,
+            )
+            data = result.forward_bytes if is_forward else result.backward_bytes
+            assert data is not None
+            return data
+        both = _tvl1(grey, settings, device, is_forward, not is_forward)
+        flow = both[0] if is_forward else both[1]
+        assert flow is not None
+    else:
+        flow = _opencv(grey, settings) if is_forward else _opencv(grey[::-1], settings)[::-1]
+    return _bytes(flow, bound_px, subtract_mean)
+
+
+def _bytes(flow: NDArray[np.float32], bound_px: float, subtract_mean: bool) -> NDArray[np.uint8]:
     if subtract_mean:
         flow = flow - flow.mean(axis=(2, 3), keepdims=True)
     return quantize(flow, bound_px=bound_px)
@@ -183,6 +225,20 @@ def check_device(method: str, device: str) -> None:
 _KERNEL_PARAMS = (TVL1Params, TVL1FastParams)
 
 
+def _check_frames(method: str, count: int, size: tuple[int, ...], source: str) -> None:
+    """Raise FlowError for fewer than two frames, InputError where they are too small."""
+    if count < 2:
+        raise FlowError(
+            f"Optical flow needs at least 2 frames; {source or 'the input'} has {count}."
+        )
+    smallest = SMALLEST_SIDE_PX.get(method, 1)
+    if min(size) < smallest:
+        raise InputError(
+            f"Flow method {method!r} needs frames of at least {smallest}x{smallest} px, got "
+            f"{size[1]}x{size[0]} from {source or 'memory'}; pass a larger short_side."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
     """Checked arguments of `optical_flow`."""
@@ -205,18 +261,8 @@ class _Task:
     ) -> _Task:
         settings = method_params(method, params)
         check_device(method, device)
-        if len(frames) < 2:
-            raise FlowError(
-                f"Optical flow needs at least 2 frames; {frames.source or 'the input'} has "
-                f"{len(frames)}."
-            )
         images = resize_short_side(frames.data, short_side)
-        smallest, size = SMALLEST_SIDE_PX.get(method, 1), images.shape[1:3]
-        if min(size) < smallest:
-            raise InputError(
-                f"Flow method {method!r} needs frames of at least {smallest}x{smallest} px, got "
-                f"{size[1]}x{size[0]} from {frames.source or 'memory'}; pass a larger short_side."
-            )
+        _check_frames(method, len(images), images.shape[1:3], frames.source)
         return cls(frames, images, method, settings, device)
 
 
@@ -254,15 +300,18 @@ def _tvl1(
 
 def _forward(task: _Task, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(T, H, W, 3) -> (T-1, 2, H, W) pixels, by a method that takes one pair at a time."""
-    if isinstance(task.params, DISParams):
-        grey = grey_images(images)
-        return dis_flow(grey[:-1], grey[1:], params=task.params)
-    if isinstance(task.params, FarnebackParams):
-        grey = grey_images(images)
-        return farneback_flow(grey[:-1], grey[1:], params=task.params)
+    if isinstance(task.params, DISParams | FarnebackParams):
+        return _opencv(grey_images(images), task.params)
     if isinstance(task.params, RAFTParams):
         from dualstream.flow.raft import raft_flow
 
         return raft_flow(images[:-1], images[1:], params=task.params, device=task.device)
     frames = Frames(images, task.frames.pts_seconds, task.frames.source)
     return plugin_flow(task.method, frames).data
+
+
+def _opencv(grey: NDArray[np.uint8], params: FlowParams | None) -> NDArray[np.float32]:
+    if isinstance(params, FarnebackParams):
+        return farneback_flow(grey[:-1], grey[1:], params=params)
+    assert isinstance(params, DISParams)
+    return dis_flow(grey[:-1], grey[1:], params=params)

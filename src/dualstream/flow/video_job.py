@@ -14,13 +14,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import DualstreamError, FlowError, VideoNotFoundError
 from dualstream.flow.folders import FlowFolder, write_folder
+from dualstream.flow.grey import grey_windows
 from dualstream.flow.jobs import FlowJob, FlowOutcome, FlowSettings, Layout, Status
 from dualstream.flow.meta import FlowMeta
-from dualstream.flow.methods import flow_bytes
+from dualstream.flow.methods import grey_flow_bytes, is_grey
 from dualstream.flow.named import MOTION_VECTORS, named_flow
 from dualstream.flow.opencv import one_opencv_thread
 from dualstream.flow.pipeline import run_pipeline
@@ -32,10 +34,13 @@ from dualstream.video import VideoInfo, VideoReader, probe
 INTRA: Literal["repeat"] = "repeat"
 """What stands in its fields where a picture has no vectors (see `read_motion_vectors`)."""
 
-# A CPU gains nothing from longer windows, a GPU works on one as a whole.
-_CPU_WINDOW = 9
+# A window shares a frame with the next, so short ones cost; a GPU works on one as a whole.
+_CPU_WINDOW = 17
 _GPU_WINDOW = 33
 _WINDOW_BYTES = 64 * 2**20
+
+Window = NDArray[np.uint8] | Frames | Flow
+"""Grey frames (T, H, W), colour frames, or flow that is there already."""
 
 # What an OSError says of a store that no other video could be written to either.
 _STORE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -68,10 +73,10 @@ def extract_video(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
 
 
 def window_length(height: int, width: int, *, device: str) -> int:
-    """Frames decoded at once: 9 for a CPU, 33 for a GPU, fewer where their RGB bytes would exceed
+    """Frames decoded at once: 17 for a CPU, 33 for a GPU, fewer where their RGB bytes would exceed
     64 MiB, 2 at least.
 
-    cpu: 240x320 -> 9; 2160x3840 -> 2. cuda: 240x320 -> 33; 1080x1920 -> 10.
+    cpu: 240x320 -> 17; 2160x3840 -> 2. cuda: 240x320 -> 33; 1080x1920 -> 10.
     """
     longest = _CPU_WINDOW if device == "cpu" else _GPU_WINDOW
     return max(2, min(longest, _WINDOW_BYTES // (height * width * 3)))
@@ -93,8 +98,8 @@ def _extract(job: FlowJob, settings: FlowSettings) -> tuple[Status, int]:
         info, windows = _open_windows(job, settings, stack)
         meta = replace(meta, fps=info.fps)
 
-        def compute(window: Frames | Flow) -> NDArray[Any]:
-            return _fields(window, settings)
+        def compute(window: Window) -> NDArray[Any]:
+            return _fields(window, settings, job.path)
 
         def write(fields: Iterator[NDArray[Any]]) -> FlowMeta:
             if settings.layout == "folders":
@@ -120,10 +125,10 @@ def _complete(store: FlowStore, name: str, meta: FlowMeta, layout: Layout) -> in
 
 def _open_windows(
     job: FlowJob, settings: FlowSettings, stack: ExitStack
-) -> tuple[VideoInfo, Iterator[Frames | Flow]]:
-    """The video's facts and its windows in order: frames that share one with the next window, or
-    motion vectors. `stack` closes what is opened."""
-    windows: Iterator[Frames | Flow]
+) -> tuple[VideoInfo, Iterator[Window]]:
+    """The video's facts and its windows in order: frames that share one with the next window,
+    grey where the method sees no more, or motion vectors. `stack` closes what is opened."""
+    windows: Iterator[Window]
     if settings.method == MOTION_VECTORS:
         from dualstream.video.motion_vectors import motion_vector_windows
 
@@ -134,24 +139,32 @@ def _open_windows(
         reader = stack.enter_context(VideoReader(job.path))
         info = reader.info
         length = window_length(info.height, info.width, device=settings.device)
-        windows = reader.windows(length, step=length - 1)
+        if _sees_grey(settings):
+            images = (image for image, _ in reader.images())
+            windows = grey_windows(images, length, short_side=settings.template.short_side)
+        else:
+            windows = reader.windows(length, step=length - 1)
     if settings.max_fields is not None:
         windows = itertools.islice(windows, max(1, settings.max_fields // (length - 1)))
     return info, windows
 
 
-def _fields(window: Frames | Flow, settings: FlowSettings) -> NDArray[Any]:
+def _sees_grey(settings: FlowSettings) -> bool:
+    return settings.layout == "store" and not settings.is_warped and is_grey(settings.method)
+
+
+def _fields(window: Window, settings: FlowSettings, source: str) -> NDArray[Any]:
     """(n, 2, H, W): bytes in the store's mapping, for folders float32 pixels."""
     template = settings.template
-    if isinstance(window, Frames) and settings.layout == "store" and not settings.is_warped:
-        return flow_bytes(
+    if isinstance(window, np.ndarray):
+        return grey_flow_bytes(
             window,
             method=settings.method,
             params=settings.params,
             device=settings.device,
-            short_side=template.short_side,
             direction=template.direction,
             bound_px=template.bound_px,
+            source=source,
         )
     flow = window if isinstance(window, Flow) else _flow(window, settings)
     if settings.layout == "folders":

@@ -185,7 +185,7 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        return collect(self._images(), expected=self._stream.frames, source=self._path)
+        return collect(self.images(), expected=self._stream.frames, source=self._path)
 
     def windows(
         self, length: int, *, step: int | None = None, fps: float | None = None
@@ -222,7 +222,7 @@ class VideoReader:
             CorruptVideoError: no frame can be decoded.
         """
         check_rate(fps)
-        frames = resample(self._images(), fps)
+        frames = resample(self.images(), fps)
         return collect(frames, expected=self._stream.frames, source=self._path)
 
     def decoded_pts_seconds(self) -> NDArray[np.float64]:
@@ -236,7 +236,7 @@ class VideoReader:
         return np.asarray([seconds for _, seconds in self._decoded_frames()], np.float64)
 
     def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
-        frames = self._images()
+        frames = self.images()
         if fps is not None:
             frames = resample(frames, fps)
         yield from cut_windows(frames, length=length, step=step, source=self._path)
@@ -383,7 +383,12 @@ class VideoReader:
         if index is not None and len(decoded) != len(index):
             self._index = self._index_of(decoded)
 
-    def _images(self) -> Iterator[TimedImage]:
+    def images(self) -> Iterator[TimedImage]:
+        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
         return ((self._to_rgb(frame), seconds) for frame, seconds in self._decoded_frames())
 
     def _to_rgb(self, frame: Any) -> NDArray[np.uint8]:
