@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from dualstream.flow.pool import run_jobs
 from dualstream.flow.video_job import INTRA, extract_video, extract_video_alone
 
 __all__ = ["FlowJob", "FlowOutcome", "Layout", "extract_flow"]
+
+_LEAVING_SECONDS = 10.0
 
 Outcomes = Callable[[], "Generator[FlowOutcome, None, None]"]
 """Begins the work when called, stops it when the generator is closed."""
@@ -172,15 +175,32 @@ def _run(
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
-    with closing(run()) as outcomes:
-        for finished, outcome in enumerate(outcomes, start=1):
-            yield outcome
-            if outcome.is_store_full:
-                raise FlowStoreError(
-                    f"The flow store {root} takes no more, so the run stopped with "
-                    f"{num_jobs - finished} videos left. Make room and run the same again: it "
-                    "goes on where it stopped."
-                )
+    is_over = False
+    try:
+        with closing(run()) as outcomes:
+            for finished, outcome in enumerate(outcomes, start=1):
+                yield outcome
+                if outcome.is_store_full:
+                    raise FlowStoreError(
+                        f"The flow store {root} takes no more, so the run stopped with "
+                        f"{num_jobs - finished} videos left. Make room and run the same again: "
+                        "it goes on where it stopped."
+                    )
+        is_over = True
+    finally:
+        if not is_over:
+            _remove_leftovers(folders)
+
+
+def _remove_leftovers(folders: Sequence[Path]) -> None:
+    """Remove what stopped workers had begun, once the last of them has let go of it."""
+    end = time.monotonic() + _LEAVING_SECONDS
+    while True:
+        for folder in folders:
+            remove_abandoned(folder)
+        if time.monotonic() > end or not any(any(f.glob(".*.tmp")) for f in folders):
+            return
+        time.sleep(0.05)
 
 
 def _run_here(

@@ -47,22 +47,33 @@ _STORE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 def extract_video_alone(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
-    """`extract_video` in a process that shall compute in one thread."""
+    """`extract_video` in a process that has one core, so that stages in threads would only cost."""
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for torch, if the method imports it now
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    return extract_video(job, settings)
+    return _outcome(job, settings, one_core=settings.device == "cpu")
 
 
 def extract_video(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
     """Compute and store the flow of one video; what the video can do wrong becomes an outcome."""
+    return _outcome(job, settings, one_core=settings.device == "cpu" and _num_cores() == 1)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _outcome(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> FlowOutcome:
     start = time.perf_counter()
     status: Status = "failed"
     count, error, is_store_full = 0, None, False
     try:
         with one_opencv_thread():
-            status, count = _extract(job, settings)
+            status, count = _extract(job, settings, one_core=one_core)
     # RuntimeError is how torch tells that a GPU's memory is full.
     except (DualstreamError, OSError, MemoryError, RuntimeError) as failure:
         error = str(failure) or type(failure).__name__
@@ -82,7 +93,7 @@ def window_length(height: int, width: int, *, device: str) -> int:
     return max(2, min(longest, _WINDOW_BYTES // (height * width * 3)))
 
 
-def _extract(job: FlowJob, settings: FlowSettings) -> tuple[Status, int]:
+def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[Status, int]:
     store = FlowStore(settings.root)
     if not os.path.isfile(job.path):
         raise VideoNotFoundError(f"{job.path} does not exist.")
@@ -106,7 +117,10 @@ def _extract(job: FlowJob, settings: FlowSettings) -> tuple[Status, int]:
                 return write_folder(store.folder_path(job.name), fields, meta)
             return store.write(job.name, fields, meta)
 
-        return "done", run_pipeline(windows, compute, write).num_fields
+        written = (
+            write(map(compute, windows)) if one_core else run_pipeline(windows, compute, write)
+        )
+        return "done", written.num_fields
 
 
 def _complete(store: FlowStore, name: str, meta: FlowMeta, layout: Layout) -> int | None:
