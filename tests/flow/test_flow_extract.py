@@ -76,7 +76,7 @@ def test_stored_flow_is_the_videos_flow(tmp_path, videos):
 
 def test_windows_join_without_a_seam(tmp_path, videos, monkeypatch):
     list(extract_flow(videos[1:2], tmp_path / "whole"))
-    monkeypatch.setattr(video_job, "_CPU_WINDOW", 4)
+    monkeypatch.setattr(video_job, "_WINDOW", 4)
     list(extract_flow(videos[1:2], tmp_path / "windows"))
     files = [(tmp_path / folder / "c/b.mp4.zip").read_bytes() for folder in ("whole", "windows")]
     assert files[0] == files[1]

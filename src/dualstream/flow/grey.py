@@ -43,10 +43,14 @@ def resize_short_side(images: NDArray[np.uint8], short_side: int | None) -> NDAr
 def grey_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(T, H, W, 3) RGB -> (T, H, W) luma."""
     out = np.empty(images.shape[:3], np.uint8)
+    _to_grey(images, out)
+    return out
+
+
+def _to_grey(images: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     with one_opencv_thread():
         for image, grey in zip(images, out, strict=True):
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=grey)
-    return out
 
 
 def grey_windows(
@@ -63,13 +67,18 @@ def grey_windows(
         (T, H, W); a run begins with the frame that the one before ended with: of 5 frames and
         length 3 come (0, 1, 2) and (2, 3, 4), of 4 (0, 1, 2) and (2, 3), of 1 (0).
     """
-    held: list[NDArray[np.uint8]] = []
-    is_first = True
+    run: NDArray[np.uint8] | None = None
+    count, is_first = 0, True
     for image in images:
-        held.append(grey_images(resize_short_side(image[None], short_side))[0])
-        if len(held) == length:
-            yield np.stack(held)
-            held = held[-1:]
-            is_first = False
-    if len(held) > 1 or (is_first and held):
-        yield np.stack(held)
+        resized = resize_short_side(image[None], short_side)
+        if run is None:
+            run = np.empty((length, *resized.shape[1:3]), np.uint8)
+        _to_grey(resized, run[count : count + 1])
+        count += 1
+        if count == length:
+            yield run
+            last, run = run[-1], np.empty_like(run)
+            run[0] = last
+            count, is_first = 1, False
+    if run is not None and (count > 1 or is_first):
+        yield run[:count]

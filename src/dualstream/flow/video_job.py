@@ -35,8 +35,7 @@ INTRA: Literal["repeat"] = "repeat"
 """What stands in its fields where a picture has no vectors (see `read_motion_vectors`)."""
 
 # A window shares a frame with the next, so short ones cost; a GPU works on one as a whole.
-_CPU_WINDOW = 17
-_GPU_WINDOW = 33
+_WINDOW = 33
 _WINDOW_BYTES = 64 * 2**20
 
 Window = NDArray[np.uint8] | Frames | Flow
@@ -83,14 +82,12 @@ def _outcome(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> FlowOut
     return FlowOutcome(job.name, status, count, seconds, error, is_store_full)
 
 
-def window_length(height: int, width: int, *, device: str) -> int:
-    """Frames decoded at once: 17 for a CPU, 33 for a GPU, fewer where their RGB bytes would exceed
-    64 MiB, 2 at least.
+def window_length(height: int, width: int) -> int:
+    """Frames decoded at once: 33, fewer where their RGB bytes would exceed 64 MiB, 2 at least.
 
-    cpu: 240x320 -> 17; 2160x3840 -> 2. cuda: 240x320 -> 33; 1080x1920 -> 10.
+    240x320 -> 33; 1080x1920 -> 10; 2160x3840 -> 2.
     """
-    longest = _CPU_WINDOW if device == "cpu" else _GPU_WINDOW
-    return max(2, min(longest, _WINDOW_BYTES // (height * width * 3)))
+    return max(2, min(_WINDOW, _WINDOW_BYTES // (height * width * 3)))
 
 
 def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[Status, int]:
@@ -147,12 +144,12 @@ def _open_windows(
         from dualstream.video.motion_vectors import motion_vector_windows
 
         info = probe(job.path)
-        length = window_length(info.height, info.width, device="cpu")
+        length = window_length(info.height, info.width)
         windows = motion_vector_windows(job.path, length, intra=INTRA)
     else:
         reader = stack.enter_context(VideoReader(job.path))
         info = reader.info
-        length = window_length(info.height, info.width, device=settings.device)
+        length = window_length(info.height, info.width)
         if _sees_grey(settings):
             images = (image for image, _ in reader.images())
             windows = grey_windows(images, length, short_side=settings.template.short_side)
