@@ -23,6 +23,9 @@ Modality = Literal["rgb", "flow", "rgb_diff"]
 Stacking = Literal["flow", "trajectory", "bidirectional"]
 """How L flow fields become one input (Simonyan & Zisserman 2014, section 3.1)."""
 
+BeyondEnd = Literal["hold", "loop"]
+"""What a snippet longer than its video goes on with: the last position, or the first again."""
+
 ScoreKind = Literal["logits", "probabilities"]
 
 MODALITY_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2, "rgb_diff": 3}
@@ -105,6 +108,7 @@ class InputSpec:
     """Distance of neighbouring frames of a snippet, in frames of the video (or of `fps`)."""
     fps: float | None = None
     """Frame rate that videos are resampled to; None keeps their own."""
+    beyond_end: BeyondEnd = "hold"
     short_side: int = 256
     """Short side in pixels of the grid on which crops are chosen."""
     crop_size: int = 224
@@ -128,6 +132,8 @@ class InputSpec:
             raise UnknownNameError("modality", self.modality, get_args(Modality))
         if self.stacking not in get_args(Stacking):
             raise UnknownNameError("stacking", self.stacking, get_args(Stacking))
+        if self.beyond_end not in get_args(BeyondEnd):
+            raise UnknownNameError("beyond_end", self.beyond_end, get_args(BeyondEnd))
         for name in ("num_frames", "frame_stride", "short_side", "crop_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"InputSpec.{name} must be at least 1, got {getattr(self, name)}.")
@@ -144,6 +150,11 @@ class InputSpec:
             )
         if any(not value > 0 for value in self.std):
             raise InputError(f"InputSpec.std must be above 0, got {self.std}.")
+        if self.stacking != "flow" and self.beyond_end == "loop":
+            raise InputError(
+                f"Stacking {self.stacking!r} follows the motion, which a looped video breaks: use "
+                "beyond_end='hold'."
+            )
         if self.stacking == "bidirectional" and self.num_frames % 2:
             raise InputError(
                 f"Bi-directional stacking needs an even num_frames, got {self.num_frames}."

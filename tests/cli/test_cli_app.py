@@ -15,7 +15,10 @@ from tests.engine.tiny import tiny_recipe
 from dualstream import __version__
 from dualstream.engine.recipe import dump_recipe
 
-VERBS = {"demo", "prepare", "flow", "train", "test", "fuse", "predict", "models", "weights"}
+VERBS = {
+    *("demo", "prepare", "flow", "train", "transfer", "expand", "test", "fuse", "predict"),
+    *("models", "weights", "inspect"),
+}
 
 
 def dualstream(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -210,6 +210,23 @@ def test_snippet_indices(
     assert indices.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("starts", "count", "stride", "num_frames", "expected"),
+    [
+        ([0, 7], 3, 2, 10, [[0, 2, 4], [7, 9, 1]]),
+        ([0], 7, 1, 3, [[0, 1, 2, 0, 1, 2, 0]]),
+        ([0], 3, 2, 1, [[0, 0, 0]]),
+    ],
+)
+def test_snippet_indices_of_a_looped_video(
+    starts: list[int], count: int, stride: int, num_frames: int, expected: list[list[int]]
+) -> None:
+    indices = snippet_indices(
+        np.array(starts), count=count, stride=stride, num_frames=num_frames, beyond_end="loop"
+    )
+    assert indices.tolist() == expected
+
+
 @given(num_frames=counts, segments=small, length=small, seed=st.integers(0, 5))
 def test_every_sampler_stays_inside(num_frames: int, segments: int, length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

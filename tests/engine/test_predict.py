@@ -13,9 +13,17 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream.engine.checkpoint import load_checkpoint, with_test_views
 from dualstream.engine.evaluate import collect, evaluate
-from dualstream.engine.predict import Stream, as_stream, predict, runs, window_edges
+from dualstream.engine.predict import (
+    Stream,
+    as_stream,
+    default_segments,
+    predict,
+    runs,
+    window_edges,
+)
 from dualstream.engine.train import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
+from dualstream.types import InputSpec
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,34 @@ def test_window_edges_at_one_frame_a_second(
 ) -> None:
     pts = np.arange(count, dtype=np.float64)
     assert window_edges(pts, window_seconds=window_seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "stride", "positions", "joined", "expected"),
+    [
+        (64, 1, 250, False, 4),
+        (64, 1, 64, False, 1),
+        (64, 1, 10, False, 1),
+        (16, 1, 250, False, 8),
+        (8, 8, 300, False, 6),  # 57 positions each
+        (1, 1, 3, False, 8),
+        (64, 1, 250, True, 8),
+    ],
+)
+def test_default_segments(
+    num_frames: int, stride: int, positions: int, joined: bool, expected: int
+) -> None:
+    spec = InputSpec("rgb", num_frames=num_frames, frame_stride=stride)
+    assert default_segments(spec, positions=positions, joined=joined) == expected
+
+
+def test_networks_are_left_in_their_mode(run_folders: list[Path], tiny_data: Path) -> None:
+    checkpoint = load_checkpoint(run_folders[0])
+    video = tiny_data / "videos/right/right_5.mp4"
+    expected = predict(video, checkpoint).probabilities
+    checkpoint.model.train()
+    np.testing.assert_array_equal(predict(video, checkpoint).probabilities, expected)
+    assert checkpoint.model.training
 
 
 def test_windows_leave_out_gaps_and_hold_every_frame_once() -> None:
@@ -142,11 +178,14 @@ def test_bad_calls_are_explained(streams: list[Stream], tiny_video: Callable[...
         predict(path, [streams[0], other])
 
 
+# Not `getrusage`: that peak goes on from the process that started this one.
 LONG_FILE = """
-import resource, sys
+import sys
+from pathlib import Path
 from dualstream.engine.predict import predict
 result = predict(sys.argv[1], sys.argv[2:], window_seconds=600)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+status = Path("/proc/self/status").read_text()
+peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 print(len(result.window_seconds), result.window_seconds[-1, 1], peak)
 """
 

@@ -12,6 +12,11 @@ WARM_STEP = ScheduleSection(name="step", milestones=(2,), gamma=0.5, warmup_epoc
 COSINE = ScheduleSection(name="cosine")
 WARM_COSINE = ScheduleSection(name="cosine", warmup_epochs=0.5)
 CONSTANT = ScheduleSection(name="constant")
+FROM_TENTH = ScheduleSection(name="constant", warmup_epochs=1, warmup_start=0.1)
+# PySlowFast: the cosine also falls below warm-up, which ends where it is after one epoch of six.
+COSINE_OVER_ALL = ScheduleSection(
+    name="cosine", warmup_epochs=1, warmup_start=0.1, cosine_over="all"
+)
 
 
 # 10 steps an epoch, 6 epochs.
@@ -40,6 +45,15 @@ CONSTANT = ScheduleSection(name="constant")
         (WARM_COSINE, 60, 0.0),
         (CONSTANT, 0, 1.0),
         (CONSTANT, 59, 1.0),
+        (FROM_TENTH, 0, 0.19),  # .1 + .9 / 10
+        (FROM_TENTH, 4, 0.55),
+        (FROM_TENTH, 9, 1.0),
+        (FROM_TENTH, 10, 1.0),
+        (COSINE_OVER_ALL, 4, 0.516506),  # .1 + (.933013 - .1) / 2
+        (COSINE_OVER_ALL, 9, 0.933013),  # (1 + cos(pi / 6)) / 2
+        (COSINE_OVER_ALL, 10, 0.933013),
+        (COSINE_OVER_ALL, 30, 0.5),
+        (COSINE_OVER_ALL, 60, 0.0),
     ],
 )
 def test_factor(schedule: ScheduleSection, step: int, expected: float) -> None:

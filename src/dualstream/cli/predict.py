@@ -8,43 +8,62 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from dualstream.engine.predict import Stream
     from dualstream.types import Prediction
 
 
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
     checkpoint: Annotated[
-        list[Path], typer.Option(help="Run folder; give it once for each stream.")
-    ],
+        list[Path] | None, typer.Option(help="Run folder; give it once for each stream.")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the streams, such as 1,1.5.  [default: equal]")
+        list[str] | None,
+        typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
+    ] = None,
+    stream_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers such as 1,1.5 for a weighted mean of the streams, checkpoints first.  "
+            "[default: equal]"
+        ),
     ] = None,
     fusion: Annotated[
         Path | None, typer.Option(help="Fitted fusion.json of `dualstream fuse`.")
     ] = None,
     window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
-    segments: Annotated[int, typer.Option(help="Snippets a window.", min=1)] = 8,
+    segments: Annotated[
+        int | None,
+        typer.Option(
+            help="Snippets a window.  [default: 8, or as many as lie side by side]", min=1
+        ),
+    ] = None,
     crops: Annotated[
         Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
     ] = "center",
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    optimize: Annotated[
+        bool,
+        typer.Option(
+            "--optimize", help="Compile the network first where that is faster: for many videos."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dataclasses import replace
+
+    streams = _streams(checkpoint or [], weights or [], device=device)
     from dualstream.cli.output import print_json, stderr
-    from dualstream.engine.checkpoint import load_checkpoint
-    from dualstream.engine.predict import as_stream
     from dualstream.engine.predict import predict as predict_video
     from dualstream.errors import VideoError
     from dualstream.scores import Fusion
 
-    streams = []
-    for run in checkpoint:
-        loaded = load_checkpoint(run, device=device)
-        streams.append(as_stream(loaded))
+    if optimize:
+        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
     fitted = Fusion.load(fusion) if fusion else None
-    parts = _numbers(weights) if weights else None
+    parts = _numbers(stream_weights) if stream_weights else None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
     for video in _files(videos):
@@ -72,6 +91,30 @@ def predict(
         raise typer.Exit(1)
 
 
+def _streams(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Stream]:
+    """Streams of run folders, then of published weights, which are fetched if necessary."""
+    from dualstream.errors import InputError
+
+    if not checkpoints and not weights:
+        raise InputError(
+            "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
+            "--weights NAME for published weights (`dualstream weights` lists them)."
+        )
+    from dualstream.cli.output import stderr
+    from dualstream.engine.checkpoint import load_checkpoint
+    from dualstream.engine.predict import as_stream
+    from dualstream.models import create_model
+    from dualstream.models.weights import weights_entry
+
+    streams = [as_stream(load_checkpoint(run, device=device)) for run in checkpoints]
+    entries = [weights_entry(name) for name in weights]  # wrong names show before any download
+    for entry in entries:
+        with stderr().status(f"loading {entry.name}"):
+            model = create_model(entry.model, weights=entry.name)
+        streams.append(as_stream(model.to(device)))
+    return streams
+
+
 def _files(videos: list[str]) -> list[str]:
     """The arguments, folders replaced by the video files in them."""
     from dualstream.clips.video_files import list_videos
@@ -96,7 +139,9 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--weights must be numbers between commas, got {text!r}.") from None
+        raise InputError(
+            f"--stream-weights must be numbers between commas, got {text!r}."
+        ) from None
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:

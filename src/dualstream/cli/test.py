@@ -31,15 +31,26 @@ def test(
     out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
     workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    optimize: Annotated[
+        bool,
+        typer.Option(
+            "--optimize", help="Compile the network first where that is faster: for many videos."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score the test videos with a trained stream and print its accuracy."""
+    from dataclasses import replace
+
     from dualstream.cli.output import percent, print_json, progress_bar, stderr, stdout
     from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
     from dualstream.engine.evaluate import collect, evaluate
     from dualstream.scores import measure, write_scores
 
     checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)
+    if optimize:
+        model = checkpoint.model.to(device).optimized()
+        checkpoint = replace(checkpoint, model=model)
     count, results = evaluate(
         checkpoint,
         part=part,

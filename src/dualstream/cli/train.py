@@ -43,7 +43,7 @@ def train(
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
         from dualstream.engine import train as engine
 
-        with _Bar(resume) as bar:
+        with RunBar(resume) as bar:
             result = engine.resume(resume, listener=bar)
     else:
         if data is None or recipe is None or out is None:
@@ -55,7 +55,7 @@ def train(
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())
-        with _Bar(out) as bar:
+        with RunBar(out) as bar:
             result = engine.train(
                 resolved,
                 data,
@@ -68,18 +68,19 @@ def train(
     _print(result, json=json)
 
 
-class _Bar:
+class RunBar:
     """Progress of a run on stderr, and how to go on when it is interrupted."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, verb: str = "train") -> None:
         self._run = run
+        self._verb = verb
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> RunBar:
         from dualstream.cli.output import progress_bar
 
         self._progress = progress_bar("batches")
         self._progress.start()
-        self._task = self._progress.add_task("train", total=None)
+        self._task = self._progress.add_task(self._verb, total=None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -87,7 +88,7 @@ class _Bar:
         if kind is KeyboardInterrupt:
             from dualstream.cli.output import stderr
 
-            advice = f"Go on with: dualstream train --resume {self._run}"
+            advice = f"Go on with: dualstream {self._verb} --resume {self._run}"
             stderr().print(advice, soft_wrap=True, markup=False)
 
     def __call__(self, progress: object) -> None:
@@ -95,6 +96,14 @@ class _Bar:
         from dualstream.engine.run_folder import TrainProgress
 
         assert isinstance(progress, TrainProgress)
+        if progress.phase == "frozen stages":
+            self._progress.update(
+                self._task,
+                description="frozen stages, videos",
+                completed=progress.batch,
+                total=progress.batches,
+            )
+            return
         text = f"epoch {progress.epoch + 1}/{progress.epochs}"
         if progress.train_loss is not None:
             text += f"  loss {progress.train_loss:.3f}"

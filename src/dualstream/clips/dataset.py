@@ -103,6 +103,8 @@ class Cropping:
     """"multi_scale" only: how many places of `scales` width and height may lie apart."""
     positions: CornerPositions = "five"
     """"multi_scale" only: where the box may lie."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """"random" only: range of the factor by which the picture is enlarged before it is cut."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(CroppingKind):
@@ -118,7 +120,7 @@ class Cropping:
         if self.kind == "center":
             return (center_crop(height, width, size=size),)
         if self.kind == "random":
-            return (random_crop(height, width, size=size, rng=rng),)
+            return (random_crop(height, width, size=size, rng=rng, zoom=self.zoom),)
         if self.kind == "three":
             return three_crops(height, width, size=size)
         if self.kind == "ten":

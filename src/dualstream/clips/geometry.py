@@ -125,9 +125,38 @@ def three_crops(height: int, width: int, *, size: int) -> tuple[View, View, View
     return replace(middle, y=0), middle, replace(middle, y=height - size)
 
 
-def random_crop(height: int, width: int, *, size: int, rng: np.random.Generator) -> View:
-    """A square of `size` at any pixel, all equally likely."""
+def random_crop(
+    height: int,
+    width: int,
+    *,
+    size: int,
+    rng: np.random.Generator,
+    zoom: tuple[float, float] = (1.0, 1.0),
+) -> View:
+    """A square at any pixel, all equally likely; smaller where the picture is enlarged before.
+
+    With `zoom` (1, 1.25) and size 224 the square's side is 224 / f for a factor f drawn evenly
+    from 1 to 1.25, so 224 down to 179; the network sees it at 224. On a grid with a short side of
+    256 that is a crop of 224 out of a picture with a short side of 256 to 320.
+
+    Args:
+        height: rows of the reference grid.
+        width: columns of the reference grid.
+        size: side that the network sees.
+        rng: source of the random numbers.
+        zoom: least and largest factor, from 1.
+
+    Raises:
+        InputError: the square does not fit, or `zoom` does not rise from at least 1.
+
+    Source:
+        Random short sides as in Simonyan & Zisserman 2015 and SlowFast (256 to 320).
+    """
     _check_fits(height, width, size)
+    if not 1 <= zoom[0] <= zoom[1]:
+        raise InputError(f"zoom must rise from at least 1, got {tuple(zoom)}.")
+    if zoom != (1, 1):
+        size = max(1, round(size / rng.uniform(*zoom)))
     x = int(rng.integers(width - size + 1))
     y = int(rng.integers(height - size + 1))
     return View(x, y, size, size)

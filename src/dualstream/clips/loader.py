@@ -232,7 +232,11 @@ class ClipLoader(DataLoader[Clip]):
 
 
 def make_loader(
-    dataset: ClipDataset, batches: EpochBatches, *, workers: int, pin_memory: bool = False
+    dataset: ClipDataset,
+    batches: EpochBatches | Sequence[list[SampleKey]],
+    *,
+    workers: int,
+    pin_memory: bool = False,
 ) -> ClipLoader:
     """Loader that fills the planned batches in `workers` processes, 0 for this one.
 
@@ -247,7 +251,8 @@ def make_loader(
 
     Args:
         dataset: the samples.
-        batches: which of them form a batch; call its `set_epoch` before each epoch.
+        batches: which of them form a batch; call the `set_epoch` of `EpochBatches` before each
+            epoch.
         workers: number of processes.
         pin_memory: copy batches to page-locked memory, for GPUs.
 
@@ -272,9 +277,12 @@ def make_loader(
     )
 
 
-def _batches_ahead(dataset: ClipDataset, batches: EpochBatches) -> int:
+def _batches_ahead(dataset: ClipDataset, batches: EpochBatches | Sequence[list[SampleKey]]) -> int:
     size = dataset.sample_bytes
-    per_batch = batches.batch_size // batches.world_size
+    if isinstance(batches, EpochBatches):
+        per_batch = batches.batch_size // batches.world_size
+    else:
+        per_batch = max(map(len, batches), default=1)
     return 1 if size is None or size * per_batch > LARGE_BATCH_BYTES else 2
 
 

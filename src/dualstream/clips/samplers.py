@@ -3,15 +3,18 @@
 `num_frames` is the number of positions that exist: F frames for RGB, F - 1 fields for flow.
 `length` is what one snippet covers of them, (T - 1) * stride + 1 (see `covered`). Starts are
 always within 0..num_frames - 1; in a video shorter than a snippet they are 0, and
-`snippet_indices` then repeats the last position.
+`snippet_indices` then holds the last position or starts again.
 """
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, UnknownNameError
+from dualstream.types import BeyondEnd
 
 Indices = NDArray[np.int64]
 
@@ -163,26 +166,35 @@ def window_starts(num_frames: int, *, length: int, step: int) -> Indices:
     return starts if starts[-1] == last else np.append(starts, last)
 
 
-def snippet_indices(starts: Indices, *, count: int, stride: int, num_frames: int) -> Indices:
-    """Positions of every step of every snippet; what lies beyond the end is the last position.
+def snippet_indices(
+    starts: Indices, *, count: int, stride: int, num_frames: int, beyond_end: BeyondEnd = "hold"
+) -> Indices:
+    """Positions of every step of every snippet.
 
-    Starts 0 and 7, count 3, stride 2, num_frames 10 give [[0, 2, 4], [7, 9, 9]].
+    Starts 0 and 7, count 3, stride 2, num_frames 10 give [[0, 2, 4], [7, 9, 9]], looped
+    [[0, 2, 4], [7, 9, 1]].
 
     Args:
         starts: (S,).
         count: steps T of a snippet.
         stride: positions between two steps.
         num_frames: positions of the video.
+        beyond_end: what comes after the last position: it again, or the first ones.
 
     Returns:
         (S, T).
 
     Raises:
         InputError: a count is below 1.
+        UnknownNameError: `beyond_end` is neither.
     """
     _check_positive(count=count, stride=stride, num_frames=num_frames)
-    steps = np.arange(count, dtype=np.int64) * stride
-    indices: Indices = np.minimum(starts[:, None] + steps[None, :], num_frames - 1)
+    if beyond_end not in get_args(BeyondEnd):
+        raise UnknownNameError("beyond_end", beyond_end, get_args(BeyondEnd))
+    steps = starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * stride
+    indices: Indices = (
+        steps % num_frames if beyond_end == "loop" else np.minimum(steps, num_frames - 1)
+    )
     return indices
 
 

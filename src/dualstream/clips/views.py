@@ -52,7 +52,11 @@ def frame_views(
 ) -> torch.Tensor:
     """Views (V, 3, T, size, size) of the frames; `shown` is the frame of each position."""
     steps = snippet_indices(
-        plan.starts, count=steps_read(spec), stride=spec.frame_stride, num_frames=len(shown)
+        plan.starts,
+        count=steps_read(spec),
+        stride=spec.frame_stride,
+        num_frames=len(shown),
+        beyond_end=spec.beyond_end,
     )
     needed, places = np.unique(shown[steps], return_inverse=True)
     frames = video.read(needed.tolist()).data
@@ -73,7 +77,11 @@ def frame_views(
 def flow_views(file: FlowFields, plan: ViewPlan, spec: InputSpec) -> torch.Tensor:
     """Views (V, 2, L, size, size) of neighbouring fields, or of fields along trajectories."""
     steps = snippet_indices(
-        plan.starts, count=spec.num_frames, stride=spec.frame_stride, num_frames=file.num_fields
+        plan.starts,
+        count=spec.num_frames,
+        stride=spec.frame_stride,
+        num_frames=file.num_fields,
+        beyond_end=spec.beyond_end,
     )
     needed, places = np.unique(steps, return_inverse=True)
     fields = file.read(needed.tolist())

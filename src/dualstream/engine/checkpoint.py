@@ -12,6 +12,7 @@ RUN/log.csv             one row an epoch
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -26,10 +27,10 @@ from safetensors.torch import load_file, save_file
 from dualstream import __version__
 from dualstream.atomic import replacing, write_text
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
-from dualstream.errors import CheckpointError
+from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
 from dualstream.flow.named import named_params
 from dualstream.flow.params import FlowParams
-from dualstream.models import create_model
+from dualstream.models import create_model, list_weights, model_function
 from dualstream.models.network import Network
 from dualstream.types import InputSpec
 
@@ -48,6 +49,8 @@ class RunInfo:
     """Root of the store of backward flow, for bi-directional stacking."""
     flow_params: dict[str, Any] | None = None
     """Settings of the flow method that the store was written with; None for its defaults."""
+    teacher: str | None = None
+    """Network that supervision was transferred from; None for ordinary training."""
     version: str = __version__
     git_commit: str | None = None
     """Commit of the folder that the command ran in, when it is a git checkout."""
@@ -84,23 +87,107 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
     """The network of a recipe.
 
     Args:
-        with_weights: start from the recipe's pretrained weights; False where trained ones
-            are loaded next.
+        with_weights: start from the recipe's pretrained weights, or from those of the run that
+            `model.weights` names; False where trained ones are loaded next.
+
+    Raises:
+        UnknownNameError: `model.weights` is neither a name of weights nor a folder.
+        CheckpointError: it is a folder, and not of a run of this network (`start_from_run`).
+        RecipeError: the network takes one length or size only, and the test has another.
     """
     spec = recipe.input.spec()
     options = dict(recipe.model.options)
-    if not with_weights:
+    run = starting_run(recipe) if with_weights else None
+    if run is not None or not with_weights:
         options.pop("pretrained", None)
+    options |= _sizes_of_full_layers(recipe)
     model = create_model(
         recipe.model.name,
-        weights=recipe.model.weights if with_weights else None,
+        weights=recipe.model.weights if with_weights and run is None else None,
         num_classes=num_classes,
         in_channels=spec.channels,
-        length=spec.num_frames,
         **options,
     )
+    if run is not None:
+        start_from_run(model, run)
+    if any(parameter.ndim == 5 for parameter in model.parameters()):
+        return model
     # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
     return model.to(memory_format=torch.channels_last)
+
+
+def _sizes_of_full_layers(recipe: Recipe) -> dict[str, int]:
+    """Options of the network that its input decides: those of length and image_size it has."""
+    trained, tested = recipe.input.spec(), recipe.test_spec()
+    options = inspect.signature(model_function(recipe.model.name)).parameters
+    sizes = {}
+    for option, size, test_size, key in (
+        ("length", trained.num_frames, tested.num_frames, "test.num_frames"),
+        ("image_size", trained.crop_size, tested.crop_size, "test.whole_side"),
+    ):
+        if option not in options:
+            continue  # it takes any
+        if size != test_size:
+            raise RecipeError(
+                f"{recipe.model.name} takes one {option} only, {size} in training and "
+                f"{test_size} in the test: leave {key} out."
+            )
+        sizes[option] = size
+    return sizes
+
+
+def starting_run(recipe: Recipe) -> Path | None:
+    """Folder of the run that `model.weights` names; None where it names published weights.
+
+    Raises:
+        UnknownNameError: it is neither a name of weights nor a folder.
+    """
+    weights = recipe.model.weights
+    if weights is None or weights in list_weights():
+        return None
+    if not Path(weights).is_dir():
+        raise UnknownNameError("weights", weights, (*list_weights(), "the folder of a run"))
+    return Path(weights)
+
+
+def start_from_run(model: Network, folder: Path) -> None:
+    """Load the weights of a run of the same network into `model`, in place.
+
+    The classifier is taken over as well, unless the run has another number of classes: then it
+    stays as it is. Everything else must match. Runs of `dualstream transfer` serve too.
+
+    Raises:
+        CheckpointError: no run folder, no weights in it yet, or weights that are not those of
+            this network; lists the tensors that are missing, left over or of another shape.
+    """
+    _, classes, _ = read_run(folder)
+    state = _read_weights(folder)
+    own = model.state_dict()
+    if len(classes) != model.num_classes:
+        state, own = (
+            {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+            for tensors in (state, own)
+        )
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].shape != state[name].shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names)}"
+        for what, names in (
+            ("missing in the run", sorted(own.keys() - state.keys())),
+            ("not in the network", sorted(state.keys() - own.keys())),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
+            f"{'; '.join(problems)}."
+        )
+    model.load_state_dict(state, strict=False)
 
 
 def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
@@ -150,21 +237,18 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
 
     Raises:
         CheckpointError: the folder is no run, training has written no weights yet, the file
-            is broken, or its tensors are not those of the recipe's network.
+            is broken, its tensors are not those of the recipe's network, or the run is a
+            transfer's, whose classifier has learnt nothing.
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
     path = root / "model.safetensors"
-    if not path.is_file():
+    state = _read_weights(root)
+    if info.teacher is not None:
         raise CheckpointError(
-            f"{root} has no weights yet: finish it with `dualstream train --resume {root}`."
+            f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
+            f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is broken ({error}). Train again, or copy the file again from its origin."
-        ) from error
     model = build_model(recipe, len(classes), with_weights=False)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
@@ -178,6 +262,22 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
         )
     model.load_state_dict(state)
     return Checkpoint(root, model.eval().to(device), recipe, classes, info)
+
+
+def _read_weights(root: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a run's `model.safetensors`."""
+    path = root / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{root} has no weights yet: finish it with `dualstream train --resume {root}`."
+        )
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is broken ({error}). Train again, or copy the file again from its origin."
+        ) from error
+    return state
 
 
 def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) -> None:

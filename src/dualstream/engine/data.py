@@ -55,7 +55,7 @@ def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDat
         videos,
         [recipe.input.spec()],
         sampling=Sampling("random_segments", segments=recipe.train.segments),
-        cropping=Cropping(augment.crop, scales=augment.scales),
+        cropping=Cropping(augment.crop, scales=augment.scales, zoom=augment.zoom),
         jitter=jitter,
         flip=augment.flip,
         flow_store=_store(info.flow_store),
@@ -80,7 +80,7 @@ def test_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset
     """All segments x crops views of the recipe's test."""
     return ClipDataset(
         videos,
-        [recipe.input.spec()],
+        [recipe.test_spec()],
         sampling=Sampling("evenly_spaced", segments=recipe.test.segments),
         cropping=Cropping(recipe.test.crops),
         flow_store=_store(info.flow_store),
@@ -131,18 +131,19 @@ class RunData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         if self.held_out is None:
             return []
+        dataset = validation_dataset(self.held_out, self.recipe, self.info)
+        batches = self._held_out_batches(len(dataset))
+        return make_loader(dataset, batches, workers=self.recipe.data.workers)
+
+    def _held_out_batches(self, count: int) -> EpochBatches:
         assert self.trainer is not None
-        batches = EpochBatches(
-            [record.label for record in self.held_out.records],
+        return EpochBatches(
+            count,
             batch_size=self.recipe.train.batch_size,
-            seed=0,
             shuffle=False,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
-            drop_last=False,
         )
-        dataset = validation_dataset(self.held_out, self.recipe, self.info)
-        return make_loader(dataset, batches, workers=self.recipe.data.workers)
 
 
 def _store(root: str | None) -> FlowStore | None:

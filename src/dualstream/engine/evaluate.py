@@ -23,7 +23,8 @@ from dualstream.scores import average_views
 from dualstream.types import Clip, InputSpec, Scores
 
 VIEWS_AT_ONCE = 64
-"""Views of one forward pass; bounds memory, changes no result."""
+"""Views of one forward pass, or frames of them for a network over clips (but one view at least);
+bounds memory, changes no result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +121,13 @@ def view_logits(
         (S x crops, K), or (crops, K) where the network joins segments.
     """
     device = next(model.parameters()).device
-    at_once = VIEWS_AT_ONCE
+    # What a 3D network keeps grows with T; a 2D one takes all of T in its first layer.
+    over_clips = any(parameter.ndim == 5 for parameter in model.parameters())
+    at_once = max(1, VIEWS_AT_ONCE // int(views.shape[2])) if over_clips else VIEWS_AT_ONCE
     if model.joins_segments:
         # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
         views = views.reshape(segments, -1, *views.shape[1:]).transpose(0, 1)
-        at_once = max(1, VIEWS_AT_ONCE // segments)
+        at_once = max(1, at_once // segments)
     with torch.inference_mode():
         parts = [
             model(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
@@ -137,7 +140,7 @@ def _scores(
     checkpoint: Checkpoint, videos: Manifest, batches: Iterator[Clip], device: str
 ) -> Iterator[VideoScore]:
     model = checkpoint.model.to(device).eval()
-    spec = checkpoint.spec
+    spec = checkpoint.recipe.test_spec()
     for record in videos.records:
         try:
             clip = next(batches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -31,6 +32,9 @@ from dualstream.video import VideoReader, frame_indices_at_rate
 
 Crops = Literal["center", "three", "ten"]
 Indices = NDArray[np.int64]
+
+MOST_SEGMENTS = 8
+"""Snippets a window, where their number is not given."""
 
 RUN_LENGTH = 32
 """Neighbouring flow fields computed at once; bounds memory, changes no result."""
@@ -68,7 +72,7 @@ def as_stream(seer: Seer) -> Stream:
                 "This network does not know its input or its classes. Use one made with "
                 "create_model(weights=...) and its own classes, a run folder, or a Stream."
             )
-        return Stream(type(seer).__name__, seer, seer.spec, seer.classes)
+        return Stream(seer.name, seer, seer.spec, seer.classes)
     checkpoint = seer if isinstance(seer, Checkpoint) else load_checkpoint(seer)
     return Stream(
         checkpoint.folder.name,
@@ -86,7 +90,7 @@ def predict(
     fusion: Fusion | None = None,
     weights: Sequence[float] | None = None,
     window_seconds: float = 10.0,
-    segments: int = 8,
+    segments: int | None = None,
     crops: Crops = "center",
     num_threads: int = 1,
 ) -> Prediction:
@@ -95,7 +99,8 @@ def predict(
     The video is cut into windows of about equal length; in each, `segments` snippets are seen
     through `crops` views by every stream and their softmax is averaged. The whole video is the
     mean of its windows. Only the frames of the snippets are decoded and only their flow is
-    computed, a few at a time, so memory does not grow with the length of the video.
+    computed, a few at a time, so memory does not grow with the length of the video. Networks see
+    it in evaluation mode, whatever mode they are in.
 
     Args:
         source: a video file or URL.
@@ -103,7 +108,7 @@ def predict(
         fusion: fitted on held-out training data (`fit_fusion`); default is the mean.
         weights: of a weighted mean of the streams, instead of `fusion`.
         window_seconds: aimed length of a window, above 0.
-        segments: snippets a window.
+        segments: snippets a window; None takes `default_segments` of each stream.
         crops: views of a snippet.
         num_threads: decoding threads.
 
@@ -116,7 +121,7 @@ def predict(
     streams = [as_stream(seer) for seer in cast(Sequence[Seer], seers if several else [seers])]
     if not streams:
         raise InputError("predict needs at least one stream.")
-    if not window_seconds > 0 or segments < 1:
+    if not window_seconds > 0 or (segments is not None and segments < 1):
         raise InputError(
             f"window_seconds must be above 0 and segments at least 1, got {window_seconds} and "
             f"{segments}."
@@ -129,7 +134,8 @@ def predict(
                 f"Streams {streams[0].name} and {stream.name} have different classes; they must "
                 "come from the same data set."
             )
-    with VideoReader(source, num_threads=num_threads) as video:
+    networks = [stream.model for stream in streams]
+    with VideoReader(source, num_threads=num_threads) as video, _evaluating(networks):
         windows = window_edges(video.pts_seconds, window_seconds=window_seconds)
         seconds = np.array([(a, b) for _, _, a, b in windows])
         tables = {
@@ -185,6 +191,36 @@ def window_edges(
     ]
 
 
+def default_segments(spec: InputSpec, *, positions: int, joined: bool) -> int:
+    """Snippets that one window is seen through: as many as lie side by side in it, 8 at most.
+
+    10 s at 25 frames a second are 250 positions: 4 snippets of 64 frames, 8 of 16 frames. A
+    network that sees single frames gets 8 of any window, and so does one that joins segments.
+
+    Args:
+        spec: input of the stream.
+        positions: frames (or fields) of the window at the stream's frame rate.
+        joined: whether the network joins the segments of a video by weights of its own.
+    """
+    length = covered(steps_read(spec), stride=spec.frame_stride)
+    if length == 1 or joined:
+        return MOST_SEGMENTS
+    return min(MOST_SEGMENTS, -(-positions // length))
+
+
+@contextmanager
+def _evaluating(networks: Sequence[Network]) -> Iterator[None]:
+    """Networks in evaluation mode, and back in theirs afterwards."""
+    training = [network for network in networks if network.training]
+    for network in training:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network in training:
+            network.train()
+
+
 def _distinct_names(streams: Sequence[Stream]) -> list[str]:
     """Names of the streams, numbered where two share one: rgb, rgb -> rgb, rgb (2)."""
     names: list[str] = []
@@ -195,7 +231,7 @@ def _distinct_names(streams: Sequence[Stream]) -> list[str]:
 
 
 def _window_probabilities(
-    video: VideoReader, first: int, last: int, stream: Stream, segments: int, crops: Crops
+    video: VideoReader, first: int, last: int, stream: Stream, segments: int | None, crops: Crops
 ) -> NDArray[np.float32]:
     """(K,) of the frames first .. last - 1."""
     spec = stream.spec
@@ -206,9 +242,12 @@ def _window_probabilities(
         # One frame alone does not move; its neighbour in the video tells how it got there.
         first = max(0, min(first, video.num_frames - 2))
         shown = np.arange(first, min(first + 2, video.num_frames))
-    positions = len(shown) - (spec.modality == "flow")
+    positions = max(1, len(shown) - (spec.modality == "flow"))
+    if segments is None:
+        joined = stream.model.joins_segments
+        segments = default_segments(spec, positions=positions, joined=joined)
     length = covered(steps_read(spec), stride=spec.frame_stride)
-    starts = evenly_spaced_starts(max(1, positions), count=segments, length=length)
+    starts = evenly_spaced_starts(positions, count=segments, length=length)
     plan = _plan(video, starts, spec, crops)
     if spec.modality == "flow":
         forward = ComputedFlow(video, shown, stream, "forward")

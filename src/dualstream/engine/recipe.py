@@ -7,6 +7,7 @@ nearest known key.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.resources
 import os
@@ -15,14 +16,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.flow.named import check_flow_name
-from dualstream.types import MODALITY_CHANNELS, InputSpec, Modality, Stacking
+from dualstream.types import MODALITY_CHANNELS, BeyondEnd, InputSpec, Modality, Stacking
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _check_trainable(value: object) -> object:
+    if value in ("all", "last_layer") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be all, last_layer, or a number of stages from 1")
 
 
 class Section(BaseModel):
@@ -37,19 +52,31 @@ class ModelSection(Section):
     name: str
     """A name of `dualstream models`."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the network besides num_classes, in_channels and length."""
+    """Keyword arguments of the network besides num_classes, in_channels, and the length and
+    image_size that full layers fix: those are the input's."""
     weights: str | None = None
-    """A name of `dualstream weights`; None starts from random numbers."""
-    trainable: Literal["all", "last_layer"] = "all"
+    """A name of `dualstream weights`, or the folder of a run of the same network (its classifier
+    is taken over where it has as many classes); None starts from random numbers."""
+    trainable: Annotated[
+        Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
+    ] = "all"
+    """What is trained: everything, the head, or the head and that many last stages."""
 
 
 class InputSection(Section):
-    """What the network sees; the fields are those of `InputSpec`."""
+    """What the network sees; the fields are those of `InputSpec`.
+
+    An override of `modality` makes the other stream of a pair: the file's `mean` and `std`, which
+    are in units of its own modality, then give way to the defaults, and its `fps` does for flow,
+    whose fields have the rate that they were extracted at.
+    """
 
     modality: Modality
     num_frames: Positive = 1
     frame_stride: Positive = 1
     fps: float | None = Field(None, gt=0)
+    beyond_end: BeyondEnd = "hold"
+    """How a video shorter than a snippet goes on: its last frame is held, or it starts again."""
     short_side: Positive = 256
     crop_size: Positive = 224
     mean: tuple[float, ...] | None = None
@@ -85,6 +112,9 @@ class AugmentSection(Section):
     crop: Literal["center", "random", "multi_scale"] = "multi_scale"
     scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
     """Sides of multi-scale crops as parts of the short side (TSN)."""
+    zoom: tuple[float, float] = (1.0, 1.0)
+    """Random crops are cut out of the picture enlarged by a factor from this range: with a short
+    side of 256, (1, 1.25) draws short sides of 256 to 320 (SlowFast)."""
     flip: bool = True
     """Mirror half of the samples; switch off where left and right are classes."""
     brightness: float = Field(0.0, ge=0, le=1)
@@ -93,6 +123,12 @@ class AugmentSection(Section):
     saturation: float = Field(0.0, ge=0, le=1)
     hue_turns: float = Field(0.0, ge=0, le=0.5)
     """Turns of the colour circle are drawn from -x .. x."""
+
+    @model_validator(mode="after")
+    def _zoom_enlarges(self) -> AugmentSection:
+        if not 1 <= self.zoom[0] <= self.zoom[1]:
+            raise ValueError(f"zoom must rise from at least 1, got {list(self.zoom)}")
+        return self
 
 
 class DataSection(Section):
@@ -103,6 +139,9 @@ class DataSection(Section):
     """Part of the training videos kept for validation (whole source groups)."""
     hold_out_seed: int = 0
     workers: int = Field(2, ge=0)
+    frozen_views: int = Field(0, ge=0)
+    """Random views of each training video that go through the frozen stages once, before training;
+    each epoch draws one of them (see `engine.frozen`). 0: every epoch computes new ones."""
     class_balanced: bool = False
     """Draw samples uniformly over classes (two-stream paper) instead of over videos."""
 
@@ -113,7 +152,15 @@ class OptimizerSection(Section):
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    """Nesterov's momentum; for sgd only."""
     weight_decay: float = Field(5e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimizerSection:
+        if self.nesterov and not (self.name == "sgd" and self.momentum):
+            raise ValueError("nesterov needs sgd with a momentum above 0")
+        return self
 
 
 class ScheduleSection(Section):
@@ -124,6 +171,11 @@ class ScheduleSection(Section):
     """Epochs after which a step schedule multiplies by `gamma`."""
     gamma: float = Field(0.1, gt=0, le=1)
     warmup_epochs: float = Field(0.0, ge=0)
+    warmup_start: Fraction = 0.0
+    """Part of the learning rate that warm-up rises from."""
+    cosine_over: Literal["rest", "all"] = "rest"
+    """rest: the cosine falls over the epochs behind warm-up; all: over every epoch, and warm-up
+    rises to where it then is (PySlowFast)."""
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> ScheduleSection:
@@ -172,6 +224,10 @@ class TestSection(Section):
 
     segments: Positive = 25
     crops: Literal["center", "three", "ten"] = "ten"
+    num_frames: int | None = Field(None, ge=1)
+    """Length of the snippets; None takes input.num_frames."""
+    whole_side: bool = False
+    """Crops as large as input.short_side instead of input.crop_size (SlowFast)."""
 
 
 class Recipe(Section):
@@ -191,7 +247,18 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if self.train.early_stop_patience and not self.data.hold_out:
             raise ValueError("train.early_stop_patience needs data.hold_out above 0")
+        if self.augment.zoom != (1.0, 1.0) and self.augment.crop != "random":
+            raise ValueError(f"augment.zoom is for augment.crop=random, not {self.augment.crop}")
         return self
+
+    def test_spec(self) -> InputSpec:
+        """What the network sees in a test."""
+        spec = self.input.spec()
+        return dataclasses.replace(
+            spec,
+            num_frames=self.test.num_frames or spec.num_frames,
+            crop_size=spec.short_side if self.test.whole_side else spec.crop_size,
+        )
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -229,8 +296,10 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
         raise RecipeError(f"{where} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
-    for override in overrides:
-        _apply_override(values, override)
+    changes = [_parsed(override) for override in overrides]
+    _forget_other_modality(values, dict(changes))
+    for key, value in changes:
+        _apply(values, key, value)
     return _validated(values, where)
 
 
@@ -240,25 +309,39 @@ def dump_recipe(recipe: Recipe) -> str:
     return text
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    """Set one `a.b.c=value` in nested dicts."""
+def _parsed(override: str) -> tuple[str, Any]:
+    """Key and value of `a.b.c=value`."""
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
+    if not equals or not all(key.strip().split(".")):
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"The value of override {override!r} is not YAML: {error}") from error
-    if isinstance(value, str):
-        value = _number_or_text(value)
+    return key.strip(), _number_or_text(value) if isinstance(value, str) else value
+
+
+def _forget_other_modality(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Remove what a file says for its own modality only, where an override gives another."""
+    stated = values.get("input")
+    if not isinstance(stated, dict):
+        return
+    modality = changes.get("input.modality", stated.get("modality"))
+    if modality != stated.get("modality"):
+        for name in ("mean", "std", *(["fps"] if modality == "flow" else [])):
+            stated.pop(name, None)
+
+
+def _apply(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a.b.c in nested dicts."""
+    *sections, last = key.split(".")
     target = values
-    for part in parts[:-1]:
+    for part in sections:
         inner = target.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise RecipeError(f"Override {override!r}: {part} is a value, not a section.")
+            raise RecipeError(f"Override {key!r}: {part} is a value, not a section.")
         target = inner
-    target[parts[-1]] = value
+    target[last] = value
 
 
 def _number_or_text(text: str) -> float | str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -30,10 +30,12 @@ class TrainProgress:
     batch: int
     """Batches done of this epoch."""
     batches: int
-    train_loss: float | None
+    train_loss: float | None = None
     """Mean of the last finished epoch."""
-    held_out_top1: float | None
+    held_out_top1: float | None = None
     """Of the last validation, 0..1."""
+    phase: Literal["train", "frozen stages"] = "train"
+    """With "frozen stages", which come before training, `batch` and `batches` count videos."""
 
 
 Listener = Callable[[TrainProgress], None]
@@ -93,7 +95,7 @@ class RunFolder(pl.Callback):
             lines += [",".join(_cell(r.get(name)) for name in LOG_COLUMNS) for r in self.rows]
             write_text(self.folder / "log.csv", "\n".join(lines) + "\n")
             if keep:
-                save_weights(self.folder, pl_module.tested_model.state_dict())
+                save_weights(self.folder, pl_module.saved_model.state_dict())
         trainer.save_checkpoint(self.folder / "trainer.ckpt")
         self._tell(trainer, batch=self.batches)
 

@@ -12,9 +12,9 @@ def learning_rate_factor(
 ) -> float:
     """What the base learning rate is multiplied by at an optimiser step.
 
-    Warm-up rises linearly from one step's share to 1 over `warmup_epochs`; then a step schedule
-    multiplies by `gamma` after each milestone, a cosine falls from 1 to 0 over the epochs that
-    are left, a constant stays.
+    A step schedule multiplies by `gamma` after each milestone; a cosine falls from 1 to 0, over the
+    epochs behind warm-up or over all of them; a constant stays. Warm-up rises linearly from
+    `warmup_start` (not itself reached) to what the schedule is behind it, over `warmup_epochs`.
 
     Args:
         step: 0-based optimiser step.
@@ -24,15 +24,30 @@ def learning_rate_factor(
     Example:
         10 steps an epoch, milestones (2,), gamma .1: steps 0..19 give 1, steps 20.. give .1.
     """
-    epoch = step / steps_per_epoch
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
+    behind_warmup = _factor(
+        max(step, warmup_steps),
+        steps_per_epoch=steps_per_epoch,
+        epochs=epochs,
+        schedule=schedule,
+        warmup_steps=warmup_steps,
+    )
+    if step >= warmup_steps:
+        return behind_warmup
+    start = schedule.warmup_start
+    return start + (behind_warmup - start) * (step + 1) / warmup_steps
+
+
+def _factor(
+    step: int, *, steps_per_epoch: int, epochs: int, schedule: ScheduleSection, warmup_steps: int
+) -> float:
+    """The schedule without its warm-up."""
     if schedule.name == "step":
-        passed = sum(epoch >= milestone for milestone in schedule.milestones)
+        passed = sum(step / steps_per_epoch >= milestone for milestone in schedule.milestones)
         return float(schedule.gamma**passed)
     if schedule.name == "cosine":
-        total_steps = max(1, epochs * steps_per_epoch - warmup_steps)
-        part = min(1.0, (step - warmup_steps) / total_steps)
+        first = 0 if schedule.cosine_over == "all" else warmup_steps
+        total_steps = max(1, epochs * steps_per_epoch - first)
+        part = min(1.0, (step - first) / total_steps)
         return 0.5 * (1 + math.cos(math.pi * part))
     return 1.0

@@ -52,6 +52,15 @@ class StreamModule(pl.LightningModule):
         averaged: nn.Module = self.average.module
         return averaged
 
+    @property
+    def saved_model(self) -> nn.Module:
+        """The network whose weights the run folder gets."""
+        return self.tested_model
+
+    def answers(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) that `network` gives to a batch, and the right answers (N,)."""
+        return network(normalize(batch.data[self.spec.modality], self.spec)), batch.label
+
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
         # what an unbroken one would have drawn.
@@ -59,18 +68,16 @@ class StreamModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
-        logits = self.model(normalize(batch.data[self.spec.modality], self.spec))  # (N, K)
-        loss = F.cross_entropy(
-            logits, batch.label, label_smoothing=self.recipe.train.label_smoothing
-        )
+        logits, labels = self.answers(self.model, batch)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if not torch.isfinite(loss):
             raise DivergedError(
                 f"The loss is {loss.item()} in epoch {self.current_epoch + 1}. Lower "
                 f"train.optimizer.lr ({self.recipe.train.optimizer.lr}), set train.clip_norm, or "
                 "check the input with train.precision=32-true."
             )
-        correct = (logits.argmax(dim=1) == batch.label).float().mean()
-        count = len(batch)
+        correct = (logits.argmax(dim=1) == labels).float().mean()
+        count = len(labels)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
         self.log(
             "train_top1", correct, on_epoch=True, on_step=False, batch_size=count, sync_dist=True
@@ -78,11 +85,10 @@ class StreamModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        network = self.tested_model.eval()
-        logits = network(normalize(batch.data[self.spec.modality], self.spec))  # (N, K)
-        loss = F.cross_entropy(logits, batch.label)
-        correct = (logits.argmax(dim=1) == batch.label).float().mean()
-        count = len(batch)
+        logits, labels = self.answers(self.tested_model.eval(), batch)
+        loss = F.cross_entropy(logits, labels)
+        correct = (logits.argmax(dim=1) == labels).float().mean()
+        count = len(labels)
         self.log("held_out_loss", loss, batch_size=count, sync_dist=True)
         self.log("held_out_top1", correct, batch_size=count, sync_dist=True)
 
@@ -96,7 +102,9 @@ class StreamModule(pl.LightningModule):
         groups = parameter_groups(self.model, weight_decay=settings.weight_decay)
         optimizer: torch.optim.Optimizer
         if settings.name == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+            optimizer = torch.optim.SGD(
+                groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov
+            )
         else:
             optimizer = torch.optim.AdamW(groups, lr=settings.lr)
 

@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,12 @@ from dualstream.engine.checkpoint import (
     read_run,
     save_metrics,
     start_run,
+    starting_run,
 )
 from dualstream.engine.data import RunData, videos_of
+from dualstream.engine.frozen import FrozenData, FrozenModule, Told, check_frozen
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run_folder import Listener, RunFolder, WholeFileCheckpointIO
+from dualstream.engine.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow import FlowStore
@@ -76,12 +78,70 @@ def train(
         InputError: `run` holds a run already.
         AnnotationError, FlowStoreError, VideoError: the data cannot be read.
     """
+    opened = open_run(
+        recipe,
+        manifest_folder,
+        run,
+        flow_store=flow_store,
+        backward_store=backward_store,
+        limit=limit,
+    )
+    return fit(opened, _classify, listener=listener)
+
+
+def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> TrainResult:
+    """Go on with a run that was stopped; the result is that of an unbroken run, bit for bit.
+
+    Raises:
+        CheckpointError: not a run folder, or its manifest has changed since.
+    """
+    opened = reopen_run(run)
+    if opened.info.teacher is not None:
+        raise CheckpointError(
+            f"{run} is a run of `dualstream transfer`: go on with "
+            f"`dualstream transfer --resume {run}`."
+        )
+    return fit(opened, _classify, listener=listener)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenRun:
+    """A run folder whose training can start or go on."""
+
+    folder: Path
+    recipe: Recipe
+    manifest: Manifest
+    info: RunInfo
+
+    @property
+    def state(self) -> Path:
+        """What training goes on from; missing until the first epoch has ended."""
+        return self.folder / "trainer.ckpt"
+
+
+def open_run(
+    recipe: Recipe,
+    manifest_folder: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    flow_store: str | os.PathLike[str] | None = None,
+    backward_store: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    teacher: str | None = None,
+) -> OpenRun:
+    """Make a run folder and write into it what is known before training; see `train`.
+
+    Args:
+        teacher: network that supervision is transferred from.
+    """
     folder, source = Path(run).absolute(), Path(manifest_folder).absolute()
     if _is_first_process() and (folder / "recipe.yaml").exists():
         raise InputError(
-            f"{folder} holds a run already. Go on with `dualstream train --resume {run}`, or "
-            "choose another folder."
+            f"{folder} holds a run already. Go on with `dualstream "
+            f"{'train' if teacher is None else 'transfer'} --resume {run}`, or choose another "
+            "folder."
         )
+    starting_run(recipe)  # a wrong name is better found before the folder is made
     source = source if source.is_dir() else source.parent
     manifest = Manifest.read(source)
     store = _store_root(recipe, flow_store, source / "flow")
@@ -101,18 +161,15 @@ def train(
         git_commit=git_commit(),
         seed=recipe.train.seed,
         limit=limit,
+        teacher=teacher,
     )
     if _is_first_process():
         start_run(folder, recipe, manifest.classes, info)
-    return _fit(folder, recipe, manifest, info, listener)
+    return OpenRun(folder, recipe, manifest, info)
 
 
-def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> TrainResult:
-    """Go on with a run that was stopped; the result is that of an unbroken run, bit for bit.
-
-    Raises:
-        CheckpointError: not a run folder, or its manifest has changed since.
-    """
+def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
+    """A run folder that training goes on in; see `resume`."""
     folder = Path(run).absolute()
     recipe, classes, info = read_run(folder)
     if _manifest_hash(Path(info.manifest)) != info.manifest_sha256:
@@ -123,21 +180,41 @@ def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> 
     manifest = Manifest.read(Path(info.manifest))
     if manifest.classes != classes:
         raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
-    return _fit(folder, recipe, manifest, info, listener)
+    return OpenRun(folder, recipe, manifest, info)
 
 
-def _fit(
-    folder: Path, recipe: Recipe, manifest: Manifest, info: RunInfo, listener: Listener | None
-) -> TrainResult:
-    started = time.monotonic()
-    torch.manual_seed(recipe.train.seed)
-    model = build_model(recipe, len(manifest.classes), with_weights=True)
+Task = Callable[[OpenRun, Told], tuple[StreamModule, RunData]]
+"""From a run to what is trained and on what; the second argument is told of what comes before."""
+
+
+def _classify(run: OpenRun, told: Told) -> tuple[StreamModule, RunData]:
+    """Ordinary training: the network of the recipe learns the classes."""
+    recipe, is_frozen = run.recipe, run.recipe.data.frozen_views > 0
+    # The weights of frozen stages tell which of their results are kept.
+    with_weights = is_frozen or not run.state.is_file()
+    model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
-    data = RunData(recipe, manifest, info)
-    module = StreamModule(recipe, model, steps_per_epoch=data.steps_per_epoch)
+    if is_frozen:
+        chain = check_frozen(model, recipe)
+        frozen = FrozenData(recipe, run.manifest, run.info, model=chain, told=told)
+        return FrozenModule(recipe, chain, steps_per_epoch=frozen.steps_per_epoch), frozen
+    data = RunData(recipe, run.manifest, run.info)
+    return StreamModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
+
+
+def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
+    """Train to the last epoch, from the run's state where there is one."""
+    started = time.monotonic()
+    folder, recipe, info = run.folder, run.recipe, run.info
+    torch.manual_seed(recipe.train.seed)
+
+    def told(done: int, total: int) -> None:
+        if listener is not None:
+            listener(TrainProgress(0, recipe.train.epochs, done, total, phase="frozen stages"))
+
+    module, data = task(run, told)
     keeper = RunFolder(folder, recipe, listener, batches=data.batches_per_epoch)
     settings = recipe.train
-    state = folder / "trainer.ckpt"
     with _quiet_lightning():
         trainer = pl.Trainer(
             accelerator=settings.accelerator,
@@ -163,7 +240,10 @@ def _fit(
         )
         try:
             trainer.fit(
-                module, data, ckpt_path=str(state) if state.is_file() else None, weights_only=True
+                module,
+                data,
+                ckpt_path=str(run.state) if run.state.is_file() else None,
+                weights_only=True,
             )
         except SystemExit as stop:  # what lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop

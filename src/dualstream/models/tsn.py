@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Any, cast
-
-import timm
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
+from dualstream.errors import InputError
+from dualstream.models.backbone import (
+    check_fixed_size,
+    fixed_size,
+    make_backbone,
+    num_features,
+)
 from dualstream.models.consensus import Average, ConsensusName, make_consensus
-from dualstream.models.cross_modality import cross_modality_start
 from dualstream.models.network import (
     FrozenBatchNorm,
     Network,
@@ -46,18 +47,18 @@ class TSN(Network):
         )
         if not 0 <= dropout < 1:
             raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
-        self.backbone = _make_backbone(
+        self.backbone = make_backbone(
             backbone, in_channels=in_channels * length, pretrained=pretrained
         )
-        num_features = cast("int", self.backbone.head_hidden_size)
+        features = num_features(self.backbone)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(num_features, num_classes)
+        self.classifier = nn.Linear(features, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.001)
         nn.init.zeros_(self.classifier.bias)
         self.consensus = make_consensus(
-            consensus, num_features=num_features, num_segments=num_segments, top_k=top_k
+            consensus, num_features=features, num_segments=num_segments, top_k=top_k
         )
-        self.fixed_size = _fixed_size(self.backbone)
+        self.fixed_size = fixed_size(self.backbone)
         self.apply_freezing()
 
     def head(self) -> tuple[nn.Module, ...]:
@@ -78,12 +79,7 @@ class TSN(Network):
                 takes one size only.
         """
         clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
-        size = (int(clips.shape[-2]), int(clips.shape[-1]))
-        if self.fixed_size is not None and size != self.fixed_size:
-            raise ShapeError(
-                f"This backbone takes images of {self.fixed_size[0]} x {self.fixed_size[1]} only, "
-                f"got {size[0]} x {size[1]}."
-            )
+        check_fixed_size(clips, self.fixed_size)
         features = self.backbone(stack_time(clips))  # (N*S, D)
         logits = self.classifier(self.dropout(features))  # (N*S, K)
         joined: torch.Tensor = self.consensus(
@@ -145,39 +141,3 @@ def tsn(
         frozen_batch_norm=frozen_batch_norm,
         pretrained=pretrained,
     )
-
-
-def _make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module:
-    """Network of timm from images (N, in_channels, H, W) to features (N, D)."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
-        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
-    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
-    # it only ever sees `in_chans` together with random weights.
-    made: nn.Module = timm.create_model(name, num_classes=0, in_chans=in_channels)
-    if pretrained:
-        made.load_state_dict(cross_modality_start(_hub_state(name), made))
-    return made
-
-
-def _hub_state(name: str) -> dict[str, torch.Tensor]:
-    """State of timm's pretrained network for RGB, without its classifier."""
-    try:
-        return dict(
-            timm.create_model(name, num_classes=0, in_chans=3, pretrained=True).state_dict()
-        )
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
-            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
-            f"dualstream.list_weights(), or make the network with pretrained=False."
-        ) from error
-
-
-def _fixed_size(backbone: nn.Module) -> tuple[int, int] | None:
-    """(H, W) of a backbone that takes only that size, as most vision transformers; else None."""
-    config = cast("dict[str, Any]", backbone.pretrained_cfg)
-    if not config["fixed_input_size"]:
-        return None
-    _, height, width = config["input_size"]
-    return int(height), int(width)

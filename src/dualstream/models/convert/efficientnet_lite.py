@@ -1,4 +1,4 @@
-"""Names of other packages' state dicts -> the names of ours."""
+"""State dicts of `efficientnet_lite_pytorch`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,85 @@
+"""`dualstream transfer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dualstream.engine.train import TrainResult
+
+
+def transfer(
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder that `dualstream prepare` wrote.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Weights of a tsn, or the run folder of one, on RGB frames.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Let a 2D network teach a 3D one without labels, as a start for training."""
+    from dualstream.cli.train import RunBar
+    from dualstream.errors import InputError
+
+    if resume is not None:
+        if data or recipe or teacher or out or overrides or limit:
+            raise InputError("--resume takes its recipe and data from the run; give nothing else.")
+        from dualstream.engine import transfer as engine
+
+        with RunBar(resume, verb="transfer") as bar:
+            result = engine.resume_transfer(resume, listener=bar)
+    else:
+        if data is None or recipe is None or teacher is None or out is None:
+            raise InputError(
+                "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
+                "transfer work/jhmdb --recipe t3d_transfer_rgb "
+                "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
+            )
+        from dualstream.engine import transfer as engine
+        from dualstream.engine.recipe import load_recipe
+
+        resolved = load_recipe(recipe, overrides or ())
+        with RunBar(out, verb="transfer") as bar:
+            result = engine.transfer(
+                resolved, data, out, teacher=teacher, limit=limit, listener=bar
+            )
+    _print(result, json=json)
+
+
+def _print(result: TrainResult, *, json: bool) -> None:
+    import dataclasses
+
+    from dualstream.cli.output import percent, print_json, stdout
+
+    if json:
+        print_json(dataclasses.asdict(result))
+        return
+    console = stdout()
+    console.print(
+        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, "
+        f"loss {result.train_loss:.3f}, {percent(result.train_top1)}% of the pairs judged rightly "
+        "(chance 50%)",
+        soft_wrap=True,
+    )
+    if result.held_out_top1 is not None:
+        console.print(f"held-out pairs {percent(result.held_out_top1)}%")
+    console.print(
+        f"Next: dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        soft_wrap=True,
+    )

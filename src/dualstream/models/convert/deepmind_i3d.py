@@ -1,0 +1,94 @@
+"""Names of DeepMind's I3D in its TensorFlow checkpoints."""
+
+from __future__ import annotations
+
+from dualstream.errors import WeightsError
+from dualstream.models.convert.naming import Fixed, Their
+from dualstream.models.i3d import I3D
+from dualstream.models.network import Network
+
+KERNEL_ORDER = (2, 3, 4, 1, 0)
+"""Ours is (out, in, T, H, W), theirs (T, H, W, in, out)."""
+
+_STEM = {"conv_1a": "Conv3d_1a_7x7", "conv_2b": "Conv3d_2b_1x1", "conv_2c": "Conv3d_2c_3x3"}
+
+_LETTERS = {"mixed_3": "bc", "mixed_4": "bcdef", "mixed_5": "bc"}
+
+_UNITS = {
+    ("branch_0",): "Branch_0/Conv3d_0a_1x1",
+    ("branch_1", "narrow"): "Branch_1/Conv3d_0a_1x1",
+    ("branch_1", "wide"): "Branch_1/Conv3d_0b_3x3",
+    ("branch_2", "narrow"): "Branch_2/Conv3d_0a_1x1",
+    ("branch_2", "wide"): "Branch_2/Conv3d_0b_3x3",
+    ("branch_3", "project"): "Branch_3/Conv3d_0b_1x1",
+}
+
+_MISNAMED = {"Mixed_5b/Branch_2/Conv3d_0b_3x3": "Mixed_5b/Branch_2/Conv3d_0a_3x3"}
+"""The one unit whose name in the checkpoints breaks the rule."""
+
+_TENSORS = {
+    "conv.weight": Their("conv_3d/w", order=KERNEL_ORDER),
+    "norm.bias": Their("batch_norm/beta"),
+    "norm.running_mean": Their("batch_norm/moving_mean"),
+    "norm.running_var": Their("batch_norm/moving_variance"),
+}
+
+NOT_THERE = {"norm.weight": Fixed(1.0), "norm.num_batches_tracked": Fixed(0, ignored=True)}
+"""Their batch norms have no gain."""
+
+
+def names(model: Network) -> dict[str, Their | Fixed]:
+    """Our key -> theirs, for `i3d` of 2 input channels (Flow) or of any other number (RGB).
+
+    'mixed_3.0.branch_1.wide.conv.weight' ->
+    'RGB/inception_i3d/Mixed_3b/Branch_1/Conv3d_0b_3x3/conv_3d/w'. The checkpoint of Kinetics-600
+    has these names without the first two parts.
+
+    Raises:
+        WeightsError: not a network of `i3d`.
+    """
+    scope = f"{'Flow' if check_i3d(model, 'DeepMind').in_channels == 2 else 'RGB'}/inception_i3d"
+    table: dict[str, Their | Fixed] = {}
+    for key in model.state_dict():
+        unit, tensor = split_key(key)
+        if unit == "classifier":
+            logits = f"{scope}/Logits/Conv3d_0c_1x1/conv_3d"
+            if tensor == "weight":
+                table[key] = Their(f"{logits}/w", order=(1, 0), ones_in_front=3)
+            else:
+                table[key] = Their(f"{logits}/b")
+        elif tensor in NOT_THERE:
+            table[key] = NOT_THERE[tensor]
+        else:
+            their = _TENSORS[tensor]
+            their_unit = unit_name(unit)
+            their_unit = _MISNAMED.get(their_unit, their_unit)
+            table[key] = Their(f"{scope}/{their_unit}/{their.name}", order=their.order)
+    return table
+
+
+def check_i3d(model: Network, package: str) -> I3D:
+    """`model` itself.
+
+    Raises:
+        WeightsError: it is not a network of `i3d`.
+    """
+    if isinstance(model, I3D) and model.in_time:
+        return model
+    raise WeightsError(f"{package} has no layout for {model.name}, only for i3d.")
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """'stem.conv_1a.norm.bias' -> ('stem.conv_1a', 'norm.bias'); the classifier's likewise."""
+    parts = key.split(".")
+    count = 1 if parts[0] == "classifier" else 2
+    return ".".join(parts[:-count]), ".".join(parts[-count:])
+
+
+def unit_name(unit: str) -> str:
+    """'stem.conv_1a' -> 'Conv3d_1a_7x7', 'mixed_3.0.branch_0' -> 'Mixed_3b/Branch_0/...'."""
+    stage, part, *inside = unit.split(".")
+    if stage == "stem":
+        return _STEM[part]
+    block = f"{stage.capitalize()}{_LETTERS[stage][int(part)]}"
+    return f"{block}/{_UNITS[tuple(inside)]}"

@@ -1,0 +1,57 @@
+"""Where a tensor of ours lies in another package's state dict, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Their:
+    """The other package's tensor for one of ours."""
+
+    name: str
+    """Key in their state dict."""
+    ones: int = 0
+    """Dimensions of size one that theirs has behind ours: 3 for a linear layer that is a 1x1x1
+    convolution there."""
+    order: tuple[int, ...] | None = None
+    """Which dimension of ours each of theirs is; None: the same order. (2, 3, 4, 1, 0) where a
+    kernel is (T, H, W, in, out) there."""
+    ones_in_front: int = 0
+    """Dimensions of size one that theirs has in front."""
+
+    def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
+        """Shape of theirs for a shape of ours."""
+        inner = [ours[dim] for dim in self.order or range(len(ours))]
+        return (*[1] * self.ones_in_front, *inner, *[1] * self.ones)
+
+    def from_ours(self, ours: torch.Tensor) -> torch.Tensor:
+        """Our tensor as they have it."""
+        value = ours.permute(self.order) if self.order else ours
+        return value.reshape(self.shape(ours.shape))
+
+    def to_ours(self, theirs: torch.Tensor) -> torch.Tensor | None:
+        """Their tensor as we have it; None where it does not have the ones."""
+        stop = theirs.ndim - self.ones
+        around = (*theirs.shape[: self.ones_in_front], *theirs.shape[stop:])
+        inner = theirs.shape[self.ones_in_front : stop]
+        if around != (1,) * (self.ones_in_front + self.ones):
+            return None
+        value = theirs.reshape(inner).contiguous()
+        if not self.order:
+            return value
+        if len(self.order) != len(inner):
+            return None
+        return value.permute([self.order.index(dim) for dim in range(len(inner))]).contiguous()
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The other package has no such tensor; its network works as if it were this number."""
+
+    value: float
+    ignored: bool = False
+    """Whether ours may have other values all the same: a counter that no output depends on."""

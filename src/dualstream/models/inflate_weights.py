@@ -1,0 +1,180 @@
+"""Weights of 2D networks as the start of 3D ones: a still clip gives what its frame gave.
+
+A window of kt frames gets the 2D window kt times, divided by kt. On a clip whose frames are all
+alike it then gives what the 2D window gives on one of them, except where it reaches over the ends
+of the clip: zeros there make it less. Frames repeated at the ends (`repeat_border_frames`, or
+`time_padding="repeat"` of `i3d`) make it the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError, WeightsError
+from dualstream.models.convert import NON_LOCAL
+from dualstream.models.i3d import I3D
+from dualstream.models.layers import Triple
+from dualstream.models.loading import list_problems
+from dualstream.models.network import Network
+from dualstream.models.resnet_video import VideoResNet
+
+
+def inflate_weight(weight: torch.Tensor, *, time_kernel: int) -> torch.Tensor:
+    """Window of a 2D convolution over `time_kernel` frames.
+
+    Args:
+        weight: (O, I, kh, kw), or (O, I, 1, kh, kw).
+        time_kernel: kt, at least 1.
+
+    Returns:
+        (O, I, kt, kh, kw), whose sum over time is `weight`.
+
+    Raises:
+        ShapeError: `weight` has another shape.
+
+    Source:
+        Carreira & Zisserman 2017, section 2.4.
+    """
+    if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[2] != 1):
+        raise ShapeError(
+            f"A 2D window must be (O, I, kh, kw) or (O, I, 1, kh, kw), got {tuple(weight.shape)}."
+        )
+    flat = weight if weight.ndim == 5 else weight.unsqueeze(2)  # (O, I, 1, kh, kw)
+    return flat.repeat(1, 1, time_kernel, 1, 1) / time_kernel
+
+
+def inflate_state(
+    state: Mapping[str, torch.Tensor],
+    model: Network,
+    *,
+    names: Mapping[str, str] | None = None,
+    new_classifier: bool = False,
+) -> dict[str, torch.Tensor]:
+    """State dict of a 2D network as one of its 3D form, for `model.load_state_dict`.
+
+    Args:
+        state: of the 2D network, for instance `inception_v1` for `i3d`, or timm's resnet50 for
+            `i3d_r50`, `slow_r50` and `c2d_r50`.
+        model: the 3D network. Its non-local blocks, if any, keep their start.
+        names: name in `model` -> name in `state`; None where both have the same. For ResNets see
+            `names_in_resnet`.
+        new_classifier: keep the model's classifier, for another number of classes.
+
+    Returns:
+        All names of `model` -> tensors.
+
+    Raises:
+        WeightsError: `state` is not of the 2D form of `model`; lists the names that are missing,
+            left over or of another shape.
+    """
+    own = model.state_dict()
+    table = dict(names) if names is not None else {key: key for key in own if NON_LOCAL not in key}
+    if new_classifier:
+        dropped = {table.pop(key) for key in list(table) if key.startswith("classifier.")}
+        state = {key: value for key, value in state.items() if key not in dropped}
+    taken = {key: _inflated_to(state[of], own[key]) for key, of in table.items() if of in state}
+    wanted = {key: own[key] for key in table}
+    left_over = sorted(state.keys() - set(table.values()))
+    problems = list_problems(taken, wanted)
+    if left_over:
+        problems.append(f"{len(left_over)} not in the network: {', '.join(left_over)}")
+    if problems:
+        raise WeightsError(f"These are not weights of {model.name} in 2D. {'; '.join(problems)}.")
+    return {**own, **taken}
+
+
+def _inflated_to(value: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """`value`, over time if it is a 2D window and `own` a 3D one."""
+    flat = value.ndim == 4 or (value.ndim == 5 and value.shape[2] == 1)
+    if own.ndim == 5 and flat:
+        return inflate_weight(value, time_kernel=own.shape[2])
+    return value
+
+
+def names_in_resnet(model: Network) -> dict[str, str]:
+    """Our name -> the one in a 2D ResNet-50 of timm or torchvision, which agree in theirs.
+
+    'res3.1.conv2.norm.bias' -> 'layer2.1.bn2.bias'. Strides agree too: all have them in the 3x3.
+
+    Args:
+        model: c2d_r50, i3d_r50 or slow_r50.
+
+    Raises:
+        WeightsError: another network; R(2+1)D has convolutions over time of which 2D ones have
+            nothing.
+    """
+    keys = [key for key in model.state_dict() if NON_LOCAL not in key]
+    if not isinstance(model, VideoResNet) or any(".conv2_time." in key for key in keys):
+        raise WeightsError(f"{model.name} is not the 3D form of a 2D ResNet-50.")
+    return {key: _name_in_resnet(key) for key in keys}
+
+
+def _name_in_resnet(key: str) -> str:
+    stage, *inside = key.split(".")
+    if stage == "classifier":
+        return f"fc.{inside[0]}"
+    tensor = inside[-1]
+    if stage == "stem":
+        return f"{'conv1' if inside[1] == 'conv' else 'bn1'}.{tensor}"
+    index, unit, part, _ = inside
+    block = f"layer{int(stage[-1]) - 1}.{index}"
+    if unit == "shortcut":
+        return f"{block}.downsample.{0 if part == 'conv' else 1}.{tensor}"
+    number = unit.removeprefix("conv")
+    return f"{block}.{'conv' if part == 'conv' else 'bn'}{number}.{tensor}"
+
+
+class RepeatingConv3d(nn.Conv3d):
+    """Convolution that sees the first and the last frame again where others see zeros.
+
+    Over height and width it pads zeros as usual.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W')."""
+        time, *space = (int(pad) for pad in self.padding)
+        if time:
+            x = nn.functional.pad(x, (0, 0, 0, 0, time, time), mode="replicate")
+        return nn.functional.conv3d(
+            x, self.weight, self.bias, self.stride, (0, *space), self.dilation, self.groups
+        )
+
+
+def repeat_border_frames(model: nn.Module) -> None:
+    """Make every convolution over time see border frames again instead of zeros, in place.
+
+    No name and no weight changes. Where weights were inflated, a still clip then gives what its
+    frame gave. It is a property of the network, not of its weights: call it again on a new one.
+
+    Args:
+        model: a network whose 3D convolutions pad by themselves, as all of ours but `i3d` do.
+
+    Raises:
+        InputError: `i3d`, which has the option `time_padding` for this.
+    """
+    if isinstance(model, I3D) and model.in_time and model.time_padding != "repeat":
+        raise InputError("Make i3d with time_padding='repeat' instead.")
+    for parent in list(model.modules()):
+        for name, conv in list(parent.named_children()):
+            if type(conv) is nn.Conv3d and not isinstance(conv.padding, str) and conv.padding[0]:
+                setattr(parent, name, _repeating(conv))
+
+
+def _repeating(conv: nn.Conv3d) -> RepeatingConv3d:
+    with torch.device("meta"):
+        made = RepeatingConv3d(
+            conv.in_channels,
+            conv.out_channels,
+            cast("Triple", conv.kernel_size),
+            stride=cast("Triple", conv.stride),
+            padding=cast("Triple", conv.padding),
+            dilation=cast("Triple", conv.dilation),
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+    made.weight, made.bias = conv.weight, conv.bias
+    return made.train(conv.training)

@@ -1,0 +1,188 @@
+"""Three small networks that differ only in where they join time (EECS 498, lecture 18)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dualstream.models.network import stack_time
+from dualstream.models.video_network import VideoNetwork
+
+
+class LectureNetwork(VideoNetwork):
+    """Convolution to 12 channels, pool, convolution to 24, global mean, classifier.
+
+    Both convolutions are followed by a ReLU.
+    """
+
+    conv1: nn.Conv2d | nn.Conv3d
+    max_pool: nn.MaxPool2d | nn.MaxPool3d
+    conv2: nn.Conv2d | nn.Conv3d
+    global_pool: nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Both convolutions."""
+        return self.conv1, self.conv2
+
+    def embed(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, 24)."""
+        x = self.max_pool(self.conv1(clips).relu())
+        pooled: torch.Tensor = self.global_pool(self.conv2(x).relu())
+        return pooled.flatten(1)
+
+
+class LectureOverTime(LectureNetwork):
+    """Windows in time of both convolutions, and of the pool; see `lecture_3d_cnn`."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        conv_frames: int,
+        pool_frames: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            smallest=(pool_frames, 4, 4),
+        )
+        window, padding = (conv_frames, 3, 3), (conv_frames // 2, 1, 1)
+        self.conv1 = nn.Conv3d(in_channels, 12, window, padding=padding)
+        self.max_pool = nn.MaxPool3d((pool_frames, 4, 4))
+        self.conv2 = nn.Conv3d(12, 24, window, padding=padding)
+        self.global_pool = nn.AdaptiveAvgPool3d(1)
+        self.add_classifier(24, dropout=dropout)
+
+
+class LectureStacked(LectureNetwork):
+    """2D network over stacked frames; see `lecture_early_fusion`."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        length: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            smallest=(length, 4, 4),
+            length=length,
+        )
+        self.conv1 = nn.Conv2d(in_channels * length, 12, 3, padding=1)
+        self.max_pool = nn.MaxPool2d(4)
+        self.conv2 = nn.Conv2d(12, 24, 3, padding=1)
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.add_classifier(24, dropout=dropout)
+
+    def embed(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, 24)."""
+        return super().embed(stack_time(clips))
+
+
+def lecture_late_fusion(
+    *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
+) -> LectureOverTime:
+    """Small network over single frames, joined by the mean over space and time at the end.
+
+    | layer | C x T x H x W | receptive field, T x H x W |
+    |---|---|---|
+    | input | 3 x 20 x 64 x 64 | |
+    | conv1 3x3, 3 -> 12 | 12 x 20 x 64 x 64 | 1 x 3 x 3 |
+    | max_pool 4x4 | 12 x 20 x 16 x 16 | 1 x 6 x 6 |
+    | conv2 3x3, 12 -> 24 | 24 x 20 x 16 x 16 | 1 x 14 x 14 |
+    | global_pool | 24 x 1 x 1 x 1 | 20 x 64 x 64 |
+
+    Args:
+        num_classes: K.
+        in_channels: C of one frame.
+        dropout: probability in front of the classifier.
+
+    Returns:
+        The network: (N, C, T, H, W) -> logits (N, K), from 1 x 4 x 4.
+
+    Source:
+        EECS 498 (Johnson), lecture 18. ReLUs, padding of 1 and the linear classifier, which its
+        table does not name, are ours.
+    """
+    return LectureOverTime(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        conv_frames=1,
+        pool_frames=1,
+        dropout=dropout,
+    )
+
+
+def lecture_early_fusion(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    length: int = 20,
+    dropout: float = 0.0,
+) -> LectureStacked:
+    """Small 2D network whose first convolution sees all frames as channels.
+
+    | layer | C x H x W | receptive field, T x H x W |
+    |---|---|---|
+    | input | 3 x 20 x 64 x 64 | |
+    | conv1 3x3, 3*20 -> 12 | 12 x 64 x 64 | 20 x 3 x 3 |
+    | max_pool 4x4 | 12 x 16 x 16 | 20 x 6 x 6 |
+    | conv2 3x3, 12 -> 24 | 24 x 16 x 16 | 20 x 14 x 14 |
+    | global_pool | 24 x 1 x 1 | 20 x 64 x 64 |
+
+    Args:
+        num_classes: K.
+        in_channels: C of one frame.
+        length: T.
+        dropout: probability in front of the classifier.
+
+    Returns:
+        The network: (N, C, T, H, W) -> logits (N, K), T = `length`, from 4 x 4 pixels.
+
+    Source:
+        EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
+    """
+    return LectureStacked(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        length=length,
+        dropout=dropout,
+    )
+
+
+def lecture_3d_cnn(
+    *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
+) -> LectureOverTime:
+    """Small 3D network, which joins time and space layer by layer.
+
+    | layer | C x T x H x W | receptive field, T x H x W |
+    |---|---|---|
+    | input | 3 x 20 x 64 x 64 | |
+    | conv1 3x3x3, 3 -> 12 | 12 x 20 x 64 x 64 | 3 x 3 x 3 |
+    | max_pool 4x4x4 | 12 x 5 x 16 x 16 | 6 x 6 x 6 |
+    | conv2 3x3x3, 12 -> 24 | 24 x 5 x 16 x 16 | 14 x 14 x 14 |
+    | global_pool | 24 x 1 x 1 x 1 | 20 x 64 x 64 |
+
+    Args:
+        num_classes: K.
+        in_channels: C of one frame.
+        dropout: probability in front of the classifier.
+
+    Returns:
+        The network: (N, C, T, H, W) -> logits (N, K), from 4 x 4 x 4.
+
+    Source:
+        EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
+    """
+    return LectureOverTime(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        conv_frames=3,
+        pool_frames=4,
+        dropout=dropout,
+    )

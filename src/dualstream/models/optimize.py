@@ -1,0 +1,265 @@
+"""Fast inference: the form of a network that runs fastest here, found by measuring.
+
+The forms are the network as it is, with its batch norms folded into the convolutions, with channels
+last in memory, and compiled by `torch.compile` with its weights frozen into the code.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dualstream.errors import InputError
+from dualstream.models.layers import ConvUnit
+from dualstream.models.network import Network
+from dualstream.models.weights import cache_folder
+
+FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]
+
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+TOLERANCE = 1e-3
+"""Largest difference of an output allowed, as a part of the largest."""
+
+HALF_TOLERANCE = 2e-2
+"""The same for half precision, which has 11 bits."""
+
+ROUNDS = 5
+"""Times that each form is timed, in turns."""
+
+MOST_SHAPES = 4
+"""Shapes of input that are compiled for; further ones run uncompiled."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What one form of a module does with one shape of input."""
+
+    name: FormName
+    seconds: float
+    """Of a forward pass, the fastest of `ROUNDS`."""
+    difference: float
+    """Largest difference of an output from the plain one's, as a part of the largest."""
+
+
+class FastestForm:
+    """A module from one tensor to one tensor, in the form that is fastest for each shape of input.
+
+    The first input of a shape is run through every form; those that fail (no compiler) or change
+    the output by more than `TOLERANCE` are dropped, and the fastest of the others serves from then
+    on. Compiling takes up to a minute the first time and seconds later on: what was compiled lies
+    in the cache folder, `compiled` beside the weights.
+
+    Args:
+        module: in evaluation mode, on the device where it shall run; it must not change later.
+        name: for the log.
+    """
+
+    def __init__(self, module: nn.Module, *, name: str) -> None:
+        self.module = module
+        self.name = name
+        self.forms: dict[tuple[int, ...], tuple[Form, ...]] = {}
+        """Shape of input -> the forms that were measured for it, the fastest first."""
+        self._chosen: dict[tuple[int, ...], Run] = {}
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module gives, without gradients."""
+        # Out of inference mode, whose tensors torch.compile does not freeze.
+        with torch.inference_mode(False), torch.no_grad():
+            shape = tuple(x.shape)
+            if shape not in self._chosen:
+                self._choose(x)
+            return self._chosen[shape](x)
+
+    def clear(self) -> None:
+        """Forget what was chosen: the module was moved to another device."""
+        self.forms, self._chosen = {}, {}
+
+    def _choose(self, x: torch.Tensor) -> None:
+        expected = self.module(x)
+        forms = _forms(self.module, x.device, compiling=len(self._chosen) < MOST_SHAPES)
+        right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
+        for name, make in forms.items():
+            found = _tried(make, x, name)
+            if found is None:
+                continue
+            run, output = found
+            difference = _difference(output, expected)
+            if difference <= (HALF_TOLERANCE if name.startswith("half") else TOLERANCE):
+                right[name] = (run, difference)
+            else:
+                _log.warning("%s: form %s is off by %.1e, not used", self.name, name, difference)
+        seconds = _least_seconds({name: run for name, (run, _) in right.items()}, x)
+        order = sorted(right, key=lambda name: seconds[name])
+        self.forms[tuple(x.shape)] = tuple(
+            Form(name, seconds[name], right[name][1]) for name in order
+        )
+        self._chosen[tuple(x.shape)] = right[order[0]][0]
+
+
+class OptimizedNetwork(Network):
+    """A trained network for prediction only, as fast as this machine runs it (`FastestForm`).
+
+    Args:
+        model: a network on the device where it shall run; a copy is taken.
+    """
+
+    def __init__(self, model: Network) -> None:
+        super().__init__(
+            num_classes=model.num_classes, in_channels=model.in_channels, length=model.length
+        )
+        self.plain = copy.deepcopy(model).eval().requires_grad_(False)
+        self.spec, self.classes, self.name = model.spec, model.classes, model.name
+        self._fastest = FastestForm(self.plain, name=model.name)
+        super().train(False)
+
+    @property
+    def forms(self) -> dict[tuple[int, ...], tuple[Form, ...]]:
+        """Shape of input -> the forms that were measured for it, the fastest first."""
+        return self._fastest.forms
+
+    @property
+    def joins_segments(self) -> bool:
+        """As the network that it was made of."""
+        return self.plain.joins_segments
+
+    def head(self) -> tuple[nn.Module, ...]:
+        """As the network that it was made of."""
+        return self.plain.head()
+
+    def train(self, mode: bool = True) -> Self:
+        """Raise InputError unless `mode` is False: folded weights cannot be trained."""
+        if mode:
+            raise InputError("An optimised network predicts only; train the one it was made of.")
+        return super().train(False)
+
+    def _apply(self, fn: Run, recurse: bool = True) -> Self:
+        self._fastest.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own gap
+        return self
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
+
+        Raises:
+            ShapeError: as the network that it was made of.
+        """
+        return self._fastest(clips)
+
+
+def fold_batch_norms(model: nn.Module) -> None:
+    """Merge the batch norm of every `ConvUnit` into its convolution, in place.
+
+    Args:
+        model: in evaluation mode; its logits stay what they are up to rounding.
+
+    Raises:
+        InputError: `model` is in training mode, where batch norms are no fixed scale and shift.
+    """
+    if model.training:
+        raise InputError("Batch norms can be folded in evaluation mode only: call eval() first.")
+    for unit in model.modules():
+        if isinstance(unit, ConvUnit) and isinstance(unit.norm, nn.BatchNorm3d):
+            unit.conv = fuse_conv_bn_eval(unit.conv, unit.norm)
+            unit.norm = nn.Identity()
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lay out the weights of 2D and 3D convolutions with channels last, in place.
+
+    The convolutions then take and give activations with channels last too.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+
+
+def _forms(
+    plain: nn.Module, device: torch.device, *, compiling: bool
+) -> dict[FormName, Callable[[], Run]]:
+    """Functions that make the other forms of a module, by name."""
+
+    def folded() -> nn.Module:
+        model = copy.deepcopy(plain)
+        fold_batch_norms(model)
+        return model
+
+    def with_channels_last() -> nn.Module:
+        model = folded()
+        channels_last(model)
+        return model
+
+    def half() -> Run:
+        model = with_channels_last().half()
+        return lambda x: model(x.half()).float()
+
+    forms: dict[FormName, Callable[[], Run]] = {
+        "folded": folded,
+        "channels_last": with_channels_last,
+    }
+    if device.type == "cuda":
+        forms["half"] = half
+    if compiling:
+        forms["compiled"] = lambda: _compiled(with_channels_last())
+        if device.type == "cuda":
+            forms["half_compiled"] = lambda: _compiled(half())
+    return forms
+
+
+def _compiled(run: Run) -> Run:
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
+    compiled: Run = torch.compile(run, dynamic=False, options={"freezing": True})
+    return compiled
+
+
+def _tried(make: Callable[[], Run], x: torch.Tensor, name: str) -> tuple[Run, torch.Tensor] | None:
+    """A form and its first output, or None with a line in the log where it cannot run here."""
+    try:
+        with warnings.catch_warnings():  # advice on settings that are not ours to change
+            warnings.simplefilter("ignore")
+            # It tells at the level of warnings that there is no CUDA.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            run = make()
+            return run, run(x)
+    except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        _log.info("form %s cannot be used here: %s", name, reason)
+        return None
+
+
+def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference as a part of the largest expected value; infinity for a NaN."""
+    difference = (output - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    return float(difference.nan_to_num(nan=float("inf")))
+
+
+def _least_seconds(runs: dict[FormName, Run], x: torch.Tensor) -> dict[FormName, float]:
+    """Least time of each over `ROUNDS`, in turns: what else runs only ever adds to it."""
+    seconds: dict[FormName, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            _wait(x)
+            start = time.perf_counter()
+            run(x)
+            _wait(x)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(values) for name, values in seconds.items()}
+
+
+def _wait(x: torch.Tensor) -> None:
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)

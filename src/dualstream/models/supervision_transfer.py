@@ -1,0 +1,143 @@
+"""Supervision transfer (Diba et al. 2017): a 2D network teaches a 3D one without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError
+from dualstream.models.network import split_segments
+from dualstream.models.video_network import VideoNetwork
+
+MATCHING = 1
+"""Index of the answer 'frames and clip belong together'; 0 is 'they do not'."""
+
+JOINED_FEATURES = 1024
+"""Width that either network's features are brought to before they are joined."""
+
+
+class SupervisionTransfer(nn.Module):
+    """Student on clips and frozen teacher on frames, joined by layers that tell whether they match.
+
+    To know whether frames are those of a clip, the student has to see what the teacher sees. The
+    teacher's features are averaged over the frames; both sides go through a full layer of 1024,
+    are joined, and go through full layers of 512 and 128 to the two answers. Student and full
+    layers learn; the teacher, its batch norms included, stays bit for bit what it was, and so
+    does the student's classifier, which has no part in this.
+
+    Args:
+        student: network over clips; afterwards it is the start of ordinary training.
+        teacher: (M, 3, H, W) -> (M, D), for instance the `backbone` of a `tsn`.
+        teacher_features: D, at least 1.
+
+    Raises:
+        InputError: `teacher_features` is below 1.
+
+    Source:
+        Diba et al. 2017, section 3.2 and figure 2.
+    """
+
+    def __init__(self, student: VideoNetwork, teacher: nn.Module, *, teacher_features: int) -> None:
+        super().__init__()
+        if teacher_features < 1:
+            raise InputError(f"teacher_features must be at least 1, got {teacher_features}.")
+        self.student = student
+        self.teacher = teacher
+        self.of_student = _full(student.num_features, JOINED_FEATURES)
+        self.of_teacher = _full(teacher_features, JOINED_FEATURES)
+        self.joined = nn.Sequential(_full(2 * JOINED_FEATURES, 512), _full(512, 128))
+        self.answer = nn.Linear(128, 2)
+        self.teacher.requires_grad_(False)
+        self.student.classifier.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but the teacher stays in evaluation mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(
+        self, clips: torch.Tensor, frames: torch.Tensor, partners: Sequence[int]
+    ) -> torch.Tensor:
+        """Judge each clip twice: with its own frames, and with those of its partner.
+
+        Args:
+            clips: (N, C, T, H, W) as the student sees them, or (N, S, C, T, H, W) with S segments,
+                which count as N*S clips.
+            frames: the frames of the same clips, (N, 3, T, H, W) or (N, S, 3, T, H, W), as the
+                teacher sees them.
+            partners: for each of the N*S clips, the index of one of another video
+                (see `mismatched_partners`).
+
+        Returns:
+            (2*N*S, 2) logits of 'do not match' and 'match': first each clip with its own frames,
+            then each clip with its partner's.
+
+        Raises:
+            ShapeError: clips of another C, or too short or small for the student; frames that are
+                not those of the clips; another number of partners.
+        """
+        clips, _ = split_segments(
+            clips, in_channels=self.student.in_channels, length=self.student.length
+        )
+        frames, _ = split_segments(frames, in_channels=3, length=None)
+        self.student.check_size(clips)
+        if len({len(clips), len(frames), len(partners)}) != 1:
+            raise ShapeError(
+                f"Each clip needs its frames and a partner, got {len(clips)} clips, frames of "
+                f"{len(frames)} and {len(partners)} partners."
+            )
+        of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
+        of_frames = self.of_teacher(self._taught(frames))  # (N*S, 1024)
+        matching = torch.cat([of_clips, of_frames], dim=1)  # (N*S, 2048)
+        mismatched = torch.cat([of_clips, of_frames[list(partners)]], dim=1)
+        logits: torch.Tensor = self.answer(self.joined(torch.cat([matching, mismatched])))
+        return logits
+
+    @torch.no_grad()
+    def _taught(self, frames: torch.Tensor) -> torch.Tensor:
+        """Teacher's features, averaged over the frames: (N, 3, T, H, W) -> (N, D)."""
+        # One clip at a time: 16 clips of 32 frames at once would be 512 images.
+        return torch.stack([self.teacher(clip.transpose(0, 1)).mean(dim=0) for clip in frames])
+
+
+def mismatched_partners(videos: Sequence[str]) -> tuple[int, ...]:
+    """For each clip of a batch, the next one (going round) that is of another video.
+
+    Example:
+        a b c -> 1 2 0; a a b -> 2 2 0; a a -> nothing, as there is no other video.
+
+    Args:
+        videos: name of the video of each clip.
+
+    Returns:
+        One index a clip, or () where all clips are of one video.
+    """
+    if len(set(videos)) < 2:
+        return ()
+    count = len(videos)
+    return tuple(
+        next(
+            (index + step) % count
+            for step in range(1, count)
+            if videos[(index + step) % count] != video
+        )
+        for index, video in enumerate(videos)
+    )
+
+
+def matching_answers(clips: int, *, device: torch.device | None = None) -> torch.Tensor:
+    """(2 * clips,) int64, the right answers to the rows that `SupervisionTransfer` returns."""
+    return (torch.arange(2 * clips, device=device) < clips).long() * MATCHING
+
+
+def _full(in_features: int, out_features: int) -> nn.Sequential:
+    full = nn.Linear(in_features, out_features)
+    # Torch's own start shrinks the features layer by layer, and SGD then stands still for epochs.
+    nn.init.kaiming_normal_(full.weight, nonlinearity="relu")
+    nn.init.zeros_(full.bias)
+    return nn.Sequential(full, nn.ReLU(inplace=True))

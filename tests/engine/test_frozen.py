@@ -1,0 +1,198 @@
+"""Training behind frozen stages: the same as without the files, computed once."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.engine.tiny import tiny_recipe
+
+from dualstream.clips.manifest import Manifest
+from dualstream.engine import frozen
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.run_folder import TrainProgress
+from dualstream.engine.train import resume, train
+from dualstream.errors import CorruptVideoError, RecipeError
+
+
+def frozen_recipe(
+    *, views: int, trainable: int | str = 1, hold_out: float = 0.0, **train_section: object
+) -> Recipe:
+    """A network of which the last stage learns, on whole videos that nothing random is done to."""
+    values = tiny_recipe(hold_out=hold_out, **{"segments": 1, **train_section}).model_dump()
+    values["model"] = {
+        "name": "temporal_conv",
+        "options": {"backbone": "test_resnet", "dropout": 0.0},
+        "trainable": trainable,
+    }
+    values["input"] |= {"num_frames": 16, "mean": None, "std": None}
+    values["augment"] = {"crop": "center", "flip": False}
+    values["data"]["frozen_views"] = views
+    return Recipe.model_validate(values)
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes longer than the whole of each test."""
+
+    def fails(*args: object, **options: object) -> None:
+        raise RuntimeError("not compiled in tests")
+
+    monkeypatch.setattr(torch, "compile", fails)
+
+
+@pytest.fixture
+def data(tiny_data: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny data that files may be added to."""
+    return shutil.copytree(tiny_data, tmp_path / "data")
+
+
+def losses(run: Path, column: str = "train_loss") -> list[float]:
+    rows = csv.DictReader((run / "log.csv").read_text().splitlines())
+    return [float(row[column]) for row in rows]
+
+
+def files(data: Path) -> list[Path]:
+    return sorted((data / "frozen").rglob("*.npy"))
+
+
+def test_the_same_is_learnt_as_without_the_files(data: Path, tmp_path: Path) -> None:
+    for name, views in (("plain", 0), ("frozen", 1)):
+        recipe = frozen_recipe(views=views, hold_out=0.4)
+        train(recipe, data, tmp_path / name)
+    for column in ("train_loss", "held_out_loss"):
+        expected = losses(tmp_path / "plain", column)
+        # Features are kept with 11 bits.
+        assert losses(tmp_path / "frozen", column) == pytest.approx(expected, rel=0.02)
+    plain, kept = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "frozen"))
+    assert plain.keys() == kept.keys()
+    for name in plain:
+        if name.startswith("backbone."):
+            assert torch.equal(plain[name], kept[name]), name
+
+
+def test_only_behind_the_last_stage(data: Path, tmp_path: Path) -> None:
+    fast = {"name": "adamw", "lr": 0.05}
+    recipe = frozen_recipe(views=1, trainable="last_layer", epochs=25, optimizer=fast)
+    train(recipe, data, tmp_path / "run")
+    assert {np.load(path).shape for path in files(data)} == {(1, 1, 512)}
+    assert losses(tmp_path / "run")[-1] < 0.8 * losses(tmp_path / "run")[0]
+
+
+def test_each_epoch_draws_one_of_the_views(data: Path, tmp_path: Path) -> None:
+    recipe = frozen_recipe(views=3)
+    recipe = recipe.model_copy(
+        update={"augment": recipe.augment.model_copy(update={"crop": "random", "flip": True})}
+    )
+    train(recipe, data, tmp_path / "run")
+    views = np.load(files(data)[0])
+    assert views.shape[:2] == (3, 1)
+    assert views.dtype == np.float16
+    assert not np.array_equal(views[0], views[1])
+    videos = Manifest.read(data).subset(1, "train")
+    dataset = frozen.FrozenDataset(videos, files(data)[0].parents[1], seed=0)
+    drawn = [dataset[(epoch, 0)].features.numpy() for epoch in range(40)]
+    stored = np.load(frozen.feature_path(dataset.folder, videos.records[0].path))
+    counts = [sum(np.array_equal(one, view) for one in drawn) for view in stored]
+    assert sum(counts) == 40
+    assert min(counts) >= 4  # 13 on average
+
+
+def test_files_serve_other_runs_and_other_rates(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
+    before = {path: path.stat().st_mtime_ns for path in files(data)}
+
+    def computed(*args: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(frozen.Beginning, "forward", computed)
+    other = frozen_recipe(views=1, epochs=2, optimizer={"name": "adamw", "lr": 0.001})
+    train(other, data, tmp_path / "second")
+    assert {path: path.stat().st_mtime_ns for path in files(data)} == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"segments": 2}])
+def test_what_would_differ_is_computed_anew(
+    change: dict[str, int], data: Path, tmp_path: Path
+) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
+    count = len(files(data))
+    train(frozen_recipe(views=1, epochs=1, **change), data, tmp_path / "second")
+    assert len(files(data)) == 2 * count
+
+
+def test_stopped_in_between_it_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = frozen_recipe(views=2, epochs=2)
+    real, calls = frozen.Beginning.forward, []
+
+    def stops(self: frozen.Beginning, clip: torch.Tensor) -> torch.Tensor:
+        calls.append(clip)
+        if len(files(data)) == 2:
+            raise CorruptVideoError("stop")
+        return real(self, clip)
+
+    monkeypatch.setattr(frozen.Beginning, "forward", stops)
+    with pytest.raises(CorruptVideoError, match="stop"):
+        train(recipe, data, tmp_path / "run")
+    assert len(files(data)) == 2
+    assert not list((data / "frozen").rglob("*.tmp"))
+    monkeypatch.setattr(frozen.Beginning, "forward", real)
+    resume(tmp_path / "run")
+    kept = {path: np.load(path) for path in files(data)}
+    assert len(kept) > 2
+    train(recipe, data, tmp_path / "unbroken")
+    assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+
+
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    recipe = frozen_recipe(views=2, epochs=3)
+    train(recipe, data, tmp_path / "unbroken")
+
+    def stop(progress: TrainProgress) -> None:
+        if progress.phase == "train" and progress.epoch == 1 and progress.batch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, tmp_path / "broken", listener=stop)
+    resume(tmp_path / "broken")
+    expected = load_file(tmp_path / "unbroken" / "model.safetensors")
+    found = load_file(tmp_path / "broken" / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_progress_is_told(data: Path, tmp_path: Path) -> None:
+    told: list[TrainProgress] = []
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "run", listener=told.append)
+    videos = len(Manifest.read(data).subset(1, "train").records)
+    before = [(p.batch, p.batches) for p in told if p.phase == "frozen stages"]
+    assert before == [(done, videos) for done in range(1, videos + 1)]
+    assert told[-1].phase == "train"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "tsn", "options": {"backbone": "test_resnet"}}, "tsn is not"),
+        ({"name": "slowfast_r50_4x16", "trainable": "last_layer"}, "slowfast_r50_4x16 is not"),
+        (
+            {"name": "temporal_conv", "options": {"backbone": "test_resnet"}},
+            "set model.trainable to last_layer or to a number",
+        ),
+    ],
+)
+def test_networks_without_frozen_stages_are_refused(
+    model: dict[str, object], message: str, data: Path, tmp_path: Path
+) -> None:
+    values = frozen_recipe(views=1).model_dump()
+    values["model"] = model
+    with pytest.raises(RecipeError, match=message):
+        train(Recipe.model_validate(values), data, tmp_path / "run")

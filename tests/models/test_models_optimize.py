@@ -1,0 +1,203 @@
+"""Networks in their fastest form: same logits, forms that fail are left out."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError
+from dualstream.models import create_model, optimize
+from dualstream.models.layers import ConvUnit
+from dualstream.models.optimize import (
+    FastestForm,
+    OptimizedNetwork,
+    channels_last,
+    fold_batch_norms,
+)
+
+
+def lively(model):
+    """The network with batch norms that do something, in evaluation mode."""
+    torch.manual_seed(4)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+class Small(nn.Module):
+    """Two units and a mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = ConvUnit(3, 8, (3, 3, 3))
+        self.second = ConvUnit(8, 4, (1, 1, 1), activation=None, eps=1e-3)
+
+    def forward(self, x):
+        return self.second(self.first(x)).mean(dim=(2, 3, 4))
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return lively(Small())
+
+
+@pytest.fixture
+def clip():
+    torch.manual_seed(1)
+    return torch.randn(2, 3, 4, 10, 12)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", fails)
+
+
+def test_folding_is_scale_and_shift_of_the_convolution(small):
+    unit = copy.deepcopy(small.second)
+    fold_batch_norms(small)
+    norm, folded = unit.norm, small.second.conv
+    scale = norm.weight / (norm.running_var + 1e-3).sqrt()
+    torch.testing.assert_close(folded.weight, unit.conv.weight * scale[:, None, None, None, None])
+    torch.testing.assert_close(folded.bias, norm.bias - norm.running_mean * scale)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in small.modules())
+
+
+def test_folding_keeps_the_output(small, clip):
+    expected = small(clip)
+    fold_batch_norms(small)
+    torch.testing.assert_close(small(clip), expected)
+
+
+def test_batch_norms_in_training_are_not_folded(small):
+    with pytest.raises(InputError, match="call eval"):
+        fold_batch_norms(small.train())
+
+
+def test_channels_last_keeps_weights_and_output(small, clip):
+    expected, weights = small(clip), copy.deepcopy(small.state_dict())
+    channels_last(small)
+    assert small.first.conv.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(small.state_dict()[name], weights[name]) for name in weights)
+    torch.testing.assert_close(small(clip), expected)
+
+
+def test_every_form_gives_the_same_and_the_fastest_serves(small, clip, monkeypatch):
+    monkeypatch.setattr(optimize, "_least_seconds", seconds_from(["compiled", "plain"]))
+    fastest = FastestForm(small, name="small")
+    torch.testing.assert_close(fastest(clip), small(clip), rtol=1e-4, atol=1e-5)
+    [forms] = fastest.forms.values()
+    assert forms[0].name == "compiled"
+    assert {form.name for form in forms} == {"plain", "folded", "channels_last", "compiled"}
+    assert all(form.difference < 1e-5 for form in forms)
+    torch.testing.assert_close(fastest(clip + 1), small(clip + 1), rtol=1e-4, atol=1e-5)
+
+
+def seconds_from(order):
+    """Times as if the forms were as fast as they stand in `order`, the others slower."""
+
+    def seconds(runs, x):
+        ranks = {name: order.index(name) if name in order else 9 for name in runs}
+        return {name: 1.0 + rank for name, rank in ranks.items()}
+
+    return seconds
+
+
+def test_without_a_compiler_the_rest_serves(small, clip, no_compiler, caplog):
+    with caplog.at_level(logging.INFO, logger="dualstream"):
+        fastest = FastestForm(small, name="small")
+        torch.testing.assert_close(fastest(clip), small(clip))
+    [forms] = fastest.forms.values()
+    assert {form.name for form in forms} == {"plain", "folded", "channels_last"}
+    assert "compiled cannot be used here: no compiler here" in caplog.text
+
+
+def test_a_form_that_changes_the_output_is_dropped(small, clip, no_compiler, monkeypatch, caplog):
+    def wrong(model):
+        fold_batch_norms(model)
+        model.second.conv.bias.data += 0.1
+
+    monkeypatch.setattr(optimize, "fold_batch_norms", wrong)
+    fastest = FastestForm(small, name="small")
+    assert torch.equal(fastest(clip), small(clip))
+    [forms] = fastest.forms.values()
+    assert [form.name for form in forms] == ["plain"]
+    assert "form folded is off by" in caplog.text
+
+
+def test_a_form_that_gives_nan_is_dropped(small, clip, no_compiler, monkeypatch):
+    def wrong(model):
+        model.second.conv.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr(optimize, "channels_last", wrong)
+    fastest = FastestForm(small, name="small")
+    assert fastest(clip).isfinite().all()
+    [forms] = fastest.forms.values()
+    assert {form.name for form in forms} == {"plain", "folded"}
+
+
+def test_only_a_few_shapes_are_compiled_for(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda run, **options: asked.append(options) or run)
+    fastest = FastestForm(small, name="small")
+    for length in range(1, 8):
+        fastest(torch.randn(1, 3, length, 5, 5))
+    assert len(asked) == optimize.MOST_SHAPES
+    assert len(fastest.forms) == 7
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return create_model("lecture_3d_cnn", num_classes=5)
+
+
+def test_optimised_network_is_the_network_for_prediction(network, no_compiler):
+    network.classes = tuple("abcde")
+    optimised = network.optimized()
+    assert isinstance(optimised, OptimizedNetwork)
+    clips = torch.randn(2, 3, 20, 64, 64)
+    torch.testing.assert_close(optimised(clips), network.eval()(clips))
+    assert optimised.name == "lecture_3d_cnn"
+    assert optimised.classes == network.classes
+    assert (optimised.num_classes, optimised.in_channels) == (5, 3)
+    assert not optimised(clips).requires_grad
+    assert not optimised.training
+    assert not any(parameter.requires_grad for parameter in optimised.parameters())
+
+
+def test_the_network_it_was_made_of_stays_as_it_was(network, no_compiler):
+    before = copy.deepcopy(network.state_dict())
+    network.train().optimized()(torch.randn(1, 3, 20, 64, 64))
+    assert network.training
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_optimised_networks_are_not_trained(network):
+    with pytest.raises(InputError, match="predicts only"):
+        network.optimized().train()
+    assert not network.optimized().eval().training
+
+
+def test_moving_it_forgets_what_was_chosen(network, no_compiler):
+    optimised = network.optimized()
+    optimised(torch.randn(1, 3, 20, 64, 64))
+    assert len(optimised.forms) == 1
+    optimised.to(torch.float64)
+    assert optimised.forms == {}
+    assert optimised(torch.randn(1, 3, 20, 64, 64, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_wrong_input_is_the_networks_own_error(network):
+    with pytest.raises(ShapeError, match="C = 3"):
+        network.optimized()(torch.randn(1, 2, 20, 64, 64))

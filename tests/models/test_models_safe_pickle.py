@@ -1,0 +1,152 @@
+"""Pickles: arrays come out, nothing else happens."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from dualstream.errors import WeightsError
+from dualstream.models.safe_pickle import read_arrays
+
+
+class Calling:
+    """Pickles as a call of `function(*arguments)` when it is read."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    value=arrays(
+        st.sampled_from([">f4", "<f8", "<f2", "u1", "<i8", "?"]),
+        array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+    ),
+    protocol=st.sampled_from([3, 4]),
+)
+def test_arrays_come_out_as_they_went_in(value: np.ndarray, protocol: int) -> None:
+    tree = {"params": {"a": {"w": value}, "b": value.T}, "more": value}
+    found = read_arrays(pickle.dumps(tree, protocol=protocol), source="f")
+    assert list(found) == ["params/a/w", "params/b", "more"]
+    for key, expected in (("params/a/w", value), ("params/b", value.T)):
+        np.testing.assert_array_equal(found[key], expected)
+        assert found[key].dtype == expected.dtype
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_protocols_that_need_more_than_arrays_are_refused(protocol: int) -> None:
+    with pytest.raises(WeightsError, match="which arrays do not need"):
+        read_arrays(pickle.dumps({"a": np.zeros(2)}, protocol=protocol), source="f")
+
+
+def test_both_names_of_numpys_function_are_known() -> None:
+    content = pickle.dumps({"a": np.arange(3.0)}, protocol=4)
+    old, new = b"\x8c\x15numpy.core.multiarray", b"\x8c\x16numpy._core.multiarray"
+    names = [arg for op, arg, _ in pickletools.genops(content) if op.name == "SHORT_BINUNICODE"]
+    assert {"numpy._core.multiarray", "numpy.core.multiarray"} & set(names)
+    for one, other in ((old, new), (new, old)):
+        changed = content.replace(one, other)
+        # The frame's length stands in front of it.
+        length = int.from_bytes(content[3:11], "little") + len(changed) - len(content)
+        changed = changed[:3] + length.to_bytes(8, "little") + changed[11:]
+        np.testing.assert_array_equal(read_arrays(changed, source="f")["a"], np.arange(3.0))
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "name", ["open", "system", "popen", "eval", "import", "getattr", "subclass", "memoryview"]
+)
+def test_nothing_is_executed(name: str, protocol: int, tmp_path: Path) -> None:
+    import os
+
+    mark = tmp_path / "executed"
+    call = {
+        "open": Calling(open, str(mark), "w"),
+        "system": Calling(os.system, f"touch {mark}"),
+        "popen": Calling(subprocess.Popen, ["touch", str(mark)]),
+        "eval": Calling(eval, f"open({str(mark)!r}, 'w')"),
+        "import": Calling(__import__, "this"),
+        "getattr": Calling(getattr, np.ndarray, "tofile"),
+        "subclass": Calling(np.matrix, [[1.0]]),
+        "memoryview": Calling(np.memmap, str(mark), "u1", "w+", 0, (4,)),
+    }[name]
+    content = pickle.dumps({"params": {"w": np.zeros(2), "x": call}}, protocol=protocol)
+    with pytest.raises(WeightsError, match=r"(it names|it uses) .* Nothing was executed"):
+        read_arrays(content, source="f")
+    assert not mark.exists()
+
+
+def test_the_test_would_see_an_execution(tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    pickle.load(io.BytesIO(pickle.dumps(Calling(Path.touch, mark))))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (np.array([{}, None], dtype=object), "instruction EMPTY_LIST, which arrays do not need"),
+        (np.array(["text"]), "no plain number"),
+        (np.zeros(2, dtype=[("a", "<f4")]), "no plain number"),
+        ([1, 2], "instruction EMPTY_LIST"),
+        ({"a": {"b": "text"}}, "neither an array nor a dict of its own at a/b"),
+        ({"a": 1}, "at a"),
+        ({"a": 1.5}, "instruction BINFLOAT"),
+        ({"a": bytearray(3)}, "names builtins.bytearray"),
+        ("text", "at its top"),
+    ],
+)
+def test_what_is_no_number_is_refused(tree: object, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        read_arrays(pickle.dumps(tree, protocol=4), source="file.ckpt")
+
+
+def test_a_dict_that_contains_itself_ends() -> None:
+    tree: dict[str, object] = {}
+    tree["again"] = tree
+    with pytest.raises(WeightsError, match="of its own at again"):
+        read_arrays(pickle.dumps(tree, protocol=4), source="f")
+
+
+def test_a_shape_that_its_values_do_not_fill_is_refused() -> None:
+    content = pickle.dumps({"a": np.zeros((2, 3), np.uint8)}, protocol=4)
+    assert content.count(b"K\x02K\x03\x86") == 1
+    with pytest.raises(WeightsError, match=r"shape \(2, 9\) with 6 values"):
+        read_arrays(content.replace(b"K\x02K\x03\x86", b"K\x02K\x09\x86"), source="f")
+
+
+def test_a_place_far_away_takes_no_memory() -> None:
+    content = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
+    with pytest.raises(WeightsError, match="at a place that it cannot have come to"):
+        read_arrays(content, source="f")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04.", b"\x80\x04\x95"])
+def test_what_is_no_pickle_is_refused(content: bytes) -> None:
+    with pytest.raises(WeightsError, match=r"file\.ckpt is not a pickle of arrays"):
+        read_arrays(content, source="file.ckpt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
+def test_any_damage_gives_arrays_or_the_error(place: int, value: int) -> None:
+    content = bytearray(pickle.dumps({"a": {"b": np.arange(6.0).reshape(2, 3)}}, protocol=4))
+    content[place % len(content)] = value
+    try:
+        found = read_arrays(bytes(content), source="f")
+    except WeightsError:
+        return
+    assert all(isinstance(array, np.ndarray) for array in found.values())
