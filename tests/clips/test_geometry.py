@@ -81,6 +81,26 @@ def test_random_crop_reaches_every_place_and_no_other() -> None:
     assert {(view.width, view.height, view.flip) for view in views} == {(4, 4, False)}
 
 
+def test_a_zoomed_random_crop_is_as_much_smaller() -> None:
+    # 224 of a short side of 256 to 320 is 224 / 1 to 224 / 1.25 = 179.2 of one of 256.
+    rng = np.random.default_rng(0)
+    views = [random_crop(256, 340, size=224, rng=rng, zoom=(1.0, 1.25)) for _ in range(400)]
+    sides = [view.width for view in views]
+    assert all(view.width == view.height for view in views)
+    assert (min(sides), max(sides)) == (179, 224)
+    # The factor is even over its range: a quarter lies above 1.1875, in sides up to 189.
+    assert 70 < sum(side <= 189 for side in sides) < 130
+    assert {min(view.x, view.y) for view in views} >= {0, 1, 2}
+    assert all(view.x + view.width <= 340 and view.y + view.height <= 256 for view in views)
+
+
+@pytest.mark.parametrize("zoom", [(0.9, 1.0), (1.2, 1.1)])
+def test_a_zoom_must_enlarge(zoom: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="zoom must rise from at least 1"):
+        random_crop(32, 32, size=16, rng=rng, zoom=zoom)
+
+
 def test_multi_scale_sizes_of_tsn() -> None:
     # Sides 256, 224, 192, 168; width and height at most one place apart.
     assert multi_scale_sizes(256, size=224, scales=(1, 0.875, 0.75, 0.66), max_distort=1) == (

@@ -13,11 +13,17 @@ from torch import nn
 
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import Checkpoint, load_checkpoint, with_test_views
+from dualstream.engine.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    with_test_views,
+)
 from dualstream.engine.data import test_dataset as views_of_test
 from dualstream.engine.evaluate import VideoScore, collect, evaluate, view_logits
+from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train import train
-from dualstream.errors import CheckpointError, ScoresError
+from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.models.network import Network
 from dualstream.types import InputSpec
 
@@ -50,6 +56,42 @@ def test_a_video_gets_the_mean_softmax_of_its_views(
         expected = logits.softmax(dim=1).mean(dim=0).numpy()
         np.testing.assert_allclose(scored[record.path].probabilities, expected, atol=1e-6)
         assert scored[record.path].label == record.label
+
+
+def test_a_test_of_other_sizes_is_read_and_normalised_so(tiny_data: Path, tmp_path: Path) -> None:
+    overrides = ["input.num_frames=4", "input.short_side=40", "input.crop_size=32"]
+    overrides += ["train.epochs=1", "train.batch_size=4", "data.workers=0"]
+    overrides += ["test={segments: 2, crops: three, whole_side: true, num_frames: 6}"]
+    recipe = load_recipe("lecture_3d_cnn", overrides)
+    train(recipe, tiny_data, tmp_path / "run", limit=1)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    videos = Manifest.read(tiny_data).subset(1, "test")
+    views = views_of_test(videos, checkpoint.recipe, checkpoint.info)[0].data["rgb"]
+    assert views.shape == (6, 3, 6, 40, 40)
+    score = next(evaluate(checkpoint, workers=0)[1])
+    with torch.no_grad():
+        logits = checkpoint.model(normalize(views, recipe.test_spec()))
+    expected = logits.softmax(dim=1).mean(dim=0).numpy()
+    np.testing.assert_allclose(score.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "test", "message"),
+    [
+        ("c3d", "test.whole_side=true", "takes one image_size only, 112 in training and 128 in"),
+        ("early_fusion", "test.num_frames=12", "takes one length only, 10 in training and 12 in"),
+    ],
+)
+def test_full_layers_see_the_sizes_of_training(network: str, test: str, message: str) -> None:
+    with torch.device("meta"), pytest.raises(RecipeError, match=message):
+        build_model(load_recipe(network, [test]), 2, with_weights=False)
+
+
+def test_full_layers_are_made_for_the_input_of_the_recipe() -> None:
+    recipe = load_recipe("c3d", ["input.crop_size=48", "input.num_frames=32"])
+    with torch.device("meta"):
+        model = build_model(recipe, 2, with_weights=False)
+    assert (model.length, model.image_size) == (32, 48)
 
 
 @pytest.mark.parametrize("consensus", ["max", "linear"])

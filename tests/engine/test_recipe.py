@@ -8,7 +8,7 @@ import pytest
 
 from dualstream.engine.recipe import dump_recipe, list_recipes, load_recipe
 from dualstream.errors import RecipeError, UnknownNameError
-from dualstream.models import model_function
+from dualstream.models import WEIGHTS, model_function
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -21,7 +21,7 @@ def test_shipped_recipes_are_whole(name: str) -> None:
 
 def test_the_published_ones_are_there() -> None:
     assert " ".join(list_recipes()) == (
-        "c2d_r50 c3d cnn_lstm demo_flow demo_rgb early_fusion i3d i3d_flow i3d_r50 "
+        "c2d_r50 c3d cnn_lstm demo_flow demo_rgb early_fusion i3d i3d_flow i3d_r50 inflated_2d "
         "jhmdb_flow jhmdb_i3d_linear jhmdb_rgb late_fusion lecture_3d_cnn "
         "lecture_early_fusion lecture_late_fusion mc3_18 r2plus1d_18 r2plus1d_34 "
         "r2plus1d_r50 r3d_18 r3d_34 recurrent_conv rmc3_18 s3d s3d_g single_frame "
@@ -30,6 +30,48 @@ def test_the_published_ones_are_there() -> None:
         "tsn_flow tsn_rgb tsn_rgb_diff two_stream_flow two_stream_rgb x3d_l x3d_m x3d_s "
         "x3d_xl x3d_xs"
     )
+
+
+PUBLISHED = """
+c2d_r50             8x8   crop 224 of 256  batch   64  lr 0.1    epochs 196  test 10 x three of 256
+c3d                 16x1  crop 112 of 128  batch   30  lr 0.003  epochs  65  test 10 x center of 112
+i3d                 64x1  crop 224 of 256  batch  384  lr 0.1    epochs 184  test 1 x center of 224
+i3d_flow            64x1  crop 224 of 256  batch  384  lr 0.1    epochs 184  test 1 x center of 224
+late_fusion         2x15  crop 170 of 200  batch   32  lr 0.001  epochs  60  test 20 x ten of 170
+r2plus1d_18         16x1  crop 112 of 128  batch 1536  lr 0.64   epochs 225  test 5 x center of 112
+r2plus1d_34         32x1  crop 112 of 128  batch   32  lr 0.01   epochs 188  test 10 x center of 112
+s3d                 64x1  crop 224 of 256  batch  768  lr 0.2    epochs 225  test 1 x center of 224
+s3d_g               64x1  crop 224 of 256  batch  336  lr 0.1    epochs 112  test 1 x center of 224
+slowfast_r50_4x16   32x2  crop 224 of 256  batch   64  lr 0.1    epochs 196  test 10 x three of 256
+slowfast_r101_16x8  64x2  crop 224 of 256  batch   64  lr 0.1    epochs 196  test 10 x three of 256
+x3d_xs              4x12  crop 160 of 182  batch  128  lr 0.1    epochs 300  test 10 x three of 182
+x3d_s               13x6  crop 160 of 182  batch  128  lr 0.1    epochs 300  test 10 x three of 182
+x3d_m               16x5  crop 224 of 256  batch  128  lr 0.1    epochs 300  test 10 x three of 256
+x3d_l               16x5  crop 312 of 356  batch   64  lr 0.05   epochs 256  test 10 x three of 356
+"""
+"""Frames x stride and the rest as the sources that the recipes name say it, epochs as passes."""
+
+
+@pytest.mark.parametrize("line", PUBLISHED.strip().splitlines())
+def test_published_settings(line: str) -> None:
+    name = line.split()[0]
+    recipe = load_recipe(name)
+    seen, training, test = recipe.input, recipe.train, recipe.test
+    found = (
+        f"{name} {seen.num_frames}x{seen.frame_stride} crop {seen.crop_size} of {seen.short_side} "
+        f"batch {training.batch_size} lr {training.optimizer.lr} epochs {training.epochs} "
+        f"test {test.segments} x {test.crops} of {recipe.test_spec().crop_size}"
+    )
+    assert found.split() == line.split()
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTS if WEIGHTS[name].model != "tsn"])
+def test_recipes_test_what_published_weights_were_made_for(name: str) -> None:
+    entry = WEIGHTS[name]
+    recipe = load_recipe(entry.model)
+    # I3D's accuracy is of whole videos, its training of 64 frames.
+    spec = recipe.input.spec() if entry.model == "i3d" else recipe.test_spec()
+    assert spec == entry.spec
 
 
 def test_dump_reads_back_equal(tmp_path: Path) -> None:
@@ -65,6 +107,43 @@ def test_defaults_of_mean_and_std_depend_on_the_modality() -> None:
     assert (flow.mean, flow.std) == ((0.0, 0.0), (1.0, 1.0))
 
 
+@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("modality", ["rgb", "flow", "rgb_diff"])
+def test_every_recipe_gives_the_other_streams_of_a_pair(name: str, modality: str) -> None:
+    stated = load_recipe(name).input
+    recipe = load_recipe(name, [f"input.modality={modality}"])
+    spec = recipe.input.spec()
+    assert spec.modality == modality
+    if stated.modality == modality:
+        assert recipe.input == stated
+    elif modality == "rgb":
+        assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    else:
+        assert (set(spec.mean), set(spec.std)) == ({0.0}, {1.0})
+    if modality == "flow":
+        assert spec.fps is None
+    else:
+        assert spec.fps == stated.fps
+
+
+def test_an_override_of_the_modality_may_bring_its_own_mean_in_any_order() -> None:
+    other = ["input.std=[9, 9]", "input.modality=flow", "input.mean=[0.5, 0.5]", "input.fps=25"]
+    spec = load_recipe("slow_r50", other).input.spec()
+    assert (spec.mean, spec.std, spec.fps) == ((0.5, 0.5), (9.0, 9.0), 25.0)
+
+
+def test_a_test_may_see_longer_and_larger_snippets_than_training() -> None:
+    recipe = load_recipe("slow_r50", ["test.num_frames=16"])
+    assert (recipe.input.spec().num_frames, recipe.input.spec().crop_size) == (8, 224)
+    assert (recipe.test_spec().num_frames, recipe.test_spec().crop_size) == (16, 256)
+    assert load_recipe("tsn_rgb").test_spec() == load_recipe("tsn_rgb").input.spec()
+
+
+def test_stages_to_train_are_a_number_or_a_name() -> None:
+    assert load_recipe("slow_r50", ["model.trainable=2"]).model.trainable == 2
+    assert load_recipe("slow_r50", ["model.trainable=last_layer"]).model.trainable == "last_layer"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -78,6 +157,15 @@ def test_defaults_of_mean_and_std_depend_on_the_modality() -> None:
         ("input.mean=[1,2,3,4]", "need 2 values for flow"),
         ("train.schedule.milestones=[5,2]", "milestones must rise"),
         ("train.devices=3", "must be a multiple of devices 3"),
+        ("train.schedule.warmup_start=1", "train.schedule.warmup_start: Input should be less"),
+        ("train.schedule.cosine_over=warmup", "Input should be 'rest' or 'all'"),
+        ("model.trainable=0", "must be all, last_layer, or a number of stages from 1"),
+        ("model.trainable=first", "must be all, last_layer, or a number of stages from 1"),
+        ("model.trainable=true", "must be all, last_layer, or a number of stages from 1"),
+        ("augment.zoom=[1, 1.25]", "augment.zoom is for augment.crop=random, not multi_scale"),
+        ("augment.zoom=[0.8, 1]", "zoom must rise from at least 1"),
+        ("augment.zoom=[1.2, 1.1]", "zoom must rise from at least 1"),
+        ("test.num_frames=0", "test.num_frames: Input should be greater than or equal to 1"),
         ("train.early_stop_patience=3", "needs data.hold_out above 0"),
         ("train.epochs", "must look like section.key=value"),
         ("title.short=x", "title is a value, not a section"),

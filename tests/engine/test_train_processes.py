@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
 
-from dualstream.engine.recipe import dump_recipe
+from dualstream.engine.recipe import dump_recipe, load_recipe
+from dualstream.engine.train import train
 
 COMMAND = [sys.executable, "-m", "dualstream"]
 
@@ -47,6 +48,23 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
     log_one, log_two = ((tmp_path / run / "log.csv").read_text() for run in ("one", "two"))
     assert len(log_one.splitlines()) == len(log_two.splitlines()) == 4
+
+
+def test_two_processes_train_a_3d_network_to_the_weights_of_one(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    overrides = ["input.num_frames=4", "input.short_side=40", "input.crop_size=32"]
+    overrides += ["train.epochs=2", "train.batch_size=4", "data.workers=0", "train.accelerator=cpu"]
+    recipe = load_recipe("lecture_3d_cnn", overrides)
+    train(recipe, tiny_data, tmp_path / "one")
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    two = ["train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "two", *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
 
 
 def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
