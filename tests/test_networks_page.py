@@ -1,0 +1,92 @@
+"""docs/networks.md says what is true: names, recipes, clips, sizes, costs, weights, commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from dualstream.engine.recipe import Recipe, load_recipe
+from dualstream.models import MODELS, WEIGHTS, create_model, list_weights
+from dualstream.models.inspection import inspect_network
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tables."""
+
+    network: str
+    recipe: str
+    borrowed: bool
+    """The recipe of another network, marked with a star."""
+    clip: str
+    parameters: str
+    multiply_adds: str
+    top1_percent: str
+    weights: tuple[str, ...]
+
+
+def rows() -> list[Row]:
+    found = []
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("| `") or len(cells) != 8:
+            continue
+        name, _, recipe, clip, parameters, cost, top1, weights = cells
+        found.append(
+            Row(
+                network=name.strip("`"),
+                recipe=recipe.removesuffix("*").strip().strip("`"),
+                borrowed=recipe.endswith("*"),
+                clip=clip,
+                parameters=parameters,
+                multiply_adds=cost,
+                top1_percent=top1.partition(" ")[0],
+                weights=tuple(re.findall("`([^`]+)`", weights)),
+            )
+        )
+    return found
+
+
+def recipe_of(row: Row) -> Recipe:
+    return load_recipe(row.recipe, [f"model.name={row.network}"] if row.borrowed else [])
+
+
+def test_every_network_stands_there_once() -> None:
+    assert sorted(row.network for row in rows()) == sorted(MODELS)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.network)
+def test_a_row_is_true(row: Row) -> None:
+    recipe = recipe_of(row)
+    assert recipe.model.name == row.network
+    seen = recipe.input.spec()
+    frames, side = seen.num_frames, seen.crop_size
+    assert row.clip == f"{frames}x{seen.frame_stride}, {side}"
+    options = {k: v for k, v in recipe.model.options.items() if k != "pretrained"}
+    with torch.device("meta"):
+        model = create_model(row.network, num_classes=400, **options)
+    assert row.parameters == f"{sum(p.numel() for p in model.parameters()):,}"
+    table = inspect_network(model, input_size=(3, frames, side, side))
+    assert row.multiply_adds == f"{table.multiply_adds / 1e9:.2f}"
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.network)
+def test_the_weights_of_a_row_are_all_there_are(row: Row) -> None:
+    assert row.weights == tuple(n for n in list_weights() if WEIGHTS[n].model == row.network)
+    if row.weights and row.network != "tsn":
+        assert row.top1_percent == f"{WEIGHTS[row.weights[0]].top1_percent}"
+
+
+def test_commands_can_be_given() -> None:
+    lines = re.findall(r"^\$ .*dualstream train (.*)$", PAGE.read_text(encoding="utf-8"), re.M)
+    assert len(lines) == 7
+    for line in lines:
+        words = shlex.split(line)
+        load_recipe(words[words.index("--recipe") + 1], [word for word in words if "=" in word])
