@@ -126,14 +126,15 @@ def test_workers_and_views_at_once_change_nothing(
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)
 
 
-def test_long_clips_go_through_the_network_few_at_a_time() -> None:
+@pytest.mark.parametrize("layer", [nn.Conv3d(3, 3, 1), nn.Identity()], ids=["3d", "a frame each"])
+def test_long_clips_go_through_the_network_few_at_a_time(layer: nn.Module) -> None:
     sizes = []
 
     class Clips(Network):
         def __init__(self) -> None:
             super().__init__(num_classes=2, in_channels=3, length=None)
             self.classifier = nn.Linear(3, 2)
-            self.layer = nn.Conv3d(3, 3, 1)
+            self.layer = layer
 
         def forward(self, clips: torch.Tensor) -> torch.Tensor:
             sizes.append(len(clips))

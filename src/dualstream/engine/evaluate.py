@@ -18,7 +18,7 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
 from dualstream.engine.data import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
-from dualstream.models.network import Network
+from dualstream.models.network import ANY_LENGTH, Network
 from dualstream.scores import average_views
 from dualstream.types import Clip, InputSpec, Scores
 
@@ -121,9 +121,9 @@ def view_logits(
         (S x crops, K), or (crops, K) where the network joins segments.
     """
     device = next(model.parameters()).device
-    # What a 3D network keeps grows with T; a 2D one takes all of T in its first layer.
-    over_clips = any(parameter.ndim == 5 for parameter in model.parameters())
-    at_once = max(1, VIEWS_AT_ONCE // int(views.shape[2])) if over_clips else VIEWS_AT_ONCE
+    at_once = VIEWS_AT_ONCE
+    if _grows_with_time(model):
+        at_once = max(1, VIEWS_AT_ONCE // int(views.shape[2]))
     if model.joins_segments:
         # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
         views = views.reshape(segments, -1, *views.shape[1:]).transpose(0, 1)
@@ -134,6 +134,11 @@ def view_logits(
             for part in torch.split(views, at_once)
         ]
     return torch.cat(parts).numpy()
+
+
+def _grows_with_time(model: Network) -> bool:
+    """Whether what the network keeps grows with T: not where its first layer takes all of T."""
+    return model.length is ANY_LENGTH or any(weight.ndim == 5 for weight in model.parameters())
 
 
 def _scores(
