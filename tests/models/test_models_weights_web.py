@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import to_layout
-from dualstream.models.sources import WebFile
-from dualstream.models.web_download import download_url
 from dualstream.models.weights import state_sha256, verify
+from dualstream.models.weights.sources import WebFile
+from dualstream.models.weights.web_download import download_url
 
 NAME = "x3d_xs_kinetics400"
 TAG = '"first version"'
@@ -71,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    monkeypatch.setattr("dualstream.models.web_download.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("dualstream.models.weights.web_download.WAIT_SECONDS", 0.01)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
@@ -167,7 +167,7 @@ class TestDownload:
             download_url(server.url, tmp_path / "file")
 
     def test_nobody_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dualstream.models.web_download.WAIT_SECONDS", 0.01)
+        monkeypatch.setattr("dualstream.models.weights.web_download.WAIT_SECONDS", 0.01)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with pytest.raises(WeightsError, match=r"in 4 attempts: .*refused"):
             download_url("http://127.0.0.1:9/file", tmp_path / "file")
@@ -269,7 +269,7 @@ def test_a_download_is_interrupted_and_leaves_nothing(
         target.write_bytes(b"part")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dualstream.models.sources.download_url", interrupted)
+    monkeypatch.setattr("dualstream.models.weights.sources.download_url", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch(NAME)
     assert list(cache.iterdir()) == []

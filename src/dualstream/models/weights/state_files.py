@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dualstream.errors import WeightsError
-from dualstream.models.safe_pickle import read_arrays
+from dualstream.models.weights.safe_pickle import read_arrays
 
 _AROUND = ("model_state", "state_dict", "model")
 """Keys under which training programs put the state dict beside other things."""

@@ -12,7 +12,7 @@ from dualstream.errors import WeightsError
 from dualstream.models.convert import NON_LOCAL, Layout, from_layout
 from dualstream.models.cross_modality import cross_modality_start, first_convolution
 from dualstream.models.network import Network
-from dualstream.models.state_files import read_state_file
+from dualstream.models.weights.state_files import read_state_file
 
 _ADDED = ("consensus.", NON_LOCAL)
 """In the names of parts that networks may have on top of those that weights were made for."""
