@@ -10,7 +10,7 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models.cnn_m import cnn_m_2048
 from dualstream.models.i3d import i3d, inception_v1
-from dualstream.models.inflate import InflatedConv, inflate_network, inflated_2d, least_side
+from dualstream.models.inflate import InflatedConv, inflate_network, inflated_2d
 from dualstream.models.inflate_weights import (
     RepeatingConv3d,
     inflate_state,
@@ -292,7 +292,7 @@ class TestInflated2D:
             assert_same(model(still(images, 5)), once)
 
     def test_least_size_is_true(self) -> None:
-        assert least_side("resnet18", in_channels=3) == 1
+        assert inflated_2d(num_classes=2, backbone="resnet18").smallest == (1, 1, 1)
         model = inflated_2d(num_classes=2, backbone="inception_v3").eval()
         assert model.smallest == (1, 75, 75)
         assert model(torch.rand(1, 3, 1, 75, 75)).shape == (1, 2)

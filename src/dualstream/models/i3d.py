@@ -9,6 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from dualstream.models.inception import WIDTHS, Widths
 from dualstream.models.layers import Activation, ConvUnit, Triple, half
 from dualstream.models.max_pool import MaxPool
 from dualstream.models.network import check_choice
@@ -17,21 +18,6 @@ from dualstream.models.video_network import VideoNetwork, window_mean
 
 TimePadding = Literal["zeros", "repeat"]
 """What convolutions over time see before the first and behind the last frame of a clip."""
-
-Widths = tuple[int, int, int, int, int, int]
-
-WIDTHS: dict[str, Widths] = {
-    "mixed_3b": (64, 96, 128, 16, 32, 32),
-    "mixed_3c": (128, 128, 192, 32, 96, 64),
-    "mixed_4b": (192, 96, 208, 16, 48, 64),
-    "mixed_4c": (160, 112, 224, 24, 64, 64),
-    "mixed_4d": (128, 128, 256, 24, 64, 64),
-    "mixed_4e": (112, 144, 288, 32, 64, 64),
-    "mixed_4f": (256, 160, 320, 32, 128, 128),
-    "mixed_5b": (256, 160, 320, 32, 128, 128),
-    "mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-"""Channels of each block: branch 0; branch 1 reduced, then out; branch 2 likewise; branch 3."""
 
 
 def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:

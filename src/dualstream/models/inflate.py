@@ -13,6 +13,7 @@ from dualstream.errors import InputError
 from dualstream.models.backbone import (
     checkpoint_blocks,
     fixed_size,
+    least_size,
     make_backbone,
     num_features,
     parts,
@@ -21,9 +22,6 @@ from dualstream.models.inflate_weights import RepeatingConv3d, inflate_weight
 from dualstream.models.layers import Triple
 from dualstream.models.network import Network
 from dualstream.models.video_network import VideoNetwork
-
-LARGEST_SIDE = 1024
-"""Up to where the least image side of a backbone is looked for."""
 
 
 class Clock:
@@ -184,9 +182,14 @@ class Inflated2D(VideoNetwork):
         pretrained: bool,
         checkpointing: bool,
     ) -> None:
-        side = least_side(backbone, in_channels=in_channels)
-        super().__init__(num_classes=num_classes, in_channels=in_channels, smallest=(1, side, side))
+        super().__init__(num_classes=num_classes, in_channels=in_channels, smallest=(1, 1, 1))
         network = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
+        if fixed_size(network) is not None:
+            raise InputError(
+                f"{backbone!r} takes images of {fixed_size(network)} only and is not inflated; "
+                "choose a convolutional network."
+            )
+        self.smallest = (1, *least_size(network, in_channels=in_channels))
         self.backbone = inflate_network(network, time_kernel=time_kernel)
         if checkpointing:
             checkpoint_blocks(self.backbone.network, name=backbone)
@@ -246,36 +249,3 @@ def inflated_2d(
         pretrained=pretrained,
         checkpointing=checkpointing,
     )
-
-
-def least_side(backbone: str, *, in_channels: int) -> int:
-    """Least side of a square image that every layer of a backbone of timm has an output for.
-
-    Found by trying, without memory or arithmetic: 1 for ResNets, 75 for Inception-v3.
-
-    Raises:
-        UnknownNameError: timm has no such backbone.
-        InputError: the backbone takes one size only.
-    """
-    with torch.device("meta"):
-        network = make_backbone(backbone, in_channels=in_channels, pretrained=False).eval()
-        if fixed_size(network) is not None:
-            raise InputError(
-                f"{backbone!r} takes images of {fixed_size(network)} only and is not inflated; "
-                "choose a convolutional network."
-            )
-        low, high = 0, 1  # no output at low, as far as is known; the answer is at most high
-        while high < LARGEST_SIDE and not _runs(network, in_channels, high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if _runs(network, in_channels, middle) else (middle, high)
-    return high
-
-
-def _runs(network: nn.Module, in_channels: int, side: int) -> bool:
-    try:
-        network(torch.zeros(1, in_channels, side, side))
-    except (RuntimeError, ValueError, AssertionError):
-        return False
-    return True

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
+from dualstream.models.inception import WIDTHS, Widths
 from dualstream.models.layers import ConvUnit, Triple
 from dualstream.models.max_pool import MaxPool
 from dualstream.models.network import check_choice
@@ -34,19 +35,6 @@ Layer = Literal[
 """What can see time, from input to output, by the names of Inception-v1."""
 
 ALL_LAYERS: tuple[Layer, ...] = get_args(Layer)
-
-_WIDTHS: dict[Layer, tuple[int, int, int, int, int, int]] = {
-    "mixed_3b": (64, 96, 128, 16, 32, 32),
-    "mixed_3c": (128, 128, 192, 32, 96, 64),
-    "mixed_4b": (192, 96, 208, 16, 48, 64),
-    "mixed_4c": (160, 112, 224, 24, 64, 64),
-    "mixed_4d": (128, 128, 256, 24, 64, 64),
-    "mixed_4e": (112, 144, 288, 32, 64, 64),
-    "mixed_4f": (256, 160, 320, 32, 128, 128),
-    "mixed_5b": (256, 160, 320, 32, 128, 128),
-    "mixed_5c": (384, 192, 384, 48, 128, 128),
-}
-"""Channels of each block: branch 0; branch 1 reduced, then out; branch 2 likewise; branch 3."""
 
 
 def layers_in_time(layout: Layout, switch_at: Layer | None) -> tuple[Layer, ...]:
@@ -114,7 +102,7 @@ class SeparableInception(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        widths: tuple[int, int, int, int, int, int],
+        widths: Widths,
         *,
         in_time: bool,
         gated: bool,
@@ -268,9 +256,7 @@ class S3D(VideoNetwork):
         blocks = []
         for name in names:
             in_time = name in self.in_time
-            block = SeparableInception(
-                in_channels, _WIDTHS[name], in_time=in_time, gated=self.gated
-            )
+            block = SeparableInception(in_channels, WIDTHS[name], in_time=in_time, gated=self.gated)
             blocks.append(block)
             in_channels = block.out_channels
         return nn.Sequential(*blocks)
