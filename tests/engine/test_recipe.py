@@ -22,7 +22,7 @@ def test_shipped_recipes_are_whole(name: str) -> None:
 def test_the_published_ones_are_there() -> None:
     assert " ".join(list_recipes()) == (
         "c2d_r50 c3d cnn_lstm demo_flow demo_rgb early_fusion i3d i3d_flow i3d_r50 inflated_2d "
-        "jhmdb_flow jhmdb_i3d_linear jhmdb_rgb late_fusion lecture_3d_cnn "
+        "jhmdb_flow jhmdb_i3d jhmdb_i3d_linear jhmdb_rgb late_fusion lecture_3d_cnn "
         "lecture_early_fusion lecture_late_fusion mc3_18 r2plus1d_18 r2plus1d_34 "
         "r2plus1d_r50 r3d_18 r3d_34 recurrent_conv rmc3_18 s3d s3d_g single_frame "
         "slow_fusion slow_r50 slowfast_r101_16x8 slowfast_r101_8x8 slowfast_r50_4x16 "

@@ -18,6 +18,7 @@ from dualstream.models.backbone import (
     make_feature_maps,
     num_features,
     parts,
+    run_backbone,
 )
 
 
@@ -203,3 +204,34 @@ def test_backbone_that_cannot_checkpoint_is_refused():
         vgg = make_backbone("vgg11", in_channels=3, pretrained=False)
     with pytest.raises(InputError, match=r"'vgg11'.*checkpointing=False"):
         checkpoint_blocks(vgg, name="vgg11")
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "advice"),
+    [
+        ("hrnet_w18_small", 112, "112 x 112. The next larger size that it takes is 128 x 128"),
+        ("inception_v3", 32, "32 x 32. The next larger size that it takes is 75 x 75"),
+        ("tresnet_m", 21, "21 x 21. The next larger size that it takes is 24 x 24"),
+    ],
+)
+def test_sizes_without_an_output_name_one_that_has(name, side, advice):
+    with torch.device("meta"):
+        backbone = make_backbone(name, in_channels=3, pretrained=False)
+        with pytest.raises(ShapeError, match=advice):
+            run_backbone(backbone, torch.zeros(2, 3, side, side))
+        assert backbone.training
+
+
+def test_other_errors_of_a_backbone_are_its_own():
+    backbone = make_backbone("resnet10t", in_channels=3, pretrained=False)
+    with pytest.raises(RuntimeError, match=r"dtype|type"):
+        run_backbone(backbone, torch.zeros(2, 3, 32, 32, dtype=torch.int64))
+
+
+def test_a_backbone_without_any_output_is_refused():
+    class Failing(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("never")
+
+    with pytest.raises(InputError, match="no output for images up to 1024 x 1024"):
+        least_size(Failing(), in_channels=3)

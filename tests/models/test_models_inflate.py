@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
+from dualstream.models import create_model
 from dualstream.models.cnn_m import cnn_m_2048
 from dualstream.models.i3d import i3d, inception_v1
 from dualstream.models.inflate import InflatedConv, inflate_network, inflated_2d
@@ -327,3 +328,19 @@ class TestInflated2D:
             inflated_2d(num_classes=2, backbone="resnet5O")
         with pytest.raises(InputError, match="takes images of"):
             inflated_2d(num_classes=2, backbone="vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize("name", ["x3d_xs", "s3d", "t3d_121"])
+def test_networks_that_pad_time_themselves_are_refused_whole(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, num_classes=2)
+    before = [type(module) for module in model.modules()]
+    with pytest.raises(InputError, match="pads time in a way of its own"):
+        repeat_border_frames(model)
+    assert [type(module) for module in model.modules()] == before
+
+
+def test_convolutions_that_pad_otherwise_are_not_inflated() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(InputError, match="in its own way"):
+        inflate_network(network)

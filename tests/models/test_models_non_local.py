@@ -164,3 +164,10 @@ def test_wrong_places_are_refused():
             insert_non_local(stages(), {"res3": [index]}, kind="gaussian")
     with pytest.raises(UnknownNameError, match="kind of non-local block"):
         insert_non_local(stages(), None, kind="max")
+
+
+@pytest.mark.parametrize("places", [{"res3": 1}, ["res3"], {"res3": ["1"]}, {"res3": "1"}, 3])
+def test_places_of_another_form_are_refused(places):
+    stage = [nn.Identity(), nn.Identity()]
+    with pytest.raises(InputError, match=r"such as \{'res3': \[1, 3\]"):
+        insert_non_local({"res3": stage}, places, kind="gaussian")

@@ -146,13 +146,53 @@ def test_a_form_that_gives_nan_is_dropped(small, clip, no_compiler, monkeypatch)
 
 
 def test_only_a_few_shapes_are_compiled_for(small, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "compile", lambda run, **options: asked.append(options) or run)
+    monkeypatch.setattr(torch, "compile", lambda run, **options: run)
     fastest = FastestForm(small, name="small")
     for length in range(1, 8):
         fastest(torch.randn(1, 3, length, 5, 5))
-    assert len(asked) == optimize.MOST_SHAPES
-    assert len(fastest.forms) == 7
+    compiled = ["compiled" in {form.name for form in forms} for forms in fastest.forms.values()]
+    assert compiled == [True] * optimize.MOST_SHAPES + [False] * (7 - optimize.MOST_SHAPES)
+
+
+def test_shapes_share_the_copy_that_serves_them(small, no_compiler, monkeypatch):
+    copies = []
+    monkeypatch.setattr(optimize, "_least_seconds", seconds_from(["folded", "plain"]))
+    monkeypatch.setattr(
+        optimize, "fold_batch_norms", lambda model: (copies.append(model), fold_batch_norms(model))
+    )
+    fastest = FastestForm(small, name="small")
+    for length in range(1, 5):
+        clip = torch.randn(1, 3, length, 5, 5)
+        torch.testing.assert_close(fastest(clip), small(clip))
+    # The first shape makes folded and channels last, the others the one that was let go.
+    assert len(copies) == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("i3d", {"non_local": {"mixed_3": [0]}}, (8, 32, 32)),
+        ("s3d_g", {"non_local": {"mixed_3": [0]}}, (8, 32, 32)),
+        ("x3d_xs", {"non_local": {"res3": [1]}}, (4, 32, 32)),
+        ("r2plus1d_18", {"non_local": {"res3": [1]}}, (8, 16, 16)),
+        ("c2d_r50", {"non_local": {"res4": [1]}}, (4, 32, 32)),
+        ("slowfast_r50_8x8", {}, (8, 32, 32)),
+        ("t3d_121", {}, (8, 32, 32)),
+    ],
+)
+def test_networks_folded_and_with_channels_last_give_the_same(name, options, size):
+    torch.manual_seed(0)
+    model = lively(create_model(name, num_classes=5, **options))
+    clip = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        expected = model(clip)
+        fold_batch_norms(model)
+        torch.testing.assert_close(model(clip), expected, rtol=1e-3, atol=1e-4)
+        channels_last(model)
+        torch.testing.assert_close(model(clip), expected, rtol=1e-3, atol=1e-4)
+    units = [module for module in model.modules() if isinstance(module, ConvUnit)]
+    assert len(units) > 10
+    assert all(isinstance(unit.norm, nn.Identity) for unit in units)
 
 
 @pytest.fixture

@@ -202,3 +202,9 @@ def test_backbone_of_one_size_says_which():
 def test_options_that_make_no_sense_are_refused(options, error, message):
     with torch.device("meta"), pytest.raises(error, match=message):
         tiny(**options)
+
+
+@pytest.mark.parametrize("options", [{"depths": 2}, {"hidden": 8}, {"hidden": ["64"] * 4}])
+def test_numbers_instead_of_lists_are_refused(options):
+    with pytest.raises(InputError, match="must be a list of whole numbers"):
+        recurrent_conv(num_classes=2, backbone="resnet10t", **options)

@@ -150,3 +150,10 @@ def test_what_does_not_fit_is_refused(
 def test_a_teacher_without_features_is_refused() -> None:
     with pytest.raises(InputError, match="teacher_features"):
         SupervisionTransfer(small_student(), nn.Identity(), teacher_features=0)
+
+
+@pytest.mark.parametrize("partners", [(1, 2), (-1, 0)])
+def test_partners_that_are_no_clips_are_refused(partners: tuple[int, int]) -> None:
+    clips = torch.randn(2, 3, 4, 32, 32)
+    with pytest.raises(ShapeError, match="indices of the 2 clips"):
+        joined().eval()(clips, clips, partners)

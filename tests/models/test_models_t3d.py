@@ -85,7 +85,8 @@ def test_parameters(name: str, options: dict[str, object], parameters: int) -> N
     assert sum(p.numel() for p in meta(name, **options).parameters()) == parameters
 
 
-def test_parameters_by_hand() -> None:
+@pytest.mark.parametrize(("name", "third", "last"), [("t3d_121", 24, 16), ("t3d_169", 32, 32)])
+def test_parameters_by_hand(name: str, third: int, last: int) -> None:
     # Layers of table 1, channel by channel.
     def dense(channels: int, layers: int) -> tuple[int, int]:
         count = 0
@@ -95,12 +96,13 @@ def test_parameters_by_hand() -> None:
         return count, channels
 
     total, channels = 3 * 3 * 7 * 7 * 64 + 2 * 64, 64
-    for layers, longest in ((6, 6), (12, 4), (24, 4)):
+    for layers, longest in ((6, 6), (12, 4), (third, 4)):
         count, channels = dense(channels, layers)
         total += count + 3 * 2 * channels + channels * 128 * (1 + 3 * 9 + longest * 9)
         channels = 384
-    count, channels = dense(channels, 16)
-    assert total + count + 2 * channels + (channels + 1) * 400 == 29_876_880
+    count, channels = dense(channels, last)
+    total += count + 2 * channels + (channels + 1) * 400
+    assert sum(p.numel() for p in meta(name).parameters()) == total
 
 
 def test_windows_of_the_transitions() -> None:

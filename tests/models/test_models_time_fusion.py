@@ -255,6 +255,8 @@ def test_frozen_parts_can_be_computed_beforehand(nets, name):
         (late_fusion, {"join": "max"}, UnknownNameError, "join 'max'"),
         (early_fusion, {"length": 0}, InputError, "length must be at least 1"),
         (slow_fusion, {"dropout": 1.0}, InputError, "dropout"),
+        (single_frame, {"dropout": 1.5}, InputError, "dropout must lie in"),
+        (early_fusion, {"dropout": -0.1}, InputError, "dropout must lie in"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make, options, error, message):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models import set_trainable, video_network
+from dualstream.models import MODELS, create_model, set_trainable, video_network
 from dualstream.models.video_network import VideoNetwork, global_mean, window_mean
 
 
@@ -195,3 +195,31 @@ def test_window_mean_is_the_product_over_axes():
     height = torch.tensor([1, 2, 2, 1.0]) / 6
     expected = torch.einsum("ncthw,t,h->nc", features, time, height) / 3
     torch.testing.assert_close(window_mean(features, (3, 2, 7)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("s3d", (5, 17, 17)), ("r3d_18", (8, 16, 16)), ("x3d_xs", (1, 16, 16)), ("tsn", (1, 32, 32))],
+)
+def test_one_value_a_channel_is_too_little_to_train_with(name, size):
+    model = create_model(name, num_classes=2)
+    with pytest.raises(ShapeError, match="larger batch"):
+        model(torch.randn(1, 3, *size))
+
+
+def test_a_network_that_is_no_chain_is_not_run_in_pieces():
+    with torch.device("meta"):
+        model = create_model("slowfast_r50_8x8", num_classes=2)
+        with pytest.raises(InputError, match="no chain of parts"):
+            model.begin(torch.zeros(1, 3, 32, 32, 32), parts=0)
+
+
+FAMILY = sorted(set(MODELS) - {"tsn", "cnn_m_2048"})
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_video_network_takes_channels_and_checkpointing(name):
+    with torch.device("meta"):
+        model = create_model(name, num_classes=2, in_channels=2, checkpointing=True)
+    assert model.in_channels == 2
+    assert model.checkpointing

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dualstream import __version__
 from dualstream.atomic import replacing
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
@@ -95,6 +97,7 @@ class FrozenData(RunData):
         told: Told,
     ) -> None:
         super().__init__(recipe, manifest, info)
+        self.manifest = manifest
         self.model = model
         self._told = told
         self._folders: dict[str, Path] = {}
@@ -102,30 +105,50 @@ class FrozenData(RunData):
     def setup(self, stage: str) -> None:
         """Compute what is not there yet; several processes share the work."""
         assert self.trainer is not None
-        parts = [("train", training_dataset(self.training, self.recipe, self.info))]
+        # Of the whole manifest: what is drawn for a video is the same for every split.
+        works = [
+            FeatureWork(
+                training_dataset(self.manifest, self.recipe, self.info),
+                self._own(self._names_of_training()),
+                views=self.recipe.data.frozen_views,
+            )
+        ]
         if self.held_out is not None:
-            held_out = validation_dataset(self.held_out, self.recipe, self.info)
-            parts.append(("held_out", held_out))
+            names = [record.path for record in self.held_out.records]
+            dataset = validation_dataset(self.manifest, self.recipe, self.info)
+            works.append(FeatureWork(dataset, self._own(names), views=1))
         beginning = Beginning(self.model, self.recipe.input.spec())
         beginning.to(self.trainer.strategy.root_device)
-        total = sum(len(dataset) for _, dataset in parts)
-        done = 0
-        for name, dataset in parts:
-            folder = self._folders[name] = self._folder(name, beginning)
-            views = self.recipe.data.frozen_views if name == "train" else 1
-            own = range(self.trainer.global_rank, len(dataset), self.trainer.world_size)
-            workers = self.recipe.data.workers
-            for _ in compute_features(
-                beginning, dataset, own, folder, views=views, workers=workers
-            ):
+        done, total = 0, sum(len(work.names) for work in works)
+        for part, work in zip(("train", "held_out"), works, strict=False):
+            folder = self._folders[part] = self._folder(part, beginning)
+            for _ in compute_features(beginning, work, folder, workers=self.recipe.data.workers):
                 done += 1
                 self._told(done, total)
         self.trainer.strategy.barrier()
+
+    def _names_of_training(self) -> list[str]:
+        """Videos of the batches that will be drawn: all, unless epochs are cut (`limit`)."""
+        records = self.training.records
+        if self.info.limit is None:
+            return [record.path for record in records]
+        batches, drawn = self._batches(rank=0, world_size=1), set()
+        for epoch in range(self.recipe.train.epochs):
+            batches.set_epoch(epoch)
+            for batch in itertools.islice(batches, self.info.limit):
+                drawn |= {index % len(records) for _, index in batch}
+        return [records[index].path for index in sorted(drawn)]
+
+    def _own(self, names: list[str]) -> list[str]:
+        """This process's part."""
+        assert self.trainer is not None
+        return names[self.trainer.global_rank :: self.trainer.world_size]
 
     def _folder(self, part: str, beginning: Beginning) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
         recipe, info, is_training = self.recipe, self.info, part == "train"
         matters = {
+            "version": __version__,
             "weights": state_sha256(beginning.frozen_state()),
             "network": [recipe.model.name, recipe.model.options, beginning.num_parts],
             "input": recipe.input.model_dump(mode="json"),
@@ -231,24 +254,27 @@ class Beginning(nn.Module):
         return self.model.begin(normalize(clip, self.spec), parts=self.num_parts)
 
 
+@dataclass(frozen=True)
+class FeatureWork:
+    """Features to compute: which views of which videos."""
+
+    dataset: ClipDataset
+    """Makes the views; view v is the sample of epoch v."""
+    names: list[str]
+    """The videos, by their paths in the manifest."""
+    views: int
+    """Of each video."""
+
+
 def compute_features(
-    beginning: Beginning,
-    dataset: ClipDataset,
-    indices: Sequence[int],
-    folder: Path,
-    *,
-    views: int,
-    workers: int,
+    beginning: Beginning, work: FeatureWork, folder: Path, *, workers: int
 ) -> Iterator[str]:
     """Send views of videos through the frozen parts and keep the results.
 
-    Videos whose file is there are passed over, so a stopped run goes on. View v is the sample of
-    epoch v.
+    Videos whose file is there are passed over, so a stopped run goes on.
 
     Args:
-        indices: of the videos.
         folder: for the files.
-        views: of each video.
         workers: reading processes.
 
     Yields:
@@ -257,26 +283,23 @@ def compute_features(
     Raises:
         VideoError, FlowStoreError: a video cannot be read.
     """
-    names = {index: dataset.manifest.records[index].path for index in indices}
     missing = []
-    for index, name in names.items():
+    for name in work.names:
         if feature_path(folder, name).is_file():
             yield name
         else:
-            missing.append(index)
+            missing.append(name)
     if not missing:
         return
-    keys = [[(view, index)] for index in missing for view in range(views)]
-    clips = iter(make_loader(dataset, keys, workers=workers))
+    place = {record.path: index for index, record in enumerate(work.dataset.manifest.records)}
+    keys = [[(view, place[name])] for name in missing for view in range(work.views)]
+    clips = iter(make_loader(work.dataset, keys, workers=workers))
     begin = FastestForm(beginning, name=beginning.model.name)
-    for index in missing:
-        kept = [begin(_frames_of(next(clips), beginning)).half().cpu() for _ in range(views)]
-        with (
-            replacing(feature_path(folder, names[index])) as temporary,
-            open(temporary, "wb") as file,
-        ):
+    for name in missing:
+        kept = [begin(_frames_of(next(clips), beginning)).half().cpu() for _ in range(work.views)]
+        with replacing(feature_path(folder, name)) as temporary, open(temporary, "wb") as file:
             np.save(file, torch.stack(kept).numpy())
-        yield names[index]
+        yield name
 
 
 def _frames_of(clip: Clip, beginning: Beginning) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import timm
@@ -14,11 +14,10 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models.cross_modality import cross_modality_start
+from dualstream.models.network import batch_norms
 
 LARGEST_SIDE = 1024
 """Pixels up to which the least size of a backbone is looked for."""
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module:
@@ -106,37 +105,80 @@ def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
     """(H, W) of the smallest image that every layer of a backbone has an output for.
 
     The one size of a backbone that takes only one; else a square, found by trying without memory
-    or arithmetic: 1 for ResNets, 75 for the features of Inception-v3.
+    or arithmetic: 1 for ResNets, 75 for the features of Inception-v3. Some backbones do not take
+    every larger size: `run_backbone` tells.
+
+    Raises:
+        InputError: there is no output for any size up to `LARGEST_SIDE`.
     """
     size = fixed_size(backbone)
     if size is not None:
         return size
-    tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
-    shapes = {name: value.to("meta") for name, value in tensors}
-    is_training = backbone.training
-    backbone.eval()
+    has_output = _size_check(backbone, (1, in_channels))
     too_small, least = 0, 1
-    while least < LARGEST_SIDE and not _has_output(backbone, shapes, in_channels, least):
+    while not has_output((least, least)):
+        if least == LARGEST_SIDE:
+            raise InputError(f"The backbone has no output for images up to {least} x {least}.")
         too_small, least = least, 2 * least
     while least - too_small > 1:
         middle = (too_small + least) // 2
-        if _has_output(backbone, shapes, in_channels, middle):
+        if has_output((middle, middle)):
             least = middle
         else:
             too_small = middle
-    backbone.train(is_training)
     return least, least
 
 
-def _has_output(
-    backbone: nn.Module, shapes: Mapping[str, torch.Tensor], in_channels: int, side: int
-) -> bool:
-    image = torch.zeros(1, in_channels, side, side, device="meta")
+def run_backbone(backbone: nn.Module, images: torch.Tensor) -> Any:
+    """What a backbone gives for images (..., H, W).
+
+    Raises:
+        ShapeError: it has no output for H x W; names the next larger size that it takes.
+    """
     try:
-        torch.func.functional_call(backbone, dict(shapes), (image,))
-    except (AssertionError, RuntimeError, ValueError):
-        return False
-    return True
+        return backbone(images)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        has_output = _size_check(backbone, images.shape[:-2])
+        if has_output(size):  # something else went wrong
+            raise
+        larger = next((near for near in _larger_sizes(size) if has_output(near)), None)
+        advice = (
+            f" The next larger size that it takes is {larger[0]} x {larger[1]}." if larger else ""
+        )
+        raise ShapeError(
+            f"This backbone has no output for images of {size[0]} x {size[1]}.{advice}"
+        ) from error
+
+
+def _size_check(backbone: nn.Module, before: Sequence[int]) -> Callable[[tuple[int, int]], bool]:
+    """Function that tells whether a backbone has an output for images of (*before, H, W)."""
+    tensors = itertools.chain(backbone.named_parameters(), backbone.named_buffers())
+    shapes = {name: value.to("meta") for name, value in tensors}
+
+    def has_output(size: tuple[int, int]) -> bool:
+        image = torch.zeros(*before, *size, device="meta")
+        modes = {module: module.training for module in backbone.modules()}
+        backbone.eval()
+        try:
+            torch.func.functional_call(backbone, shapes, (image,))
+        except (AssertionError, RuntimeError, ValueError):
+            return False
+        finally:
+            for module, is_training in modes.items():
+                module.training = is_training
+        return True
+
+    return has_output
+
+
+def _larger_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Up to 64 pixels more on both sides, and multiples of 32 to 2048; the smallest first."""
+    height, width = size
+    steps = range(32, 2049, 32)
+    multiples = {(-(-height // step) * step, -(-width // step) * step) for step in steps}
+    sizes = multiples | {(height + more, width + more) for more in range(1, 65)}
+    return sorted(sizes, key=lambda near: near[0] * near[1])
 
 
 def check_fixed_size(images: torch.Tensor, size: tuple[int, int] | None) -> None:
@@ -182,7 +224,7 @@ def checkpoint_blocks(backbone: nn.Module, *, name: str) -> None:
 
 
 def _batch_norms(backbone: nn.Module) -> list[Any]:
-    return [module for module in backbone.modules() if isinstance(module, _BATCH_NORMS)]
+    return list(batch_norms(backbone))  # with attributes of our own
 
 
 def _start_first_run(backbone: nn.Module, _inputs: object) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError
 from dualstream.models.max_pool import MaxPool
+from dualstream.models.network import check_dropout
 from dualstream.models.video_network import VideoNetwork
 
 SMALLEST_LENGTH = 16
@@ -147,8 +148,7 @@ def c3d(
     ):
         if value < least:
             raise InputError(f"{name} of c3d must be at least {least}, got {value}.")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+    check_dropout(dropout)
     return C3D(
         num_classes=num_classes,
         in_channels=in_channels,

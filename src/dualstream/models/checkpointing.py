@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+from dualstream.models.network import batch_norms
 
 
 def checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _statistics_untouched(block: nn.Module) -> Iterator[None]:
     """Batch norms in training mode move copies of their running statistics."""
-    norms = [m for m in block.modules() if isinstance(m, _BATCH_NORMS) and m.training]
+    norms = [norm for norm in batch_norms(block) if norm.training]
     kept = [dict(norm.named_buffers()) for norm in norms]
     for norm, buffers in zip(norms, kept, strict=True):
         for name, value in buffers.items():

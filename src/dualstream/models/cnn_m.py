@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models.network import Network, join_segments, split_segments, stack_time
+from dualstream.models.network import (
+    Network,
+    check_dropout,
+    join_segments,
+    split_segments,
+    stack_time,
+)
 
 
 def feature_side(image_size: int) -> int:
@@ -138,8 +144,7 @@ def cnn_m_2048(
         rounding and the response norm (size 5, alpha 5e-4, beta 0.75, k 2) from VGG_CNN_M_2048
         of Chatfield et al. 2014.
     """
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+    check_dropout(dropout)
     if image_size < SMALLEST_IMAGE:
         raise InputError(
             f"image_size of cnn_m_2048 must be at least {SMALLEST_IMAGE}, got {image_size}."

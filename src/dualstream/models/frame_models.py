@@ -21,6 +21,7 @@ from dualstream.models.backbone import (
     make_backbone,
     num_features,
     parts,
+    run_backbone,
 )
 from dualstream.models.layers import ConvUnit
 from dualstream.models.network import check_choice
@@ -175,7 +176,7 @@ class PerFrame(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, T, D)."""
         images = clips.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
-        features: torch.Tensor = self.backbone(images)  # (N*T, D)
+        features: torch.Tensor = run_backbone(self.backbone, images)  # (N*T, D)
         return features.reshape(clips.shape[0], clips.shape[2], -1)
 
 
@@ -233,8 +234,8 @@ class FrameModel(VideoNetwork):
 
     def check_size(self, clips: torch.Tensor) -> None:
         """Raise ShapeError where the backbone takes images of one size, and H, W are another."""
-        super().check_size(clips)
         check_fixed_size(clips, self.fixed_size)
+        super().check_size(clips)
 
 
 def cnn_lstm(

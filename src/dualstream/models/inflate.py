@@ -17,6 +17,7 @@ from dualstream.models.backbone import (
     make_backbone,
     num_features,
     parts,
+    run_backbone,
 )
 from dualstream.models.inflate_weights import RepeatingConv3d, inflate_weight
 from dualstream.models.layers import Triple
@@ -95,7 +96,7 @@ class OverFrames(nn.Module):
         frames = clips.transpose(1, 2).flatten(0, 1)  # (N, C, T, H, W) -> (N*T, C, H, W)
         if isinstance(self.network, Network):
             frames = frames.unsqueeze(2)  # (N*T, C, 1, H, W)
-        y: torch.Tensor = self.network(frames)  # (N*T, ...)
+        y: torch.Tensor = run_backbone(self.network, frames)  # (N*T, ...)
         return y.reshape(-1, length, *y.shape[1:]).mean(dim=1)  # (N, ...)
 
 
@@ -133,7 +134,11 @@ def inflate_network(network: nn.Module, *, time_kernel: int | Mapping[str, int] 
     for name, kt in _windows(inflated, time_kernel).items():
         parent, _, child = name.rpartition(".")
         conv = inflated.get_submodule(name)
-        if type(conv) is not nn.Conv2d or isinstance(conv.padding, str):
+        if (
+            type(conv) is not nn.Conv2d
+            or isinstance(conv.padding, str)
+            or conv.padding_mode != "zeros"
+        ):
             raise InputError(
                 f"{name} is a {type(conv).__name__} that pads or weighs in its own way, and "
                 "cannot be inflated. Choose others by time_kernel={name: kt}."
@@ -182,7 +187,12 @@ class Inflated2D(VideoNetwork):
         pretrained: bool,
         checkpointing: bool,
     ) -> None:
-        super().__init__(num_classes=num_classes, in_channels=in_channels, smallest=(1, 1, 1))
+        super().__init__(
+            num_classes=num_classes,
+            in_channels=in_channels,
+            smallest=(1, 1, 1),
+            checkpointing=checkpointing,
+        )
         network = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
         if fixed_size(network) is not None:
             raise InputError(
@@ -226,7 +236,11 @@ def inflated_2d(
         dropout: probability in front of the classifier, 0 up to (not including) 1.
         pretrained: start from timm's own weights on the Hugging Face hub, inflated; with other
             channels than RGB by cross-modality start.
-        checkpointing: compute activations inside timm's blocks again in the backward pass.
+        checkpointing: compute activations inside timm's blocks again in the backward pass, which
+            then must follow its forward pass before one of clips of another length.
+
+    Non-local blocks have no place in timm's networks; `i3d_r50` and `c2d_r50` with a ResNet-50's
+    weights inflated (`inflate_state`) have.
 
     Returns:
         The network: clips (N, C, T, H, W) of any length -> logits (N, K).

@@ -151,13 +151,21 @@ def repeat_border_frames(model: nn.Module) -> None:
     frame gave. It is a property of the network, not of its weights: call it again on a new one.
 
     Args:
-        model: a network whose 3D convolutions pad by themselves, as all of ours but `i3d` do.
+        model: a network whose convolutions over time pad by themselves and alike on both sides:
+            residual networks, SlowFast.
 
     Raises:
-        InputError: `i3d`, which has the option `time_padding` for this.
+        InputError: another network; nothing was changed. `i3d` has the option `time_padding`.
     """
     if isinstance(model, I3D) and model.in_time and model.time_padding != "repeat":
         raise InputError("Make i3d with time_padding='repeat' instead.")
+    for name, conv in model.named_modules():
+        window = conv.kernel_size[0] if isinstance(conv, nn.Conv3d) else 1
+        if window > 1 and (type(conv) not in (nn.Conv3d, RepeatingConv3d) or window % 2 == 0):
+            raise InputError(
+                f"{name}, {type(conv).__name__} over {window} frames, pads time in a way of its "
+                "own, which cannot be changed."
+            )
     for parent in list(model.modules()):
         for name, conv in list(parent.named_children()):
             if type(conv) is nn.Conv3d and not isinstance(conv.padding, str) and conv.padding[0]:

@@ -24,11 +24,20 @@ class LectureNetwork(VideoNetwork):
         """Both convolutions."""
         return self.conv1, self.conv2
 
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, 24)."""
-        x = self.max_pool(self.conv1(clips).relu())
-        pooled: torch.Tensor = self.global_pool(self.conv2(x).relu())
-        return pooled.flatten(1)
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Both convolutions with the pools behind them."""
+        return (
+            nn.Sequential(self.conv1, nn.ReLU(inplace=True), self.max_pool),
+            nn.Sequential(self.conv2, nn.ReLU(inplace=True), self.global_pool),
+        )
+
+    def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
+        """A convolution with its pool: its activations change each other in place."""
+        return (part,)
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, 24, ...) of one place -> (N, 24)."""
+        return features.flatten(1)
 
 
 class LectureOverTime(LectureNetwork):
@@ -42,11 +51,13 @@ class LectureOverTime(LectureNetwork):
         conv_frames: int,
         pool_frames: int,
         dropout: float,
+        checkpointing: bool,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             in_channels=in_channels,
             smallest=(pool_frames, 4, 4),
+            checkpointing=checkpointing,
         )
         window, padding = (conv_frames, 3, 3), (conv_frames // 2, 1, 1)
         self.conv1 = nn.Conv3d(in_channels, 12, window, padding=padding)
@@ -54,6 +65,14 @@ class LectureOverTime(LectureNetwork):
         self.conv2 = nn.Conv3d(12, 24, window, padding=padding)
         self.global_pool = nn.AdaptiveAvgPool3d(1)
         self.add_classifier(24, dropout=dropout)
+
+
+class StackTime(nn.Module):
+    """Frames as channels of an image."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, T*C, H, W)."""
+        return stack_time(clips)
 
 
 class LectureStacked(LectureNetwork):
@@ -66,11 +85,13 @@ class LectureStacked(LectureNetwork):
         in_channels: int,
         length: int,
         dropout: float,
+        checkpointing: bool,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
             in_channels=in_channels,
             smallest=(length, 4, 4),
+            checkpointing=checkpointing,
             length=length,
         )
         self.conv1 = nn.Conv2d(in_channels * length, 12, 3, padding=1)
@@ -79,13 +100,17 @@ class LectureStacked(LectureNetwork):
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.add_classifier(24, dropout=dropout)
 
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, 24)."""
-        return super().embed(stack_time(clips))
+    def parts(self) -> tuple[nn.Module, ...]:
+        """As those of the others, behind frames that are stacked."""
+        return (StackTime(), *super().parts())
 
 
 def lecture_late_fusion(
-    *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    dropout: float = 0.0,
+    checkpointing: bool = False,
 ) -> LectureOverTime:
     """Small network over single frames, joined by the mean over space and time at the end.
 
@@ -101,6 +126,7 @@ def lecture_late_fusion(
         num_classes: K.
         in_channels: C of one frame.
         dropout: probability in front of the classifier.
+        checkpointing: compute activations again in the backward pass.
 
     Returns:
         The network: (N, C, T, H, W) -> logits (N, K), from 1 x 4 x 4.
@@ -115,6 +141,7 @@ def lecture_late_fusion(
         conv_frames=1,
         pool_frames=1,
         dropout=dropout,
+        checkpointing=checkpointing,
     )
 
 
@@ -124,6 +151,7 @@ def lecture_early_fusion(
     in_channels: int = 3,
     length: int = 20,
     dropout: float = 0.0,
+    checkpointing: bool = False,
 ) -> LectureStacked:
     """Small 2D network whose first convolution sees all frames as channels.
 
@@ -140,6 +168,7 @@ def lecture_early_fusion(
         in_channels: C of one frame.
         length: T.
         dropout: probability in front of the classifier.
+        checkpointing: compute activations again in the backward pass.
 
     Returns:
         The network: (N, C, T, H, W) -> logits (N, K), T = `length`, from 4 x 4 pixels.
@@ -152,11 +181,16 @@ def lecture_early_fusion(
         in_channels=in_channels,
         length=length,
         dropout=dropout,
+        checkpointing=checkpointing,
     )
 
 
 def lecture_3d_cnn(
-    *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    dropout: float = 0.0,
+    checkpointing: bool = False,
 ) -> LectureOverTime:
     """Small 3D network, which joins time and space layer by layer.
 
@@ -172,6 +206,7 @@ def lecture_3d_cnn(
         num_classes: K.
         in_channels: C of one frame.
         dropout: probability in front of the classifier.
+        checkpointing: compute activations again in the backward pass.
 
     Returns:
         The network: (N, C, T, H, W) -> logits (N, K), from 4 x 4 x 4.
@@ -185,4 +220,5 @@ def lecture_3d_cnn(
         conv_frames=3,
         pool_frames=4,
         dropout=dropout,
+        checkpointing=checkpointing,
     )

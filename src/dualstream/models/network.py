@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
@@ -23,7 +24,7 @@ Trainable = Literal["all", "last_layer"] | int
 ANY_LENGTH = None
 """`length` of a network that takes snippets of any length."""
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Network(nn.Module):
@@ -116,19 +117,40 @@ class Network(nn.Module):
         return self.stages()[-self.trainable :] if isinstance(self.trainable, int) else ()
 
     def _frozen_batch_norms(self) -> Iterator[nn.Module]:
-        norms = _batch_norms(self)
+        norms = batch_norms(self)
         if self.trainable == "last_layer" or self.frozen_batch_norm == "all":
             yield from norms
             return
         if self.frozen_batch_norm == "partial":
             yield from norms[1:]
         if isinstance(self.trainable, int):
-            trained = {id(norm) for stage in self._trained_stages() for norm in _batch_norms(stage)}
+            trained = {id(norm) for stage in self._trained_stages() for norm in batch_norms(stage)}
             yield from (norm for norm in norms if id(norm) not in trained)
 
 
-def _batch_norms(module: nn.Module) -> list[nn.Module]:
-    return [part for part in module.modules() if isinstance(part, _BATCH_NORMS)]
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """All batch norms inside a module."""
+    return [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise InputError unless 0 <= dropout < 1."""
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+
+
+@contextmanager
+def explained_statistics(name: str) -> Iterator[None]:
+    """Raise ShapeError where torch's batch norms complain of too few values to train with."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ShapeError(
+            f"In training a batch norm of {name} is left with one value a channel, which has no "
+            "variance: give it a larger batch, or larger or longer clips."
+        ) from error
 
 
 def check_choice(kind: str, value: object, choices: Any) -> None:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -74,6 +75,8 @@ class FastestForm:
         self.forms: dict[tuple[int, ...], tuple[Form, ...]] = {}
         """Shape of input -> the forms that were measured for it, the fastest first."""
         self._chosen: dict[tuple[int, ...], Run] = {}
+        self._kept: dict[FormName, Run] = {}
+        """The forms that serve a shape, each with a copy of the weights."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """What the module gives, without gradients."""
@@ -86,11 +89,12 @@ class FastestForm:
 
     def clear(self) -> None:
         """Forget what was chosen: the module was moved to another device."""
-        self.forms, self._chosen = {}, {}
+        self.forms, self._chosen, self._kept = {}, {}, {}
 
     def _choose(self, x: torch.Tensor) -> None:
         expected = self.module(x)
         forms = _forms(self.module, x.device, compiling=len(self._chosen) < MOST_SHAPES)
+        forms |= {name: partial(_itself, run) for name, run in self._kept.items() if name in forms}
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
         for name, make in forms.items():
             found = _tried(make, x, name)
@@ -107,7 +111,8 @@ class FastestForm:
         self.forms[tuple(x.shape)] = tuple(
             Form(name, seconds[name], right[name][1]) for name in order
         )
-        self._chosen[tuple(x.shape)] = right[order[0]][0]
+        fastest = right[order[0]][0]
+        self._chosen[tuple(x.shape)] = self._kept[order[0]] = fastest
 
 
 class OptimizedNetwork(Network):
@@ -218,6 +223,10 @@ def _forms(
         if device.type == "cuda":
             forms["half_compiled"] = lambda: _compiled(half())
     return forms
+
+
+def _itself(run: Run) -> Run:
+    return run
 
 
 def _compiled(run: Run) -> Run:

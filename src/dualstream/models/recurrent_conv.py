@@ -17,6 +17,7 @@ from dualstream.models.backbone import (
     least_size,
     make_feature_maps,
     parts,
+    run_backbone,
 )
 from dualstream.models.video_network import VideoNetwork
 
@@ -122,7 +123,7 @@ class RecurrentConv(VideoNetwork):
         """(N, C, T, H, W) -> states (N, T, hidden, H', W') at each depth."""
         images = clips.transpose(1, 2).flatten(0, 1)  # (N*T, C, H, W)
         states: list[torch.Tensor] = []
-        all_maps = channels_first(self.backbone, self.backbone(images))
+        all_maps = channels_first(self.backbone, run_backbone(self.backbone, images))
         for unit, maps in zip(self.over_time, all_maps, strict=True):
             if self.stacked and states:
                 below = states[-1].flatten(0, 1)  # (N*T, hidden below, larger H', W')
@@ -134,8 +135,8 @@ class RecurrentConv(VideoNetwork):
 
     def check_size(self, clips: torch.Tensor) -> None:
         """Raise ShapeError where the backbone takes images of one size, and H, W are another."""
-        super().check_size(clips)
         check_fixed_size(clips, self.fixed_size)
+        super().check_size(clips)
 
 
 def recurrent_conv(
@@ -185,6 +186,9 @@ def recurrent_conv(
     """
     if kernel < 1 or kernel % 2 == 0:
         raise InputError(f"kernel must be odd and at least 1, got {kernel}.")
+    for name, numbers in (("depths", depths), ("hidden", hidden)):
+        if not isinstance(numbers, Sequence) or not all(isinstance(n, int) for n in numbers):
+            raise InputError(f"{name} must be a list of whole numbers, got {numbers!r}.")
     if len(hidden) != len(depths) or min(hidden, default=0) < 1:
         raise InputError(
             f"hidden must have one number from 1 for each of the depths {tuple(depths)}, got "

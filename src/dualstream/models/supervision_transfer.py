@@ -29,7 +29,8 @@ class SupervisionTransfer(nn.Module):
     does the student's classifier, which has no part in this.
 
     Args:
-        student: network over clips; afterwards it is the start of ordinary training.
+        student: network over clips; afterwards it is the start of ordinary training, once
+            `set_trainable` has been called for it: its classifier is frozen meanwhile.
         teacher: (M, 3, H, W) -> (M, D), for instance the `backbone` of a `tsn`.
         teacher_features: D, at least 1.
 
@@ -79,13 +80,17 @@ class SupervisionTransfer(nn.Module):
 
         Raises:
             ShapeError: clips of another C, or too short or small for the student; frames that are
-                not those of the clips; another number of partners.
+                not those of the clips; another number of partners, or none of the clips.
         """
         clips, _ = split_segments(
             clips, in_channels=self.student.in_channels, length=self.student.length
         )
         frames, _ = split_segments(frames, in_channels=3, length=None)
         self.student.check_size(clips)
+        if any(not 0 <= partner < len(clips) for partner in partners):
+            raise ShapeError(
+                f"Partners are indices of the {len(clips)} clips, from 0, got {tuple(partners)}."
+            )
         if len({len(clips), len(frames), len(partners)}) != 1:
             raise ShapeError(
                 f"Each clip needs its frames and a partner, got {len(clips)} clips, frames of "

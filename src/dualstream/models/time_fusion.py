@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models.network import check_choice
+from dualstream.models.network import check_choice, check_dropout
 from dualstream.models.video_network import VideoNetwork
 
 LateJoin = Literal["towers", "mean"]
@@ -89,6 +89,7 @@ class TimeFusion(VideoNetwork):
         checkpointing: bool,
         length: int | None = None,
     ) -> None:
+        check_dropout(dropout)
         if image_size < SMALLEST_IMAGE:
             raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {image_size}.")
         super().__init__(
@@ -156,8 +157,7 @@ class TimeFusion(VideoNetwork):
         return features.mean(dim=1)
 
     def check_size(self, clips: torch.Tensor) -> None:
-        """Raise ShapeError where T is too short or H, W are not `image_size`."""
-        super().check_size(clips)
+        """Raise ShapeError where H, W are not `image_size` or T is too short."""
         height, width = clips.shape[-2:]
         if (height, width) != (self.image_size, self.image_size):
             raise ShapeError(
@@ -165,6 +165,7 @@ class TimeFusion(VideoNetwork):
                 f"{height} x {width}; its full layers fix the size, make it with another "
                 f"image_size."
             )
+        super().check_size(clips)
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
 from dualstream.models.backbone import (
     check_fixed_size,
     fixed_size,
     make_backbone,
     num_features,
+    run_backbone,
 )
 from dualstream.models.consensus import Average, ConsensusName, make_consensus
 from dualstream.models.network import (
     FrozenBatchNorm,
     Network,
+    check_dropout,
+    explained_statistics,
     join_segments,
     split_segments,
     stack_time,
@@ -45,8 +49,7 @@ class TSN(Network):
             length=length,
             frozen_batch_norm=frozen_batch_norm,
         )
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+        check_dropout(dropout)
         self.backbone = make_backbone(
             backbone, in_channels=in_channels * length, pretrained=pretrained
         )
@@ -75,12 +78,12 @@ class TSN(Network):
 
         Raises:
             ShapeError: C or T is another than the network was made for, S is another than a
-                linear consensus has weights for, or H and W are not those of a backbone that
-                takes one size only.
+                linear consensus has weights for, or the backbone does not take H and W.
         """
         clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
         check_fixed_size(clips, self.fixed_size)
-        features = self.backbone(stack_time(clips))  # (N*S, D)
+        with explained_statistics(self.name) if self.training else nullcontext():
+            features: torch.Tensor = run_backbone(self.backbone, stack_time(clips))  # (N*S, D)
         logits = self.classifier(self.dropout(features))  # (N*S, K)
         joined: torch.Tensor = self.consensus(
             join_segments(logits, segments=segments), join_segments(features, segments=segments)

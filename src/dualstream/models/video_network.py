@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
 from dualstream.models.checkpointing import checkpointed
 from dualstream.models.layers import Triple
-from dualstream.models.network import FrozenBatchNorm, Network, join_segments, split_segments
+from dualstream.models.network import (
+    Network,
+    check_dropout,
+    explained_statistics,
+    join_segments,
+    split_segments,
+)
 
 
 class VideoNetwork(Network):
@@ -25,7 +33,6 @@ class VideoNetwork(Network):
         checkpointing: keep no activations inside blocks for the backward pass, compute them
             again: less memory, about a third more time.
         length: T that is demanded; None takes any of at least `smallest`.
-        frozen_batch_norm: which batch norms are frozen.
     """
 
     def __init__(
@@ -36,21 +43,14 @@ class VideoNetwork(Network):
         smallest: Triple,
         checkpointing: bool = False,
         length: int | None = None,
-        frozen_batch_norm: FrozenBatchNorm = "none",
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            length=length,
-            frozen_batch_norm=frozen_batch_norm,
-        )
+        super().__init__(num_classes=num_classes, in_channels=in_channels, length=length)
         self.smallest = smallest
         self.checkpointing = checkpointing
 
     def add_classifier(self, num_features: int, *, dropout: float) -> None:
         """Set `dropout` and `classifier` behind vectors of `num_features`, and freeze."""
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
+        check_dropout(dropout)
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(num_features, self.num_classes)
@@ -75,7 +75,14 @@ class VideoNetwork(Network):
         return trained.index(True) if True in trained else len(trained)
 
     def begin(self, clips: torch.Tensor, *, parts: int) -> torch.Tensor:
-        """Clips (N, C, T, H, W) through the first `parts`; pooled where those are all."""
+        """Clips (N, C, T, H, W) through the first `parts`; pooled where those are all.
+
+        Raises:
+            InputError: the network is no chain of parts.
+            ShapeError: T, H or W below `smallest`.
+        """
+        if not self.parts():
+            raise InputError(f"{self.name} is no chain of parts that can be run in pieces.")
         self.check_size(clips)
         x = clips
         for part in self.parts()[:parts]:
@@ -98,11 +105,14 @@ class VideoNetwork(Network):
         """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K), mean over segments S.
 
         Raises:
-            ShapeError: another C, or T, H or W below `smallest`.
+            ShapeError: another C, or T, H or W below `smallest`; in training, too few values for
+                the statistics of a batch norm.
         """
         clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
         self.check_size(clips)
-        logits: torch.Tensor = self.classifier(self.dropout(self.embed(clips)))  # (N*S, K)
+        with explained_statistics(self.name) if self.training else nullcontext():
+            features = self.embed(clips)
+        logits: torch.Tensor = self.classifier(self.dropout(features))  # (N*S, K)
         return join_segments(logits, segments=segments).mean(dim=1)  # (N, K)
 
     def check_size(self, clips: torch.Tensor) -> None:
