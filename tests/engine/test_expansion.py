@@ -133,6 +133,8 @@ def test_another_search_in_the_same_folder_is_refused(
     recipe = x3d_recipe()
     with pytest.raises(InputError, match="another target"):
         search(recipe, tiny_data, folder, target=5 * start_cost(recipe))
+    with pytest.raises(InputError, match="another flow_store"):
+        search(recipe, tiny_data, folder, target=3 * start_cost(recipe), flow_store=folder)
     with pytest.raises(InputError, match="another recipe, limit"):
         search(x3d_recipe(train__seed=1), tiny_data, folder, target=3 * start_cost(recipe), limit=1)
 

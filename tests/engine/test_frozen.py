@@ -196,3 +196,26 @@ def test_networks_without_frozen_stages_are_refused(
     values["model"] = model
     with pytest.raises(RecipeError, match=message):
         train(Recipe.model_validate(values), data, tmp_path / "run")
+
+
+def test_what_is_drawn_for_a_video_does_not_depend_on_the_others(
+    data: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    def recipe(hold_out: float) -> Recipe:
+        made = frozen_recipe(views=2, epochs=1, hold_out=hold_out)
+        augment = made.augment.model_copy(update={"crop": "random", "flip": True})
+        return made.model_copy(update={"augment": augment})
+
+    other = shutil.copytree(tiny_data, tmp_path / "other")
+    train(recipe(0.34), data, tmp_path / "part")
+    train(recipe(0.0), other, tmp_path / "all")
+    part = {path.name: np.load(path) for path in files(data) if len(np.load(path)) == 2}
+    whole = {path.name: np.load(path) for path in files(other)}
+    assert 0 < len(part) < len(whole)
+    for name, views in part.items():
+        np.testing.assert_array_equal(views, whole[name])
+
+
+def test_a_trial_computes_only_what_it_draws(data: Path, tmp_path: Path) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "trial", limit=1)
+    assert len(files(data)) == 4  # one batch

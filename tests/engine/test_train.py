@@ -17,14 +17,18 @@ from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.data import videos_of
+from dualstream.engine.devices import check_device
+from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
 from dualstream.errors import (
+    AnnotationError,
     CheckpointError,
     DivergedError,
     FlowStoreError,
     InputError,
     RecipeError,
+    UnknownNameError,
 )
 from dualstream.types import Clip
 
@@ -308,3 +312,55 @@ def test_a_diverging_run_stops_with_advice(tiny_data: Path, tmp_path: Path) -> N
     recipe = tiny_recipe(epochs=8, optimizer={"name": "sgd", "lr": 1e30})
     with pytest.raises(DivergedError, match=r"train\.optimizer\.lr"):
         train(recipe, tiny_data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ({"name": "tsm"}, UnknownNameError, "network 'tsm'|model 'tsm'"),
+        ({"options": {"dropot": 0.5}}, UnknownNameError, "dropot"),
+        ({"options": {"dropout": "abc"}}, InputError, "dropout of tsn must be float, got 'abc'"),
+        ({"options": {"length": 7}}, RecipeError, "model.options.length=7 is not what the input"),
+        ({"trainable": 99}, InputError, "stages to train"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_before_a_folder_is_made(
+    model: dict[str, object],
+    error: type[Exception],
+    message: str,
+    tiny_data: Path,
+    tmp_path: Path,
+) -> None:
+    values = tiny_recipe(epochs=1).model_dump()
+    values["model"] |= model
+    with pytest.raises(error, match=message):
+        train(Recipe.model_validate(values), tiny_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named_before_a_folder_is_made(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no GPU that torch can use"):
+        train(tiny_recipe(epochs=1, accelerator="gpu"), tiny_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistyped_data_folder_is_not_its_parent(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="typo"):
+        train(tiny_recipe(epochs=1), tiny_data / "typo", tmp_path / "run")
+    train(tiny_recipe(epochs=1), tiny_data / "manifest.csv", tmp_path / "run")
+
+
+@pytest.mark.parametrize("option", ["num_classes", "in_channels", "weights", "name"])
+def test_options_that_are_decided_elsewhere_are_refused(option: str) -> None:
+    with pytest.raises(RecipeError, match=f"{option} is no option here"):
+        load_recipe("tsn_rgb", [f"model.options.{option}=3"])
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99"])
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}'"):
+        check_device(name)
+    assert check_device("cpu") == torch.device("cpu")

@@ -308,8 +308,9 @@ def test_a_batch_of_one_source_has_nothing_that_mismatches(
             (data / "videos" / old).rename(data / "videos" / new)
             table = table.replace(old, new)
     (data / "manifest.csv").write_text(table)
-    with pytest.raises(InputError, match=r"All clips of a batch are of one source video \(v_same"):
-        transfer(student_recipe(batch_size=2), data, tmp_path / "run", teacher=str(teacher))
+    # A batch of 2 has matching pairs alone, unless the one other clip is in it.
+    result = transfer(student_recipe(batch_size=2), data, tmp_path / "run", teacher=str(teacher))
+    assert np.isfinite(result.train_loss)
     (data / "manifest.csv").write_text(
         "".join(line for line in table.splitlines(keepends=True) if "_c00" not in line)
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from dualstream.errors import UnknownNameError, WeightsError
@@ -17,6 +21,7 @@ from dualstream.models.network import Network
 from dualstream.models.resnet_video import slow_r50
 from dualstream.models.slowfast import slowfast_r50_4x16
 from dualstream.models.weights.loading import load_state
+from dualstream.models.weights.state_files import read_state_file
 
 State = dict[str, torch.Tensor]
 
@@ -185,3 +190,24 @@ def test_a_file_without_a_state_dict(fresh: Network, tmp_path: Path) -> None:
         torch.save(content, tmp_path / "own.pth")
         with pytest.raises(WeightsError, match="holds no state dict"):
             load_state_file(fresh, tmp_path / "own.pth")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "npz"])
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
+def test_any_damage_gives_tensors_or_the_error(
+    kind: str, place: int, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    buffer = io.BytesIO()
+    tensors = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.zeros(3)}
+    if kind == "npz":
+        np.savez_compressed(buffer, **{name: value.numpy() for name, value in tensors.items()})
+    else:
+        torch.save(tensors, buffer, _use_new_zipfile_serialization=kind == "zip")
+    content = bytearray(buffer.getvalue())
+    at = place % len(content)
+    content[at] = value
+    path = tmp_path_factory.mktemp("damaged") / ("file.npz" if kind == "npz" else "file.pth")
+    path.write_bytes(content[:at] if cut else content)
+    with contextlib.suppress(WeightsError):
+        assert all(isinstance(tensor, torch.Tensor) for tensor in read_state_file(path).values())

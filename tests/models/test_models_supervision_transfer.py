@@ -157,3 +157,11 @@ def test_partners_that_are_no_clips_are_refused(partners: tuple[int, int]) -> No
     clips = torch.randn(2, 3, 4, 32, 32)
     with pytest.raises(ShapeError, match="indices of the 2 clips"):
         joined().eval()(clips, clips, partners)
+
+
+def test_without_partners_there_are_matching_pairs_alone() -> None:
+    torch.manual_seed(2)
+    clips = torch.randn(2, 3, 4, 32, 32)
+    model = joined().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips, clips, ()), model(clips, clips, (1, 0))[:2])

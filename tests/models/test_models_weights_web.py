@@ -6,7 +6,10 @@ import hashlib
 import http.server
 import io
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import to_layout
-from dualstream.models.weights import state_sha256, verify
+from dualstream.models.weights import has_checksum, state_sha256, verify
 from dualstream.models.weights.sources import WebFile
 from dualstream.models.weights.web_download import download_url
 
@@ -35,6 +38,8 @@ class Server:
     tag: str = TAG
     breaks_after: list[int] = field(default_factory=list)
     """Bytes of each answer that are sent before the connection breaks."""
+    resets: bool = False
+    """Break with a reset instead of an end."""
     statuses: list[int] = field(default_factory=list)
     """Answers to give first instead of the content."""
     ranges: list[str] = field(default_factory=list)
@@ -66,7 +71,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", told.tag)
             self.end_headers()
-            self.wfile.write(body[: told.breaks_after.pop(0)] if told.breaks_after else body)
+            breaks = bool(told.breaks_after)
+            self.wfile.write(body[: told.breaks_after.pop(0)] if breaks else body)
+            if breaks and told.resets:
+                time.sleep(0.2)  # a reset would take away what the other side has not read yet
+                self.connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                self.connection.close()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -120,6 +132,15 @@ class TestDownload:
         download_url(server.url, tmp_path / "file")
         assert (tmp_path / "file").read_bytes() == server.content
         assert server.ranges == ["", "bytes=700000-", "bytes=1900000-"]
+
+    def test_goes_on_after_resets(self, server: Server, tmp_path: Path) -> None:
+        server.content = bytes(range(256)) * 20_000
+        server.breaks_after, server.resets = [3 << 20], True
+        download_url(server.url, tmp_path / "file")
+        assert (tmp_path / "file").read_bytes() == server.content
+        first, second = server.ranges
+        assert first == ""
+        assert int(second.removeprefix("bytes=").removesuffix("-")) >= 1 << 20
 
     def test_starts_anew_when_the_file_has_changed(self, server: Server, tmp_path: Path) -> None:
         server.content = b"a" * 1000
@@ -219,6 +240,9 @@ def test_a_converted_file_alone_is_checked_by_names_and_shapes(
     first = json.loads(record.read_text())
     record.unlink()
     assert verify(NAME) == path
+    assert not has_checksum(NAME)  # checking alone makes no file the right one
+    assert fetch(NAME) == path
+    assert has_checksum(NAME)
     assert json.loads(record.read_text()) == {**first, "original_sha256": None}
     record.unlink()
     save_file({"classifier.bias": torch.zeros(400)}, path)

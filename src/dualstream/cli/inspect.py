@@ -112,6 +112,8 @@ def _parsed_options(given: list[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise InputError(f"--option must look like key=value, got {text!r}.")
+        if key in ("name", "weights"):
+            raise InputError(f"{key} is no option of a network: give the argument, or --weights.")
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -54,19 +54,23 @@ def predict(
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dataclasses import replace
 
-    streams = _streams(checkpoint or [], weights or [], device=device)
+    # What is wrong with the call shows before torch is loaded, and weights are.
+    _check_weights(checkpoint or [], weights or [])
+    files = _files(videos)
+    parts = _numbers(stream_weights) if stream_weights else None
     from dualstream.cli.output import print_json, stderr
-    from dualstream.engine.predict import predict as predict_video
     from dualstream.errors import VideoError
     from dualstream.scores import Fusion
 
+    fitted = Fusion.load(fusion) if fusion else None
+    streams = _streams(checkpoint or [], weights or [], device=device)
+    from dualstream.engine.predict import predict as predict_video
+
     if optimize:
         streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
-    fitted = Fusion.load(fusion) if fusion else None
-    parts = _numbers(stream_weights) if stream_weights else None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
-    for video in _files(videos):
+    for video in files:
         try:
             prediction = predict_video(
                 video,
@@ -91,36 +95,47 @@ def predict(
         raise typer.Exit(1)
 
 
-def _streams(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Stream]:
-    """Streams of run folders, then of published weights, which are fetched if necessary."""
+def _check_weights(checkpoints: list[Path], weights: list[str]) -> None:
     from dualstream.errors import InputError
+    from dualstream.models.weights import weights_entry
 
     if not checkpoints and not weights:
         raise InputError(
             "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
             "--weights NAME for published weights (`dualstream weights` lists them)."
         )
+    for name in weights:
+        weights_entry(name)
+
+
+def _streams(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Stream]:
+    """Streams of run folders, then of published weights, which are fetched if necessary."""
     from dualstream.cli.output import stderr
     from dualstream.engine.checkpoint import load_checkpoint
+    from dualstream.engine.devices import check_device
     from dualstream.engine.predict import as_stream
     from dualstream.models import create_model
     from dualstream.models.weights import weights_entry
 
+    place = check_device(device)
     streams = [as_stream(load_checkpoint(run, device=device)) for run in checkpoints]
-    entries = [weights_entry(name) for name in weights]  # wrong names show before any download
-    for entry in entries:
+    for entry in map(weights_entry, weights):
         with stderr().status(f"loading {entry.name}"):
             model = create_model(entry.model, weights=entry.name)
-        streams.append(as_stream(model.to(device)))
+        streams.append(as_stream(model.to(place)))
     return streams
 
 
 def _files(videos: list[str]) -> list[str]:
-    """The arguments, folders replaced by the video files in them."""
+    """The arguments, folders replaced by the video files in them.
+
+    Raises:
+        InputError: a folder holds none.
+    """
     from dualstream.clips.video_files import list_videos
     from dualstream.errors import InputError
 
-    files = []
+    files: list[str] = []
     for video in videos:
         folder = Path(video)
         if not folder.is_dir():

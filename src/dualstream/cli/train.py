@@ -39,7 +39,7 @@ def train(
     from dualstream.errors import InputError
 
     if resume is not None:
-        if data or recipe or out or overrides:
+        if data or recipe or out or overrides or flow or backward_flow or limit:
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
         from dualstream.engine import train as engine
 
@@ -51,10 +51,11 @@ def train(
                 "Give the data folder, --recipe and --out, for instance: "
                 "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
             )
-        from dualstream.engine import train as engine
         from dualstream.engine.recipe import load_recipe
 
-        resolved = load_recipe(recipe, overrides or ())
+        resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
+        from dualstream.engine import train as engine
+
         with RunBar(out) as bar:
             result = engine.train(
                 resolved,
@@ -79,12 +80,12 @@ class RunBar:
         from dualstream.cli.output import progress_bar
 
         self._progress = progress_bar("batches")
-        self._progress.start()
         self._task = self._progress.add_task(self._verb, total=None)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
         if kind is KeyboardInterrupt:
             from dualstream.cli.output import stderr
 
@@ -96,6 +97,7 @@ class RunBar:
         from dualstream.engine.run_folder import TrainProgress
 
         assert isinstance(progress, TrainProgress)
+        self._progress.start()  # not above an error that comes before
         if progress.phase == "frozen stages":
             self._progress.update(
                 self._task,

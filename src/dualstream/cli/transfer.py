@@ -51,10 +51,11 @@ def transfer(
                 "transfer work/jhmdb --recipe t3d_transfer_rgb "
                 "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
             )
-        from dualstream.engine import transfer as engine
         from dualstream.engine.recipe import load_recipe
 
-        resolved = load_recipe(recipe, overrides or ())
+        resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
+        from dualstream.engine import transfer as engine
+
         with RunBar(out, verb="transfer") as bar:
             result = engine.transfer(
                 resolved, data, out, teacher=teacher, limit=limit, listener=bar

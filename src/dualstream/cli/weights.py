@@ -75,18 +75,22 @@ def fetch(name: Name, json: Json = False) -> None:
 def verify(names: Names = None, json: Json = False) -> None:
     """Check weights in the cache against their checksums; downloads nothing."""
     from dualstream.cli.output import print_json, stdout
-    from dualstream.models.weights import cached_path, list_weights
+    from dualstream.models.weights import cached_path, has_checksum, list_weights
     from dualstream.models.weights import verify as verify_weights
 
     wanted = names or [name for name in list_weights() if cached_path(name).is_file()]
-    intact = {name: str(verify_weights(name)) for name in wanted}
+    paths = {name: str(verify_weights(name)) for name in wanted}
+    intact = {name: path for name, path in paths.items() if has_checksum(name)}
+    unknown = {name: path for name, path in paths.items() if name not in intact}
     if json:
-        print_json({"intact": intact})
+        print_json({"intact": intact, "without_checksum": unknown})
         return
     console = stdout()
     for name, path in intact.items():
         console.print(f"{name}: intact, {path}", soft_wrap=True)
-    if not intact:
+    for name, path in unknown.items():
+        console.print(f"{name}: no checksum is known; names and shapes fit, {path}", soft_wrap=True)
+    if not paths:
         console.print("The cache holds no weights.")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,14 @@ Part = Literal["train", "test"]
 """The two sides of a split."""
 
 MANIFEST_FILE = "manifest.csv"
+
+
+def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
+    """Absolute folder of a manifest, of which either the folder or the file is named."""
+    given = Path(path).absolute()
+    return given.parent if given.name == MANIFEST_FILE else given
+
+
 CLASSES_FILE = "classes.txt"
 DATASET_FILE = "dataset.yaml"
 

@@ -26,12 +26,14 @@ from safetensors.torch import load_file, save_file
 
 from dualstream import __version__
 from dualstream.atomic import replacing, write_text
+from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
 from dualstream.flow.named import named_params
 from dualstream.flow.params import FlowParams
 from dualstream.models import create_model, list_weights, model_function
 from dualstream.models.network import Network
+from dualstream.models.weights.loading import list_problems
 from dualstream.types import InputSpec
 
 
@@ -132,6 +134,12 @@ def _sizes_of_full_layers(recipe: Recipe) -> dict[str, int]:
                 f"{recipe.model.name} takes one {option} only, {size} in training and "
                 f"{test_size} in the test: leave {key} out."
             )
+        given = recipe.model.options.get(option, size)
+        if given != size:
+            raise RecipeError(
+                f"model.options.{option}={given} is not what the input is, {size}. Leave it out, "
+                f"the input decides it."
+            )
         sizes[option] = size
     return sizes
 
@@ -168,20 +176,7 @@ def start_from_run(model: Network, folder: Path) -> None:
             {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
             for tensors in (state, own)
         )
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & state.keys())
-        if own[name].shape != state[name].shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names)}"
-        for what, names in (
-            ("missing in the run", sorted(own.keys() - state.keys())),
-            ("not in the network", sorted(state.keys() - own.keys())),
-            ("of another shape", misshapen),
-        )
-        if names
-    ]
+    problems = list_problems(state, own)
     if problems:
         raise CheckpointError(
             f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
@@ -239,6 +234,7 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
         CheckpointError: the folder is no run, training has written no weights yet, the file
             is broken, its tensors are not those of the recipe's network, or the run is a
             transfer's, whose classifier has learnt nothing.
+        InputError: no such device.
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
@@ -250,18 +246,14 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
             f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
-        wrong = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+    problems = list_problems(state, model.state_dict())
+    if problems:
         raise CheckpointError(
-            f"{path} does not hold the weights of {recipe.model.name} with {len(classes)} classes; "
-            f"{len(wrong)} tensors differ: {', '.join(wrong[:5])}."
+            f"{path} does not hold the weights of {recipe.model.name} with {len(classes)} classes. "
+            f"{'; '.join(problems)}."
         )
     model.load_state_dict(state)
-    return Checkpoint(root, model.eval().to(device), recipe, classes, info)
+    return Checkpoint(root, model.eval().to(check_device(device)), recipe, classes, info)
 
 
 def _read_weights(root: Path) -> dict[str, torch.Tensor]:

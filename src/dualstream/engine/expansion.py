@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dualstream.atomic import write_text
-from dualstream.clips.manifest import MANIFEST_FILE, Manifest
+from dualstream.clips.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
@@ -222,8 +222,7 @@ def search(
         doubling of the cost a step. The contraction that ends it is here a smaller last step.
     """
     _check_recipe(recipe)
-    data = Path(manifest_folder).absolute()
-    data = data if data.is_dir() else data.parent
+    data = folder_of_manifest(manifest_folder)
     running = _Search(
         recipe=recipe,
         data=data,
@@ -307,9 +306,10 @@ class _Search:
     ) -> float | None:
         """Accuracy on the held-out videos, 0..1; None where training diverged."""
         metrics = run / "metrics.json"
-        if metrics.is_file():  # written at the end of a training
-            known: float = json.loads(metrics.read_text(encoding="utf-8"))["held_out_top1"]
-            return known
+        known = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        if "held_out_top1" in known:  # written at the end of a training
+            top1: float = known["held_out_top1"]
+            return top1
         try:
             if (run / "recipe.yaml").is_file():
                 return resume(run, listener=listener).held_out_top1
@@ -334,6 +334,9 @@ class _Search:
             "target": float(self.target),
             "step_factor": float(self.step_factor),
             "limit": self.limit,
+            "flow_store": None
+            if self.flow_store is None
+            else str(Path(self.flow_store).absolute()),
         }
         path = self.folder / "search.json"
         if not path.is_file():

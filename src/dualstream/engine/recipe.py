@@ -23,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -46,6 +47,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_DECIDED_ELSEWHERE = {
+    "name": "give model.name",
+    "weights": "give model.weights",
+    "num_classes": "the data decide it",
+    "in_channels": "input.modality and input.stacking decide it",
+}
+"""What `create_model` takes besides the options of a network."""
+
+
 class ModelSection(Section):
     """Which network, and where its weights start."""
 
@@ -61,6 +71,14 @@ class ModelSection(Section):
         Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
     ] = "all"
     """What is trained: everything, the head, or the head and that many last stages."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_the_networks_own(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for option, place in _DECIDED_ELSEWHERE.items():
+            if option in options:
+                raise ValueError(f"{option} is no option here: {place}")
+        return options
 
 
 class InputSection(Section):

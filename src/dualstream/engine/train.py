@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.manifest import Manifest, folder_of_manifest
 from dualstream.engine.checkpoint import (
     RunInfo,
     build_model,
@@ -30,6 +30,7 @@ from dualstream.engine.checkpoint import (
     starting_run,
 )
 from dualstream.engine.data import RunData, videos_of
+from dualstream.engine.devices import check_device
 from dualstream.engine.frozen import FrozenData, FrozenModule, Told, check_frozen
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
@@ -134,16 +135,15 @@ def open_run(
     Args:
         teacher: network that supervision is transferred from.
     """
-    folder, source = Path(run).absolute(), Path(manifest_folder).absolute()
+    folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
     if _is_first_process() and (folder / "recipe.yaml").exists():
         raise InputError(
             f"{folder} holds a run already. Go on with `dualstream "
             f"{'train' if teacher is None else 'transfer'} --resume {run}`, or choose another "
             "folder."
         )
-    starting_run(recipe)  # a wrong name is better found before the folder is made
-    source = source if source.is_dir() else source.parent
     manifest = Manifest.read(source)
+    _check_recipe(recipe, manifest)  # what is wrong is better found before the folder is made
     store = _store_root(recipe, flow_store, source / "flow")
     flow_params = None
     if store is not None:
@@ -166,6 +166,18 @@ def open_run(
     if _is_first_process():
         start_run(folder, recipe, manifest.classes, info)
     return OpenRun(folder, recipe, manifest, info)
+
+
+def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise what making the network, or its device, would raise."""
+    starting_run(recipe)
+    with torch.device("meta"):
+        model = build_model(recipe, len(manifest.classes), with_weights=False)
+        set_trainable(model, recipe.model.trainable)
+    if recipe.data.frozen_views:
+        check_frozen(model, recipe)
+    if recipe.train.accelerator == "gpu":
+        check_device("cuda")
 
 
 def reopen_run(run: str | os.PathLike[str]) -> OpenRun:

@@ -175,21 +175,16 @@ class TransferModule(StreamModule):
     def answers(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
         """Logits (2*N*S, 2) of the batch's matching and mismatched pairs, and the right answers.
 
-        Raises:
-            InputError: all clips of the batch are of one source video.
+        Where all clips of the batch happen to be of one source video: (N*S, 2), matching pairs.
         """
         pixels = batch.data["rgb"]  # (N, S, C, T, H, W)
         sources = [source_group(name) for name in batch.name for _ in range(pixels.shape[1])]
         partners = mismatched_partners(sources)
-        if not partners:
-            raise InputError(
-                f"All clips of a batch are of one source video ({sources[0]}), so that nothing "
-                f"mismatches. Raise train.batch_size ({self.recipe.train.batch_size})."
-            )
         logits = network(
             normalize(pixels, self.spec), normalize(pixels, self.teacher_spec), partners
         )
-        return logits, matching_answers(len(sources), device=pixels.device)
+        answers = matching_answers(len(sources), device=pixels.device)
+        return logits, answers[: len(logits)]
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         # A last batch of one video only has no mismatched pair: it is left out.
@@ -225,6 +220,10 @@ def _check_recipe(recipe: Recipe, teacher: Teacher) -> None:
         raise RecipeError(
             f"A transfer trains all of the network but its classifier: set model.trainable=all, "
             f"got {recipe.model.trainable}."
+        )
+    if recipe.data.frozen_views:
+        raise RecipeError(
+            "A transfer has no frozen stages of the student: set data.frozen_views=0."
         )
     side = recipe.input.crop_size
     if teacher.fixed_size not in (None, (side, side)):

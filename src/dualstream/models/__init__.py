@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from dualstream.errors import InputError, UnknownNameError
@@ -150,12 +151,31 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+_SIMPLE: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "float": (float, int),
+    "bool": (bool,),
+    "str": (str,),
+}
+"""Annotation of an option -> what it takes."""
+
+
+def _check_type(name: str, option: str, value: object, annotation: str) -> None:
+    """Raise InputError on a value of another simple type; the functions check the others."""
+    types = _SIMPLE.get(annotation)
+    mistaken = isinstance(value, bool) and types is not None and bool not in types
+    if types is not None and (mistaken or not isinstance(value, types)):
+        raise InputError(f"Option {option} of {name} must be {annotation}, got {value!r}.")
+
+
 def _check_options(name: str, function: Callable[..., Network], options: dict[str, Any]) -> None:
     """Raise on an option that `function` does not have, or lacks."""
     parameters = inspect.signature(function).parameters
     for option in options:
         if option not in parameters:
             raise UnknownNameError(f"option of {name}", option, (*parameters, "weights"))
+        _check_type(name, option, options[option], str(parameters[option].annotation))
     for option, parameter in parameters.items():
         if parameter.default is parameter.empty and option not in options:
             raise InputError(f"{name} needs the option {option!r}.")

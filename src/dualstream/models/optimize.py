@@ -40,7 +40,9 @@ ROUNDS = 5
 """Times that each form is timed, in turns."""
 
 MOST_SHAPES = 4
-"""Shapes of input that are compiled for; further ones run uncompiled."""
+"""Shapes of input that forms are measured and compiled for; further ones run uncompiled."""
+
+_ANY_SHAPE: tuple[FormName, ...] = ("plain", "folded", "channels_last", "half")
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +62,11 @@ class FastestForm:
     """A module from one tensor to one tensor, in the form that is fastest for each shape of input.
 
     The first input of a shape is run through every form; those that fail (no compiler) or change
-    the output by more than `TOLERANCE` are dropped, and the fastest of the others serves from then
-    on. Compiling takes up to a minute the first time and seconds later on: what was compiled lies
-    in the cache folder, `compiled` beside the weights.
+    the output by more than `TOLERANCE` (half precision: `HALF_TOLERANCE`) are dropped, and the
+    fastest of the others serves from then on. Shapes beyond `MOST_SHAPES` get the form that was
+    the fastest uncompiled one for the first, unmeasured. Compiling takes up to a minute the first
+    time and seconds later on: what was compiled lies in the cache folder, `compiled` beside the
+    weights.
 
     Args:
         module: in evaluation mode, on the device where it shall run; it must not change later.
@@ -83,9 +87,10 @@ class FastestForm:
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
             shape = tuple(x.shape)
-            if shape not in self._chosen:
+            if shape not in self._chosen and len(self._chosen) < MOST_SHAPES:
                 self._choose(x)
-            return self._chosen[shape](x)
+            run = self._chosen.get(shape) or self._uncompiled(x.device)
+            return run(x)
 
     def clear(self) -> None:
         """Forget what was chosen: the module was moved to another device."""
@@ -93,7 +98,7 @@ class FastestForm:
 
     def _choose(self, x: torch.Tensor) -> None:
         expected = self.module(x)
-        forms = _forms(self.module, x.device, compiling=len(self._chosen) < MOST_SHAPES)
+        forms = _forms(self.module, x.device)
         forms |= {name: partial(_itself, run) for name, run in self._kept.items() if name in forms}
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
         for name, make in forms.items():
@@ -113,6 +118,15 @@ class FastestForm:
         )
         fastest = right[order[0]][0]
         self._chosen[tuple(x.shape)] = self._kept[order[0]] = fastest
+
+    def _uncompiled(self, device: torch.device) -> Run:
+        """The form for shapes that are not measured any more."""
+        fastest_first = next(iter(self.forms.values()))
+        name = next(form.name for form in fastest_first if form.name in _ANY_SHAPE)
+        if name not in self._kept:
+            forms = _forms(self.module, device)
+            self._kept[name] = self.module if name == "plain" else forms[name]()
+        return self._kept[name]
 
 
 class OptimizedNetwork(Network):
@@ -193,9 +207,7 @@ def channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
 
 
-def _forms(
-    plain: nn.Module, device: torch.device, *, compiling: bool
-) -> dict[FormName, Callable[[], Run]]:
+def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[], Run]]:
     """Functions that make the other forms of a module, by name."""
 
     def folded() -> nn.Module:
@@ -218,10 +230,8 @@ def _forms(
     }
     if device.type == "cuda":
         forms["half"] = half
-    if compiling:
-        forms["compiled"] = lambda: _compiled(with_channels_last())
-        if device.type == "cuda":
-            forms["half_compiled"] = lambda: _compiled(half())
+        forms["half_compiled"] = lambda: _compiled(half())
+    forms["compiled"] = lambda: _compiled(with_channels_last())
     return forms
 
 

@@ -72,11 +72,11 @@ class SupervisionTransfer(nn.Module):
             frames: the frames of the same clips, (N, 3, T, H, W) or (N, S, 3, T, H, W), as the
                 teacher sees them.
             partners: for each of the N*S clips, the index of one of another video
-                (see `mismatched_partners`).
+                (see `mismatched_partners`); () where there is none.
 
         Returns:
             (2*N*S, 2) logits of 'do not match' and 'match': first each clip with its own frames,
-            then each clip with its partner's.
+            then each clip with its partner's. Without partners (N*S, 2).
 
         Raises:
             ShapeError: clips of another C, or too short or small for the student; frames that are
@@ -91,7 +91,7 @@ class SupervisionTransfer(nn.Module):
             raise ShapeError(
                 f"Partners are indices of the {len(clips)} clips, from 0, got {tuple(partners)}."
             )
-        if len({len(clips), len(frames), len(partners)}) != 1:
+        if len({len(clips), len(frames), len(partners) or len(clips)}) != 1:
             raise ShapeError(
                 f"Each clip needs its frames and a partner, got {len(clips)} clips, frames of "
                 f"{len(frames)} and {len(partners)} partners."
@@ -99,7 +99,7 @@ class SupervisionTransfer(nn.Module):
         of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
         of_frames = self.of_teacher(self._taught(frames))  # (N*S, 1024)
         matching = torch.cat([of_clips, of_frames], dim=1)  # (N*S, 2048)
-        mismatched = torch.cat([of_clips, of_frames[list(partners)]], dim=1)
+        mismatched = torch.cat([of_clips[: len(partners)], of_frames[list(partners)]], dim=1)
         logits: torch.Tensor = self.answer(self.joined(torch.cat([matching, mismatched])))
         return logits
 

@@ -104,7 +104,7 @@ def fetch(name: str) -> Path:
     from safetensors.torch import save_file
 
     try:
-        if damaged and _is_intact(path, entry):
+        if damaged and _is_intact(path, entry, recording=True):
             return path
         record = _read_record(path)
         original = find_original(
@@ -138,6 +138,8 @@ def fetch(name: str) -> Path:
 def verify(name: str) -> Path:
     """Check the converted weights in the cache against their checksum, without a download.
 
+    Where no checksum is known (`has_checksum`), only names and shapes are checked.
+
     Returns:
         Their path.
 
@@ -149,12 +151,18 @@ def verify(name: str) -> Path:
     path = cached_path(name)
     if not path.is_file():
         raise WeightsError(f"{path} does not exist. Get it with: dualstream weights fetch {name}")
-    if not _is_intact(path, entry):
+    if not _is_intact(path, entry, recording=False):
+        wanted = _expected(path, entry) or "that fits (its names or shapes are others)"
         raise WeightsError(
-            f"{path} is damaged or not {name}: its tensors do not have the sha256 "
-            f"{_expected(path, entry)}. Delete it, then: dualstream weights fetch {name}"
+            f"{path} is damaged or not {name}: its tensors do not have the sha256 {wanted}. "
+            f"Delete it, then: dualstream weights fetch {name}"
         )
     return path
+
+
+def has_checksum(name: str) -> bool:
+    """Whether a checksum is known: published by us, or recorded when the weights were fetched."""
+    return _expected(cached_path(name), weights_entry(name)) is not None
 
 
 def load_weights(model: Network, name: str) -> None:
@@ -204,11 +212,11 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _is_intact(path: Path, entry: WeightsEntry) -> bool:
+def _is_intact(path: Path, entry: WeightsEntry, *, recording: bool) -> bool:
     """Whether a converted file can be read and holds the right tensors.
 
     Where no digest is known yet, because the converted file alone was brought here, its names and
-    shapes must be the network's, and its digest is recorded.
+    shapes must be the network's, and with `recording` its digest is the right one from then on.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -223,7 +231,8 @@ def _is_intact(path: Path, entry: WeightsEntry) -> bool:
     if expected is None:
         if list_problems(state, _skeleton(entry).state_dict()):
             return False
-        _write_record(path, Record(None, digest))
+        if recording:
+            _write_record(path, Record(None, digest))
         return True
     return digest == expected
 

@@ -64,9 +64,10 @@ class _Dtype:
     """Stands for `numpy.dtype`: a plain number in a byte order."""
 
     def __init__(self, code: object, *_align_and_copy: object) -> None:
-        if code not in NUMBERS:
-            raise WeightsError(f"it holds an array of type {code!r}, which is no plain number.")
-        self.code = str(code)
+        if not isinstance(code, str) or code not in NUMBERS:
+            name = code[:20] if isinstance(code, str) else type(code).__name__
+            raise WeightsError(f"it holds an array of type {name!r}, which is no plain number.")
+        self.code = code
         self.order = "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -87,25 +88,31 @@ class _Array:
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
             raise WeightsError("it holds an array whose values are not plain bytes.")
         if not isinstance(shape, tuple) or any(not isinstance(n, int) or n < 0 for n in shape):
-            raise WeightsError(f"it holds an array of shape {shape!r}.")
+            raise WeightsError("it holds an array whose shape is no tuple of sizes.")
         values = np.frombuffer(raw, np.dtype(f"{dtype.order}{dtype.code}"))
         if len(values) != math.prod(shape):
-            raise WeightsError(f"it holds an array of shape {shape} with {len(values)} values.")
-        self.value = values.reshape(shape, order="F" if is_fortran else "C")
+            raise WeightsError(f"it holds an array of {len(values)} values in another shape.")
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        self.value = native.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _empty_array(kind: object, *_shape_and_type: object) -> _Array:
-    """Stands for `numpy.core.multiarray._reconstruct`."""
-    if kind is not _Array:
-        raise WeightsError(f"it makes an array of kind {kind!r}.")
-    return _Array()
+class _Reconstruct:
+    """Stands for `numpy.core.multiarray._reconstruct`, which makes an empty array."""
+
+    def __call__(self, kind: object, *_shape_and_type: object) -> _Array:
+        if kind is not _Array:
+            raise WeightsError("it makes an array of another kind than numpy's own.")
+        return _Array()
+
+    def __setstate__(self, _state: object) -> None:
+        raise WeightsError("it changes the function that makes arrays.")
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
 }
 
 
@@ -123,8 +130,21 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _check_instructions(content: bytes) -> None:
-    """Raise WeightsError on an instruction that arrays do not need."""
+    """Raise WeightsError on an instruction that arrays do not need.
+
+    A tuple that is used again could hold itself over and over: some hundred bytes would stand for
+    more numbers than any memory, and for hours of hashing.
+    """
+    kept: dict[int, bool] = {}  # place -> whether a tuple was kept there
+    is_tuple = False  # what was put on the stack last
     for count, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if instruction.name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(kept) if instruction.name == "MEMOIZE" else cast("int", argument)
+            kept[place] = is_tuple
+        else:
+            is_tuple = "TUPLE" in instruction.name
+        if instruction.name in ("BINGET", "LONG_BINGET") and kept.get(cast("int", argument)):
+            raise WeightsError("it uses a tuple again, which arrays do not need.")
         if instruction.name not in INSTRUCTIONS:
             raise WeightsError(
                 f"it uses the instruction {instruction.name}, which arrays do not need. Nothing "
@@ -146,7 +166,11 @@ def _flatten(tree: object, source: str) -> dict[str, NDArray[Any]]:
             arrays["/".join(path)] = node.value
         elif isinstance(node, dict) and id(node) not in seen:
             seen.add(id(node))  # one that contains itself would have no end
-            waiting += [((*path, str(key)), value) for key, value in reversed(node.items())]
+            if not all(isinstance(key, str) and "/" not in key for key in node):
+                raise WeightsError(
+                    f"{source} has a key that is no name, at {'/'.join(path) or 'its top'}."
+                )
+            waiting += [((*path, key), value) for key, value in reversed(node.items())]
         else:
             raise WeightsError(
                 f"{source} has neither an array nor a dict of its own at "

