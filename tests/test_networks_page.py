@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from dualstream.engine.checkpoint import build_model
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.models import MODELS, WEIGHTS, create_model, list_weights
+from dualstream.models import MODELS, WEIGHTS, create_model, list_weights, set_trainable
 from dualstream.models.inspection import inspect_network
+from dualstream.models.weights import weights_entry
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
 
@@ -89,4 +91,9 @@ def test_commands_can_be_given() -> None:
     assert len(lines) == 7
     for line in lines:
         words = shlex.split(line)
-        load_recipe(words[words.index("--recipe") + 1], [word for word in words if "=" in word])
+        overrides = [word for word in words if "=" in word]
+        recipe = load_recipe(words[words.index("--recipe") + 1], overrides)
+        if recipe.model.weights is not None:
+            assert weights_entry(recipe.model.weights).model == recipe.model.name
+        with torch.device("meta"):
+            set_trainable(build_model(recipe, 5, with_weights=False), recipe.model.trainable)

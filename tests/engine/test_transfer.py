@@ -222,7 +222,7 @@ def test_a_start_of_another_network_lists_what_differs(teacher: Path, start: Pat
     other_net = student_recipe(weights=str(teacher))
     with pytest.raises(CheckpointError, match="not those of tiny_student") as caught:
         build_model(other_net, 2, with_weights=True)
-    assert "missing in the run: conv1.conv.weight, conv1.norm.bias" in str(caught.value)
+    assert "missing in the weights: conv1.conv.weight, conv1.norm.bias" in str(caught.value)
     assert "not in the network: backbone." in str(caught.value)
     flow = changed(student_recipe(weights=str(start)), "input", modality="flow")
     with pytest.raises(CheckpointError, match="1 of another shape") as caught:

@@ -209,7 +209,7 @@ def test_backbone_that_cannot_checkpoint_is_refused():
 @pytest.mark.parametrize(
     ("name", "side", "advice"),
     [
-        ("hrnet_w18_small", 112, "112 x 112. The next larger size that it takes is 128 x 128"),
+        ("hrnet_w18_small", 112, "112 x 112. The next larger size that it takes is 125 x 125"),
         ("inception_v3", 32, "32 x 32. The next larger size that it takes is 75 x 75"),
         ("tresnet_m", 21, "21 x 21. The next larger size that it takes is 24 x 24"),
     ],
@@ -230,6 +230,8 @@ def test_other_errors_of_a_backbone_are_its_own():
 
 def test_a_backbone_without_any_output_is_refused():
     class Failing(torch.nn.Module):
+        pretrained_cfg = {"fixed_input_size": False}
+
         def forward(self, images):
             raise RuntimeError("never")
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import os
 import pickle
+import re
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -253,3 +256,17 @@ class TestRealI3D:
         assert list(result.streams) == ["i3d"]
         assert model.training
         assert np.isclose(result.probabilities.sum(), 1, atol=1e-5)
+
+    def test_readme_shows_what_is_printed(self, path: Path, shared: Path) -> None:
+        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+        command = "dualstream predict arm_wrestling.mp4 --weights i3d_rgb_kinetics400"
+        [expected] = re.findall(rf"\$ {command}\n(.*?)```", readme, flags=re.DOTALL)
+        done = subprocess.run(
+            [sys.executable, "-m", *command.split()],
+            cwd=shared / "data/clips",
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "COLUMNS": "100"},
+        )
+        assert done.stdout == expected

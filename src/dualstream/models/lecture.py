@@ -27,12 +27,12 @@ class LectureNetwork(VideoNetwork):
     def parts(self) -> tuple[nn.Module, ...]:
         """Both convolutions with the pools behind them."""
         return (
-            nn.Sequential(self.conv1, nn.ReLU(inplace=True), self.max_pool),
-            nn.Sequential(self.conv2, nn.ReLU(inplace=True), self.global_pool),
+            nn.Sequential(self.conv1, nn.ReLU(), self.max_pool),
+            nn.Sequential(self.conv2, nn.ReLU(), self.global_pool),
         )
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
-        """A convolution with its pool: its activations change each other in place."""
+        """A convolution with its pool."""
         return (part,)
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
