@@ -230,10 +230,10 @@ def test_other_errors_of_a_backbone_are_its_own():
 
 def test_a_backbone_without_any_output_is_refused():
     class Failing(torch.nn.Module):
-        pretrained_cfg = {"fixed_input_size": False}
-
         def forward(self, images):
             raise RuntimeError("never")
 
+    backbone = Failing()
+    backbone.pretrained_cfg = {"fixed_input_size": False}
     with pytest.raises(InputError, match="no output for images up to 1024 x 1024"):
-        least_size(Failing(), in_channels=3)
+        least_size(backbone, in_channels=3)
