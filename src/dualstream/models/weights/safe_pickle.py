@@ -163,10 +163,13 @@ def _flatten(tree: object, source: str) -> dict[str, NDArray[Any]]:
     while waiting:
         path, node = waiting.pop()
         if isinstance(node, _Array) and node.value is not None:
-            arrays["/".join(path)] = node.value
+            name = "/".join(path)
+            if name in arrays:  # {"a": {"b": x}, "a/b": y}
+                raise WeightsError(f"{source} has two arrays called {name}.")
+            arrays[name] = node.value
         elif isinstance(node, dict) and id(node) not in seen:
             seen.add(id(node))  # one that contains itself would have no end
-            if not all(isinstance(key, str) and "/" not in key for key in node):
+            if not all(isinstance(key, str) for key in node):
                 raise WeightsError(
                     f"{source} has a key that is no name, at {'/'.join(path) or 'its top'}."
                 )
