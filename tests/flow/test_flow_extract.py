@@ -202,7 +202,7 @@ def test_the_job_of_a_worker_that_dies_is_tried_once_more(tmp_path, tiny_video, 
 
 def test_interrupted_runs_leave_no_process_and_no_file(tmp_path, tiny_video):
     job = FlowJob("a.mp4", str(tiny_video("a.mp4", num_frames=4)))
-    slow = FlowJob("b.mp4", str(tiny_video("b.mp4", num_frames=200)))
+    slow = FlowJob("b.mp4", str(tiny_video("b.mp4", num_frames=1000)))
     outcomes = extract_flow(
         [job, slow], tmp_path / "flow", method="farneback", params=SLOW, workers=2
     )

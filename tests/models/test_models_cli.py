@@ -94,7 +94,10 @@ def test_fetch_verify_and_path(call, look_alike, cache):
     assert call("weights", "fetch", NAME).strip() == str(path)
     assert json.loads(call("weights", "fetch", NAME, "--json"))["path"] == str(path)
     assert call("weights", "verify").strip() == f"{NAME}: intact, {path}"
-    assert json.loads(call("weights", "verify", NAME, "--json")) == {"intact": {NAME: str(path)}}
+    assert json.loads(call("weights", "verify", NAME, "--json")) == {
+        "intact": {NAME: str(path)},
+        "without_checksum": {},
+    }
     assert json.loads(call("weights", "path", NAME, "--json"))["in_cache"] is True
     path.write_bytes(b"")
     with pytest.raises(WeightsError, match="damaged"):

@@ -263,7 +263,7 @@ class TestRealI3D:
         [expected] = re.findall(rf"\$ {command}\n(.*?)```", readme, flags=re.DOTALL)
         done = subprocess.run(
             [sys.executable, "-m", *command.split()],
-            cwd=shared / "data/clips",
+            cwd=shared / "clips",
             capture_output=True,
             text=True,
             check=True,
