@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError
 from dualstream.models.max_pool import MaxPool
-from dualstream.models.network import check_dropout
+from dualstream.models.network import check_dropout, check_image_size
 from dualstream.models.video_network import VideoNetwork
 
 SMALLEST_LENGTH = 16
@@ -82,13 +82,7 @@ class C3D(VideoNetwork):
 
     def check_size(self, clips: torch.Tensor) -> None:
         """Raise ShapeError where H or W of (N, C, T, H, W) is not `image_size`."""
-        height, width = int(clips.shape[-2]), int(clips.shape[-1])
-        if (height, width) != (self.image_size, self.image_size):
-            raise ShapeError(
-                f"{self.name} was made for images of {self.image_size} x {self.image_size}, got "
-                f"{height} x {width}; its full layers fix the size, make it with another "
-                f"image_size."
-            )
+        check_image_size(clips, self.image_size, name=self.name)
 
     def _groups(self) -> tuple[nn.Module, ...]:
         return self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5

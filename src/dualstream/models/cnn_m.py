@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError
 from dualstream.models.network import (
     Network,
     check_dropout,
+    check_image_size,
     join_segments,
     split_segments,
     stack_time,
@@ -87,12 +88,7 @@ class CNNM2048(Network):
             ShapeError: C, T, H or W is another than the network was made for.
         """
         clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
-        if tuple(clips.shape[-2:]) != (self.image_size, self.image_size):
-            raise ShapeError(
-                f"cnn_m_2048 was made for images of {self.image_size} x {self.image_size}, got "
-                f"{clips.shape[-2]} x {clips.shape[-1]}; its full layers fix the size, make it "
-                f"with another image_size."
-            )
+        check_image_size(clips, self.image_size, name=self.name)
         features = self.features(stack_time(clips)).flatten(1)  # (N*S, 512 * side * side)
         logits: torch.Tensor = self.classifier(self.full(features))  # (N*S, K)
         return join_segments(logits, segments=segments).mean(dim=1)  # (N, K)

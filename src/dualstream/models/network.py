@@ -243,6 +243,16 @@ def split_segments(
     return clips.flatten(0, 1), int(clips.shape[1])
 
 
+def check_image_size(clips: torch.Tensor, image_size: int, *, name: str) -> None:
+    """Raise ShapeError where H, W of (N, C, T, H, W) are not those of a network's full layers."""
+    height, width = int(clips.shape[-2]), int(clips.shape[-1])
+    if (height, width) != (image_size, image_size):
+        raise ShapeError(
+            f"{name} was made for images of {image_size} x {image_size}, got {height} x {width}; "
+            "its full layers fix the size, make it with another image_size."
+        )
+
+
 def join_segments(values: torch.Tensor, *, segments: int) -> torch.Tensor:
     """(N*S, D) -> (N, S, D), the inverse of `split_segments` behind a network."""
     return values.reshape(-1, segments, values.shape[1])

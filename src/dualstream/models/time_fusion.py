@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
-from dualstream.models.network import check_choice, check_dropout
+from dualstream.errors import InputError
+from dualstream.models.network import check_choice, check_dropout, check_image_size
 from dualstream.models.video_network import VideoNetwork
 
 LateJoin = Literal["towers", "mean"]
@@ -158,13 +158,7 @@ class TimeFusion(VideoNetwork):
 
     def check_size(self, clips: torch.Tensor) -> None:
         """Raise ShapeError where H, W are not `image_size` or T is too short."""
-        height, width = clips.shape[-2:]
-        if (height, width) != (self.image_size, self.image_size):
-            raise ShapeError(
-                f"{self.name} was made for images of {self.image_size} x {self.image_size}, got "
-                f"{height} x {width}; its full layers fix the size, make it with another "
-                f"image_size."
-            )
+        check_image_size(clips, self.image_size, name=self.name)
         super().check_size(clips)
 
     def _initialise(self) -> None:
