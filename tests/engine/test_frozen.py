@@ -18,6 +18,9 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
 from dualstream.errors import CorruptVideoError, RecipeError
+from dualstream.models import create_model, optimize
+from dualstream.models.network import set_trainable
+from dualstream.models.video_network import VideoNetwork
 
 
 def frozen_recipe(
@@ -149,8 +152,81 @@ def test_stopped_in_between_it_goes_on(
     resume(tmp_path / "run")
     kept = {path: np.load(path) for path in files(data)}
     assert len(kept) > 2
+    for path in kept:
+        path.unlink()
     train(recipe, data, tmp_path / "unbroken")
+    assert files(data) == list(kept)
+    for path, features in kept.items():
+        np.testing.assert_array_equal(np.load(path), features)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+
+
+def form_file(data: Path) -> Path:
+    [file] = (data / "frozen").rglob(frozen.FORM_FILE)
+    return file
+
+
+def test_all_files_of_a_folder_are_computed_in_the_form_that_was_chosen_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
+    assert form_file(data).read_text().strip() in ("plain", "folded", "channels_last")
+    for form in ("plain", "folded"):
+        form_file(data).write_text(form)
+        files(data)[0].unlink()
+        used = []
+        fix = optimize.FastestForm.fix
+
+        def told(self: optimize.FastestForm, form: str, x: torch.Tensor) -> None:
+            used.append(form)
+            fix(self, form, x)
+
+        monkeypatch.setattr(optimize.FastestForm, "fix", told)
+        train(frozen_recipe(views=1, epochs=1), data, tmp_path / f"again-{form}")
+        monkeypatch.setattr(optimize.FastestForm, "fix", fix)
+        assert used == [form]
+        assert form_file(data).read_text() == form
+
+
+@pytest.mark.parametrize("form", ["compiled", "half", "fast", ""])
+def test_a_form_that_cannot_run_here_is_told(form: str, data: Path, tmp_path: Path) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
+    form_file(data).write_text(form)
+    files(data)[0].unlink()
+    with pytest.raises(RecipeError, match=r"form\.txt: .* remove .* to compute them anew"):
+        train(frozen_recipe(views=1, epochs=1), data, tmp_path / "second")
+
+
+def test_options_that_change_nothing_here_share_the_files(data: Path, tmp_path: Path) -> None:
+    train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
+    count = len(files(data))
+    values = frozen_recipe(views=1, epochs=1).model_dump()
+    values["model"]["options"] |= {"dropout": 0.3, "checkpointing": True}
+    train(Recipe.model_validate(values), data, tmp_path / "second")
+    assert len(files(data)) == count
+
+
+def test_features_beyond_float16_are_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = frozen.Beginning.forward
+    monkeypatch.setattr(frozen.Beginning, "forward", lambda self, clips: 1e9 * real(self, clips))
+    with pytest.raises(RecipeError, match=r"that float16 cannot hold: set data\.frozen_views=0"):
+        train(frozen_recipe(views=1, epochs=1), data, tmp_path / "run")
+    assert not files(data)
+
+
+def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
+    model = create_model("r3d_18", num_classes=3)
+    set_trainable(model, 1)
+    assert isinstance(model, VideoNetwork)
+    beginning = frozen.Beginning(model)
+    forms = optimize._forms(beginning, torch.device("cuda"))
+    clips = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = beginning(clips), forms["half"]()(clips)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(data: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ video. The files lie under `frozen` beside the manifest and serve every run that
 same: other splits, other learning rates.
 
 MANIFEST/frozen/<hash of all that matters>/<video>.npy    (V, S, ...) float16
+                                           form.txt       the form of the network that gave them
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dualstream import __version__
-from dualstream.atomic import replacing
+from dualstream.atomic import replacing, write_text
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
 from dualstream.clips.manifest import Manifest
@@ -35,12 +37,17 @@ from dualstream.engine.checkpoint import RunInfo
 from dualstream.engine.data import RunData, training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
-from dualstream.errors import RecipeError
+from dualstream.errors import InputError, RecipeError
 from dualstream.models import Network
 from dualstream.models.optimize import FastestForm
 from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import state_sha256
-from dualstream.types import Clip, InputSpec
+from dualstream.types import Clip
+
+_OF_TRAINING = ("dropout", "checkpointing")
+"""Options of networks that change nothing in what frozen stages give."""
+
+FORM_FILE = "form.txt"
 
 Told = Callable[[int, int], None]
 """Called with the number of videos that are done, and of all."""
@@ -105,27 +112,41 @@ class FrozenData(RunData):
     def setup(self, stage: str) -> None:
         """Compute what is not there yet; several processes share the work."""
         assert self.trainer is not None
-        # Of the whole manifest: what is drawn for a video is the same for every split.
-        works = [
-            FeatureWork(
-                training_dataset(self.manifest, self.recipe, self.info),
-                self._own(self._names_of_training()),
-                views=self.recipe.data.frozen_views,
-            )
-        ]
-        if self.held_out is not None:
-            names = [record.path for record in self.held_out.records]
-            dataset = validation_dataset(self.manifest, self.recipe, self.info)
-            works.append(FeatureWork(dataset, self._own(names), views=1))
-        beginning = Beginning(self.model, self.recipe.input.spec())
-        beginning.to(self.trainer.strategy.root_device)
-        done, total = 0, sum(len(work.names) for work in works)
-        for part, work in zip(("train", "held_out"), works, strict=False):
-            folder = self._folders[part] = self._folder(part, beginning)
-            for _ in compute_features(beginning, work, folder, workers=self.recipe.data.workers):
+        beginning = Beginning(self.model)
+        device = self.trainer.strategy.root_device
+        beginning.to(device)
+        works = self._works(beginning)
+        begin = FastestForm(beginning, name=self.model.name)
+        done, total = 0, sum(len(work.names) for work in works.values())
+        for part, work in works.items():
+            self._folders[part] = work.folder
+            if self.trainer.is_global_zero:
+                settle_form(begin, work, device)
+            self.trainer.strategy.barrier()
+            for _ in compute_features(begin, work, device, workers=self.recipe.data.workers):
                 done += 1
                 self._told(done, total)
         self.trainer.strategy.barrier()
+
+    def _works(self, beginning: Beginning) -> dict[str, FeatureWork]:
+        """What this process computes of each part."""
+        # Of the whole manifest: what is drawn for a video is the same for every split.
+        works = {
+            "train": FeatureWork(
+                training_dataset(self.manifest, self.recipe, self.info),
+                self._own(self._names_of_training()),
+                views=self.recipe.data.frozen_views,
+                folder=self._folder("train", beginning),
+            )
+        }
+        if self.held_out is not None:
+            works["held_out"] = FeatureWork(
+                validation_dataset(self.manifest, self.recipe, self.info),
+                self._own([record.path for record in self.held_out.records]),
+                views=1,
+                folder=self._folder("held_out", beginning),
+            )
+        return works
 
     def _names_of_training(self) -> list[str]:
         """Videos of the batches that will be drawn: all, unless epochs are cut (`limit`)."""
@@ -147,10 +168,12 @@ class FrozenData(RunData):
     def _folder(self, part: str, beginning: Beginning) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
         recipe, info, is_training = self.recipe, self.info, part == "train"
+        options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         matters = {
             "version": __version__,
             "weights": state_sha256(beginning.frozen_state()),
-            "network": [recipe.model.name, recipe.model.options, beginning.num_parts],
+            "network": [recipe.model.name, options, beginning.num_parts],
+            "device": beginning.device.type,
             "input": recipe.input.model_dump(mode="json"),
             "augment": recipe.augment.model_dump(mode="json") if is_training else None,
             "segments": recipe.train.segments,
@@ -231,14 +254,18 @@ def feature_path(folder: Path, name: str) -> Path:
 
 
 class Beginning(nn.Module):
-    """A copy of a network's frozen parts that takes the bytes of a clip, (S, C, T, H, W)."""
+    """A copy of a network's frozen parts."""
 
-    def __init__(self, model: VideoNetwork, spec: InputSpec) -> None:
+    def __init__(self, model: VideoNetwork) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        self.spec = spec
         self.num_parts = model.num_frozen_parts()
         self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.parameters()).device
 
     def frozen_state(self) -> dict[str, Tensor]:
         """Tensors of the frozen parts, on the CPU."""
@@ -249,9 +276,9 @@ class Beginning(nn.Module):
             for name, value in part.state_dict().items()
         }
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """What the parts behind them are given: (S, ...)."""
-        return self.model.begin(normalize(clip, self.spec), parts=self.num_parts)
+    def forward(self, clips: Tensor) -> Tensor:
+        """(S, C, T, H, W) -> what the parts behind them are given: (S, ...)."""
+        return self.model.begin(clips, parts=self.num_parts)
 
 
 @dataclass(frozen=True)
@@ -264,17 +291,51 @@ class FeatureWork:
     """The videos, by their paths in the manifest."""
     views: int
     """Of each video."""
+    folder: Path
+    """For the files."""
+
+    def place(self, name: str) -> int:
+        """Index of a video in the dataset."""
+        return self._places[name]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        records = self.dataset.manifest.records
+        return {record.path: index for index, record in enumerate(records)}
+
+    def ready(self, clip: Clip, device: torch.device) -> Tensor:
+        """What the network takes, of a sample or a batch of one video: (S, C, T, H, W)."""
+        ((modality, spec),) = self.dataset.specs.items()
+        data = clip.data[modality]
+        return normalize(data.reshape(-1, *data.shape[-4:]).to(device), spec)
+
+
+def settle_form(begin: FastestForm, work: FeatureWork, device: torch.device) -> None:
+    """Write down which form computes the features of a folder, the fastest for a first clip.
+
+    All files of a folder are computed in one form: the forms differ in their last digits, and
+    which of them is the fastest may differ from one run to the next.
+
+    Args:
+        begin: the frozen parts on `device`, measured where the folder has no form yet.
+    """
+    file = work.folder / FORM_FILE
+    if work.names and not file.is_file():
+        clips = work.ready(work.dataset[work.place(work.names[0])], device)
+        begin(clips)
+        write_text(file, f"{begin.forms[tuple(clips.shape)][0].name}\n")
 
 
 def compute_features(
-    beginning: Beginning, work: FeatureWork, folder: Path, *, workers: int
+    begin: FastestForm, work: FeatureWork, device: torch.device, *, workers: int
 ) -> Iterator[str]:
     """Send views of videos through the frozen parts and keep the results.
 
     Videos whose file is there are passed over, so a stopped run goes on.
 
     Args:
-        folder: for the files.
+        begin: the frozen parts on `device`.
+        work: what to compute; `settle_form` has been called for it.
         workers: reading processes.
 
     Yields:
@@ -282,27 +343,40 @@ def compute_features(
 
     Raises:
         VideoError, FlowStoreError: a video cannot be read.
+        RecipeError: a feature is beyond float16, or the form of the folder cannot run here.
     """
     missing = []
     for name in work.names:
-        if feature_path(folder, name).is_file():
+        if feature_path(work.folder, name).is_file():
             yield name
         else:
             missing.append(name)
     if not missing:
         return
-    place = {record.path: index for index, record in enumerate(work.dataset.manifest.records)}
-    keys = [[(view, place[name])] for name in missing for view in range(work.views)]
-    clips = iter(make_loader(work.dataset, keys, workers=workers))
-    begin = FastestForm(beginning, name=beginning.model.name)
-    for name in missing:
-        kept = [begin(_frames_of(next(clips), beginning)).half().cpu() for _ in range(work.views)]
-        with replacing(feature_path(folder, name)) as temporary, open(temporary, "wb") as file:
-            np.save(file, torch.stack(kept).numpy())
+    keys = [[(view, work.place(name))] for name in missing for view in range(work.views)]
+    batches = iter(make_loader(work.dataset, keys, workers=workers))
+    for index, name in enumerate(missing):
+        clips = [work.ready(next(batches), device) for _ in range(work.views)]
+        if index == 0:
+            _fix_form(begin, work.folder, clips[0])
+        features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
+        if not features.isfinite().all():
+            raise RecipeError(
+                f"The frozen stages give values for {name} that float16 cannot hold: set "
+                "data.frozen_views=0."
+            )
+        path = feature_path(work.folder, name)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, features.numpy())
         yield name
 
 
-def _frames_of(clip: Clip, beginning: Beginning) -> Tensor:
-    """(S, C, T, H, W) of a batch of one video, where the parts are."""
-    device = next(beginning.parameters()).device
-    return clip.data[beginning.spec.modality][0].to(device)
+def _fix_form(begin: FastestForm, folder: Path, clips: Tensor) -> None:
+    file = folder / FORM_FILE
+    try:
+        begin.fix(file.read_text().strip(), clips)
+    except InputError as error:
+        raise RecipeError(
+            f"{file}: {error} All features of a folder are computed in one form: remove {folder} "
+            "to compute them anew."
+        ) from error

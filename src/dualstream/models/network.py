@@ -107,14 +107,21 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but frozen batch norms stay in evaluation mode."""
+        """As `nn.Module.train`, but frozen stages and batch norms stay in evaluation mode."""
         super().train(mode)
+        for stage in self._frozen_stages():
+            stage.eval()
         for norm in self._frozen_batch_norms():
             norm.eval()
         return self
 
     def _trained_stages(self) -> tuple[nn.Module, ...]:
         return self.stages()[-self.trainable :] if isinstance(self.trainable, int) else ()
+
+    def _frozen_stages(self) -> tuple[nn.Module, ...]:
+        if isinstance(self.trainable, int):
+            return self.stages()[: -self.trainable]
+        return self.stages() if self.trainable == "last_layer" else ()
 
     def _frozen_batch_norms(self) -> Iterator[nn.Module]:
         norms = batch_norms(self)
@@ -165,6 +172,7 @@ def set_trainable(model: Network, which: Trainable) -> None:
     With last_layer everything but the head (the classifier, and a consensus that has parameters)
     is frozen, statistics of batch norms included; one of the settings of Simonyan & Zisserman
     2014 for the spatial stream. With a number, the head and that many last `stages()` are trained.
+    Frozen stages stay in evaluation mode, so they drop out nothing.
     Batch norms that the network was made to freeze stay frozen in any case.
 
     Raises:

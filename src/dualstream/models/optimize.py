@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dualstream.errors import InputError
 from dualstream.models.layers import ConvUnit
-from dualstream.models.network import Network
+from dualstream.models.network import Network, check_choice
 from dualstream.models.weights import cache_folder
 
 FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]
@@ -79,22 +79,46 @@ class FastestForm:
         self.forms: dict[tuple[int, ...], tuple[Form, ...]] = {}
         """Shape of input -> the forms that were measured for it, the fastest first."""
         self._chosen: dict[tuple[int, ...], Run] = {}
-        self._kept: dict[FormName, Run] = {}
+        self._kept: dict[FormName, Run] = {"plain": module}
         """The forms that serve a shape, each with a copy of the weights."""
+        self._fixed: Run | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """What the module gives, without gradients."""
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
-            shape = tuple(x.shape)
-            if shape not in self._chosen and len(self._chosen) < MOST_SHAPES:
-                self._choose(x)
-            run = self._chosen.get(shape) or self._uncompiled(x.device)
-            return run(x)
+            return (self._fixed or self._for_shape(x))(x)
+
+    def fix(self, form: str, x: torch.Tensor) -> None:
+        """Serve inputs of every shape in one form from now on, unmeasured.
+
+        Args:
+            x: an input to try it with.
+
+        Raises:
+            UnknownNameError: there is no form of that name.
+            InputError: it cannot run here.
+        """
+        check_choice("form", form, FormName)
+        name = cast("FormName", form)
+        with torch.inference_mode(False), torch.no_grad():
+            if name not in self._kept:
+                forms = _forms(self.module, x.device)
+                found = _tried(forms[name], x, name) if name in forms else None
+                if found is None:
+                    raise InputError(f"{self.name} cannot run here in the form {form}.")
+                self._kept[name] = found[0]
+            self._fixed = self._kept[name]
 
     def clear(self) -> None:
         """Forget what was chosen: the module was moved to another device."""
-        self.forms, self._chosen, self._kept = {}, {}, {}
+        self.forms, self._chosen, self._kept, self._fixed = {}, {}, {"plain": self.module}, None
+
+    def _for_shape(self, x: torch.Tensor) -> Run:
+        shape = tuple(x.shape)
+        if shape not in self._chosen and len(self._chosen) < MOST_SHAPES:
+            self._choose(x)
+        return self._chosen.get(shape) or self._uncompiled(x.device)
 
     def _choose(self, x: torch.Tensor) -> None:
         expected = self.module(x)
@@ -124,8 +148,7 @@ class FastestForm:
         fastest_first = next(iter(self.forms.values()))
         name = next(form.name for form in fastest_first if form.name in _ANY_SHAPE)
         if name not in self._kept:
-            forms = _forms(self.module, device)
-            self._kept[name] = self.module if name == "plain" else forms[name]()
+            self._kept[name] = _forms(self.module, device)[name]()
         return self._kept[name]
 
 
@@ -154,6 +177,15 @@ class OptimizedNetwork(Network):
     def joins_segments(self) -> bool:
         """As the network that it was made of."""
         return self.plain.joins_segments
+
+    @property
+    def classifier(self) -> nn.Linear:  # type: ignore[override]  # elsewhere an attribute
+        """That of the network that it was made of."""
+        return self.plain.classifier
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """As the network that it was made of."""
+        return self.plain.stages()
 
     def head(self) -> tuple[nn.Module, ...]:
         """As the network that it was made of."""
@@ -220,23 +252,37 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
         channels_last(model)
         return model
 
-    def half() -> Run:
+    def half(*, is_compiled: bool) -> Run:
         model = with_channels_last().half()
-        return lambda x: model(x.half()).float()
+
+        def cast_around(x: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = model(x.half())
+            return output.float()
+
+        run = _compiled(cast_around) if is_compiled else cast_around
+        return lambda x: _finite(run(x), plain, x)
 
     forms: dict[FormName, Callable[[], Run]] = {
         "folded": folded,
         "channels_last": with_channels_last,
     }
     if device.type == "cuda":
-        forms["half"] = half
-        forms["half_compiled"] = lambda: _compiled(half())
+        forms["half"] = partial(half, is_compiled=False)
+        forms["half_compiled"] = partial(half, is_compiled=True)
     forms["compiled"] = lambda: _compiled(with_channels_last())
     return forms
 
 
 def _itself(run: Run) -> Run:
     return run
+
+
+def _finite(output: torch.Tensor, plain: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The output in half precision, or the plain module's where values grew beyond its range."""
+    if output.isfinite().all():
+        return output
+    expected: torch.Tensor = plain(x)
+    return expected
 
 
 def _compiled(run: Run) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -90,9 +90,14 @@ class VideoNetwork(Network):
         return self.pool(x) if parts == len(self.parts()) else x
 
     def finish(self, features: torch.Tensor, *, parts: int) -> torch.Tensor:
-        """Logits (N, K) of what `begin` gave with the same `parts`."""
+        """Logits (N, K) of what `begin` gave with the same `parts`.
+
+        Raises:
+            ShapeError: in training, too few values for the statistics of a batch norm.
+        """
         if parts < len(self.parts()):
-            features = self._finish(features, first=parts)
+            with self._explained():
+                features = self._finish(features, first=parts)
         logits: torch.Tensor = self.classifier(self.dropout(features))
         return logits
 
@@ -110,10 +115,13 @@ class VideoNetwork(Network):
         """
         clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
         self.check_size(clips)
-        with explained_statistics(self.name) if self.training else nullcontext():
+        with self._explained():
             features = self.embed(clips)
         logits: torch.Tensor = self.classifier(self.dropout(features))  # (N*S, K)
         return join_segments(logits, segments=segments).mean(dim=1)  # (N, K)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained_statistics(self.name) if self.training else nullcontext()
 
     def check_size(self, clips: torch.Tensor) -> None:
         """Raise ShapeError where T, H or W of (N, C, T, H, W) is below `smallest`."""
