@@ -65,7 +65,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["inspect", "x3d_s", "--option", "dropout=abc"], 2, "dropout of x3d_s must be float"),
         (["inspect", "x3d_s", "--option", "name=abc"], 2, "name is no option"),
         (["test", "nothing"], 1, "nothing is not a run folder"),
-        (["predict", "a.mp4", "--checkpoint", "nothing"], 1, "nothing is not a run folder"),
+        (["predict", __file__, "--checkpoint", "nothing"], 1, "nothing is not a run folder"),
         (["nonsense"], 2, "nonsense"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from click.testing import Result
 from safetensors.torch import save_file
 from tests.engine.tiny import tiny_recipe
 from typer.testing import CliRunner
@@ -27,6 +28,7 @@ from dualstream.errors import (
 )
 from dualstream.models import create_model
 from dualstream.models.weights.class_lists import read_class_list
+from dualstream.scores import Fusion
 
 NAME = "x3d_xs_kinetics400"
 
@@ -51,11 +53,15 @@ def video(tiny_video: Callable[..., Path]) -> Path:
     return tiny_video(num_frames=30, size=(48, 64))
 
 
-def call(*arguments: object) -> str:
-    """What the verb prints; an error of ours comes through as in the real command line."""
+def invoke(*arguments: object) -> Result:
     app = typer.Typer()
     app.command()(verb)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def call(*arguments: object) -> str:
+    """What the verb prints; an error of ours comes through as in the real command line."""
+    result = invoke(*arguments)
     if isinstance(result.exception, DualstreamError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -83,8 +89,62 @@ def test_several_streams_and_their_shares(cache: Path, video: Path) -> None:
     shared = predicted(video, "--weights", NAME, "--weights", NAME, "--stream-weights", "3,1")
     assert list(shared["streams"]) == ["x3d_xs", "x3d_xs (2)"]
     assert [e["class"] for e in shared["top"]] == [e["class"] for e in one["top"]]
-    with pytest.raises(InputError, match="--stream-weights must be numbers between commas"):
-        call(video, "--weights", NAME, "--stream-weights", "much")
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("dualstream.cli.predict._streams", load)
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stream-weights", "much"], "--stream-weights must be numbers between commas"),
+        (["--stream-weights", "1,2"], "--stream-weights 1,2: 1 streams need 1 weights, got 2"),
+        (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
+        (["--window", "0"], "--window must be above 0 seconds, got 0"),
+        (["--window", "nan"], "--window must be above 0 seconds, got nan"),
+        (["--fusion", "two.json"], "--fusion two.json joins 2 streams, this call has 1"),
+        (["--fusion", "two.json", "--stream-weights", "1"], "either --fusion or --stream-weights"),
+    ],
+)
+def test_a_wrong_call_is_told_before_weights_are_loaded(
+    arguments: list[str],
+    message: str,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Fusion("mean", 2).save("two.json")
+    with pytest.raises(InputError, match=message):
+        call(video, "--weights", NAME, *arguments)
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+def test_without_a_video_nothing_is_loaded(tmp_path: Path) -> None:
+    missing = [str(tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    result = invoke(*missing, "--weights", NAME, "--json")
+    assert result.exit_code == 1
+    printed = json.loads(result.stdout)
+    assert (printed["videos"], list(printed["failed"])) == ([], missing)
+    assert "No video file at" in printed["failed"][missing[0]]
+    assert "a.mp4" in result.stderr
+
+
+def test_a_missing_video_is_reported_and_the_others_are_predicted(
+    cache: Path, video: Path, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "a.mp4")
+    result = invoke(missing, video, "--weights", NAME, "--json")
+    assert result.exit_code == 1
+    printed = json.loads(result.stdout)
+    assert [found["source"] for found in printed["videos"]] == [str(video)]
+    assert list(printed["failed"]) == [missing]
 
 
 def test_checkpoints_and_weights_must_know_the_same_classes(

@@ -76,6 +76,24 @@ def test_options_change_the_network(call: Call) -> None:
     assert shown["rows"][0]["receptive_field"] == [10, 7, 7]
 
 
+def test_options_are_read_as_overrides_of_a_recipe_are(call: Call) -> None:
+    plain = call("x3d_xs", "--depth", "1", "--json")
+    assert call("x3d_xs", "--option", "dropout=1e-1", "--depth", "1", "--json") == plain
+
+
+def test_pretrained_weights_are_not_asked_for(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: object, **options: object) -> None:
+        raise AssertionError("timm's weights were asked for")
+
+    monkeypatch.setattr("dualstream.models.backbone._start_pretrained", start)
+    small = ("tsn", "--option", "backbone=resnet18", "--input", "3x1x64x64", "--json")
+    assert call(*small, "--option", "pretrained=true") == call(*small)
+    with pytest.raises(InputError, match="pretrained of tsn must be bool"):
+        call(*small, "--option", "pretrained=much")
+    with pytest.raises(UnknownNameError, match="option of r3d_18"):
+        call("r3d_18", "--option", "pretrained=true")
+
+
 def test_input_is_that_of_the_recipe_or_weights(call: Call) -> None:
     assert json.loads(call("tsn", "--json", "--depth", "1"))["input_size"] == [3, 1, 224, 224]
     weights = ("tsn", "--weights", "efficientnet_lite0_imagenet", "--json", "--depth", "2")
@@ -106,7 +124,7 @@ def test_notes_are_printed(call: Call) -> None:
         (["r3d_18", "--input", "3x0x112x112"], InputError, "at least 1"),
         (["r3d_18", "--input", "2x16x112x112"], ShapeError, "C = 3"),
         (["r3d_18", "--option", "depth"], InputError, "must look like key=value"),
-        (["r3d_18", "--option", "depth=[3"], InputError, "is not YAML"),
+        (["r3d_18", "--option", "depth=[3"], InputError, r"--option 'depth=\[3' is not YAML"),
         (["r3d_18", "--option", "dept=3"], UnknownNameError, "option of r3d_18"),
         (["r3d_18", "--all", "--depth", "2"], InputError, "not both"),
         (["r3d_18", "--weights", "nothing"], UnknownNameError, "weights"),

@@ -12,7 +12,6 @@ import pytest
 from tests.engine.tiny import tiny_recipe
 
 from dualstream.cli.app import run
-from dualstream.engine.recipe import dump_recipe
 from dualstream.engine.train import train
 
 STUDENT = """
@@ -98,7 +97,7 @@ def test_transfer_then_training_from_it(
         (["--resume", "y", "--teacher", "z"], 2, "--resume takes its recipe"),
         (["--resume", "y"], 1, "y is not a run folder"),
         (
-            ["x", "--recipe", "tiny.yaml", "--teacher", "efficientnet_lite0", "--out", "y"],
+            ["x", "--recipe", "student.yaml", "--teacher", "efficientnet_lite0", "--out", "y"],
             2,
             "Did you mean 'efficientnet_lite0_imagenet'?",
         ),
@@ -113,7 +112,7 @@ def test_errors_are_one_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(dump_recipe(tiny_recipe()))
+    (tmp_path / "student.yaml").write_text(STUDENT)
     result = dualstream("transfer", *arguments)
     assert result.code == code, result.stderr
     assert message in result.stderr

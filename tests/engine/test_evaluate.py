@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dualstream.engine.checkpoint import (
     load_checkpoint,
     with_test_views,
 )
-from dualstream.engine.data import test_dataset as views_of_test
+from dualstream.engine.datasets import test_dataset as views_of_test
 from dualstream.engine.evaluate import VideoScore, collect, evaluate, view_logits
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train import train
@@ -206,6 +207,37 @@ def test_broken_weights_are_named(run: Path, tmp_path: Path) -> None:
     whole = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is broken"):
+        load_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("recipe.yaml", b"title: \xdc", r"recipe\.yaml is not UTF-8.* Copy the file again"),
+        ("recipe.yaml", b"a: [", r"recipe\.yaml is not YAML"),
+        ("classes.txt", b"\xdc\n", r"classes\.txt is broken: it is not UTF-8 text.* train again"),
+        ("run.json", b'"\xdc"', r"run\.json is broken: it is not UTF-8 text"),
+        ("run.json", b"{", r"run\.json is broken: .* Copy the file again"),
+        ("run.json", b"[1]", r"run\.json is broken: it must hold one object with keys, got list"),
+        ("run.json", b'{"manifest": "x"}', r"broken: it lacks flow_store, manifest_sha256\."),
+    ],
+)
+def test_broken_files_of_a_run_are_named(
+    run: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
+        load_checkpoint(copy)
+
+
+def test_a_run_of_another_version_is_told_from_a_broken_one(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    values = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**values, "planet": "Mars"}))
+    with pytest.raises(CheckpointError, match=r"run\.json says planet, which this version"):
         load_checkpoint(copy)
 
 

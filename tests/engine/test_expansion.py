@@ -14,7 +14,7 @@ from tests.engine.tiny import tiny_recipe
 from dualstream.clips.manifest import Manifest
 from dualstream.engine import expansion
 from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.data import videos_of
+from dualstream.engine.datasets import videos_of
 from dualstream.engine.expansion import (
     Expansion,
     ExpansionProgress,

@@ -170,6 +170,11 @@ def test_stages_to_train_are_a_number_or_a_name() -> None:
         ("train.epochs", "must look like section.key=value"),
         ("title.short=x", "title is a value, not a section"),
         ("train.epochs=[1", "is not YAML"),
+        ("title=2020-13-01", "is not YAML"),
+        ("augment.scales=[]", "augment.scales: Tuple should have at least 1 item"),
+        ("augment.scales=[1, 0]", "augment.scales.1: Input should be greater than 0"),
+        ("augment.scales=[2]", "augment.scales.0: Input should be less than or equal to 1"),
+        ("model.options={a: 1, a: 2}", "the key a stands twice"),
     ],
 )
 def test_bad_overrides_are_explained(override: str, message: str) -> None:
@@ -178,9 +183,47 @@ def test_bad_overrides_are_explained(override: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [".inf", "inf", ".nan", "1e400"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "input.fps={}",
+        "input.mean=[{}, 0]",
+        "input.std=[1, {}]",
+        "input.flow_bound_px={}",
+        "augment.scales=[{}]",
+        "augment.zoom=[1, {}]",
+        "augment.hue_turns={}",
+        "data.hold_out={}",
+        "train.optimizer.lr={}",
+        "train.optimizer.weight_decay={}",
+        "train.schedule.gamma={}",
+        "train.schedule.warmup_epochs={}",
+        "train.clip_norm={}",
+        "train.ema_decay={}",
+    ],
+)
+def test_numbers_must_be_finite(override: str, number: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"{key}[.\d]*: Input should be a finite number"):
+        load_recipe("tsn_flow", ["augment.crop=random", override.format(number)])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[1, 2]", "must hold sections"), ("a: [", "is not YAML"), ("title: x", "model: Field req")],
+    [
+        ("[1, 2]", "must hold sections"),
+        ("a: [", "is not YAML"),
+        ("title: x", "model: Field req"),
+        (
+            "title: x\nmodel: {name: tsn}\ntitle: y",
+            "key title stands twice, in line 1 and in line 3",
+        ),
+        (
+            "train:\n  lr: 1\n\n  'lr': 2",
+            "mine.yaml: the key lr stands twice, in line 2 and in line 4",
+        ),
+    ],
 )
 def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "mine.yaml"
@@ -188,6 +231,23 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
     with pytest.raises(RecipeError, match=r"mine\.yaml") as caught:
         load_recipe(path)
     assert message in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("model: {name: tsn}\ntitle: Übung\n".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"mine\.yaml is not UTF-8 text: byte 0xdc in line 2"):
+        load_recipe(path)
+
+
+def test_a_merged_key_may_be_given_anew(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    changed = dump_recipe(load_recipe("tsn_rgb")).replace(
+        "  optimizer:\n", "  optimizer:\n    <<: {lr: 5.0, momentum: 0.25}\n"
+    )
+    path.write_text(changed.replace("    momentum: 0.9\n", ""))
+    optimizer = load_recipe(path).train.optimizer
+    assert (optimizer.lr, optimizer.momentum) == (load_recipe("tsn_rgb").train.optimizer.lr, 0.25)
 
 
 def test_unknown_names_list_the_shipped_ones() -> None:

@@ -16,7 +16,7 @@ from tests.engine.tiny import tiny_recipe
 from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.data import videos_of
+from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run_folder import TrainProgress
@@ -28,7 +28,9 @@ from dualstream.errors import (
     FlowStoreError,
     InputError,
     RecipeError,
+    ShapeError,
     UnknownNameError,
+    WeightsError,
 )
 from dualstream.types import Clip
 
@@ -336,6 +338,44 @@ def test_networks_that_cannot_be_are_refused_before_a_folder_is_made(
     with pytest.raises(error, match=message):
         train(Recipe.model_validate(values), tiny_data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "error", "message"),
+    [
+        ("data", {"split": 99}, InputError, "split must be 1..1"),
+        ("model", {"weights": "i3d_rgb_kinetics400"}, WeightsError, "are for 'i3d'"),
+        (
+            "model",
+            {"name": "lecture_3d_cnn", "options": {}},
+            ShapeError,
+            r"at least 4 x 4 x 4 .*got 1 x 32 x 32",
+        ),
+    ],
+)
+def test_a_start_that_fails_leaves_no_folder(
+    section: str,
+    values: dict[str, object],
+    error: type[Exception],
+    message: str,
+    tiny_data: Path,
+    tmp_path: Path,
+) -> None:
+    recipe = tiny_recipe(epochs=1).model_dump()
+    recipe[section] |= values
+    with pytest.raises(error, match=message):
+        train(Recipe.model_validate(recipe), tiny_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tiny_data: Path, tmp_path: Path) -> None:
+    # One step: its loss is still that of the first weights.
+    optimizer = {"name": "sgd", "lr": 3e38, "weight_decay": 1000.0}
+    recipe = tiny_recipe(epochs=1, optimizer=optimizer)
+    with pytest.raises(DivergedError, match=r"Weights .* in epoch 1\. Lower train\.optimizer\.lr"):
+        train(recipe, tiny_data, tmp_path / "run", limit=1)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

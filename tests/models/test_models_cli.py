@@ -8,22 +8,24 @@ from typer.testing import CliRunner
 
 from dualstream.cli.models import models
 from dualstream.cli.weights import weights
-from dualstream.errors import UnknownNameError, WeightsError
+from dualstream.errors import InputError, UnknownNameError, WeightsError
 from dualstream.models import list_models, list_weights
 
 NAME = "efficientnet_lite0_imagenet"
+EARLIER = "c2d_r50_kinetics400"
+"""Weights that come before it in the alphabet."""
 
 
 @pytest.fixture
 def call():
-    """Function (arguments) -> standard output of the command."""
+    """Function (arguments, code=0) -> standard output of the command."""
     app = typer.Typer(rich_markup_mode=None)
     app.command()(models)
     app.add_typer(weights, name="weights")
 
-    def run(*arguments):
+    def run(*arguments, code=0):
         result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return result.stdout
 
     return run
@@ -59,6 +61,12 @@ def test_weights_lists_by_default(call, cache):
     assert call("weights") == call("weights", "list")
     assert NAME in call("weights")
     assert "Apache-2.0" in call("weights")
+
+
+def test_weights_json_without_a_verb_is_the_list_too(call, cache):
+    assert call("weights", "--json") == call("weights", "list", "--json")
+    with pytest.raises(InputError, match="dualstream weights list --json"):
+        call("weights", "--json", "list")
 
 
 def test_weights_table_has_every_entry_with_its_source(call, cache):
@@ -97,8 +105,36 @@ def test_fetch_verify_and_path(call, look_alike, cache):
     assert json.loads(call("weights", "verify", NAME, "--json")) == {
         "intact": {NAME: str(path)},
         "without_checksum": {},
+        "damaged": {},
+        "missing": {},
     }
     assert json.loads(call("weights", "path", NAME, "--json"))["in_cache"] is True
-    path.write_bytes(b"")
-    with pytest.raises(WeightsError, match="damaged"):
-        call("weights", "verify")
+
+
+def test_verify_goes_on_behind_a_damaged_file(call, look_alike, cache):
+    (cache / look_alike.entry.file_name).write_bytes(look_alike.original)
+    call("weights", "fetch", NAME)
+    first, path = cache / f"{EARLIER}.safetensors", cache / f"{NAME}.safetensors"
+    first.write_bytes(b"")
+    out = call("weights", "verify", code=1)
+    assert f"{NAME}: intact, {path}" in out
+    assert f"{EARLIER}: damaged. {first} is damaged or not {EARLIER}" in out
+    found = json.loads(call("weights", "verify", "--json", code=1))
+    assert found["intact"] == {NAME: str(path)}
+    assert list(found["damaged"]) == [EARLIER]
+    assert found["missing"] == {}
+    first.unlink()
+    found = json.loads(call("weights", "verify", EARLIER, NAME, "--json", code=1))
+    assert found["intact"] == {NAME: str(path)}
+    assert f"dualstream weights fetch {EARLIER}" in found["missing"][EARLIER]
+    with pytest.raises(UnknownNameError):
+        call("weights", "verify", "nothing")
+
+
+@pytest.mark.parametrize("below", ["", "/deep/er"])
+def test_a_cache_that_is_no_folder_is_told(call, tmp_path, monkeypatch, below):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DUALSTREAM_CACHE", f"{tmp_path / 'file'}{below}")
+    for names in ([], [NAME]):
+        with pytest.raises(WeightsError, match=r"file is no folder. Set DUALSTREAM_CACHE"):
+            call("weights", "verify", *names)

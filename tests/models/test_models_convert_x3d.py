@@ -11,7 +11,7 @@ from torch import nn
 
 from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.convert.pytorchvideo_x3d import x3d_names
-from dualstream.models.x3d import X3D, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
+from dualstream.models.x3d import X3D, x3d, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
 
 with warnings.catch_warnings():  # their import compiles a function in a way torch warns about
     warnings.simplefilter("ignore")
@@ -37,13 +37,6 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.2, generator=generator)
     return model.eval()
-
-
-def for_any_size(reference: nn.Module) -> nn.Module:
-    """The reference with a mean over all places for its window of fixed size, and logits."""
-    head = reference.blocks[5]
-    head.pool.pool = nn.AdaptiveAvgPool3d(1)
-    return logits_of(reference)
 
 
 def logits_of(reference: nn.Module) -> nn.Module:
@@ -76,18 +69,32 @@ def assert_same(ours: nn.Module, theirs: nn.Module, size: tuple[int, int, int]) 
         (x3d_s, hub.x3d_s, {}),
         (x3d_m, hub.x3d_m, {}),
         (x3d_l, hub.x3d_l, {}),
-        (x3d_xl, create_x3d, {"width_factor": 2.9, "depth_factor": 5.0}),
+        (
+            x3d_xl,
+            create_x3d,
+            {
+                "width_factor": 2.9,
+                "depth_factor": 5.0,
+                "input_clip_length": 16,
+                "input_crop_size": 312,
+            },
+        ),
     ],
 )
 def test_the_reference_and_back(
     ours: Callable[..., X3D], theirs: Callable[..., nn.Module], options: dict[str, float]
 ) -> None:
-    reference = for_any_size(randomise(theirs(model_num_class=NUM_CLASSES, **options), seed=1))
+    reference = logits_of(randomise(theirs(model_num_class=NUM_CLASSES, **options), seed=1))
+    window = reference.blocks[5].pool.pool.kernel_size
     model = from_theirs(reference, ours(num_classes=NUM_CLASSES))
-    assert_same(model, reference, (3, 45, 38))
+    assert model.embedding.window == window
+    smaller = (min(window[0], 4), 2, 3)
+    reference.blocks[5].pool.pool.kernel_size = model.embedding.window = smaller
+    assert_same(model, reference, (smaller[0] + 1, 70, 98))  # 2 x 2 x 2 windows
     randomise(model, seed=2)
-    fresh = for_any_size(theirs(model_num_class=NUM_CLASSES, **options))
-    assert_same(model, to_theirs(model, fresh), (2, 33, 64))
+    fresh = logits_of(theirs(model_num_class=NUM_CLASSES, **options))
+    fresh.blocks[5].pool.pool.kernel_size = smaller
+    assert_same(model, to_theirs(model, fresh), (smaller[0], 33, 96))
 
 
 @pytest.mark.parametrize("ours", [x3d_s, x3d_l, x3d_xl])
@@ -104,6 +111,19 @@ def test_every_tensor_has_its_place(ours: Callable[..., X3D]) -> None:
     assert sorted(names) == sorted(reference.state_dict())
 
 
-def test_the_reference_as_it_is_at_its_own_size() -> None:
+# Its own size, and the one that its published weights are tested with.
+@pytest.mark.parametrize("side", [160, 182])
+def test_the_reference_as_it_is(side: int) -> None:
     reference = logits_of(randomise(hub.x3d_xs(), seed=4))
-    assert_same(from_theirs(reference, x3d_xs(num_classes=400)), reference, (4, 160, 160))
+    model = from_theirs(reference, x3d_xs(num_classes=400))
+    assert_same(model, reference, (4, side, side))
+
+
+def test_clips_smaller_than_the_window_have_one() -> None:
+    torch.manual_seed(0)
+    model = randomise(x3d_m(num_classes=3), seed=5)
+    whole = x3d(num_classes=3, gamma_b=2.25, gamma_d=2.2).eval()
+    whole.load_state_dict(model.state_dict())
+    clips = torch.rand(1, 3, 4, 64, 96, generator=torch.Generator().manual_seed(3)) - 0.5
+    with torch.inference_mode():
+        torch.testing.assert_close(model(clips), whole(clips))

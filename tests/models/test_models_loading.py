@@ -68,6 +68,17 @@ def test_other_files(trained: Network, fresh: Network, tmp_path: Path, suffix: s
     assert_equal(fresh, state)
 
 
+def test_names_of_distributed_training_are_told_in_one_sentence(
+    trained: Network, fresh: Network, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.pth"
+    torch.save({f"module.{key}": value for key, value in trained.state_dict().items()}, path)
+    with pytest.raises(WeightsError, match="inside DistributedDataParallel") as raised:
+        load_state_file(fresh, path)
+    assert "Save network.module.state_dict() instead" in str(raised.value)
+    assert "classifier.weight" not in str(raised.value)
+
+
 def test_another_packages_names(trained: Network, fresh: Network, tmp_path: Path) -> None:
     path = tmp_path / "theirs.pyth"
     torch.save({"model_state": to_layout(trained, layout="pytorchvideo")}, path)
@@ -169,7 +180,7 @@ def test_nothing_in_a_file_is_executed(
     ("name", "content", "message"),
     [
         ("none.pth", None, "does not exist"),
-        ("a.pth", b"", "not a state dict that torch saved"),
+        ("a.pth", b"", "it is damaged, or no state dict that torch saved"),
         ("a.npz", b"PK\x03\x04xx", r"no \.npz file"),
         ("a.npz", b"", r"no \.npz file"),
         ("a.safetensors", b"xx", "no safetensors file"),
@@ -183,6 +194,23 @@ def test_files_that_are_none(
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         load_state_file(fresh, path)
+
+
+@pytest.mark.parametrize("in_channels", [2, 3])
+def test_weights_of_whole_numbers_are_refused(in_channels: int) -> None:
+    model = slow_r50(num_classes=2, in_channels=in_channels)
+    state = {key: value.int() for key, value in slow_r50(num_classes=2).state_dict().items()}
+    with pytest.raises(WeightsError, match=r"of whole numbers, which are no weights: class"):
+        load_state(model, state, source="these", new_classifier=False)
+
+
+def test_torchs_advice_to_run_the_file_is_not_passed_on(fresh: Network, tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": {"a": Malicious(tmp_path / "mark")}}, path)
+    with pytest.raises(WeightsError, match=r"it names [\w.]+, which weights do not need") as error:
+        load_state_file(fresh, path)
+    assert "do not open this one" in str(error.value)
+    assert "weights_only" not in str(error.value)
 
 
 def test_a_file_without_a_state_dict(fresh: Network, tmp_path: Path) -> None:

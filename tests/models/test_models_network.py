@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.models import create_model
 from dualstream.models.network import (
     Network,
     join_segments,
@@ -211,6 +212,18 @@ def test_a_number_of_stages_keeps_what_the_network_was_made_to_freeze():
     assert changed_by_a_step(model) == {"classifier", "res3.0"}
     set_trainable(model, 3)
     assert changed_by_a_step(model) == {"classifier", "res3.0", "res2.0", "stem.0", "stem.1"}
+
+
+@pytest.mark.parametrize(
+    ("which", "dropping"), [("all", True), (2, True), (1, False), ("last_layer", False)]
+)
+def test_frozen_stages_drop_nothing(which, dropping):
+    model = create_model("c3d", num_classes=2, length=16, image_size=16)
+    set_trainable(model, which)
+    model.train()
+    assert model.full_6[-1].training == dropping
+    assert model.dropout.training
+    assert not model.eval().dropout.training
 
 
 def test_stages_can_be_thawed_and_frozen_again():

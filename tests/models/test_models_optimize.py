@@ -2,13 +2,15 @@
 
 import copy
 import logging
+import os
 
 import pytest
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model, optimize
+from dualstream.models.inspection import inspect_network
 from dualstream.models.layers import ConvUnit
 from dualstream.models.optimize import (
     FastestForm,
@@ -16,6 +18,7 @@ from dualstream.models.optimize import (
     channels_last,
     fold_batch_norms,
 )
+from dualstream.models.weights import cache_folder
 
 
 def lively(model):
@@ -238,6 +241,65 @@ def test_moving_it_forgets_what_was_chosen(network, no_compiler):
     optimised.to(torch.float64)
     assert optimised.forms == {}
     assert optimised(torch.randn(1, 3, 20, 64, 64, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_weights_loaded_later_serve_in_every_form(network, no_compiler):
+    optimised, clips = network.optimized(), torch.randn(1, 3, 20, 64, 64)
+    before = optimised(clips)
+    other = create_model("lecture_3d_cnn", num_classes=5).eval()
+    optimised.load_state_dict({f"plain.{name}": v for name, v in other.state_dict().items()})
+    torch.testing.assert_close(optimised(clips), other(clips))
+    assert not torch.allclose(optimised(clips), before)
+
+
+def test_its_parts_are_those_of_the_network(network):
+    optimised = network.optimized()
+    assert optimised.classifier is optimised.plain.classifier
+    assert len(optimised.stages()) == len(network.stages()) > 0
+    tables = [inspect_network(m, input_size=(3, 20, 64, 64)) for m in (network, optimised)]
+    assert tables[0] == tables[1]
+
+
+def test_a_form_can_be_fixed(small, clip, no_compiler, monkeypatch):
+    fastest = FastestForm(small, name="small")
+    fastest.fix("folded", clip)
+    monkeypatch.setattr(small, "forward", None)
+    monkeypatch.setattr(optimize, "_least_seconds", None)
+    for length in (2, 3):
+        assert fastest(torch.randn(1, 3, length, 5, 5)).isfinite().all()
+    assert fastest.forms == {}
+    with pytest.raises(InputError, match="small cannot run here in the form compiled"):
+        fastest.fix("compiled", clip)
+    with pytest.raises(InputError, match="small cannot run here in the form half"):
+        fastest.fix("half", clip)
+    with pytest.raises(UnknownNameError, match="Did you mean 'folded'"):
+        fastest.fix("foldet", clip)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_values_beyond_half_precision_come_from_the_plain_form(small, clip, scale):
+    run = optimize._forms(small, torch.device("cuda"))["half"]()
+    with torch.no_grad():
+        found, expected = run(scale * clip), small(scale * clip)
+    assert expected.isfinite().all()
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected) == (scale > 1)
+    assert (found - expected).abs().max() < optimize.HALF_TOLERANCE * expected.abs().max()
+
+
+def test_compiled_code_lies_in_the_cache(monkeypatch, tmp_path):
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    monkeypatch.setenv("DUALSTREAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", lambda run, **options: run)
+    # As importing inductor leaves it; and as a user does.
+    for found, expected in (
+        (default_cache_dir(), str(cache_folder().parent / "compiled")),
+        ("/somewhere", "/somewhere"),
+    ):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", found)
+        optimize._compiled(torch.relu)
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == expected
 
 
 def test_wrong_input_is_the_networks_own_error(network):

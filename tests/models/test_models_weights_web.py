@@ -274,8 +274,8 @@ def test_a_wrong_file_without_known_digest(
     no_state = io.BytesIO()
     torch.save({"epoch": 3}, no_state)
     server.content, message = {
-        "truncated": (original[:-1000], "is not a state dict that torch saved"),
-        "not torch": (b"<html>", "is not a state dict that torch saved"),
+        "truncated": (original[:-1000], "it is damaged, or no state dict that torch saved"),
+        "not torch": (b"<html>", "it is damaged, or no state dict that torch saved"),
         "other network": (buffer.getvalue(), "1 not of this network: conv.weight"),
         "no state": (no_state.getvalue(), "holds no state dict"),
     }[damage]

@@ -92,20 +92,22 @@ def _make(name: str, given: list[str], weights: str | None) -> Network:
     from dualstream.models import create_model
     from dualstream.models.weights import weights_entry
 
-    options = {"num_classes": KINETICS_CLASSES}
+    options: dict[str, Any] = {"num_classes": KINETICS_CLASSES}
     if weights is not None:
         entry = weights_entry(weights)
         options |= dict(entry.options)
         entry.check_fits(name, _parsed_options(given))
+    options |= _parsed_options(given)
+    if options.get("pretrained") is True:  # what the numbers are does not show
+        options["pretrained"] = False
     with torch.device("meta"):
-        return create_model(name, **{**options, **_parsed_options(given)})
+        return create_model(name, **options)
 
 
 def _parsed_options(given: list[str]) -> dict[str, Any]:
     """["length=10", "backbone=resnet18"] -> {"length": 10, "backbone": "resnet18"}."""
-    import yaml
-
-    from dualstream.errors import InputError
+    from dualstream.engine.recipe_text import value_of
+    from dualstream.errors import InputError, RecipeError
 
     options = {}
     for text in given:
@@ -115,9 +117,9 @@ def _parsed_options(given: list[str]) -> dict[str, Any]:
         if key in ("name", "weights"):
             raise InputError(f"{key} is no option of a network: give the argument, or --weights.")
         try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"The value of --option {text!r} is not YAML: {error}") from error
+            options[key] = value_of(value, f"The value of --option {text!r}")
+        except RecipeError as error:
+            raise InputError(str(error)) from error
     return options
 
 

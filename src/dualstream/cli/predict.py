@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from dualstream.engine.predict import Stream
+    from dualstream.scores import Fusion
     from dualstream.types import Prediction
 
 
@@ -52,25 +53,24 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    from dataclasses import replace
-
     # What is wrong with the call shows before torch is loaded, and weights are.
     _check_weights(checkpoint or [], weights or [])
+    _check_window(window)
     files = _files(videos)
-    parts = _numbers(stream_weights) if stream_weights else None
+    num_streams = len(checkpoint or []) + len(weights or [])
+    fitted, parts = _shares(fusion, stream_weights, num_streams=num_streams)
     from dualstream.cli.output import print_json, stderr
     from dualstream.errors import VideoError
-    from dualstream.scores import Fusion
 
-    fitted = Fusion.load(fusion) if fusion else None
-    streams = _streams(checkpoint or [], weights or [], device=device)
-    from dualstream.engine.predict import predict as predict_video
-
-    if optimize:
-        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
-    failures: dict[str, str] = {}
+    failures = _missing(files)
+    for video, problem in failures.items():
+        stderr().print(f"{video}: {problem}", style="red", markup=False)
+    present = [video for video in files if video not in failures]
+    if present:
+        streams = _streams(checkpoint or [], weights or [], device=device, optimize=optimize)
+        from dualstream.engine.predict import predict as predict_video
     results: list[dict[str, Any]] = []
-    for video in files:
+    for video in present:
         try:
             prediction = predict_video(
                 video,
@@ -108,8 +108,65 @@ def _check_weights(checkpoints: list[Path], weights: list[str]) -> None:
         weights_entry(name)
 
 
-def _streams(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Stream]:
+def _check_window(seconds: float) -> None:
+    from dualstream.errors import InputError
+
+    if not seconds > 0:
+        raise InputError(f"--window must be above 0 seconds, got {seconds:g}.")
+
+
+def _shares(
+    fusion: Path | None, stream_weights: str | None, *, num_streams: int
+) -> tuple[Fusion | None, tuple[float, ...] | None]:
+    """The fitted fusion and the weights of the streams, as far as one of them is given."""
+    from dualstream.errors import InputError
+    from dualstream.scores import Fusion, weighted_fusion
+
+    if fusion is not None and stream_weights is not None:
+        raise InputError("Give either --fusion or --stream-weights.")
+    if fusion is not None:
+        fitted = Fusion.load(fusion)
+        if fitted.num_streams != num_streams:
+            raise InputError(
+                f"--fusion {fusion} joins {fitted.num_streams} streams, this call has "
+                f"{num_streams}: give the streams that it was made with, in their order."
+            )
+        return fitted, None
+    if stream_weights is not None:
+        parts = _numbers(stream_weights)
+        try:
+            weighted_fusion(parts, num_streams=num_streams)
+        except InputError as error:
+            raise InputError(f"--stream-weights {stream_weights}: {error}") from error
+        return None, parts
+    return None, None
+
+
+def _missing(files: list[str]) -> dict[str, str]:
+    """Files that are not there -> what reading them says; URLs are not asked for."""
+    import os
+
+    from dualstream.errors import VideoError
+    from dualstream.video import probe
+    from dualstream.video.container import is_url
+
+    problems: dict[str, str] = {}
+    for file in files:
+        if is_url(file) or os.path.exists(file):
+            continue
+        try:
+            probe(file)
+        except VideoError as error:
+            problems[file] = str(error)
+    return problems
+
+
+def _streams(
+    checkpoints: list[Path], weights: list[str], *, device: str, optimize: bool
+) -> list[Stream]:
     """Streams of run folders, then of published weights, which are fetched if necessary."""
+    from dataclasses import replace
+
     from dualstream.cli.output import stderr
     from dualstream.engine.checkpoint import load_checkpoint
     from dualstream.engine.devices import check_device
@@ -123,6 +180,8 @@ def _streams(checkpoints: list[Path], weights: list[str], *, device: str) -> lis
         with stderr().status(f"loading {entry.name}"):
             model = create_model(entry.model, weights=entry.name)
         streams.append(as_stream(model.to(place)))
+    if optimize:
+        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
     return streams
 
 

@@ -18,10 +18,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @weights.callback(invoke_without_command=True)
-def _default(context: typer.Context) -> None:
+def _default(context: typer.Context, json: Json = False) -> None:
     """Pretrained weights: what there is, what is in the cache."""
     if context.invoked_subcommand is None:
-        list_()
+        list_(json)
+    elif json:
+        from dualstream.errors import InputError
+
+        verb = context.invoked_subcommand
+        raise InputError(f"Give --json behind {verb}: dualstream weights {verb} --json")
 
 
 @weights.command(name="list")
@@ -75,23 +80,37 @@ def fetch(name: Name, json: Json = False) -> None:
 def verify(names: Names = None, json: Json = False) -> None:
     """Check weights in the cache against their checksums; downloads nothing."""
     from dualstream.cli.output import print_json, stdout
-    from dualstream.models.weights import cached_path, has_checksum, list_weights
+    from dualstream.errors import WeightsError
+    from dualstream.models.weights import cached_names, has_checksum, weights_entry
     from dualstream.models.weights import verify as verify_weights
 
-    wanted = names or [name for name in list_weights() if cached_path(name).is_file()]
-    paths = {name: str(verify_weights(name)) for name in wanted}
-    intact = {name: path for name, path in paths.items() if has_checksum(name)}
-    unknown = {name: path for name, path in paths.items() if name not in intact}
+    cached = cached_names()
+    wanted = [weights_entry(name).name for name in names or cached]
+    intact: dict[str, str] = {}
+    unknown: dict[str, str] = {}
+    bad: dict[str, str] = {}
+    for name in wanted:
+        try:
+            path = str(verify_weights(name))
+        except WeightsError as error:
+            bad[name] = str(error)
+        else:
+            (intact if has_checksum(name) else unknown)[name] = path
+    damaged = {name: problem for name, problem in bad.items() if name in cached}
+    missing = {name: problem for name, problem in bad.items() if name not in cached}
     if json:
-        print_json({"intact": intact, "without_checksum": unknown})
-        return
-    console = stdout()
-    for name, path in intact.items():
-        console.print(f"{name}: intact, {path}", soft_wrap=True)
-    for name, path in unknown.items():
-        console.print(f"{name}: no checksum is known; names and shapes fit, {path}", soft_wrap=True)
-    if not paths:
-        console.print("The cache holds no weights.")
+        found = {"intact": intact, "without_checksum": unknown}
+        print_json({**found, "damaged": damaged, "missing": missing})
+    else:
+        lines = [f"{name}: intact, {path}" for name, path in intact.items()]
+        for name, path in unknown.items():
+            lines.append(f"{name}: no checksum is known; names and shapes fit, {path}")
+        lines += [f"{name}: damaged. {problem}" for name, problem in damaged.items()]
+        lines += [f"{name}: missing. {problem}" for name, problem in missing.items()]
+        for line in lines or ["The cache holds no weights."]:
+            stdout().print(line, soft_wrap=True, markup=False)
+    if bad:
+        raise typer.Exit(1)
 
 
 @weights.command()

@@ -111,7 +111,7 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
         **options,
     )
     if run is not None:
-        start_from_run(model, run)
+        start_from_run(model, run, recipe)
     if any(parameter.ndim == 5 for parameter in model.parameters()):
         return model
     # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
@@ -158,17 +158,21 @@ def starting_run(recipe: Recipe) -> Path | None:
     return Path(weights)
 
 
-def start_from_run(model: Network, folder: Path) -> None:
+def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
     """Load the weights of a run of the same network into `model`, in place.
 
     The classifier is taken over as well, unless the run has another number of classes: then it
     stays as it is. Everything else must match. Runs of `dualstream transfer` serve too.
 
+    Args:
+        recipe: what `model` was made by.
+
     Raises:
         CheckpointError: no run folder, no weights in it yet, or weights that are not those of
-            this network; lists the tensors that are missing, left over or of another shape.
+            this network; names the other network or modality, else lists the tensors that are
+            missing, left over or of another shape.
     """
-    _, classes, _ = read_run(folder)
+    theirs, classes, _ = read_run(folder)
     state = _read_weights(folder)
     own = model.state_dict()
     if len(classes) != model.num_classes:
@@ -179,10 +183,28 @@ def start_from_run(model: Network, folder: Path) -> None:
     problems = list_problems(state, own)
     if problems:
         raise CheckpointError(
-            f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
+            _other_recipe(folder, theirs, recipe)
+            or f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
             f"{'; '.join(problems)}."
         )
     model.load_state_dict(state, strict=False)
+
+
+def _other_recipe(folder: Path, theirs: Recipe, ours: Recipe) -> str | None:
+    """Why the weights of a run cannot fit, where its recipe tells: x3d_s and x3d_l."""
+    if theirs.model.name != ours.model.name:
+        return (
+            f"{folder} is a run of {theirs.model.name}, this recipe makes {ours.model.name}, whose "
+            f"weights are others. Set model.name={theirs.model.name}, or start from a run of "
+            f"{ours.model.name}."
+        )
+    if theirs.input.spec().channels != ours.input.spec().channels:
+        return (
+            f"{folder} is a run on {theirs.input.modality}, this recipe's input.modality is "
+            f"{ours.input.modality}, which has another number of channels. Start from a run on "
+            f"{ours.input.modality}, or from published weights, which are brought to any."
+        )
+    return None
 
 
 def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
@@ -218,13 +240,44 @@ def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
                 f"{folder} is not a run folder: {name} is missing. "
                 "`dualstream train` writes run folders."
             )
-    recipe = load_recipe(folder / "recipe.yaml")
-    classes = tuple((folder / "classes.txt").read_text(encoding="utf-8").splitlines())
     try:
-        info = RunInfo(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'run.json'} is broken: {error}") from error
-    return recipe, classes, info
+        recipe = load_recipe(folder / "recipe.yaml")
+    except RecipeError as error:
+        raise CheckpointError(f"{error} {_COPY_AGAIN}") from error
+    classes = tuple(_read_text(folder / "classes.txt").splitlines())
+    return recipe, classes, _read_info(folder / "run.json")
+
+
+_COPY_AGAIN = "Copy the file again from its origin, or train again."
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is broken: it is not UTF-8 text. {_COPY_AGAIN}") from error
+
+
+def _read_info(path: Path) -> RunInfo:
+    try:
+        values = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is broken: {error}. {_COPY_AGAIN}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(
+            f"{path} is broken: it must hold one object with keys, got "
+            f"{type(values).__name__}. {_COPY_AGAIN}"
+        )
+    known = {field.name: field for field in dataclasses.fields(RunInfo)}
+    necessary = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+    if missing := sorted(necessary - values.keys()):
+        raise CheckpointError(f"{path} is broken: it lacks {', '.join(missing)}. {_COPY_AGAIN}")
+    if unknown := sorted(values.keys() - known.keys()):
+        raise CheckpointError(
+            f"{path} says {', '.join(unknown)}, which this version ({__version__}) does not know. "
+            "Use the version of dualstream that wrote it, or train again."
+        )
+    return RunInfo(**values)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
@@ -266,9 +319,7 @@ def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is broken ({error}). Train again, or copy the file again from its origin."
-        ) from error
+        raise CheckpointError(f"{path} is broken ({error}). {_COPY_AGAIN}") from error
     return state
 
 

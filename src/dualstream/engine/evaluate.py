@@ -16,7 +16,7 @@ from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
-from dualstream.engine.data import Part, test_dataset, videos_of
+from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
 from dualstream.models.network import ANY_LENGTH, Network
 from dualstream.scores import average_views

@@ -34,7 +34,8 @@ from dualstream.clips.loader import make_loader
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import RunInfo
-from dualstream.engine.data import RunData, training_dataset, validation_dataset
+from dualstream.engine.data import RunData
+from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import InputError, RecipeError

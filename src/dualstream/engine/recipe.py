@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from dualstream.engine.recipe_text import read_text, read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.flow.named import check_flow_name
 from dualstream.types import MODALITY_CHANNELS, BeyondEnd, InputSpec, Modality, Stacking
@@ -42,9 +43,9 @@ def _check_trainable(value: object) -> object:
 
 
 class Section(BaseModel):
-    """A part of a recipe: fixed once read, unknown keys refused."""
+    """A part of a recipe: fixed once read; unknown keys, infinity and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 _DECIDED_ELSEWHERE = {
@@ -128,7 +129,9 @@ class AugmentSection(Section):
     """Random changes of training samples; tests see none of them."""
 
     crop: Literal["center", "random", "multi_scale"] = "multi_scale"
-    scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0, 0.875, 0.75, 0.66), min_length=1
+    )
     """Sides of multi-scale crops as parts of the short side (TSN)."""
     zoom: tuple[float, float] = (1.0, 1.0)
     """Random crops are cut out of the picture enlarged by a factor from this range: with a short
@@ -295,23 +298,21 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
 
     Raises:
         UnknownNameError: neither a file nor a recipe of the package.
-        RecipeError: not YAML, an unknown key, or a value that does not fit.
+        RecipeError: not UTF-8, not YAML, a key that is unknown or stands twice, or a value that
+            does not fit.
     """
     text = str(name_or_path)
     path = Path(text)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
-        content, where = path.read_text(encoding="utf-8"), text
+        content, where = read_text(path), text
     elif text in list_recipes():
         resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
         content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"
     else:
         raise UnknownNameError("recipe", text, list_recipes())
-    try:
-        values = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not YAML: {error}") from error
+    values = read_yaml(content, where)
     if not isinstance(values, dict):
         raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
     changes = [_parsed(override) for override in overrides]
@@ -332,11 +333,7 @@ def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The value of override {override!r} is not YAML: {error}") from error
-    return key.strip(), _number_or_text(value) if isinstance(value, str) else value
+    return key.strip(), value_of(text, f"The value of override {override!r}")
 
 
 def _forget_other_modality(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -360,14 +357,6 @@ def _apply(values: dict[str, Any], key: str, value: Any) -> None:
             raise RecipeError(f"Override {key!r}: {part} is a value, not a section.")
         target = inner
     target[last] = value
-
-
-def _number_or_text(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 (no dot) as text; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _validated(values: dict[str, Any], where: str) -> Recipe:

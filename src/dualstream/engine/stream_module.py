@@ -71,11 +71,7 @@ class StreamModule(pl.LightningModule):
         logits, labels = self.answers(self.model, batch)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if not torch.isfinite(loss):
-            raise DivergedError(
-                f"The loss is {loss.item()} in epoch {self.current_epoch + 1}. Lower "
-                f"train.optimizer.lr ({self.recipe.train.optimizer.lr}), set train.clip_norm, or "
-                "check the input with train.precision=32-true."
-            )
+            raise self._diverged(f"The loss is {loss.item()}")
         correct = (logits.argmax(dim=1) == labels).float().mean()
         count = len(labels)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
@@ -92,7 +88,17 @@ class StreamModule(pl.LightningModule):
         self.log("held_out_loss", loss, batch_size=count, sync_dist=True)
         self.log("held_out_top1", correct, batch_size=count, sync_dist=True)
 
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"{what} in epoch {self.current_epoch + 1}. Lower train.optimizer.lr "
+            f"({self.recipe.train.optimizer.lr}), set train.clip_norm, or check the input with "
+            "train.precision=32-true."
+        )
+
     def on_train_batch_end(self, outputs: Any, batch: Clip, batch_idx: int) -> None:
+        # No further loss tells what the last step of an epoch did to the weights that are saved.
+        if self.trainer.is_last_batch and not all(p.isfinite().all() for p in self.parameters()):
+            raise self._diverged("Weights are no finite numbers")
         stepped = (batch_idx + 1) % self.recipe.train.accumulate == 0 or self.trainer.is_last_batch
         if self.average is not None and stepped:
             self.average.update_parameters(self.model)

@@ -29,7 +29,8 @@ from dualstream.engine.checkpoint import (
     start_run,
     starting_run,
 )
-from dualstream.engine.data import RunData, videos_of
+from dualstream.engine.data import RunData
+from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
 from dualstream.engine.frozen import FrozenData, FrozenModule, Told, check_frozen
 from dualstream.engine.recipe import Recipe
@@ -38,6 +39,8 @@ from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
+from dualstream.models.video_network import VideoNetwork
+from dualstream.types import InputSpec
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class OpenRun:
     recipe: Recipe
     manifest: Manifest
     info: RunInfo
+    is_new: bool
+    """Whether the folder is still to be made."""
 
     @property
     def state(self) -> Path:
@@ -130,7 +135,7 @@ def open_run(
     limit: int | None = None,
     teacher: str | None = None,
 ) -> OpenRun:
-    """Make a run folder and write into it what is known before training; see `train`.
+    """A new run, see `train`; `fit` makes its folder.
 
     Args:
         teacher: network that supervision is transferred from.
@@ -143,7 +148,7 @@ def open_run(
             "folder."
         )
     manifest = Manifest.read(source)
-    _check_recipe(recipe, manifest)  # what is wrong is better found before the folder is made
+    _check_recipe(recipe, manifest)
     store = _store_root(recipe, flow_store, source / "flow")
     flow_params = None
     if store is not None:
@@ -163,9 +168,7 @@ def open_run(
         limit=limit,
         teacher=teacher,
     )
-    if _is_first_process():
-        start_run(folder, recipe, manifest.classes, info)
-    return OpenRun(folder, recipe, manifest, info)
+    return OpenRun(folder, recipe, manifest, info, is_new=True)
 
 
 def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
@@ -174,10 +177,17 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
     with torch.device("meta"):
         model = build_model(recipe, len(manifest.classes), with_weights=False)
         set_trainable(model, recipe.model.trainable)
+        if isinstance(model, VideoNetwork):
+            model.check_size(_clips_of(recipe.input.spec()))
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
+
+
+def _clips_of(spec: InputSpec) -> torch.Tensor:
+    """(1, C, T, H, W) as the network is given them."""
+    return torch.empty(1, spec.channels, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
 def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
@@ -192,7 +202,7 @@ def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
     manifest = Manifest.read(Path(info.manifest))
     if manifest.classes != classes:
         raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
-    return OpenRun(folder, recipe, manifest, info)
+    return OpenRun(folder, recipe, manifest, info, is_new=False)
 
 
 Task = Callable[[OpenRun, Told], tuple[StreamModule, RunData]]
@@ -225,6 +235,9 @@ def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainR
             listener(TrainProgress(0, recipe.train.epochs, done, total, phase="frozen stages"))
 
     module, data = task(run, told)
+    # Only now: what cannot even start leaves no folder behind.
+    if run.is_new and _is_first_process():
+        start_run(folder, recipe, run.manifest.classes, info)
     keeper = RunFolder(folder, recipe, listener, batches=data.batches_per_epoch)
     settings = recipe.train
     with _quiet_lightning():

@@ -20,7 +20,8 @@ from dualstream.clips.groups import source_group
 from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import build_model, load_checkpoint
-from dualstream.engine.data import RunData, videos_of
+from dualstream.engine.data import RunData
+from dualstream.engine.datasets import videos_of
 from dualstream.engine.frozen import Told
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run_folder import Listener
@@ -75,7 +76,8 @@ def transfer(
         AnnotationError, VideoError: the data cannot be read, or all are of one source video.
     """
     name = str(Path(teacher).absolute()) if Path(teacher).is_dir() else teacher
-    _check_recipe(recipe, load_teacher(name))
+    _check_recipe(recipe)
+    _check_size(recipe, load_teacher(name))
     opened = open_run(recipe, manifest_folder, run, limit=limit, teacher=name)
     return fit(opened, _match, listener=listener)
 
@@ -209,8 +211,8 @@ def _match(run: OpenRun, told: Told) -> tuple[StreamModule, RunData]:
     return module, data
 
 
-def _check_recipe(recipe: Recipe, teacher: Teacher) -> None:
-    """Raise RecipeError where the recipe does not suit a transfer."""
+def _check_recipe(recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
     if recipe.input.modality != "rgb":
         raise RecipeError(
             f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb, "
@@ -225,12 +227,6 @@ def _check_recipe(recipe: Recipe, teacher: Teacher) -> None:
         raise RecipeError(
             "A transfer has no frozen stages of the student: set data.frozen_views=0."
         )
-    side = recipe.input.crop_size
-    if teacher.fixed_size not in (None, (side, side)):
-        raise RecipeError(
-            f"The teacher takes images of {teacher.fixed_size} only: set input.crop_size, got "
-            f"{side}."
-        )
     if recipe.train.batch_size // recipe.train.devices < 2:
         raise RecipeError(
             f"A transfer needs at least two clips a batch and device, got train.batch_size="
@@ -242,6 +238,16 @@ def _check_recipe(recipe: Recipe, teacher: Teacher) -> None:
         raise RecipeError(
             f"A transfer teaches a network over clips; {recipe.model.name} is none. Choose "
             "for instance model.name=t3d_121."
+        )
+
+
+def _check_size(recipe: Recipe, teacher: Teacher) -> None:
+    """Raise RecipeError where the teacher cannot see images of the recipe's size."""
+    side = recipe.input.crop_size
+    if teacher.fixed_size not in (None, (side, side)):
+        raise RecipeError(
+            f"The teacher takes images of {teacher.fixed_size} only: set input.crop_size, got "
+            f"{side}."
         )
 
 

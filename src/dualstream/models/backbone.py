@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import timm
 import torch
 from torch import nn
 
@@ -33,6 +32,8 @@ def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module
         UnknownNameError: timm has no such network.
         WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
+    import timm  # slow: it brings torchvision
+
     _check_name(name)
     create = functools.partial(timm.create_model, name, num_classes=0)
     made = create(in_chans=in_channels)
@@ -62,6 +63,8 @@ def make_feature_maps(
         UnknownNameError: timm has no such network.
         WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
+    import timm
+
     _check_name(name)
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0:
         raise InputError(f"depths must ascend from 0 or more, got {tuple(depths)}.")
@@ -251,6 +254,8 @@ def _put_statistics_back(norm: Any, _inputs: object, _outputs: object) -> None:
 
 
 def _check_name(name: str) -> None:
+    import timm
+
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
         raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))

@@ -73,8 +73,10 @@ def cross_modality_start(
     started = dict(state)
     for name, module in model.named_modules():
         key = f"{name}.weight"
-        if isinstance(module, _CONVOLUTIONS) and module.weight.shape[1] == wanted and key in state:
-            spread = spread_channels(state[key], in_channels=wanted)
-            if state[key].shape[1] != wanted and spread.shape == module.weight.shape:
-                started[key] = spread
+        if not isinstance(module, _CONVOLUTIONS) or key not in state:
+            continue
+        own, found = tuple(module.weight.shape), tuple(state[key].shape)
+        fits_otherwise = (found[:1], found[2:]) == (own[:1], own[2:])
+        if own[1] == wanted and found != own and fits_otherwise and state[key].is_floating_point():
+            started[key] = spread_channels(state[key], in_channels=wanted)
     return started

@@ -35,7 +35,8 @@ class NonLocalBlock(nn.Module):
 
     Source:
         Wang et al. 2018, sections 3.2, 3.3 and 4.1 (the batch norm behind the projection starts
-        with a gain of zero).
+        with a gain of zero). Products are not divided by the root of the channels, which the
+        authors' code does and the paper's equations do not.
     """
 
     def __init__(

@@ -44,6 +44,8 @@ MOST_SHAPES = 4
 
 _ANY_SHAPE: tuple[FormName, ...] = ("plain", "folded", "channels_last", "half")
 
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
 _log = logging.getLogger(__name__)
 
 
@@ -167,6 +169,7 @@ class OptimizedNetwork(Network):
         self.spec, self.classes, self.name = model.spec, model.classes, model.name
         self._fastest = FastestForm(self.plain, name=model.name)
         super().train(False)
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     @property
     def forms(self) -> dict[tuple[int, ...], tuple[Form, ...]]:
@@ -209,6 +212,11 @@ class OptimizedNetwork(Network):
             ShapeError: as the network that it was made of.
         """
         return self._fastest(clips)
+
+
+def _forget(model: OptimizedNetwork, _: object) -> None:
+    """The copies in other forms have the weights from before they were loaded."""
+    model._fastest.clear()
 
 
 def fold_batch_norms(model: nn.Module) -> None:
@@ -287,8 +295,11 @@ def _finite(output: torch.Tensor, plain: nn.Module, x: torch.Tensor) -> torch.Te
 
 def _compiled(run: Run) -> Run:
     from torch._inductor import config as inductor_config  # slow to import
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
+    # Importing inductor sets the variable to a temporary folder; what the user set stays.
+    if os.environ.get(_CACHE_VARIABLE, default_cache_dir()) == default_cache_dir():
+        os.environ[_CACHE_VARIABLE] = str(cache_folder().parent / "compiled")
     compiled: Run = torch.compile(run, dynamic=False)
 
     def call(x: torch.Tensor) -> torch.Tensor:

@@ -162,5 +162,10 @@ def window_mean(features: torch.Tensor, window: Triple) -> torch.Tensor:
     Source:
         The heads of I3D and S3D: average pooling at stride 1, a 1x1x1 convolution, mean.
     """
+    return global_mean(window_means(features, window))
+
+
+def window_means(features: torch.Tensor, window: Triple) -> torch.Tensor:
+    """(N, C, T, H, W) -> the mean inside the window at each place that it has in them."""
     size = [min(w, int(s)) for w, s in zip(window, features.shape[2:], strict=True)]
-    return nn.functional.avg_pool3d(features, size, stride=1).mean(dim=(2, 3, 4))
+    return nn.functional.avg_pool3d(features, size, stride=1)

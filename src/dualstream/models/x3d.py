@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualstream.models.layers import ConvUnit, make_activation
+from dualstream.models.layers import ConvUnit, Triple, make_activation
 from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.video_network import VideoNetwork, global_mean
+from dualstream.models.video_network import VideoNetwork, global_mean, window_means
 from dualstream.models.x3d_expansion import (
     HEAD_WIDTH,
     StageSizes,
@@ -127,16 +127,28 @@ class Stem(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The layers conv5 and lin5 of the paper, with the mean over all places between them."""
+    """The layers conv5 and lin5 of the paper, with a mean between them.
 
-    def __init__(self, in_channels: int, inner: int) -> None:
+    Args:
+        in_channels: C.
+        inner: channels of conv5.
+        window: that the mean is taken over; where the features are larger, at all its places, and
+            over those behind lin5. None: all of them at once.
+    """
+
+    def __init__(self, in_channels: int, inner: int, *, window: Triple | None) -> None:
         super().__init__()
+        self.window = window
         self.conv5 = ConvUnit(in_channels, inner, (1, 1, 1))
         self.lin5 = nn.Linear(inner, HEAD_WIDTH, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, 2048)."""
-        return F.relu_(self.lin5(global_mean(self.conv5(x))))
+        y = self.conv5(x)
+        if self.window is None:
+            return F.relu_(self.lin5(global_mean(y)))
+        means = window_means(y, self.window).flatten(2).transpose(1, 2)  # (N, places, inner)
+        return F.relu_(self.lin5(means)).mean(dim=1)
 
 
 class X3D(VideoNetwork):
@@ -150,6 +162,7 @@ class X3D(VideoNetwork):
         gamma_w: float,
         gamma_b: float,
         gamma_d: float,
+        window: Triple | None,
         dropout: float,
         checkpointing: bool,
         non_local: Places | None,
@@ -168,7 +181,7 @@ class X3D(VideoNetwork):
         self.res3 = _stage(res2.width, res3)
         self.res4 = _stage(res3.width, res4)
         self.res5 = _stage(res4.width, res5)
-        self.embedding = Embedding(res5.width, sizes.conv5)
+        self.embedding = Embedding(res5.width, sizes.conv5, window=window)
         self._initialise()
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
         blocks = {name: tuple(stage) for name, stage in stages.items()}
@@ -220,6 +233,7 @@ def x3d(
     gamma_w: float = 1.0,
     gamma_b: float = 1.0,
     gamma_d: float = 1.0,
+    window: Triple | None = None,
     dropout: float = 0.5,
     checkpointing: bool = False,
     non_local: Places | None = None,
@@ -236,6 +250,8 @@ def x3d(
         gamma_w: factor of all widths, which are 24, 48, 96 and 192 at 1.
         gamma_b: width inside a block, in parts of the block's.
         gamma_d: factor of the blocks of the stages, which are 1, 2, 5 and 3 at 1.
+        window: T, H and W of the last mean, as published networks fix it by the clips that they
+            were made for; larger clips then have several. None: over all places.
         dropout: probability in front of the classifier, 0 up to (not including) 1.
         checkpointing: less memory in training for about a third more time.
         non_local: stage (res2 to res5) -> blocks that get a non-local block behind them.
@@ -250,7 +266,8 @@ def x3d(
 
     Source:
         Feichtenhofer 2020, table 1; squeeze-and-excitation in every second block, the shortcut
-        without norm and the start of the weights from the authors' PyTorch code.
+        without norm, the window and the start of the weights from the authors' PyTorch code. Of
+        several windows that averages probabilities while testing, this one logits.
     """
     return X3D(
         num_classes=num_classes,
@@ -258,6 +275,7 @@ def x3d(
         gamma_w=gamma_w,
         gamma_b=gamma_b,
         gamma_d=gamma_d,
+        window=window,
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,
@@ -285,6 +303,7 @@ def x3d_xs(
         gamma_w=1.0,
         gamma_b=2.25,
         gamma_d=2.2,
+        window=(4, 5, 5),
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,
@@ -312,6 +331,7 @@ def x3d_s(
         gamma_w=1.0,
         gamma_b=2.25,
         gamma_d=2.2,
+        window=(13, 5, 5),
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,
@@ -339,6 +359,7 @@ def x3d_m(
         gamma_w=1.0,
         gamma_b=2.25,
         gamma_d=2.2,
+        window=(16, 7, 7),
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,
@@ -366,6 +387,7 @@ def x3d_l(
         gamma_w=1.0,
         gamma_b=2.25,
         gamma_d=5.0,
+        window=(16, 10, 10),
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,
@@ -392,6 +414,7 @@ def x3d_xl(
         gamma_w=1.45,
         gamma_b=2.25,
         gamma_d=5.0,
+        window=(16, 10, 10),
         dropout=dropout,
         checkpointing=checkpointing,
         non_local=non_local,

@@ -6,7 +6,7 @@ from torch import nn
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Their
-from dualstream.models.convert.pytorchvideo_x3d import x3d_names
+from dualstream.models.convert.pytorchvideo_x3d import unit_names, x3d_names
 from dualstream.models.layers import ConvUnit
 from dualstream.models.network import Network
 from dualstream.models.resnet_video import VideoResNet
@@ -28,8 +28,6 @@ _SPLIT_BLOCK = {
 }
 """The same of R(2+1)D."""
 
-_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
 
 def names(model: Network) -> dict[str, Their]:
     """Our key -> theirs, for every key of the network's state dict.
@@ -37,30 +35,21 @@ def names(model: Network) -> dict[str, Their]:
     'res2.0.conv1.conv.weight' -> 'blocks.1.res_blocks.0.branch2.conv_a.weight'
 
     Raises:
-        WeightsError: pytorchvideo has no such network, or it has non-local blocks, which theirs
-            have not.
+        WeightsError: pytorchvideo has no such network.
     """
     if isinstance(model, X3D):
-        table = x3d_names(model)
-    elif isinstance(model, VideoResNet):
-        table = _video_resnet(model)
-    elif isinstance(model, SlowFast):
-        table = _slowfast(model)
-    else:
-        raise WeightsError(f"pytorchvideo has no network {model.name}.")
-    foreign = sorted(model.state_dict().keys() - table.keys())
-    if foreign:
-        raise WeightsError(
-            f"pytorchvideo's {model.name} has no tensor for {', '.join(foreign)}. Convert the "
-            "network without non-local blocks."
-        )
-    return table
+        return x3d_names(model)
+    if isinstance(model, VideoResNet):
+        return _video_resnet(model)
+    if isinstance(model, SlowFast):
+        return _slowfast(model)
+    raise WeightsError(f"pytorchvideo has no network {model.name}.")
 
 
 def _video_resnet(model: VideoResNet) -> dict[str, Their]:
     # Their pool over time is a block of its own, without tensors.
     behind_pool = 0 if isinstance(model.time_pool, nn.Identity) else 1
-    table = _unit("stem.0", "blocks.0.conv", "blocks.0.norm")
+    table = unit_names("stem.0", "blocks.0.conv", "blocks.0.norm")
     table |= _stage(model.res2, "res2", "blocks.1")
     for number, stage in enumerate((model.res3, model.res4, model.res5), start=2):
         table |= _stage(stage, f"res{number + 1}", f"blocks.{number + behind_pool}")
@@ -71,13 +60,15 @@ def _slowfast(model: SlowFast) -> dict[str, Their]:
     table: dict[str, Their] = {}
     for number, pathway in enumerate(("slow", "fast")):
         theirs = f"multipathway_blocks.{number}"
-        table |= _unit(f"stem.{pathway}.0", f"blocks.0.{theirs}.conv", f"blocks.0.{theirs}.norm")
+        table |= unit_names(
+            f"stem.{pathway}.0", f"blocks.0.{theirs}.conv", f"blocks.0.{theirs}.norm"
+        )
         for index in range(1, 5):
             ours = f"res{index + 1}.{pathway}"
             table |= _stage(model.get_submodule(ours), ours, f"blocks.{index}.{theirs}")
     for index, stage in enumerate(("stem", "res2", "res3", "res4")):
         fusion = f"blocks.{index}.multipathway_fusion"
-        table |= _unit(f"{stage}.lateral", f"{fusion}.conv_fast_to_slow", f"{fusion}.norm")
+        table |= unit_names(f"{stage}.lateral", f"{fusion}.conv_fast_to_slow", f"{fusion}.norm")
     return table | _classifier("blocks.6")  # blocks.5 pools
 
 
@@ -88,13 +79,8 @@ def _stage(stage: nn.Module, ours: str, theirs: str) -> dict[str, Their]:
         for unit, (conv, norm) in units.items():
             if isinstance(block.get_submodule(unit), ConvUnit):
                 start = f"{theirs}.res_blocks.{index}"
-                table |= _unit(f"{ours}.{index}.{unit}", f"{start}.{conv}", f"{start}.{norm}")
+                table |= unit_names(f"{ours}.{index}.{unit}", f"{start}.{conv}", f"{start}.{norm}")
     return table
-
-
-def _unit(ours: str, conv: str, norm: str) -> dict[str, Their]:
-    norms = {f"{ours}.norm.{tensor}": Their(f"{norm}.{tensor}") for tensor in _NORM}
-    return {f"{ours}.conv.weight": Their(f"{conv}.weight"), **norms}
 
 
 def _classifier(head: str) -> dict[str, Their]:

@@ -58,7 +58,7 @@ def names(model: Network) -> dict[str, Their]:
     `r2plus1d_34`) too, under the same names.
 
     Raises:
-        WeightsError: torchvision has no such network, or not with non-local blocks.
+        WeightsError: torchvision has no such network.
     """
     if isinstance(model, ResNet3D):
         translate, ones = _of_resnet, 0
@@ -69,42 +69,31 @@ def names(model: Network) -> dict[str, Their]:
             f"torchvision has no layout for this {model.name}, only for the networks r3d, mc3, "
             f"rmc3 and r2plus1d and for s3d without gates and with time in all layers."
         )
-    table, foreign = {}, []
+    table = {}
     for key in model.state_dict():
         path, _, leaf = key.rpartition(".")
-        their = translate(path.split("."))
-        if their is None:
-            foreign.append(key)
-            continue
         linear = path == "classifier" and leaf == "weight"
-        table[key] = Their(f"{their}.{leaf}", ones=ones if linear else 0)
-    if foreign:
-        raise WeightsError(
-            f"torchvision's {model.name} has nothing like these parts: {', '.join(foreign)}."
-        )
+        their = ".".join((*translate(path.split(".")), leaf))
+        table[key] = Their(their, ones=ones if linear else 0)
     return table
 
 
-def _of_resnet(path: list[str]) -> str | None:
-    """res3.0.first.spatial.conv -> layer2.0.conv1.0.0; None for what is not there."""
+def _of_resnet(path: list[str]) -> list[str]:
+    """res3.0.first.spatial.conv -> layer2.0.conv1.0.0."""
     match path:
-        case ["classifier"]:
-            return "fc"
         case ["stem", *rest]:
-            return f"stem.{_IN_STEM['.'.join(rest)]}"
+            return ["stem", _IN_STEM[".".join(rest)]]
         case [stage, index, "first" | "second" as which, *rest]:
             convolution = "conv1" if which == "first" else "conv2"
-            return f"{_STAGES[stage]}.{index}.{convolution}.{_IN_CONVOLUTION['.'.join(rest)]}"
+            return [_STAGES[stage], index, convolution, _IN_CONVOLUTION[".".join(rest)]]
         case [stage, index, "shortcut", part]:
-            return f"{_STAGES[stage]}.{index}.downsample.{_IN_CONVOLUTION[part]}"
-    return None
+            return [_STAGES[stage], index, "downsample", _IN_CONVOLUTION[part]]
+        case _:
+            return ["fc"]
 
 
-def _of_s3d(path: list[str]) -> str | None:
-    """mixed_4.2.branch_1.wide.spatial.conv -> features.10.branch1.1.0.0; None as above."""
+def _of_s3d(path: list[str]) -> list[str]:
+    """mixed_4.2.branch_1.wide.spatial.conv -> features.10.branch1.1.0.0."""
     if path == ["classifier"]:
-        return "classifier.1"
-    feature, rest = _FEATURES.get(".".join(path[:2])), path[2:]
-    if feature is None or any(part not in _IN_FEATURES for part in rest):
-        return None
-    return ".".join([feature, *(_IN_FEATURES[part] for part in rest)])
+        return ["classifier.1"]
+    return [_FEATURES[".".join(path[:2])], *(_IN_FEATURES[part] for part in path[2:])]

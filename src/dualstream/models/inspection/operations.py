@@ -34,7 +34,7 @@ RULES: dict[str, Rule] = _table(
     (regroup.squeeze, "squeeze"),
     (regroup.expand, "expand"),
     (regroup.repeat, "repeat"),
-    (regroup.as_strided, "as_strided as_strided_"),
+    (regroup.as_strided, "as_strided"),
     (regroup.flip, "flip"),
     (regroup.roll, "roll"),
     (regroup.slice_, "slice"),

@@ -320,12 +320,6 @@ class Places:
         """What entry `entries` of a part sees."""
         return moved(self.seen, part, entries) if isinstance(part, Digit) else self.seen
 
-    def resized(self, dimension: int, size: int) -> list[int]:
-        """The shape with another size of one dimension."""
-        shape = list(self.shape)
-        shape[dimension] = size
-        return shape
-
 
 def moved(seen: Sequence[Span | None], digit: Digit, entries: int) -> Seen:
     """What entry `entries` of a digit sees, where entry 0 sees `seen`."""

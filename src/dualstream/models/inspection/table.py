@@ -13,6 +13,7 @@ from dualstream.errors import InputError, UnknownNameError
 from dualstream.models.inspection.digits import digits_of
 from dualstream.models.inspection.places import AXES, Places
 from dualstream.models.inspection.trace import Output, Trace, Visit, trace
+from dualstream.models.optimize import OptimizedNetwork
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -111,6 +112,8 @@ def inspect_network(
         raise UnknownNameError("depth", depth, ("auto", "all", "a number"))
     if isinstance(depth, int) and depth < 1:
         raise InputError(f"depth must be at least 1, got {depth}.")
+    if isinstance(model, OptimizedNetwork):
+        model = model.plain  # its other forms have the same layers
     tree = _Tree(model, trace(model, input_size=input_size))
     return NetworkTable(
         name=str(getattr(model, "name", type(model).__name__)),

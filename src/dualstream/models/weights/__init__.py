@@ -135,6 +135,16 @@ def fetch(name: str) -> Path:
     return path
 
 
+def cached_names() -> tuple[str, ...]:
+    """Names of the weights that lie converted in the cache, in alphabetical order.
+
+    Raises:
+        WeightsError: the cache is no folder.
+    """
+    _check_cache()
+    return tuple(name for name in list_weights() if cached_path(name).is_file())
+
+
 def verify(name: str) -> Path:
     """Check the converted weights in the cache against their checksum, without a download.
 
@@ -145,13 +155,18 @@ def verify(name: str) -> Path:
 
     Raises:
         UnknownNameError: there are no such weights.
-        WeightsError: they are not in the cache, or damaged.
+        WeightsError: they are not in the cache, damaged or unreadable, or the cache is no folder.
     """
     entry = weights_entry(name)
     path = cached_path(name)
+    _check_cache()
     if not path.is_file():
         raise WeightsError(f"{path} does not exist. Get it with: dualstream weights fetch {name}")
-    if not _is_intact(path, entry, recording=False):
+    try:
+        intact = _is_intact(path, entry, recording=False)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error}. Make it readable.") from error
+    if not intact:
         wanted = _expected(path, entry) or "that fits (its names or shapes are others)"
         raise WeightsError(
             f"{path} is damaged or not {name}: its tensors do not have the sha256 {wanted}. "
@@ -210,6 +225,19 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _check_cache() -> None:
+    """Raise WeightsError where the cache is something else than a folder, or lies below it."""
+    folder = cache_folder()
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise WeightsError(
+                f"The cache {folder} cannot be used: {place} is no folder. Set DUALSTREAM_CACHE to "
+                "a folder."
+            )
 
 
 def _is_intact(path: Path, entry: WeightsEntry, *, recording: bool) -> bool:

@@ -83,16 +83,31 @@ def load_state(
 
 
 def list_problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
-    """One sentence for each way in which a state dict differs from a network's own."""
+    """One sentence for each way in which a state dict differs from a network's own.
+
+    Where all its names begin with `module.`, which DistributedDataParallel adds, that is said
+    instead of listing every name.
+    """
+    prefix = "module."
+    if state and all(key.startswith(prefix) and key not in own for key in state):
+        cause = "they were saved of a network inside DistributedDataParallel"
+        remedy = f"Save network.module.state_dict() instead, or cut {prefix!r} off the names"
+        return [f"Every name in the weights begins with {prefix!r}: {cause}. {remedy}"]
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in sorted(own.keys() & state.keys())
         if own[key].shape != state[key].shape
     ]
+    whole = [
+        key
+        for key in sorted(own.keys() & state.keys())
+        if own[key].is_floating_point() and not state[key].is_floating_point()
+    ]
     groups = (
         ("missing in the weights", sorted(own.keys() - state.keys())),
         ("not in the network", sorted(state.keys() - own.keys())),
         ("of another shape", misshapen),
+        ("of whole numbers, which are no weights", whole),
     )
     return [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups if keys]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,9 +52,21 @@ def read_torch_state(content: bytes, *, source: str) -> dict[str, torch.Tensor]:
         WeightsError: it is no such file, or holds no state dict.
     """
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch's, on pickles that it then refuses
+            warnings.simplefilter("ignore")
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes lead torch's reader to errors of a dozen kinds
-        raise WeightsError(f"{source} is not a state dict that torch saved: {error}") from error
+        # Torch's own text advises to read the file without `weights_only`, which runs it.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = (
+            f"it names {named[1]}, which weights do not need. Nothing was executed"
+            if named
+            else "it is damaged, or no state dict that torch saved"
+        )
+        raise WeightsError(
+            f"{source} is not read: {found}. Get the file from its source again; do not open this "
+            "one."
+        ) from error
     for key in _AROUND:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

@@ -1,0 +1,84 @@
+"""The text of recipes: YAML in which no key stands twice, and the values of overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dualstream.errors import RecipeError
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML in which no mapping gives a key twice; PyYAML itself takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise RecipeError(
+                    f"{self.name}: the key {key.value} stands twice, in line {lines[key.value]} "
+                    f"and in line {line}. Keep one of them."
+                )
+            lines[key.value] = line
+        return node
+
+
+def read_text(path: Path) -> str:
+    """Text of a recipe file.
+
+    Raises:
+        RecipeError: it is not UTF-8.
+    """
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(
+            f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}. Save the "
+            "file as UTF-8."
+        ) from error
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """What a YAML text says.
+
+    Args:
+        where: what to call it in errors.
+
+    Raises:
+        RecipeError: not YAML, or a key stands twice.
+    """
+    try:
+        loader = _UniqueKeyLoader(text)
+        loader.name = where
+        return loader.get_single_data()
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
+        raise RecipeError(f"{where} is not YAML: {error}") from error
+
+
+def value_of(text: str, where: str) -> Any:
+    """What stands behind the `=` of an override: YAML, and 1e-3 is a number.
+
+    Args:
+        where: what to call it in errors.
+
+    Raises:
+        RecipeError: not YAML, or a key stands twice.
+    """
+    value = read_yaml(text, where)
+    return _number_or_text(value) if isinstance(value, str) else value
+
+
+def _number_or_text(text: str) -> float | str:
+    """YAML 1.1 reads 1e-3 (no dot) as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
