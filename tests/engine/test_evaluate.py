@@ -18,6 +18,8 @@ from dualstream.engine.checkpoint import (
     Checkpoint,
     build_model,
     load_checkpoint,
+    read_metrics,
+    save_metrics,
     with_test_views,
 )
 from dualstream.engine.datasets import test_dataset as views_of_test
@@ -230,6 +232,15 @@ def test_broken_files_of_a_run_are_named(
     (copy / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=f"(?s){message}"):
         load_checkpoint(copy)
+
+
+def test_broken_metrics_are_named(tmp_path: Path) -> None:
+    save_metrics(tmp_path, {"epochs": 2})
+    save_metrics(tmp_path, {"test": 0.5})
+    assert read_metrics(tmp_path) == {"epochs": 2, "test": 0.5}
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"metrics\.json is broken: .* Copy the file again"):
+        save_metrics(tmp_path, {"epochs": 3})
 
 
 def test_a_run_of_another_version_is_told_from_a_broken_one(run: Path, tmp_path: Path) -> None:

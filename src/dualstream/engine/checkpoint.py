@@ -222,10 +222,23 @@ def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Add entries to `metrics.json`; earlier ones of other names stay."""
+    """Add entries to `metrics.json`; earlier ones of other names stay.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    text = json.dumps({**read_metrics(folder), **metrics}, indent=2)
+    write_text(folder / "metrics.json", text + "\n")
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What `metrics.json` of a run folder says; nothing where there is none yet.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
     path = folder / "metrics.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_text(path, json.dumps({**known, **metrics}, indent=2) + "\n")
+    return read_object(path) if path.is_file() else {}
 
 
 def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
@@ -258,7 +271,12 @@ def _read_text(path: Path) -> str:
         raise CheckpointError(f"{path} is broken: it is not UTF-8 text. {_COPY_AGAIN}") from error
 
 
-def _read_info(path: Path) -> RunInfo:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file that a run wrote.
+
+    Raises:
+        CheckpointError: it holds anything else.
+    """
     try:
         values = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -268,6 +286,11 @@ def _read_info(path: Path) -> RunInfo:
             f"{path} is broken: it must hold one object with keys, got "
             f"{type(values).__name__}. {_COPY_AGAIN}"
         )
+    return values
+
+
+def _read_info(path: Path) -> RunInfo:
+    values = read_object(path)
     known = {field.name: field for field in dataclasses.fields(RunInfo)}
     necessary = {name for name, field in known.items() if field.default is dataclasses.MISSING}
     if missing := sorted(necessary - values.keys()):

@@ -19,6 +19,7 @@ from typing import Any
 
 from dualstream.atomic import write_text
 from dualstream.clips.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
+from dualstream.engine.checkpoint import read_metrics, read_object
 from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
@@ -305,8 +306,7 @@ class _Search:
         self, recipe: Recipe, run: Path, listener: Callable[[TrainProgress], None]
     ) -> float | None:
         """Accuracy on the held-out videos, 0..1; None where training diverged."""
-        metrics = run / "metrics.json"
-        known = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
+        known = read_metrics(run)
         if "held_out_top1" in known:  # written at the end of a training
             top1: float = known["held_out_top1"]
             return top1
@@ -341,7 +341,7 @@ class _Search:
         path = self.folder / "search.json"
         if not path.is_file():
             write_text(path, json.dumps(wanted, indent=2) + "\n")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_object(path)
         differing = [name for name in wanted if found.get(name) != wanted[name]]
         if differing:
             raise InputError(
