@@ -34,6 +34,13 @@ def test_functions_run_in_turn_and_back_again(measure):
     assert seconds == {"a": [1, 1, 1], "b": [1, 1, 1]}
 
 
+def test_of_three_none_follows_itself(measure):
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) for name in "abc"}
+    measure.interleaved(functions, rounds=4, warm_up=0)
+    assert "".join(calls) == "abc" + "bca" + "cab" + "abc"
+
+
 def test_no_rounds(measure):
     with pytest.raises(ValueError, match="rounds must be at least 1"):
         measure.interleaved({}, rounds=0)
