@@ -47,8 +47,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Time functions in turn, so that a change in the machine's load meets all of them.
 
-    Each round begins with the next of them: a, b, c, then b, c, a, then c, a, b. So of three or more
-    none ever follows itself, which would find its weights in the caches.
+    Each round begins with the next of them: a, b, c, then b, c, a, then c, a, b. So of three or
+    more none ever follows itself, which would find its weights in the caches.
 
     Args:
         functions: name -> call without arguments.
