@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "dualstream"
 LEVELS = {
     "errors": 0,
     "types": 0,
-    "atomic": 0,
+    "files": 0,
     "video": 1,
     "flow": 2,
     "clips": 3,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.clips.video_files import VideoIndex, list_videos
+from dualstream.clips.data.video_files import VideoIndex, list_videos
 
 
 def touch(root: Path, *names: str) -> None:

@@ -22,10 +22,9 @@ from typing import Literal, get_args
 
 import yaml
 
-from dualstream.atomic import replacing
-from dualstream.clips.groups import choose_groups, source_group
-from dualstream.clips.text_files import read_lines
+from dualstream.clips.data.groups import choose_groups, source_group
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.files import read_lines, read_text, replacing
 
 Part = Literal["train", "test"]
 """The two sides of a split."""
@@ -248,7 +247,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         AnnotationError: the file is missing or empty, or a name is empty or stands twice.
     """
-    lines = [line.strip() for line in read_lines(path)]
+    lines = [line.strip() for line in read_lines(path, error=AnnotationError)]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -294,7 +293,7 @@ def _read_root(folder: Path) -> Path:
     if not path.is_file():
         return folder
     try:
-        content = yaml.safe_load("\n".join(read_lines(path)))
+        content = yaml.safe_load(read_text(path, error=AnnotationError))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -309,7 +308,7 @@ def _read_root(folder: Path) -> Path:
 
 
 def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ...]:
-    lines = read_lines(path)
+    lines = read_lines(path, error=AnnotationError)
     reader = csv.reader((f"{line}\n" for line in lines), strict=True)
     records: list[VideoRecord] = []
     line_of: dict[str, int] = {}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.prepare import prepare
-from dualstream.clips.synthetic import (
+from dualstream.clips.data.prepare import prepare
+from dualstream.clips.data.synthetic import (
     LOOKS,
     MOTIONS,
     RenderedVideo,
@@ -23,9 +23,14 @@ from dualstream.clips.synthetic import (
     render_synthetic,
     render_video,
 )
-from dualstream.clips.synthetic.looks import HUE_DEGREES, LUMA_WEIGHTS, hue_without_luma, pattern
-from dualstream.clips.synthetic.motions import STEPS, place_order
-from dualstream.clips.synthetic.render import draw_scene, render_pictures
+from dualstream.clips.data.synthetic.looks import (
+    HUE_DEGREES,
+    LUMA_WEIGHTS,
+    hue_without_luma,
+    pattern,
+)
+from dualstream.clips.data.synthetic.motions import STEPS, place_order
+from dualstream.clips.data.synthetic.render import draw_scene, render_pictures
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.video import read_video
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.groups import choose_groups, source_group
+from dualstream.clips.data.groups import choose_groups, source_group
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_wrong_calls_raise_our_errors(tmp_path: Path, source: Path) -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, dualstream.cli.prepare, dualstream.clips.manifest; "
+        "import sys, dualstream.cli.prepare, dualstream.clips.data.manifest; "
         "print([m for m in ('torch', 'av', 'cv2', 'numpy', 'rich.table') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dualstream.clips.annotations.entries import normalize_class
-from dualstream.clips.text_files import read_lines
+from dualstream.clips.data.annotations.entries import normalize_class
 from dualstream.errors import AnnotationError
+from dualstream.files import read_lines
 
 CLASS_LIST_NAMES = ("classInd.txt", "classes.txt", "class_list.txt", "labels.txt")
 """File names under which a class list is looked for, besides `*label_map*.txt`."""
@@ -30,7 +30,9 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     Raises:
         AnnotationError: the file is missing or empty, or a name or number is wrong.
     """
-    lines = [(i, line.strip()) for i, line in enumerate(read_lines(path), start=1)]
+    lines = [
+        (i, line.strip()) for i, line in enumerate(read_lines(path, error=AnnotationError), start=1)
+    ]
     lines = [(i, line) for i, line in lines if line]
     if not lines:
         raise AnnotationError(f"{path}: the file holds no class name. Write one name a line.")

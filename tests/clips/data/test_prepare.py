@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.annotations import Problem
-from dualstream.clips.prepare import PrepareReport, prepare, split_by_source
+from dualstream.clips.data.annotations import Problem
+from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 from dualstream.video import write_video
 

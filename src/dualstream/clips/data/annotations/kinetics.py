@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualstream.clips.annotations.class_lists import (
+from dualstream.clips.data.annotations.class_lists import (
     find_class_list,
     labels_by_name,
     read_class_list,
 )
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     ListedSet,
@@ -30,7 +30,8 @@ from dualstream.clips.annotations.entries import (
     normalize_class,
     plan_splits,
 )
-from dualstream.clips.text_files import first_line, read_lines
+from dualstream.errors import AnnotationError
+from dualstream.files import first_line, read_lines
 
 _COLUMNS = ("youtube_id", "time_start", "time_end")
 
@@ -84,7 +85,7 @@ def read_kinetics(path: Path) -> Annotations:
 
 
 def _read_rows(file: Path, problems: list[Problem]) -> Iterator[_Row]:
-    reader = csv.reader(f"{line}\n" for line in read_lines(file))
+    reader = csv.reader(f"{line}\n" for line in read_lines(file, error=AnnotationError))
     header = [name.strip() for name in next(reader, [])]
     remedy = "The file is left out; its columns must be label,youtube_id,time_start,time_end,split."
     for name in ("label", *_COLUMNS):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.clips.video_checks import (
+from dualstream.clips.data.checks import (
     CheckedVideo,
     VideoFacts,
     _outcomes,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     ListedSet,
@@ -28,8 +28,8 @@ from dualstream.clips.annotations.entries import (
     listed_set,
     plan_splits,
 )
-from dualstream.clips.text_files import first_line, read_lines
 from dualstream.errors import AnnotationError
+from dualstream.files import first_line, read_json, read_lines, read_text
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,10 @@ def _find_labels(folder: Path) -> Path | None:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    lines = read_lines(path)
     if path.suffix.lower() == ".csv":
+        lines = read_lines(path, error=AnnotationError)
         return tuple(line.strip() for line in lines if line.strip())
-    try:
-        content = json.loads("\n".join(lines))
-    except json.JSONDecodeError as error:
-        raise AnnotationError(f"{path}:{error.lineno}: this is not JSON ({error.msg}).") from None
+    content = read_json(path, error=AnnotationError)
     labels = {str(v): str(k) for k, v in content.items()} if isinstance(content, dict) else {}
     expected = [str(i) for i in range(len(labels))]
     if not labels or set(labels) != set(expected) or len(labels) != len(content):
@@ -120,7 +117,7 @@ def _read_json(path: Path, problems: list[Problem]) -> Iterator[_Row]:
 
 def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
     """(line, value) of each item of a JSON list."""
-    text = "\n".join(read_lines(path))
+    text = read_text(path, error=AnnotationError)
     decoder = json.JSONDecoder()
     blank = re.compile(r"\s*")
 
@@ -149,7 +146,7 @@ def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _read_csv(path: Path, problems: list[Problem]) -> Iterator[_Row]:
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, error=AnnotationError), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -19,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dualstream.atomic import replacing
 from dualstream.errors import AnnotationError, InputError, VideoError
+from dualstream.files import file_sha256, replacing
 from dualstream.video import VideoReader, probe
 
 T = TypeVar("T")
@@ -77,8 +76,7 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         with VideoReader(path) as reader:
             frames = reader.num_frames
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except OSError as error:
         raise VideoError(f"{os.fspath(path)!r} cannot be read ({error.strerror}).") from error
     # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from dualstream.clips.annotations.entries import VIDEO_SUFFIXES, normalize_class
+from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, normalize_class
 
 
 def list_videos(root: Path) -> list[str]:

@@ -13,15 +13,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dualstream.clips.annotations.class_lists import labels_by_name, read_class_list
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.class_lists import labels_by_name, read_class_list
+from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     Problem,
     Side,
     normalize_class,
 )
-from dualstream.clips.text_files import read_lines
+from dualstream.errors import AnnotationError
+from dualstream.files import read_lines
 
 LIST_NAME = re.compile(r"(train|test)list0*([1-9][0-9]*)\.txt")
 
@@ -44,7 +45,10 @@ def read_ucf101(path: Path) -> Annotations:
         if not (match := LIST_NAME.fullmatch(file.name)):
             continue
         side: Side = "train" if match.group(1) == "train" else "test"
-        lines = [(i, line.strip()) for i, line in enumerate(read_lines(file), start=1)]
+        lines = [
+            (i, line.strip())
+            for i, line in enumerate(read_lines(file, error=AnnotationError), start=1)
+        ]
         if not any(line for _, line in lines):
             problems.append(
                 Problem("empty file", str(file), "no video is listed", "Fill the list.")

@@ -27,9 +27,9 @@ flips and ten-crop views are allowed. Shake and background offset are independen
 to picture: a smooth drift would date the pictures, and shuffled ones could be put in order.
 """
 
-from dualstream.clips.synthetic.files import RenderedVideo, render_synthetic
-from dualstream.clips.synthetic.render import render_video
-from dualstream.clips.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec, class_names
+from dualstream.clips.data.synthetic.files import RenderedVideo, render_synthetic
+from dualstream.clips.data.synthetic.render import render_video
+from dualstream.clips.data.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec, class_names
 
 __all__ = [
     "LOOKS",

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from dualstream.atomic import replacing
-from dualstream.clips.annotations import (
+from dualstream.clips.data.annotations import (
     AnnotationFormat,
     Annotations,
     Entry,
@@ -18,11 +17,12 @@ from dualstream.clips.annotations import (
     detect_format,
     read_annotations,
 )
-from dualstream.clips.annotations.entries import VIDEO_SUFFIXES, Side
-from dualstream.clips.manifest import Manifest, VideoRecord, is_video_name
-from dualstream.clips.video_checks import CheckedVideo, check_videos
-from dualstream.clips.video_files import VideoIndex, list_videos
+from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, Side
+from dualstream.clips.data.checks import CheckedVideo, check_videos
+from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
+from dualstream.clips.data.video_files import VideoIndex, list_videos
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.files import replacing
 
 PROBLEMS_FILE = "problems.csv"
 JOURNAL_FILE = "checked.csv"

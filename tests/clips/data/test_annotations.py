@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.clips.annotations import (
+from dualstream.clips.data.annotations import (
     Annotations,
     Entry,
     detect_format,
@@ -21,8 +21,8 @@ from dualstream.clips.annotations import (
     read_something,
     read_ucf101,
 )
-from dualstream.clips.annotations.class_lists import find_class_list
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.class_lists import find_class_list
+from dualstream.clips.data.annotations.entries import (
     ListedSet,
     Side,
     listed_set,

@@ -14,12 +14,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dualstream.clips.annotations.class_lists import (
+from dualstream.clips.data.annotations.class_lists import (
     CLASS_LIST_NAMES,
     find_class_list,
     read_class_list,
 )
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.entries import (
     VIDEO_SUFFIXES,
     Annotations,
     Entry,
@@ -28,7 +28,8 @@ from dualstream.clips.annotations.entries import (
     plan_splits,
     split_number,
 )
-from dualstream.clips.text_files import first_line, read_lines
+from dualstream.errors import AnnotationError
+from dualstream.files import first_line, read_lines
 
 _LINE = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})")
 LIST_SUFFIXES = (".txt", ".lst", ".list")
@@ -91,7 +92,9 @@ def read_lists(path: Path) -> Annotations:
 def _read_rows(file: Path, problems: list[Problem]) -> list[_Row]:
     """Rows of one file. Where every line has two numbers, the first one is total_frames."""
     rows: list[_Row] = []
-    lines = [(i, line.strip()) for i, line in enumerate(read_lines(file), start=1)]
+    lines = [
+        (i, line.strip()) for i, line in enumerate(read_lines(file, error=AnnotationError), start=1)
+    ]
     lines = [(i, line) for i, line in lines if line]
     if not lines:
         problems.append(Problem("empty file", str(file), "no video is listed", "Fill the list."))

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dualstream.atomic import write_text
-from dualstream.clips.synthetic.render import render_video
-from dualstream.clips.synthetic.spec import SyntheticSpec, class_names
+from dualstream.clips.data.synthetic.render import render_video
+from dualstream.clips.data.synthetic.spec import SyntheticSpec, class_names
 from dualstream.errors import InputError, VideoError
+from dualstream.files import read_json, write_text
 from dualstream.video import probe, write_video
 
 SPEC_FILE = "spec.json"
@@ -131,12 +131,7 @@ def _claim_folder(folder: Path, spec: SyntheticSpec) -> None:
             )
         write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not JSON ({error}). Delete {folder} or name another folder."
-        ) from error
+    found = read_json(path, remedy=f"Delete {folder} or name another folder.")
     if found != wanted:
         found = found if isinstance(found, dict) else {}
         differing = "; ".join(

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dualstream.clips.annotations.class_lists import find_class_list, read_class_list
-from dualstream.clips.annotations.entries import Annotations, Entry, Problem, Side
-from dualstream.clips.text_files import read_lines
+from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
+from dualstream.clips.data.annotations.entries import Annotations, Entry, Problem, Side
+from dualstream.errors import AnnotationError
+from dualstream.files import read_lines
 
 LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]*)\.txt")
 
@@ -78,7 +79,7 @@ def _read_list(
 ) -> tuple[list[Entry], list[Problem]]:
     entries: list[Entry] = []
     problems: list[Problem] = []
-    lines = read_lines(file)
+    lines = read_lines(file, error=AnnotationError)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.manifest import is_video_name, read_classes
+from dualstream.clips.data.manifest import is_video_name, read_classes
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 
 HEADER = "path,label,split1,split2,split3,frames,fps,width,height,sha256"

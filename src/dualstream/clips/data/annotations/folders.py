@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dualstream.clips.annotations.entries import (
+from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
     Entry,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from dualstream.errors import AnnotationError
+from dualstream.files import read_lines
 
 Side = Literal["train", "test", ""]
 """Side of a split; "" where the list names a video that the split leaves out."""
@@ -139,6 +143,16 @@ def split_number(name: str) -> int:
         r"(?:split|list|train|val|test)[_\- ]?0*([1-9][0-9]?)(?![0-9p])", name.lower()
     )
     return int(match.group(1)) if match else 1
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """(number from 1, line) of the lines of a text file that are not blank, without blanks around.
+
+    Raises:
+        AnnotationError: the file is missing, cannot be read, or is not UTF-8.
+    """
+    lines = enumerate(read_lines(path, error=AnnotationError), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
 def normalize_class(name: str) -> str:

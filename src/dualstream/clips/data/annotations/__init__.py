@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dualstream.clips.annotations import hmdb51, ucf101
-from dualstream.clips.annotations.class_lists import read_class_list
-from dualstream.clips.annotations.entries import Annotations, Entry, Problem, ProblemKind
-from dualstream.clips.annotations.folders import read_folders
-from dualstream.clips.annotations.hmdb51 import read_hmdb51
-from dualstream.clips.annotations.kinetics import is_kinetics, read_kinetics
-from dualstream.clips.annotations.lists import LIST_SUFFIXES, is_list, read_lists
-from dualstream.clips.annotations.something import is_something, read_something
-from dualstream.clips.annotations.ucf101 import read_ucf101
+from dualstream.clips.data.annotations import hmdb51, ucf101
+from dualstream.clips.data.annotations.class_lists import read_class_list
+from dualstream.clips.data.annotations.entries import Annotations, Entry, Problem, ProblemKind
+from dualstream.clips.data.annotations.folders import read_folders
+from dualstream.clips.data.annotations.hmdb51 import read_hmdb51
+from dualstream.clips.data.annotations.kinetics import is_kinetics, read_kinetics
+from dualstream.clips.data.annotations.lists import LIST_SUFFIXES, is_list, read_lists
+from dualstream.clips.data.annotations.something import is_something, read_something
+from dualstream.clips.data.annotations.ucf101 import read_ucf101
 from dualstream.errors import AnnotationError, UnknownNameError
 
 __all__ = [

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.clips.synthetic.looks import (
+from dualstream.clips.data.synthetic.looks import (
     HUE_DEGREES,
     LUMA_WEIGHTS,
     hue_without_luma,
     patch_grid,
     pattern,
 )
-from dualstream.clips.synthetic.motions import place_order
-from dualstream.clips.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec
+from dualstream.clips.data.synthetic.motions import place_order
+from dualstream.clips.data.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec
 from dualstream.errors import InputError
 
 SHAKE_PX = 0.75
