@@ -12,13 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest as Manifest
-    from dualstream.engine.checkpoint import load_checkpoint as load_checkpoint
-    from dualstream.engine.evaluate import evaluate as evaluate
-    from dualstream.engine.predict import predict as predict
+    from dualstream.engine.run.checkpoint import load_checkpoint as load_checkpoint
+    from dualstream.engine.infer.evaluate import evaluate as evaluate
+    from dualstream.engine.infer.predict import predict as predict
     from dualstream.engine.recipe import list_recipes as list_recipes
     from dualstream.engine.recipe import load_recipe as load_recipe
-    from dualstream.engine.train import resume as resume
-    from dualstream.engine.train import train as train
+    from dualstream.engine.train.fit.fit import resume as resume
+    from dualstream.engine.train.fit.fit import train as train
     from dualstream.errors import DualstreamError as DualstreamError
     from dualstream.flow import FlowStore as FlowStore
     from dualstream.flow import flow_to_rgb as flow_to_rgb
@@ -52,21 +52,21 @@ _HOME = {
     "Scores": "types",
     "VideoReader": "video",
     "create_model": "models",
-    "evaluate": "engine.evaluate",
+    "evaluate": "engine.infer.evaluate",
     "flow_to_rgb": "flow",
     "fuse": "scores",
     "list_models": "models",
     "list_recipes": "engine.recipe",
     "list_weights": "models",
-    "load_checkpoint": "engine.checkpoint",
+    "load_checkpoint": "engine.run.checkpoint",
     "load_recipe": "engine.recipe",
     "optical_flow": "flow",
-    "predict": "engine.predict",
+    "predict": "engine.infer.predict",
     "probe": "video",
     "read_scores": "scores",
     "read_video": "video",
-    "resume": "engine.train",
-    "train": "engine.train",
+    "resume": "engine.train.fit",
+    "train": "engine.train.fit",
     "write_scores": "scores",
     "write_video": "video",
 }

@@ -18,7 +18,7 @@ from tests.engine.tiny import tiny_recipe
 from typer.testing import CliRunner
 
 from dualstream.cli.predict import predict as verb
-from dualstream.engine.train import train
+from dualstream.engine.train.fit.fit import train
 from dualstream.errors import (
     CheckpointError,
     DualstreamError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.expansion import Expansion
+    from dualstream.engine.train.expansion import Expansion
     from dualstream.engine.recipe import Recipe
     from dualstream.models.x3d_expansion import Factors
 
@@ -38,7 +38,7 @@ def expand(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
-    from dualstream.engine.expansion import search
+    from dualstream.engine.train.expansion import search
     from dualstream.engine.recipe import load_recipe
     from dualstream.errors import InputError
 
@@ -84,7 +84,7 @@ class _Bar:
             stderr().print("Go on with the same command.")
 
     def __call__(self, progress: object) -> None:
-        from dualstream.engine.expansion import ExpansionProgress
+        from dualstream.engine.train.expansion import ExpansionProgress
 
         assert isinstance(progress, ExpansionProgress)
         training = progress.training
@@ -107,7 +107,7 @@ def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json
 
     from dualstream.cli.output import print_json, stdout
     from dualstream.clips.data.manifest import Manifest
-    from dualstream.engine.expansion import next_candidates, start_factors
+    from dualstream.engine.train.expansion import next_candidates, start_factors
     from dualstream.models.x3d_expansion import multiply_adds
 
     start, num_classes = start_factors(recipe), len(Manifest.read(data).classes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.predict import Stream
+    from dualstream.engine.infer.predict import Stream
     from dualstream.scores import Fusion
     from dualstream.types import Prediction
 
@@ -68,7 +68,7 @@ def predict(
     present = [video for video in files if video not in failures]
     if present:
         streams = _streams(checkpoint or [], weights or [], device=device, optimize=optimize)
-        from dualstream.engine.predict import predict as predict_video
+        from dualstream.engine.infer.predict import predict as predict_video
     results: list[dict[str, Any]] = []
     for video in present:
         try:
@@ -168,9 +168,9 @@ def _streams(
     from dataclasses import replace
 
     from dualstream.cli.output import stderr
-    from dualstream.engine.checkpoint import load_checkpoint
+    from dualstream.engine.run.checkpoint import load_checkpoint
     from dualstream.engine.devices import check_device
-    from dualstream.engine.predict import as_stream
+    from dualstream.engine.infer.predict import as_stream
     from dualstream.models import create_model
     from dualstream.models.weights import weights_entry
 

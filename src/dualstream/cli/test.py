@@ -43,8 +43,8 @@ def test(
     from dataclasses import replace
 
     from dualstream.cli.output import percent, print_json, progress_bar, stderr, stdout
-    from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
-    from dualstream.engine.evaluate import collect, evaluate
+    from dualstream.engine.run.checkpoint import load_checkpoint, save_metrics, with_test_views
+    from dualstream.engine.infer.evaluate import collect, evaluate
     from dualstream.scores import measure, write_scores
 
     checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.train import TrainResult
+    from dualstream.engine.train.fit.fit import TrainResult
 
 
 def train(
@@ -94,7 +94,7 @@ class RunBar:
 
     def __call__(self, progress: object) -> None:
         from dualstream.cli.output import percent
-        from dualstream.engine.run_folder import TrainProgress
+        from dualstream.engine.train.run_folder import TrainProgress
 
         assert isinstance(progress, TrainProgress)
         self._progress.start()  # not above an error that comes before

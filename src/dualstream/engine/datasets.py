@@ -8,7 +8,7 @@ from typing import Literal
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.engine.checkpoint import RunInfo
+from dualstream.engine.run.checkpoint import RunInfo
 from dualstream.engine.recipe import Recipe
 from dualstream.errors import RecipeError
 from dualstream.flow import FlowStore

@@ -13,12 +13,12 @@ from dualstream import __version__
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.evaluate import collect, evaluate
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.infer.evaluate import collect, evaluate
 from dualstream.engine.examples import example_figures
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.train.fit.fit import resume, train
 from dualstream.errors import FlowError
 from dualstream.flow.extract import FlowJob, extract_flow
 from dualstream.report import write_report

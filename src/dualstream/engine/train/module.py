@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dualstream.clips.transforms import normalize
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.schedule import learning_rate_factor
+from dualstream.engine.train.schedule import learning_rate_factor
 from dualstream.errors import DivergedError
 from dualstream.models.network import parameter_groups
 from dualstream.types import Clip

@@ -32,11 +32,11 @@ from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import RunInfo
-from dualstream.engine.data import RunData
+from dualstream.engine.run.checkpoint import RunInfo
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.stream_module import StreamModule
+from dualstream.engine.train.module import StreamModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
 from dualstream.models import Network

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualstream.clips.data.manifest import Manifest, folder_of_manifest
-from dualstream.engine.checkpoint import (
+from dualstream.engine.run.checkpoint import (
     RunInfo,
     build_model,
     git_commit,
@@ -28,13 +28,13 @@ from dualstream.engine.checkpoint import (
     start_run,
     starting_run,
 )
-from dualstream.engine.data import RunData
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
-from dualstream.engine.frozen import FrozenData, FrozenModule, Told, check_frozen
+from dualstream.engine.train.frozen import FrozenData, FrozenModule, Told, check_frozen
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
-from dualstream.engine.stream_module import StreamModule
+from dualstream.engine.train.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
+from dualstream.engine.train.module import StreamModule
 from dualstream.errors import CheckpointError, InputError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore

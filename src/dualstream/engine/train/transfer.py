@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from dualstream.clips.data.groups import source_group
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import build_model, load_checkpoint
-from dualstream.engine.data import RunData
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import videos_of
-from dualstream.engine.frozen import Told
+from dualstream.engine.train.frozen import Told
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run_folder import Listener
-from dualstream.engine.stream_module import StreamModule
-from dualstream.engine.train import OpenRun, TrainResult, fit, open_run, reopen_run
+from dualstream.engine.train.run_folder import Listener
+from dualstream.engine.train.module import StreamModule
+from dualstream.engine.train.fit.fit import OpenRun, TrainResult, fit, open_run, reopen_run
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,

@@ -15,7 +15,7 @@ from torch import Tensor
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import Checkpoint, check_classes
+from dualstream.engine.run.checkpoint import Checkpoint, check_classes
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
 from dualstream.models.network import ANY_LENGTH, Network

@@ -20,8 +20,8 @@ from dualstream.clips.views import (
     frame_views,
     steps_read,
 )
-from dualstream.engine.checkpoint import Checkpoint, load_checkpoint
-from dualstream.engine.evaluate import view_logits
+from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
+from dualstream.engine.infer.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
 from dualstream.flow import FlowParams, encoded
 from dualstream.flow.named import named_flow
