@@ -266,6 +266,11 @@ class Clip:
     def __len__(self) -> int:
         return 1 if self.label.ndim == 0 else int(self.label.shape[0])
 
+    def sample(self, index: int) -> Clip:
+        """Return one sample of a batch."""
+        data = {stream: value[index] for stream, value in self.data.items()}
+        return Clip(data, self.label[index], self.name[index : index + 1])
+
     def pin_memory(self) -> Clip:
         """Page-locked copy, called by torch's loader when the batch goes to a GPU."""
         pinned = {stream: value.pin_memory() for stream, value in self.data.items()}

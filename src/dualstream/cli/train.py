@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.train.fit.fit import TrainResult
+    from dualstream.engine.train.fit import TrainResult
 
 
 def train(
@@ -41,7 +41,7 @@ def train(
     if resume is not None:
         if data or recipe or out or overrides or flow or backward_flow or limit:
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
-        from dualstream.engine import train as engine
+        from dualstream.engine.train import fit as engine
 
         with RunBar(resume) as bar:
             result = engine.resume(resume, listener=bar)
@@ -54,15 +54,15 @@ def train(
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
-        from dualstream.engine import train as engine
+        from dualstream.engine.train import fit as engine
 
         with RunBar(out) as bar:
             result = engine.train(
                 resolved,
                 data,
                 out,
-                flow_store=flow,
-                backward_store=backward_flow,
+                flow=flow,
+                backward_flow=backward_flow,
                 limit=limit,
                 listener=bar,
             )

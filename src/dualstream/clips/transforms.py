@@ -5,6 +5,7 @@ Cutting works on bytes in a loader's worker; `normalize` works on the whole batc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from dualstream.clips.geometry import View, source_box
 from dualstream.clips.samplers import Indices
 from dualstream.errors import InputError, ShapeError
-from dualstream.types import Clip, ClipSpec, StreamSpec
+from dualstream.types import ClipSpec, StreamSpec
 
 Bytes = NDArray[np.uint8]
 
@@ -244,9 +245,11 @@ def normalize(data: torch.Tensor, stream: StreamSpec) -> torch.Tensor:
     return values.mul_(unit / std)
 
 
-def normalize_clip(clip: Clip, spec: ClipSpec) -> dict[str, torch.Tensor]:
-    """`normalize` every stream of a clip or a batch of them: stream name -> float32."""
-    return {name: normalize(clip.data[name], stream) for name, stream in spec.streams.items()}
+def normalize_streams(
+    data: Mapping[str, torch.Tensor], spec: ClipSpec
+) -> dict[str, torch.Tensor]:
+    """`normalize` the bytes of every stream: stream name -> float32, as networks take them."""
+    return {name: normalize(data[name], stream) for name, stream in spec.streams.items()}
 
 
 def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:

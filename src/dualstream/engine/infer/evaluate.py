@@ -1,35 +1,36 @@
-"""Test of one stream: every video seen through segments x crops views, scores averaged."""
+"""Test of a trained network: every video seen through segments x crops views, scores averaged."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.clips.transforms import normalize
-from dualstream.engine.run.checkpoint import Checkpoint, check_classes
 from dualstream.engine.datasets import Part, test_dataset, videos_of
+from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.recipe import Crops
+from dualstream.engine.run.checkpoint import (
+    Checkpoint,
+    check_classes,
+    load_checkpoint,
+    with_test_views,
+)
+from dualstream.engine.run.info import FlowFolders, flow_origins, save_metrics
 from dualstream.errors import DualstreamError, ScoresError
-from dualstream.models.network import ANY_LENGTH, Network
-from dualstream.scores import average_views
-from dualstream.types import Clip, InputSpec, Scores
-
-VIEWS_AT_ONCE = 64
-"""Views of one forward pass, or frames of them for a network over clips (but one view at least);
-bounds memory, changes no result."""
-
+from dualstream.scores import Accuracy, measure, write_scores
+from dualstream.types import Scores
 
 @dataclass(frozen=True, eq=False)
 class VideoScore:
-    """What the network says about one video."""
+    """Scores of one video, or the reason why there are none."""
 
     name: str
     label: int
@@ -39,56 +40,137 @@ class VideoScore:
     """Why it could not be read."""
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of a test."""
+
+    scores: Scores
+    """Of the videos that could be read."""
+    accuracy: Accuracy
+    failures: Mapping[str, str]
+    """Video -> why it could not be scored."""
+    path: Path
+    """The score file."""
+    metrics: Mapping[str, Any]
+    """As in metrics.json of the run."""
+
+
+EvaluationListener = Callable[[int, int], None]
+"""Called with the number of videos that are done, and of all."""
+
+
 def evaluate(
+    run: Checkpoint | str | os.PathLike[str],
+    *,
+    part: Part = "test",
+    segments: int | None = None,
+    crops: Crops | None = None,
+    data: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
+    out: str | os.PathLike[str] | None = None,
+    workers: int = 2,
+    device: str = "cpu",
+    optimize: bool = False,
+    listener: EvaluationListener | None = None,
+) -> Evaluation:
+    """Score the videos of one part of a run's split, and write scores and metrics.
+
+    The mean over the 25 x 10 views of each video's softmax is taken as Simonyan & Zisserman
+    (2014, section 5) do. A video that cannot be read is among the failures, and the rest goes on.
+
+    Args:
+        run: run folder that training wrote, or its checkpoint.
+        part: "test"; "held_out" and "train" serve to fit fusions without touching the test.
+        segments: snippets a video; None takes the recipe's.
+        crops: views of a snippet; None takes the recipe's.
+        data: another place of the manifest than the run's own.
+        flow: another place of the flow than the run's own.
+        backward_flow: another place of the backward flow than the run's own.
+        out: the score file; None is `scores.npz` of the run, `scores_PART.npz` for other parts.
+        workers: reading processes, 0 for none.
+        device: where the network runs.
+        optimize: compile the network first where that is faster.
+        listener: told of every video that is done.
+
+    Raises:
+        CheckpointError: not a trained run, or the manifest's classes are not the checkpoint's.
+        ScoresError: no video could be scored.
+    """
+    loaded = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
+    checkpoint = with_test_views(loaded, segments=segments, crops=crops)
+    total, results = score_videos(
+        checkpoint,
+        part=part,
+        data=data,
+        flow=flow,
+        backward_flow=backward_flow,
+        workers=workers,
+        device=device,
+        optimize=optimize,
+    )
+    done = []
+    for result in results:
+        done.append(result)
+        if listener is not None:
+            listener(len(done), total)
+    scores = collect(done, checkpoint.classes)
+    failures = {result.name: result.error for result in done if result.error is not None}
+    path = Path(out or checkpoint.folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
+    write_scores(path, scores)
+    accuracy = measure(scores)
+    metrics = {
+        "videos": accuracy.num_videos,
+        "failed": len(failures),
+        "top1": accuracy.top_1,
+        "top5": accuracy.top_5,
+        "mean_class": accuracy.mean_class,
+        "segments": checkpoint.recipe.test.segments,
+        "crops": checkpoint.recipe.test.crops,
+    }
+    save_metrics(checkpoint.folder, {part: metrics})
+    return Evaluation(scores, accuracy, failures, path, metrics)
+
+
+def score_videos(
     checkpoint: Checkpoint,
     *,
     part: Part = "test",
-    manifest_folder: Path | None = None,
-    flow_store: Path | None = None,
-    backward_store: Path | None = None,
+    data: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
     workers: int = 2,
     device: str = "cpu",
+    optimize: bool = False,
 ) -> tuple[int, Iterator[VideoScore]]:
-    """Score the videos of one part of the checkpoint's split.
+    """Return the number of videos of `evaluate`, and an iterator over their scores.
 
-    The mean over the 25 x 10 views of each video's softmax is taken as Simonyan & Zisserman
-    (2014, section 5) do. A video that cannot be read gives a `VideoScore` with an error, and
-    the rest goes on.
-
-    Args:
-        part: "test"; "held_out" and "train" serve to fit fusions without touching the test.
-        manifest_folder: another place of the manifest than the run's own.
-        flow_store: another place of the flow than the run's own.
-        backward_store: another place of the backward flow than the run's own.
-        workers: reading processes, 0 for none.
-        device: where the network runs.
-
-    Returns:
-        Number of videos, and an iterator that gives one score after the other.
-
-    Raises:
-        CheckpointError: the manifest's classes are not the checkpoint's.
+    Nothing is written. Arguments and errors are those of `evaluate`.
     """
-    folder = manifest_folder or Path(checkpoint.info.manifest)
+    folder = Path(data or checkpoint.info.manifest)
     manifest = Manifest.read(folder)
     check_classes(checkpoint, manifest.classes, str(folder))
-    info = dataclasses.replace(
-        checkpoint.info,
-        flow_store=str(flow_store) if flow_store else checkpoint.info.flow_store,
-        backward_store=str(backward_store) if backward_store else checkpoint.info.backward_store,
-    )
+    origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
+    info = dataclasses.replace(checkpoint.info, flow=origins)
     videos = videos_of(manifest, checkpoint.recipe, part)
+    model = checkpoint.model.to(device).eval()
+    predictor = Predictor(
+        checkpoint,
+        segments=checkpoint.recipe.test.segments,
+        crops=checkpoint.recipe.test.crops,
+        run=[fastest(model)] if optimize else None,
+    )
     loader = make_loader(
         test_dataset(videos, checkpoint.recipe, info),
         EpochBatches(len(videos), batch_size=1, shuffle=False),
         workers=workers,
         pin_memory=device.startswith("cuda"),
     )
-    return len(videos), _scores(checkpoint, videos, iter(loader), device)
+    return len(videos), _scores(predictor, videos, iter(loader))
 
 
-def collect(results: Iterable[VideoScore], classes: tuple[str, ...]) -> Scores:
-    """Scores of the videos that could be read.
+def collect(results: Iterator[VideoScore] | list[VideoScore], classes: tuple[str, ...]) -> Scores:
+    """Return the scores of the videos that could be read.
 
     Raises:
         ScoresError: none could.
@@ -105,55 +187,13 @@ def collect(results: Iterable[VideoScore], classes: tuple[str, ...]) -> Scores:
     )
 
 
-def view_logits(
-    model: Network, views: Tensor, spec: InputSpec, *, segments: int
-) -> NDArray[np.float32]:
-    """Logits of the views of one video.
-
-    A network with a consensus other than the average sees the segments of a crop together, as
-    in training; every other one sees each view by itself.
-
-    Args:
-        views: (S x crops, C, T, H, W) uint8 on any device, the crops of a segment side by side.
-        segments: S.
-
-    Returns:
-        (S x crops, K), or (crops, K) where the network joins segments.
-    """
-    device = next(model.parameters()).device
-    at_once = VIEWS_AT_ONCE
-    if _grows_with_time(model):
-        at_once = max(1, VIEWS_AT_ONCE // int(views.shape[2]))
-    if model.joins_segments:
-        # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
-        views = views.reshape(segments, -1, *views.shape[1:]).transpose(0, 1)
-        at_once = max(1, at_once // segments)
-    with torch.inference_mode():
-        parts = [
-            model(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
-            for part in torch.split(views, at_once)
-        ]
-    return torch.cat(parts).numpy()
-
-
-def _grows_with_time(model: Network) -> bool:
-    """Whether what the network keeps grows with T: not where its first layer takes all of T."""
-    return model.length is ANY_LENGTH or any(weight.ndim == 5 for weight in model.parameters())
-
-
 def _scores(
-    checkpoint: Checkpoint, videos: Manifest, batches: Iterator[Clip], device: str
+    predictor: Predictor, videos: Manifest, batches: Iterator[Any]
 ) -> Iterator[VideoScore]:
-    model = checkpoint.model.to(device).eval()
-    spec = checkpoint.recipe.test_spec()
     for record in videos.records:
         try:
-            clip = next(batches)
+            clip = next(batches).sample(0)
         except DualstreamError as error:
             yield VideoScore(record.path, record.label, None, str(error))
             continue
-        views = clip.data[spec.modality][0]  # (V, C, T, H, W)
-        segments = checkpoint.recipe.test.segments
-        logits = view_logits(model, views, spec, segments=segments)
-        mean = average_views(logits, average="probabilities")
-        yield VideoScore(record.path, record.label, mean, None)
+        yield VideoScore(record.path, record.label, predictor.scores([clip])[0], None)

@@ -1,65 +1,28 @@
-"""Run folders: what training leaves behind and everything else starts from.
-
-RUN/model.safetensors   weights
-RUN/recipe.yaml         the resolved recipe
-RUN/classes.txt         one class name a line
-RUN/run.json            package version, git commit, seed, manifest and flow folders
-RUN/metrics.json        loss and accuracies
-RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
-RUN/log.csv             one row an epoch
-"""
+"""Trained networks: made by their recipe, with the weights of a run folder."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream import __version__
 from dualstream.engine.devices import check_device
-from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
+from dualstream.engine.recipe import Crops, Recipe
+from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
 from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
-from dualstream.files import read_json, read_lines, replacing, write_text
+from dualstream.files import replacing
 from dualstream.flow.named import named_params
 from dualstream.flow.params import FlowParams
-from dualstream.models import create_model, list_weights, model_function
+from dualstream.models import MODELS, create_model, list_weights
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
-from dualstream.types import InputSpec
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """Where a run came from; written before training starts."""
-
-    manifest: str
-    """Folder of the manifest, absolute."""
-    manifest_sha256: str
-    """Of manifest.csv when the run started."""
-    flow_store: str | None
-    """Root of the flow store, absolute; None for runs that see no flow."""
-    backward_store: str | None = None
-    """Root of the store of backward flow, for bi-directional stacking."""
-    flow_params: dict[str, Any] | None = None
-    """Settings of the flow method that the store was written with; None for its defaults."""
-    teacher: str | None = None
-    """Network that supervision was transferred from; None for ordinary training."""
-    version: str = __version__
-    git_commit: str | None = None
-    """Commit of the folder that the command ran in, when it is a git checkout."""
-    seed: int = 0
-    limit: int | None = None
-    """Batches an epoch was cut to, for trials."""
-    torch_version: str = torch.__version__
+from dualstream.types import ClipSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +36,20 @@ class Checkpoint:
     info: RunInfo
 
     @property
-    def spec(self) -> InputSpec:
-        """What the network wants to see."""
-        return self.recipe.input.spec()
+    def spec(self) -> ClipSpec:
+        """Input of the network in a test and in prediction."""
+        return self.recipe.test_spec()
 
     @property
-    def flow_params(self) -> FlowParams | None:
-        """Settings that flow must be computed with; None where the network sees no flow."""
-        if self.spec.modality != "flow":
-            return None
-        return named_params(self.spec.flow_method, self.info.flow_params)
+    def flow_params(self) -> dict[str, FlowParams]:
+        """Stream -> settings that its flow must be computed with, for the streams that read it."""
+        found = {}
+        for name, stream in self.spec.flow_streams.items():
+            origin = self.info.flow.get(name)
+            params = named_params(stream.flow_method, None if origin is None else origin.params)
+            if params is not None:
+                found[name] = params
+        return found
 
 
 def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:
@@ -97,37 +64,66 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
         CheckpointError: it is a folder, and not of a run of this network (`start_from_run`).
         RecipeError: the network takes one length or size only, and the test has another.
     """
-    spec = recipe.input.spec()
+    spec = recipe.clip_spec()
     options = dict(recipe.model.options)
     run = starting_run(recipe) if with_weights else None
     if run is not None or not with_weights:
         options.pop("pretrained", None)
-    options |= _sizes_of_full_layers(recipe)
+    options |= _fixed_sizes(recipe)
     model = create_model(
         recipe.model.name,
         weights=recipe.model.weights if with_weights and run is None else None,
         num_classes=num_classes,
-        in_channels=spec.channels,
+        in_channels=_by_stream({n: stream.channels for n, stream in spec.streams.items()}),
         **options,
     )
     if run is not None:
         start_from_run(model, run, recipe)
-    if any(parameter.ndim == 5 for parameter in model.parameters()):
+    if model.conv_dims == 3:
         return model
     # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
     return model.to(memory_format=torch.channels_last)
 
 
-def _sizes_of_full_layers(recipe: Recipe) -> dict[str, int]:
-    """Options of the network that its input decides: those of length and image_size it has."""
-    trained, tested = recipe.input.spec(), recipe.test_spec()
-    options = inspect.signature(model_function(recipe.model.name)).parameters
-    sizes = {}
+def check_streams(model: Network, spec: ClipSpec) -> None:
+    """Check that a network takes what it is fed.
+
+    Raises:
+        RecipeError: the streams are not those of the network.
+        ShapeError: clips that are smaller or shorter than it takes.
+    """
+    if len(spec.streams) > 1 and set(spec.streams) != set(model.inputs):
+        raise RecipeError(
+            f"{model.name} sees the streams {', '.join(model.inputs)}, the recipe's inputs are "
+            f"{', '.join(spec.streams)}. Name them alike."
+        )
+    model.check(
+        {
+            name: (1, stream.channels, stream.num_frames, spec.crop_size, spec.crop_size)
+            for name, stream in spec.streams.items()
+        }
+    )
+
+
+def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
+    """Return the value of a single stream, or those of several, as networks take them."""
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
+    """Options of the network that its inputs decide: the length and image_size it fixes."""
+    trained, tested = recipe.clip_spec(), recipe.test_spec()
+    lengths = [
+        _by_stream({name: stream.num_frames for name, stream in spec.streams.items()})
+        for spec in (trained, tested)
+    ]
+    fixed = MODELS[recipe.model.name].fixed
+    sizes: dict[str, Any] = {}
     for option, size, test_size, key in (
-        ("length", trained.num_frames, tested.num_frames, "test.num_frames"),
+        ("length", *lengths, "test.num_frames"),
         ("image_size", trained.crop_size, tested.crop_size, "test.whole_side"),
     ):
-        if option not in options:
+        if option not in fixed:
             continue  # it takes any
         if size != test_size:
             raise RecipeError(
@@ -137,8 +133,8 @@ def _sizes_of_full_layers(recipe: Recipe) -> dict[str, int]:
         given = recipe.model.options.get(option, size)
         if given != size:
             raise RecipeError(
-                f"model.options.{option}={given} is not what the input is, {size}. Leave it out, "
-                f"the input decides it."
+                f"model.options.{option}={given} is not what the inputs are, {size}. Leave it "
+                "out, the inputs decide it."
             )
         sizes[option] = size
     return sizes
@@ -198,99 +194,23 @@ def _other_recipe(folder: Path, theirs: Recipe, ours: Recipe) -> str | None:
             f"weights are others. Set model.name={theirs.model.name}, or start from a run of "
             f"{ours.model.name}."
         )
-    if theirs.input.spec().channels != ours.input.spec().channels:
+    before, now = (
+        {name: stream.modality for name, stream in recipe.inputs.items()}
+        for recipe in (theirs, ours)
+    )
+    if before != now:
         return (
-            f"{folder} is a run on {theirs.input.modality}, this recipe's input.modality is "
-            f"{ours.input.modality}, which has another number of channels. Start from a run on "
-            f"{ours.input.modality}, or from published weights, which are brought to any."
+            f"{folder} is a run on {', '.join(before.values())}, this recipe's inputs are "
+            f"{', '.join(now.values())}. Start from a run on the same, or from published weights, "
+            "which are brought to any number of channels."
         )
     return None
-
-
-def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
-    """Write what is known before training: recipe, classes, origin."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
-    write_text(folder / "run.json", json.dumps(dataclasses.asdict(info), indent=2) + "\n")
-    write_text(folder / "recipe.yaml", dump_recipe(recipe))
 
 
 def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
     """Write `model.safetensors` whole or not at all."""
     with replacing(folder / "model.safetensors") as temporary:
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
-
-
-def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Add entries to `metrics.json`; earlier ones of other names stay.
-
-    Raises:
-        CheckpointError: the file is broken.
-    """
-    text = json.dumps({**read_metrics(folder), **metrics}, indent=2)
-    write_text(folder / "metrics.json", text + "\n")
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What `metrics.json` of a run folder says; nothing where there is none yet.
-
-    Raises:
-        CheckpointError: the file is broken.
-    """
-    path = folder / "metrics.json"
-    return read_object(path) if path.is_file() else {}
-
-
-def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
-    """Recipe, classes and origin of a run folder.
-
-    Raises:
-        CheckpointError: not a run folder, or a broken one.
-    """
-    for name in ("recipe.yaml", "classes.txt", "run.json"):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder} is not a run folder: {name} is missing. "
-                "`dualstream train` writes run folders."
-            )
-    try:
-        recipe = load_recipe(folder / "recipe.yaml")
-    except RecipeError as error:
-        raise CheckpointError(f"{error} {_COPY_AGAIN}") from error
-    classes = tuple(read_lines(folder / "classes.txt", error=CheckpointError, remedy=_COPY_AGAIN))
-    return recipe, classes, _read_info(folder / "run.json")
-
-
-_COPY_AGAIN = "Copy the file again from its origin, or train again."
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object of a JSON file that a run wrote.
-
-    Raises:
-        CheckpointError: it holds anything else.
-    """
-    values = read_json(path, error=CheckpointError, remedy=_COPY_AGAIN)
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{path} is broken: it must hold one object with keys, got "
-            f"{type(values).__name__}. {_COPY_AGAIN}"
-        )
-    return values
-
-
-def _read_info(path: Path) -> RunInfo:
-    values = read_object(path)
-    known = {field.name: field for field in dataclasses.fields(RunInfo)}
-    necessary = {name for name, field in known.items() if field.default is dataclasses.MISSING}
-    if missing := sorted(necessary - values.keys()):
-        raise CheckpointError(f"{path} is broken: it lacks {', '.join(missing)}. {_COPY_AGAIN}")
-    if unknown := sorted(values.keys() - known.keys()):
-        raise CheckpointError(
-            f"{path} says {', '.join(unknown)}, which this version ({__version__}) does not know. "
-            "Use the version of dualstream that wrote it, or train again."
-        )
-    return RunInfo(**values)
 
 
 def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
@@ -332,7 +252,7 @@ def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is broken ({error}). {_COPY_AGAIN}") from error
+        raise CheckpointError(f"{path} is broken ({error}). {COPY_AGAIN}") from error
     return state
 
 
@@ -361,7 +281,7 @@ def with_test_views(
     checkpoint: Checkpoint,
     *,
     segments: int | None = None,
-    crops: Literal["center", "three", "ten"] | None = None,
+    crops: Crops | None = None,
 ) -> Checkpoint:
     """The same checkpoint, tested through other views; None keeps the recipe's."""
     test = checkpoint.recipe.test
@@ -370,14 +290,3 @@ def with_test_views(
     )
     recipe = checkpoint.recipe.model_copy(update={"test": changed})
     return dataclasses.replace(checkpoint, recipe=recipe)
-
-
-def git_commit() -> str | None:
-    """Commit of the current folder's checkout, None outside of one."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()

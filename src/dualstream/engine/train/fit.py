@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,33 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualstream.clips.data.manifest import Manifest, folder_of_manifest
-from dualstream.engine.run.checkpoint import (
+from dualstream.engine.datasets import videos_of
+from dualstream.engine.devices import check_device
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import build_model, check_streams, starting_run
+from dualstream.engine.run.info import (
+    FlowFolders,
+    FlowOrigin,
     RunInfo,
-    build_model,
+    flow_origins,
     git_commit,
     read_run,
     save_metrics,
     start_run,
-    starting_run,
 )
+from dualstream.engine.train.frozen import FrozenData, FrozenModule, VideoListener, check_frozen
 from dualstream.engine.train.loaders import RunData
-from dualstream.engine.datasets import videos_of
-from dualstream.engine.devices import check_device
-from dualstream.engine.train.frozen import FrozenData, FrozenModule, Told, check_frozen
-from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
-from dualstream.engine.train.module import StreamModule
+from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_folder import (
+    Listener,
+    RunFolder,
+    TrainProgress,
+    WholeFileCheckpointIO,
+)
 from dualstream.errors import CheckpointError, InputError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
-from dualstream.models.video_network import VideoNetwork
-from dualstream.types import InputSpec
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def train(
     manifest_folder: str | os.PathLike[str],
     run: str | os.PathLike[str],
     *,
-    flow_store: str | os.PathLike[str] | None = None,
-    backward_store: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
     limit: int | None = None,
     listener: Listener | None = None,
 ) -> TrainResult:
@@ -73,8 +78,10 @@ def train(
         recipe: see `load_recipe`.
         manifest_folder: what `dualstream prepare` wrote.
         run: folder to create.
-        flow_store: root of the flow store; default is `flow` beside the manifest.
-        backward_store: root of the backward flow; default is `flow_backward` beside it.
+        flow: root of the flow store, or stream -> its root; the default is `flow` beside the
+            manifest, and for a stream of another name the folder named like it.
+        backward_flow: the same for backward flow; the default is that folder's name and
+            `_backward`.
         limit: batches an epoch is cut to, for trials.
         listener: called after every batch and epoch.
 
@@ -86,8 +93,8 @@ def train(
         recipe,
         manifest_folder,
         run,
-        flow_store=flow_store,
-        backward_store=backward_store,
+        flow=flow,
+        backward_flow=backward_flow,
         limit=limit,
     )
     return fit(opened, _classify, listener=listener)
@@ -130,8 +137,8 @@ def open_run(
     manifest_folder: str | os.PathLike[str],
     run: str | os.PathLike[str],
     *,
-    flow_store: str | os.PathLike[str] | None = None,
-    backward_store: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
     limit: int | None = None,
     teacher: str | None = None,
 ) -> OpenRun:
@@ -149,20 +156,14 @@ def open_run(
         )
     manifest = Manifest.read(source)
     _check_recipe(recipe, manifest)
-    store = _store_root(recipe, flow_store, source / "flow")
-    flow_params = None
-    if store is not None:
-        recipe, flow_params = _with_flow_of(store, recipe, manifest)
+    default = {name: _default_origin(recipe, source, name) for name in recipe.flow_streams()}
+    origins = flow_origins(default, forward=flow, backward=backward_flow)
+    for name in origins:
+        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
         manifest=str(source),
         manifest_sha256=_manifest_hash(source),
-        flow_store=store,
-        flow_params=flow_params,
-        backward_store=(
-            _store_root(recipe, backward_store, source / "flow_backward")
-            if recipe.input.stacking == "bidirectional"
-            else None
-        ),
+        flow=origins,
         git_commit=git_commit(),
         seed=recipe.train.seed,
         limit=limit,
@@ -177,17 +178,11 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
     with torch.device("meta"):
         model = build_model(recipe, len(manifest.classes), with_weights=False)
         set_trainable(model, recipe.model.trainable)
-        if isinstance(model, VideoNetwork):
-            model.check_size(_clips_of(recipe.input.spec()))
+        check_streams(model, recipe.clip_spec())
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
-
-
-def _clips_of(spec: InputSpec) -> torch.Tensor:
-    """(1, C, T, H, W) as the network is given them."""
-    return torch.empty(1, spec.channels, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
 def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
@@ -205,11 +200,12 @@ def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
     return OpenRun(folder, recipe, manifest, info, is_new=False)
 
 
-Task = Callable[[OpenRun, Told], tuple[StreamModule, RunData]]
-"""From a run to what is trained and on what; the second argument is told of what comes before."""
+Task = Callable[[OpenRun, VideoListener], tuple[TrainingModule, RunData]]
+"""From a run to the module that is trained and its data; the listener is told of the videos that are
+prepared before training."""
 
 
-def _classify(run: OpenRun, told: Told) -> tuple[StreamModule, RunData]:
+def _classify(run: OpenRun, listener: VideoListener) -> tuple[TrainingModule, RunData]:
     """Ordinary training: the network of the recipe learns the classes."""
     recipe, is_frozen = run.recipe, run.recipe.data.frozen_views > 0
     # The weights of frozen stages tell which of their results are kept.
@@ -218,10 +214,10 @@ def _classify(run: OpenRun, told: Told) -> tuple[StreamModule, RunData]:
     set_trainable(model, recipe.model.trainable)
     if is_frozen:
         chain = check_frozen(model, recipe)
-        frozen = FrozenData(recipe, run.manifest, run.info, model=chain, told=told)
+        frozen = FrozenData(recipe, run.manifest, run.info, model=chain, listener=listener)
         return FrozenModule(recipe, chain, steps_per_epoch=frozen.steps_per_epoch), frozen
     data = RunData(recipe, run.manifest, run.info)
-    return StreamModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
+    return TrainingModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
 
 
 def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
@@ -230,11 +226,11 @@ def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainR
     folder, recipe, info = run.folder, run.recipe, run.info
     torch.manual_seed(recipe.train.seed)
 
-    def told(done: int, total: int) -> None:
+    def prepared(done: int, total: int) -> None:
         if listener is not None:
             listener(TrainProgress(0, recipe.train.epochs, done, total, phase="frozen stages"))
 
-    module, data = task(run, told)
+    module, data = task(run, prepared)
     # Only now: what cannot even start leaves no folder behind.
     if run.is_new and _is_first_process():
         start_run(folder, recipe, run.manifest.classes, info)
@@ -294,29 +290,33 @@ def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainR
     return result
 
 
-def _store_root(recipe: Recipe, given: str | os.PathLike[str] | None, default: Path) -> str | None:
-    if recipe.input.modality != "flow":
-        return None
-    return str(Path(given).absolute() if given else default)
+def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:
+    """Where the flow of a stream lies unless it is said: beside the manifest."""
+    name = stream if (source / stream).is_dir() else "flow"
+    is_both = recipe.inputs[stream].stacking == "bidirectional"
+    backward = str(source / f"{name}_backward") if is_both else None
+    return FlowOrigin(str(source / name), backward)
 
 
 def _with_flow_of(
-    store: str, recipe: Recipe, manifest: Manifest
-) -> tuple[Recipe, dict[str, Any] | None]:
-    """What prediction must know to compute flow as the store's was: size and settings.
+    stream: str, origin: FlowOrigin, recipe: Recipe, manifest: Manifest
+) -> tuple[Recipe, FlowOrigin]:
+    """Add what prediction must know to compute flow as the store's was: size and settings.
 
     Flow is in pixels of the grid that it was computed on, so a network trained on flow of
     240-line videos must see other videos at 240 lines too.
     """
     first = videos_of(manifest, recipe, "train").records[0]
-    with FlowStore(store).open(first.path) as file:
+    with FlowStore(origin.store).open(first.path) as file:
         meta = file.meta
-    if recipe.input.flow_short_side is None:
+    section = recipe.inputs[stream]
+    if section.flow_short_side is None:
         sides = [min(record.height, record.width) for record in manifest.records]
         side = meta.short_side or int(statistics.median_low(sides))
-        changed = recipe.input.model_copy(update={"flow_short_side": side})
-        recipe = recipe.model_copy(update={"input": changed})
-    return recipe, (meta.params if meta.method == recipe.input.flow_method else None)
+        section = section.model_copy(update={"flow_short_side": side})
+        recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, stream: section}})
+    params = meta.params if meta.method == section.flow_method else None
+    return recipe, replace(origin, params=params)
 
 
 def _is_first_process() -> bool:

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dualstream import __version__
+from dualstream.version import __version__
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
-from dualstream.clips.transforms import normalize
-from dualstream.engine.run.checkpoint import RunInfo
+from dualstream.clips.transforms import normalize_streams
+from dualstream.engine.run.info import RunInfo
 from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.module import StreamModule
+from dualstream.engine.train.module import TrainingModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
-from dualstream.models import Network
+from dualstream.models.network import Network
 from dualstream.models.optimize import FastestForm
-from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
 
@@ -50,13 +49,13 @@ _OF_TRAINING = ("dropout", "checkpointing")
 
 FORM_FILE = "form.txt"
 
-Told = Callable[[int, int], None]
+VideoListener = Callable[[int, int], None]
 """Called with the number of videos that are done, and of all."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenBatch:
-    """What the frozen parts gave for one view of each of N videos."""
+    """Features that the frozen parts gave for one view of each of N videos."""
 
     features: Tensor
     """(N, S, ...) float16."""
@@ -71,16 +70,16 @@ class FrozenBatch:
         )
 
 
-class FrozenModule(StreamModule):
-    """Trains what lies behind the frozen parts of a network."""
+class FrozenModule(TrainingModule):
+    """Trains the parts of a network that come after the frozen ones."""
 
-    def __init__(self, recipe: Recipe, model: VideoNetwork, *, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, model: Network, *, steps_per_epoch: int) -> None:
         super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
         self.num_parts = model.num_frozen_parts()
 
-    def answers(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    def logits_and_labels(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Logits (N, K), mean over the segments, and labels (N,)."""
-        assert isinstance(network, VideoNetwork)
+        assert isinstance(network, Network)
         count, segments = batch.features.shape[:2]
         features = batch.features.flatten(0, 1).float()  # (N*S, ...)
         logits = network.finish(features, parts=self.num_parts)  # (N*S, K)
@@ -92,7 +91,7 @@ class FrozenData(RunData):
 
     Args:
         model: whose frozen parts are meant, made and frozen as the recipe says (`check_frozen`).
-        told: called after every video of which features were computed or found.
+        listener: called after every video of which features were computed or found.
     """
 
     def __init__(
@@ -101,23 +100,23 @@ class FrozenData(RunData):
         manifest: Manifest,
         info: RunInfo,
         *,
-        model: VideoNetwork,
-        told: Told,
+        model: Network,
+        listener: VideoListener,
     ) -> None:
         super().__init__(recipe, manifest, info)
         self.manifest = manifest
         self.model = model
-        self._told = told
+        self._listener = listener
         self._folders: dict[str, Path] = {}
 
     def setup(self, stage: str) -> None:
         """Compute what is not there yet; several processes share the work."""
         assert self.trainer is not None
-        beginning = Beginning(self.model)
+        frozen = FrozenParts(self.model)
         device = self.trainer.strategy.root_device
-        beginning.to(device)
-        works = self._works(beginning)
-        begin = FastestForm(beginning, name=self.model.name)
+        frozen.to(device)
+        works = self._works(frozen)
+        begin = FastestForm(frozen, name=self.model.name)
         done, total = 0, sum(len(work.names) for work in works.values())
         for part, work in works.items():
             self._folders[part] = work.folder
@@ -126,10 +125,10 @@ class FrozenData(RunData):
             self.trainer.strategy.barrier()
             for _ in compute_features(begin, work, device, workers=self.recipe.data.workers):
                 done += 1
-                self._told(done, total)
+                self._listener(done, total)
         self.trainer.strategy.barrier()
 
-    def _works(self, beginning: Beginning) -> dict[str, FeatureWork]:
+    def _works(self, frozen: FrozenParts) -> dict[str, FeatureWork]:
         """What this process computes of each part."""
         # Of the whole manifest: what is drawn for a video is the same for every split.
         works = {
@@ -137,7 +136,7 @@ class FrozenData(RunData):
                 training_dataset(self.manifest, self.recipe, self.info),
                 self._own(self._names_of_training()),
                 views=self.recipe.data.frozen_views,
-                folder=self._folder("train", beginning),
+                folder=self._folder("train", frozen),
             )
         }
         if self.held_out is not None:
@@ -145,7 +144,7 @@ class FrozenData(RunData):
                 validation_dataset(self.manifest, self.recipe, self.info),
                 self._own([record.path for record in self.held_out.records]),
                 views=1,
-                folder=self._folder("held_out", beginning),
+                folder=self._folder("held_out", frozen),
             )
         return works
 
@@ -166,21 +165,22 @@ class FrozenData(RunData):
         assert self.trainer is not None
         return names[self.trainer.global_rank :: self.trainer.world_size]
 
-    def _folder(self, part: str, beginning: Beginning) -> Path:
+    def _folder(self, part: str, frozen: FrozenParts) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
         recipe, info, is_training = self.recipe, self.info, part == "train"
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         matters = {
             "version": __version__,
-            "weights": state_sha256(beginning.frozen_state()),
-            "network": [recipe.model.name, options, beginning.num_parts],
-            "device": beginning.device.type,
-            "input": recipe.input.model_dump(mode="json"),
+            "weights": state_sha256(frozen.frozen_state()),
+            "network": [recipe.model.name, options, frozen.num_parts],
+            "device": frozen.device.type,
+            "clip": recipe.clip.model_dump(mode="json"),
+            "inputs": {n: part.model_dump(mode="json") for n, part in recipe.inputs.items()},
             "augment": recipe.augment.model_dump(mode="json") if is_training else None,
             "segments": recipe.train.segments,
             "seed": recipe.train.seed if is_training else None,
             "views": recipe.data.frozen_views if is_training else 1,
-            "flow": [info.flow_store, info.backward_store, info.flow_params],
+            "flow": {name: asdict(origin) for name, origin in info.flow.items()},
             "manifest": info.manifest_sha256,
         }
         text = json.dumps(matters, sort_keys=True)
@@ -230,13 +230,13 @@ def _collate(samples: list[FrozenBatch]) -> FrozenBatch:
     )
 
 
-def check_frozen(model: Network, recipe: Recipe) -> VideoNetwork:
+def check_frozen(model: Network, recipe: Recipe) -> Network:
     """The network, if it has frozen parts to keep the results of.
 
     Raises:
         RecipeError: it has not.
     """
-    if not isinstance(model, VideoNetwork) or not model.parts():
+    if not model.parts():
         raise RecipeError(
             f"data.frozen_views needs a network that is a chain of parts, {model.name} is not. "
             "Set data.frozen_views=0."
@@ -254,10 +254,10 @@ def feature_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-class Beginning(nn.Module):
+class FrozenParts(nn.Module):
     """A copy of a network's frozen parts."""
 
-    def __init__(self, model: VideoNetwork) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         self.num_parts = model.num_frozen_parts()
@@ -278,7 +278,7 @@ class Beginning(nn.Module):
         }
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(S, C, T, H, W) -> what the parts behind them are given: (S, ...)."""
+        """(S, C, T, H, W) -> the features that the next part takes: (S, ...)."""
         return self.model.begin(clips, parts=self.num_parts)
 
 
@@ -306,9 +306,13 @@ class FeatureWork:
 
     def ready(self, clip: Clip, device: torch.device) -> Tensor:
         """What the network takes, of a sample or a batch of one video: (S, C, T, H, W)."""
-        ((modality, spec),) = self.dataset.specs.items()
-        data = clip.data[modality]
-        return normalize(data.reshape(-1, *data.shape[-4:]).to(device), spec)
+        spec = self.dataset.spec
+        data = {
+            name: value.reshape(-1, *value.shape[-4:]).to(device)
+            for name, value in clip.data.items()
+        }
+        (values,) = normalize_streams(data, spec).values()
+        return values
 
 
 def settle_form(begin: FastestForm, work: FeatureWork, device: torch.device) -> None:

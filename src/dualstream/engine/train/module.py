@@ -1,4 +1,4 @@
-"""One stream as lightning sees it: loss, optimiser, schedule, running mean of the weights."""
+"""A network as lightning sees it: loss, optimiser, schedule, running mean of the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dualstream.clips.transforms import normalize
+from dualstream.clips.transforms import normalize_streams
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.schedule import learning_rate_factor
 from dualstream.errors import DivergedError
@@ -19,7 +19,7 @@ from dualstream.models.network import parameter_groups
 from dualstream.types import Clip
 
 
-class StreamModule(pl.LightningModule):
+class TrainingModule(pl.LightningModule):
     """Trains one network by a recipe.
 
     Args:
@@ -31,7 +31,7 @@ class StreamModule(pl.LightningModule):
     def __init__(self, recipe: Recipe, model: nn.Module, *, steps_per_epoch: int) -> None:
         super().__init__()
         self.recipe = recipe
-        self.spec = recipe.input.spec()
+        self.spec = recipe.clip_spec()
         self.steps_per_epoch = steps_per_epoch
         self.model = model
         self.average: AveragedModel | None = None
@@ -57,9 +57,9 @@ class StreamModule(pl.LightningModule):
         """The network whose weights the run folder gets."""
         return self.tested_model
 
-    def answers(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) that `network` gives to a batch, and the right answers (N,)."""
-        return network(normalize(batch.data[self.spec.modality], self.spec)), batch.label
+    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, K) that `network` gives to a batch, and the labels (N,)."""
+        return network(normalize_streams(batch.data, self.spec)), batch.label
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
@@ -68,7 +68,7 @@ class StreamModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
-        logits, labels = self.answers(self.model, batch)
+        logits, labels = self.logits_and_labels(self.model, batch)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss is {loss.item()}")
@@ -81,7 +81,7 @@ class StreamModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        logits, labels = self.answers(self.tested_model.eval(), batch)
+        logits, labels = self.logits_and_labels(self.tested_model.eval(), batch)
         loss = F.cross_entropy(logits, labels)
         correct = (logits.argmax(dim=1) == labels).float().mean()
         count = len(labels)

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from dualstream.engine.run.checkpoint import save_weights
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.module import StreamModule
+from dualstream.engine.train.module import TrainingModule
 from dualstream.files import replacing, write_text
 
 LOG_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "held_out_loss", "held_out_top1")
@@ -78,7 +78,7 @@ class RunFolder(pl.Callback):
         self._tell(trainer, batch=trainer.fit_loop.batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StreamModule)
+        assert isinstance(pl_module, TrainingModule)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {
             "epoch": float(trainer.current_epoch + 1),

@@ -22,10 +22,10 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import videos_of
-from dualstream.engine.train.frozen import Told
+from dualstream.engine.train.frozen import VideoListener
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.run_folder import Listener
-from dualstream.engine.train.module import StreamModule
+from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.fit.fit import OpenRun, TrainResult, fit, open_run, reopen_run
 from dualstream.errors import (
     AnnotationError,
@@ -106,9 +106,9 @@ class Teacher:
     features: nn.Module
     """(M, 3, H, W) -> (M, num_features)."""
     num_features: int
-    spec: InputSpec
-    fixed_size: tuple[int, int] | None
-    """(H, W) where it takes only one size."""
+    spec: StreamSpec
+    side: int | None
+    """H = W in pixels where it takes only one size."""
 
 
 def load_teacher(name: str) -> Teacher:
@@ -136,8 +136,8 @@ def load_teacher(name: str) -> Teacher:
         names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
         raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
     if (
-        spec is None
-        or spec.modality != "rgb"
+        stream is None
+        or stream.modality != "rgb"
         or not isinstance(network, TSN)
         or network.length != 1
     ):
@@ -145,7 +145,7 @@ def load_teacher(name: str) -> Teacher:
     return Teacher(network.backbone, network.classifier.in_features, spec, network.fixed_size)
 
 
-class TransferModule(StreamModule):
+class TransferModule(TrainingModule):
     """Trains a `SupervisionTransfer` by a recipe; saves its student.
 
     Args:
@@ -194,7 +194,7 @@ class TransferModule(StreamModule):
             super().validation_step(batch, batch_idx)
 
 
-def _match(run: OpenRun, told: Told) -> tuple[StreamModule, RunData]:
+def _match(run: OpenRun, told: VideoListener) -> tuple[TrainingModule, RunData]:
     """What `fit` trains: the recipe's network beside the teacher."""
     assert run.info.teacher is not None
     teacher = load_teacher(run.info.teacher)

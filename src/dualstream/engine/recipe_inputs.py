@@ -1,0 +1,81 @@
+"""The inputs of a recipe in its short forms: `input:` of a single stream, streams by modality.
+
+Recipes of version 0.1 have a section `input:` with the fields of one stream and those that all
+streams share; a command line names fields of a recipe's only stream `input.FIELD`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from dualstream.errors import RecipeError
+from dualstream.types import Modality
+
+SHARED = ("short_side", "crop_size", "fps", "beyond_end")
+"""Fields of `clip:`, which all streams share."""
+
+
+def with_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe with `clip:` and `inputs:`, whichever form they came in.
+
+    `input: {modality: flow, num_frames: 5, short_side: 256}` becomes
+    `clip: {short_side: 256}`, `inputs: {flow: {modality: flow, num_frames: 5}}`. A stream that
+    names no modality and is named like one has that.
+    """
+    values = dict(values)
+    old = values.pop("input", None)
+    if isinstance(old, dict):
+        shared = {name: value for name, value in old.items() if name in SHARED}
+        stream = {name: value for name, value in old.items() if name not in SHARED}
+        values["clip"] = {**values.get("clip", {}), **shared}
+        values["inputs"] = {str(stream.get("modality", "input")): stream}
+    inputs = values.get("inputs")
+    if isinstance(inputs, dict):
+        values["inputs"] = {str(name): _with_modality(name, part) for name, part in inputs.items()}
+    return values
+
+
+def _with_modality(name: str, section: Any) -> Any:
+    if section is None:
+        section = {}
+    if isinstance(section, dict) and "modality" not in section and name in get_args(Modality):
+        return {"modality": name, **section}
+    return section
+
+
+def place_of(values: dict[str, Any], key: str) -> list[str]:
+    """Return the sections and the field that an override's key means.
+
+    `input.FIELD` is a field of `clip:` or of the only stream: `input.fps` -> clip, fps.
+
+    Raises:
+        RecipeError: `input.FIELD`, and the recipe has several streams.
+    """
+    path = key.split(".")
+    if path[0] != "input" or len(path) == 1:
+        return path
+    if path[1] in SHARED:
+        return ["clip", *path[1:]]
+    streams = list(values.get("inputs", {}))
+    if len(streams) != 1:
+        raise RecipeError(
+            f"Override {key!r}: the recipe has the streams {', '.join(streams)}; say which, for "
+            f"instance inputs.{streams[0] if streams else 'rgb'}.{'.'.join(path[1:])}."
+        )
+    return ["inputs", streams[0], *path[1:]]
+
+
+def change_modality(values: dict[str, Any], modality: str) -> None:
+    """Make a recipe of one stream that of another modality, in place.
+
+    What the recipe says for its own modality gives way to the defaults: mean and std, and for
+    flow, whose fields have the rate that they were extracted at, the frame rate.
+    """
+    ((name, section),) = values["inputs"].items()
+    if section.get("modality") == modality:
+        return
+    section = {k: v for k, v in section.items() if k not in ("mean", "std")}
+    renamed = modality if name == section.get("modality") else name
+    values["inputs"] = {renamed: {**section, "modality": modality}}
+    if modality == "flow":
+        values["clip"] = {k: v for k, v in values.get("clip", {}).items() if k != "fps"}
