@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dualstream import __version__
 from dualstream.cli.demo import demo
 from dualstream.cli.expand import expand
 from dualstream.cli.flow import flow
@@ -21,6 +20,7 @@ from dualstream.cli.train import train
 from dualstream.cli.transfer import transfer
 from dualstream.cli.weights import weights
 from dualstream.errors import DualstreamError, InputError, RecipeError
+from dualstream.version import __version__
 
 app = typer.Typer(
     name="dualstream",

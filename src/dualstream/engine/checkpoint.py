@@ -24,7 +24,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream import __version__
 from dualstream.atomic import replacing, write_text
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
@@ -35,6 +34,7 @@ from dualstream.models import create_model, list_weights, model_function
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
 from dualstream.types import InputSpec
+from dualstream.version import __version__
 
 
 @dataclass(frozen=True)

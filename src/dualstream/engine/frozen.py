@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dualstream import __version__
 from dualstream.atomic import replacing, write_text
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
@@ -44,6 +43,7 @@ from dualstream.models.optimize import FastestForm
 from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
+from dualstream.version import __version__
 
 _OF_TRAINING = ("dropout", "checkpointing")
 """Options of networks that change nothing in what frozen stages give."""
