@@ -19,7 +19,6 @@ LEVELS = {
     "files": 0,
     "jobs": 0,
     "types": 0,
-    "atomic": 0,
     "video": 1,
     "flow": 2,
     "clips": 3,

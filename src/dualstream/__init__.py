@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dualstream.version import __version__
 
 if TYPE_CHECKING:
-    from dualstream.clips.manifest import Manifest as Manifest
+    from dualstream.clips.data.manifest import Manifest as Manifest
     from dualstream.engine.checkpoint import load_checkpoint as load_checkpoint
     from dualstream.engine.evaluate import evaluate as evaluate
     from dualstream.engine.predict import predict as predict
@@ -47,7 +47,7 @@ _HOME = {
     "FlowStore": "flow",
     "Frames": "types",
     "InputSpec": "types",
-    "Manifest": "clips.manifest",
+    "Manifest": "clips.data.manifest",
     "Prediction": "types",
     "Scores": "types",
     "VideoReader": "video",

@@ -68,22 +68,27 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Optical flow of consecutive frames."""
+    """Optical flow of consecutive frames, as pixels or as the bytes that stand for them."""
 
-    data: NDArray[np.float32]
-    """(T-1, 2, H, W) displacement from frame t to t + 1 in pixels of this grid;
-    channel 0 is x (right is +), channel 1 is y (down is +)."""
+    data: NDArray[np.float32 | np.uint8]
+    """(T-1, 2, H, W) displacement from frame t to t + 1; channel 0 is x (right is +), channel 1
+    is y (down is +). float32 pixels of this grid where `bound_px` is None, else bytes."""
     method: str
     """Name of the method that computed it."""
     source: str = ""
     """The file that the frames came from; empty for frames made in memory."""
+    bound_px: float | None = None
+    """Bound of the bytes, round(d * 127.5 / bound_px) + 128 (see `flow.quantize`)."""
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != np.float32:
+        dtype = np.float32 if self.bound_px is None else np.uint8
+        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != dtype:
             raise ShapeError(
-                f"Flow.data must be (T-1, 2, H, W) float32, got {self.data.shape} "
+                f"Flow.data must be (T-1, 2, H, W) {np.dtype(dtype)}, got {self.data.shape} "
                 f"{self.data.dtype}."
             )
+        if self.bound_px is not None and not 0 < self.bound_px < float("inf"):
+            raise InputError(f"Flow.bound_px must be above 0 and finite, got {self.bound_px}.")
 
     def __len__(self) -> int:
         return int(self.data.shape[0])

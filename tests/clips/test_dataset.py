@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from dualstream.clips import views as views_module
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
 from dualstream.clips.geometry import View
-from dualstream.clips.manifest import Manifest, VideoRecord
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import (
     InputError,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.manifest import Manifest, VideoRecord
 from dualstream.errors import (
     CorruptVideoError,
     FlowStoreError,

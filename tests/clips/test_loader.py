@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
 from dualstream.clips.loader import EpochBatches, collate, make_loader
-from dualstream.clips.manifest import Manifest, VideoRecord
 from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip, InputSpec
 from dualstream.video import write_video

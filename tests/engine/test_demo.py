@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.clips.synthetic import SyntheticSpec
+from dualstream.clips.data.synthetic import SyntheticSpec
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.demo import make_data, run_demo
 from dualstream.engine.evaluate import collect, evaluate

@@ -12,7 +12,7 @@ import torch
 from tests.engine.tiny import tiny_recipe
 from torch import nn
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import (
     Checkpoint,
@@ -215,10 +215,14 @@ def test_broken_weights_are_named(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("recipe.yaml", b"title: \xdc", r"recipe\.yaml is not UTF-8.* Copy the file again"),
+        (
+            "recipe.yaml",
+            b"title: \xdc",
+            r"recipe\.yaml:1: byte 0xdc is not .* Copy the file",
+        ),
         ("recipe.yaml", b"a: [", r"recipe\.yaml is not YAML"),
-        ("classes.txt", b"\xdc\n", r"classes\.txt is broken: it is not UTF-8 text.* train again"),
-        ("run.json", b'"\xdc"', r"run\.json is broken: it is not UTF-8 text"),
+        ("classes.txt", b"\xdc\n", r"classes\.txt:1: byte 0xdc is not UTF-8 text.* train again"),
+        ("run.json", b'"\xdc"', r"run\.json:1: byte 0xdc is not UTF-8 text"),
         ("run.json", b"{", r"run\.json is broken: .* Copy the file again"),
         ("run.json", b"[1]", r"run\.json is broken: it must hold one object with keys, got list"),
         ("run.json", b'{"manifest": "x"}', r"broken: it lacks flow_store, manifest_sha256\."),

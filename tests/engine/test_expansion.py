@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.engine.tiny import tiny_recipe
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import expansion
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of

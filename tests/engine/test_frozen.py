@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import frozen
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run_folder import TrainProgress

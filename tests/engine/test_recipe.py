@@ -236,7 +236,7 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes("model: {name: tsn}\ntitle: Übung\n".encode("latin-1"))
-    with pytest.raises(RecipeError, match=r"mine\.yaml is not UTF-8 text: byte 0xdc in line 2"):
+    with pytest.raises(RecipeError, match=r"mine\.yaml:2: byte 0xdc is not UTF-8 text"):
         load_recipe(path)
 
 

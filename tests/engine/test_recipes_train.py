@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dualstream.cli.app import app
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_recipe
 from dualstream.engine.run_folder import WholeFileCheckpointIO

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
 
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset
-from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device

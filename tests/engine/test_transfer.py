@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tests.engine.tiny import tiny_recipe
 from tests.engine.tiny_student import tiny_student
 
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.engine.checkpoint import build_model, load_checkpoint
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run_folder import TrainProgress

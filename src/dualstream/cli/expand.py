@@ -106,7 +106,7 @@ def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json
     from rich.table import Table
 
     from dualstream.cli.output import print_json, stdout
-    from dualstream.clips.manifest import Manifest
+    from dualstream.clips.data.manifest import Manifest
     from dualstream.engine.expansion import next_candidates, start_factors
     from dualstream.models.x3d_expansion import multiply_adds
 

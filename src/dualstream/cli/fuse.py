@@ -193,7 +193,7 @@ def _write_page(
 
     samples = []
     if data is not None:
-        from dualstream.clips.manifest import Manifest
+        from dualstream.clips.data.manifest import Manifest
         from dualstream.engine.examples import example_figures
 
         samples = example_figures(Manifest.read(data), streams, fused)

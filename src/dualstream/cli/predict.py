@@ -191,7 +191,7 @@ def _files(videos: list[str]) -> list[str]:
     Raises:
         InputError: a folder holds none.
     """
-    from dualstream.clips.video_files import list_videos
+    from dualstream.clips.data.video_files import list_videos
     from dualstream.errors import InputError
 
     files: list[str] = []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.clips.annotations import AnnotationFormat
-    from dualstream.clips.prepare import PrepareReport
+    from dualstream.clips.data.annotations import AnnotationFormat
+    from dualstream.clips.data.prepare import PrepareReport
 
 SHOWN_PER_KIND = 3
 """Problems of one kind that are printed; problems.csv has them all."""
@@ -54,7 +54,7 @@ def prepare(
     from typing import cast
 
     from dualstream.cli.output import print_json, progress_bar
-    from dualstream.clips import prepare as layer
+    from dualstream.clips.data import prepare as layer
 
     preparation = layer.prepare(
         source,
@@ -86,7 +86,7 @@ def prepare(
 def _summary(report: PrepareReport, *, out: Path, format: str, reused: int) -> dict[str, Any]:
     from collections import Counter
 
-    from dualstream.clips.prepare import PROBLEMS_FILE
+    from dualstream.clips.data.prepare import PROBLEMS_FILE
 
     manifest = report.manifest
     sides = [Counter(r.splits[i] for r in manifest.records) for i in range(manifest.num_splits)]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.geometry import (
     CornerPositions,
     View,
@@ -21,7 +22,6 @@ from dualstream.clips.geometry import (
     ten_crops,
     three_crops,
 )
-from dualstream.clips.manifest import Manifest, VideoRecord
 from dualstream.clips.samplers import (
     Indices,
     covered,

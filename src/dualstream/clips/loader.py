@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dualstream.clips.dataset import ClipDataset, SampleKey
-from dualstream.errors import DualstreamError, InputError, SharedMemoryError, ShapeError
+from dualstream.errors import DualstreamError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20

@@ -24,10 +24,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream.atomic import replacing, write_text
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
+from dualstream.files import read_json, read_lines, replacing, write_text
 from dualstream.flow.named import named_params
 from dualstream.flow.params import FlowParams
 from dualstream.models import create_model, list_weights, model_function
@@ -257,18 +257,11 @@ def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
         recipe = load_recipe(folder / "recipe.yaml")
     except RecipeError as error:
         raise CheckpointError(f"{error} {_COPY_AGAIN}") from error
-    classes = tuple(_read_text(folder / "classes.txt").splitlines())
+    classes = tuple(read_lines(folder / "classes.txt", error=CheckpointError, remedy=_COPY_AGAIN))
     return recipe, classes, _read_info(folder / "run.json")
 
 
 _COPY_AGAIN = "Copy the file again from its origin, or train again."
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is broken: it is not UTF-8 text. {_COPY_AGAIN}") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -277,10 +270,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it holds anything else.
     """
-    try:
-        values = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is broken: {error}. {_COPY_AGAIN}") from error
+    values = read_json(path, error=CheckpointError, remedy=_COPY_AGAIN)
     if not isinstance(values, dict):
         raise CheckpointError(
             f"{path} is broken: it must hold one object with keys, got "

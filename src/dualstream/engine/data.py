@@ -7,8 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.clips.manifest import Manifest
 from dualstream.engine.checkpoint import RunInfo
 from dualstream.engine.datasets import training_dataset, validation_dataset, videos_of
 from dualstream.engine.recipe import Recipe

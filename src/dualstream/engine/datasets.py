@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import ColorJitter
 from dualstream.engine.checkpoint import RunInfo
 from dualstream.engine.recipe import Recipe

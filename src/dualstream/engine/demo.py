@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dualstream.clips.manifest import Manifest
-from dualstream.clips.prepare import prepare
-from dualstream.clips.synthetic import SyntheticSpec, render_synthetic
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.data.prepare import prepare
+from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
 from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.evaluate import collect, evaluate
 from dualstream.engine.examples import example_figures

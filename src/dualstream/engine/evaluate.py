@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
 from dualstream.engine.datasets import Part, test_dataset, videos_of

@@ -9,7 +9,6 @@ OUT/expanded.yaml       recipe of the network that was reached
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dualstream.atomic import write_text
-from dualstream.clips.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
+from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.checkpoint import read_metrics, read_object
 from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
 from dualstream.errors import DivergedError, InputError, RecipeError
+from dualstream.files import file_sha256, write_text
 from dualstream.models.x3d_expansion import (
     IMAGE_SIZE,
     SIZE_STEP,
@@ -326,11 +325,10 @@ class _Search:
 
     def claim_folder(self) -> None:
         """Write search.json, or compare with the one that is there."""
-        manifest = (self.data / MANIFEST_FILE).read_bytes()
         wanted: dict[str, Any] = {
             "recipe": self.recipe.model_dump(mode="json"),
             "data": str(self.data),
-            "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+            "manifest_sha256": file_sha256(self.data / MANIFEST_FILE),
             "target": float(self.target),
             "step_factor": float(self.step_factor),
             "limit": self.limit,

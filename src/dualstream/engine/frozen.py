@@ -27,10 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dualstream.atomic import replacing, write_text
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
-from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import RunInfo
 from dualstream.engine.data import RunData
@@ -38,6 +37,7 @@ from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import InputError, RecipeError
+from dualstream.files import read_text, replacing, write_text
 from dualstream.models import Network
 from dualstream.models.optimize import FastestForm
 from dualstream.models.video_network import VideoNetwork
@@ -375,7 +375,7 @@ def compute_features(
 def _fix_form(begin: FastestForm, folder: Path, clips: Tensor) -> None:
     file = folder / FORM_FILE
     try:
-        begin.fix(file.read_text().strip(), clips)
+        begin.fix(read_text(file, error=RecipeError).strip(), clips)
     except InputError as error:
         raise RecipeError(
             f"{file}: {error} All features of a folder are computed in one form: remove {folder} "

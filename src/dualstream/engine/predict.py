@@ -23,7 +23,7 @@ from dualstream.clips.views import (
 from dualstream.engine.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
-from dualstream.flow import FlowParams, quantize
+from dualstream.flow import FlowParams, encoded
 from dualstream.flow.named import named_flow
 from dualstream.models.network import Network
 from dualstream.scores import Fusion, average_views, fuse, probabilities
@@ -307,7 +307,7 @@ class ComputedFlow:
             short_side=spec.flow_short_side,
             direction=self._direction,
         )
-        return quantize(flow.data, bound_px=spec.flow_bound_px)
+        return encoded(flow, bound_px=spec.flow_bound_px)
 
 
 def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:

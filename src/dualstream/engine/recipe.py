@@ -27,8 +27,9 @@ from pydantic import (
     model_validator,
 )
 
-from dualstream.engine.recipe_text import read_text, read_yaml, value_of
+from dualstream.engine.recipe_text import read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
+from dualstream.files import read_text
 from dualstream.flow.named import check_flow_name
 from dualstream.types import MODALITY_CHANNELS, BeyondEnd, InputSpec, Modality, Stacking
 
@@ -306,7 +307,7 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
-        content, where = read_text(path), text
+        content, where = read_text(path, error=RecipeError), text
     elif text in list_recipes():
         resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
         content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"

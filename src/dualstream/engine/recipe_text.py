@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -27,23 +26,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             lines[key.value] = line
         return node
-
-
-def read_text(path: Path) -> str:
-    """Text of a recipe file.
-
-    Raises:
-        RecipeError: it is not UTF-8.
-    """
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise RecipeError(
-            f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}. Save the "
-            "file as UTF-8."
-        ) from error
 
 
 def read_yaml(text: str, where: str) -> Any:

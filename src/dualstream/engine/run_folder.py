@@ -12,10 +12,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from dualstream.atomic import replacing, write_text
 from dualstream.engine.checkpoint import save_weights
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
+from dualstream.files import replacing, write_text
 
 LOG_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "held_out_loss", "held_out_top1")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import statistics
@@ -19,7 +18,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dualstream.clips.manifest import Manifest, folder_of_manifest
+from dualstream.clips.data.manifest import Manifest, folder_of_manifest
 from dualstream.engine.checkpoint import (
     RunInfo,
     build_model,
@@ -37,6 +36,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run_folder import Listener, RunFolder, TrainProgress, WholeFileCheckpointIO
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import CheckpointError, InputError
+from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
 from dualstream.models.video_network import VideoNetwork
@@ -328,7 +328,7 @@ def _manifest_hash(folder: Path) -> str:
     path = folder / "manifest.csv"
     if not path.is_file():
         raise CheckpointError(f"There is no {path}. `dualstream prepare` writes it.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dualstream.clips.groups import source_group
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.groups import source_group
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import build_model, load_checkpoint
 from dualstream.engine.data import RunData

@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import FlowStoreError, InputError, ShapeError
+from dualstream.files import replacing
 from dualstream.flow.abandoned import in_use
 from dualstream.flow.folders import FlowFolder
 from dualstream.flow.meta import FlowMeta

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import os
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import DualstreamError, FlowError, VideoNotFoundError
+from dualstream.files import file_sha256
 from dualstream.flow.folders import FlowFolder, write_folder
 from dualstream.flow.grey import grey_windows
 from dualstream.flow.jobs import FlowJob, FlowOutcome, FlowSettings, Layout, Status
@@ -26,7 +26,7 @@ from dualstream.flow.methods import grey_flow_bytes, is_grey
 from dualstream.flow.named import MOTION_VECTORS, named_flow
 from dualstream.flow.opencv import one_opencv_thread
 from dualstream.flow.pipeline import run_pipeline
-from dualstream.flow.quantize import quantize
+from dualstream.flow.quantize import encoded, pixels
 from dualstream.flow.store import FlowFile, FlowStore
 from dualstream.types import Flow, Frames
 from dualstream.video import VideoInfo, VideoReader, probe
@@ -94,13 +94,13 @@ def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[S
     store = FlowStore(settings.root)
     if not os.path.isfile(job.path):
         raise VideoNotFoundError(f"{job.path} does not exist.")
-    sha256 = job.sha256 or _file_sha256(job.path)
+    sha256 = job.sha256 or file_sha256(job.path)
     meta = replace(settings.template, source=job.name, source_sha256=sha256)
     if not settings.overwrite:
         count = _complete(store, job.name, meta, settings.layout)
         if count is not None:
             return "kept", count
-    if job.sha256 is not None and job.sha256 != _file_sha256(job.path):
+    if job.sha256 is not None and job.sha256 != file_sha256(job.path):
         raise FlowError(f"{job.path} is not the file that `dualstream prepare` saw; run it again.")
     with ExitStack() as stack:
         info, windows = _open_windows(job, settings, stack)
@@ -179,8 +179,8 @@ def _fields(window: Window, settings: FlowSettings, source: str) -> NDArray[Any]
         )
     flow = window if isinstance(window, Flow) else _flow(window, settings)
     if settings.layout == "folders":
-        return flow.data
-    return quantize(flow.data, bound_px=template.bound_px)
+        return pixels(flow)
+    return encoded(flow, bound_px=template.bound_px)
 
 
 def _flow(frames: Frames, settings: FlowSettings) -> Flow:
@@ -192,8 +192,3 @@ def _flow(frames: Frames, settings: FlowSettings) -> Flow:
         short_side=settings.template.short_side,
         direction=settings.template.direction,
     )
-
-
-def _file_sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

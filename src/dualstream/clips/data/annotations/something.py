@@ -1,0 +1,158 @@
+"""Something-Something: version 2's JSON files and version 1's CSV files.
+
+    something-something-v2-train.json    [{"id": "78687", "label": "holding potato next to vicks",
+                                           "template": "Holding [something] next to [something]"}]
+    something-something-v2-labels.json   {"Holding something next to something": "41", ...}
+    something-something-v1-train.csv     100218;Something falling like a feather or paper
+    something-something-v1-labels.csv    Holding something
+
+Videos are `<id>.webm` (version 1 is published as folders of frames, to be made into videos first).
+Source: the data set's own files; a template's class is the template without its brackets. Test
+sets hold no labels and are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
+    ListedSet,
+    Problem,
+    listed_set,
+    plan_splits,
+)
+from dualstream.errors import AnnotationError
+from dualstream.files import first_line, read_json, read_lines, read_text
+
+
+@dataclass(frozen=True)
+class _Row:
+    where: str
+    stem: str
+    name: str
+    listed: ListedSet
+
+
+def is_something(file: Path) -> bool:
+    """Whether a file is a list of Something-Something (its labels file is none)."""
+    if not listed_set(file.stem):
+        return False
+    if file.suffix.lower() == ".json":
+        return first_line(file).startswith("[")
+    return file.suffix.lower() == ".csv" and bool(re.match(r"[0-9]+(;|$)", first_line(file)))
+
+
+def read_something(path: Path) -> Annotations:
+    """Read a folder of Something-Something's lists, or one of them; the labels lie beside.
+
+    Raises:
+        AnnotationError: the labels file is wrong, or a JSON file is no list.
+    """
+    folder = path if path.is_dir() else path.parent
+    files = [f for f in sorted(folder.iterdir()) if is_something(f)] if path.is_dir() else [path]
+    problems: list[Problem] = []
+    rows: list[_Row] = []
+    for file in files:
+        read = _read_json if file.suffix.lower() == ".json" else _read_csv
+        file_rows = list(read(file, problems))
+        unlabelled = sum(not row.name for row in file_rows)
+        if unlabelled:
+            what = f"{unlabelled} of {len(file_rows)} videos have no label"
+            problems.append(Problem("no label", str(file), what, "They are left out."))
+        elif not file_rows:
+            problems.append(Problem("empty file", str(file), "no video is listed", "Fill it."))
+        rows += [row for row in file_rows if row.name]
+    label_file = _find_labels(folder)
+    classes = _read_labels(label_file) if label_file else tuple(sorted({r.name for r in rows}))
+    labels = {name: i for i, name in enumerate(classes)}
+    plan = plan_splits({(1, row.listed) for row in rows})
+    entries: list[Entry] = []
+    for row in rows:
+        if row.name not in labels:
+            remedy = "The video is left out; correct it or add the class to the labels."
+            what = f"class {row.name!r} is not in {label_file}"
+            problems.append(Problem("unknown class", row.where, what, remedy))
+            continue
+        for split, side in plan[1, row.listed]:
+            entries.append(Entry(row.stem, labels[row.name], split, side, row.where))
+    return Annotations(classes, tuple(entries), tuple(problems))
+
+
+def _find_labels(folder: Path) -> Path | None:
+    names = sorted(f for f in folder.iterdir() if f.stem.lower().endswith("labels"))
+    return next((f for f in names if f.suffix.lower() in (".json", ".csv")), None)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    if path.suffix.lower() == ".csv":
+        lines = read_lines(path, error=AnnotationError)
+        return tuple(line.strip() for line in lines if line.strip())
+    content = read_json(path, error=AnnotationError)
+    labels = {str(v): str(k) for k, v in content.items()} if isinstance(content, dict) else {}
+    expected = [str(i) for i in range(len(labels))]
+    if not labels or set(labels) != set(expected) or len(labels) != len(content):
+        raise AnnotationError(
+            f'{path}: must hold {{"class name": "label"}} with each label from 0 on once.'
+        )
+    return tuple(labels[i] for i in expected)
+
+
+def _read_json(path: Path, problems: list[Problem]) -> Iterator[_Row]:
+    for line, item in _json_items(path):
+        where = f"{path}:{line}"
+        if not isinstance(item, dict) or not str(item.get("id", "")).strip():
+            remedy = 'The item is left out; write {"id": ..., "template": ...}.'
+            problems.append(Problem("malformed line", where, f"found {item!r:.80}", remedy))
+            continue
+        name = str(item.get("template", "")).replace("[", "").replace("]", "").strip()
+        yield _Row(where, str(item["id"]).strip(), name, listed_set(path.stem))
+
+
+def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line, value) of each item of a JSON list."""
+    text = read_text(path, error=AnnotationError)
+    decoder = json.JSONDecoder()
+    blank = re.compile(r"\s*")
+
+    def skip(position: int) -> int:
+        match = blank.match(text, position)
+        return match.end() if match else position
+
+    position, line, counted = skip(0), 1, 0
+    if text[position : position + 1] != "[":
+        raise AnnotationError(f"{path}:1: must be a JSON list of videos.")
+    position = skip(position + 1)
+    while text[position : position + 1] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            item, end = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise AnnotationError(
+                f"{path}:{error.lineno}: this is not JSON ({error.msg})."
+            ) from None
+        yield line, item
+        position = skip(end)
+        if text[position : position + 1] == ",":
+            position = skip(position + 1)
+        elif text[position : position + 1] != "]":
+            raise AnnotationError(f"{path}:{line}: a comma or the list's end is missing after it.")
+
+
+def _read_csv(path: Path, problems: list[Problem]) -> Iterator[_Row]:
+    for number, line in enumerate(read_lines(path, error=AnnotationError), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        stem, _, name = (part.strip() for part in line.partition(";"))
+        if not stem:
+            remedy = "The line is left out; write `id;class name`."
+            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
+            continue
+        yield _Row(where, stem, name, listed_set(path.stem))
