@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
 from dualstream.clips.loader import EpochBatches, collate, make_loader
-from dualstream.errors import CorruptVideoError, InputError, ShapeError
+from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip, InputSpec
 from dualstream.video import write_video
 
@@ -278,3 +278,21 @@ def test_length_is_the_number_of_batches(dataset: ClipDataset) -> None:
 def test_negative_workers_are_named(dataset: ClipDataset) -> None:
     with pytest.raises(InputError, match="workers must be at least 0, got -1"):
         make_loader(dataset, EpochBatches(8, batch_size=4), workers=-1)
+
+
+def test_too_little_shared_memory_is_named(dataset: ClipDataset) -> None:
+    class WithoutRoom(ClipDataset):
+        def __getitem__(self, key: object) -> Clip:
+            raise RuntimeError(
+                "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on "
+                "device (28)"  # as torch 2.14 says in a worker of a container with 64 MB
+            )
+
+    full = WithoutRoom(
+        dataset.manifest,
+        [SPEC],
+        sampling=Sampling("random_segments", segments=2),
+        cropping=Cropping("random"),
+    )
+    with pytest.raises(SharedMemoryError, match=r"data\.workers=0"):
+        next(iter(make_loader(full, [[(0, 0)]], workers=0)))

@@ -10,8 +10,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+json_printed = False
+"""Whether this command has printed its JSON object."""
+
+
 def print_json(value: object) -> None:
     """Print one JSON object on stdout and nothing else."""
+    global json_printed
+    json_printed = True
     print(json.dumps(value, indent=2, default=_plain))
 
 

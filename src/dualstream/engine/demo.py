@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dualstream import __version__
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
@@ -24,6 +23,7 @@ from dualstream.flow.extract import FlowJob, extract_flow
 from dualstream.report import write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores
+from dualstream.version import __version__
 
 STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
 """Stream -> recipe."""

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dualstream.version import __version__
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
@@ -43,6 +42,7 @@ from dualstream.models.network import Network
 from dualstream.models.optimize import FastestForm
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
+from dualstream.version import __version__
 
 _OF_TRAINING = ("dropout", "checkpointing")
 """Options of networks that change nothing in what frozen stages give."""
