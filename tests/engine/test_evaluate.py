@@ -223,7 +223,7 @@ def test_broken_weights_are_named(run: Path, tmp_path: Path) -> None:
         ("recipe.yaml", b"a: [", r"recipe\.yaml is not YAML"),
         ("classes.txt", b"\xdc\n", r"classes\.txt:1: byte 0xdc is not UTF-8 text.* train again"),
         ("run.json", b'"\xdc"', r"run\.json:1: byte 0xdc is not UTF-8 text"),
-        ("run.json", b"{", r"run\.json is broken: .* Copy the file again"),
+        ("run.json", b"{", r"run\.json:1: this is not JSON.* Copy the file again"),
         ("run.json", b"[1]", r"run\.json is broken: it must hold one object with keys, got list"),
         ("run.json", b'{"manifest": "x"}', r"broken: it lacks flow_store, manifest_sha256\."),
     ],
