@@ -41,9 +41,9 @@ from dualstream.models.supervision_transfer import (
     matching_answers,
     mismatched_partners,
 )
-from dualstream.models.tsn import TSN
 from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import weights_entry
+from dualstream.models.zoo.tsn import TSN
 from dualstream.types import Clip, InputSpec
 
 

@@ -12,9 +12,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from dualstream.models.layers import ConvUnit, Triple
-from dualstream.models.max_pool import MaxPool
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
+from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.video_network import VideoNetwork, window_mean
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

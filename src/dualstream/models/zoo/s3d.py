@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.inception import WIDTHS, Widths
-from dualstream.models.layers import ConvUnit, Triple
-from dualstream.models.max_pool import MaxPool
+from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.network import check_choice
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.zoo.inception import WIDTHS, Widths
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
 """Where convolutions see time: everywhere, in the upper layers, or in the lower ones."""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.backbone import (
+from dualstream.models.inflate_weights import RepeatingConv3d, inflate_weight
+from dualstream.models.layers.backbone import (
     checkpoint_blocks,
     fixed_size,
     least_size,
@@ -19,8 +20,7 @@ from dualstream.models.backbone import (
     parts,
     run_backbone,
 )
-from dualstream.models.inflate_weights import RepeatingConv3d, inflate_weight
-from dualstream.models.layers import Triple
+from dualstream.models.layers.conv import Triple
 from dualstream.models.network import Network
 from dualstream.models.video_network import VideoNetwork
 

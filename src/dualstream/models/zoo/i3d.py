@@ -9,12 +9,12 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from dualstream.models.inception import WIDTHS, Widths
-from dualstream.models.layers import Activation, ConvUnit, Triple, half
-from dualstream.models.max_pool import MaxPool
+from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half
+from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.network import check_choice
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.zoo.inception import WIDTHS, Widths
 
 TimePadding = Literal["zeros", "repeat"]
 """What convolutions over time see before the first and behind the last frame of a clip."""

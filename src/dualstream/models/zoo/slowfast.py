@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dualstream.models.layers import ConvUnit, Triple
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.resnet_video import (
+from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
+from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.zoo.resnet_video import (
     BLOCKS_OF_DEPTH,
     TimeKernels,
     initialise,
     make_stage,
     make_stem,
 )
-from dualstream.models.video_network import VideoNetwork, window_mean
 
 _CHANNELS = (64, 256, 512, 1024, 2048)
 """Behind stem, res2, res3, res4, res5 of the slow pathway."""

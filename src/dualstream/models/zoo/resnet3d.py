@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dualstream.models.layers import Activation, ConvUnit, make_activation
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
+from dualstream.models.layers.conv import Activation, ConvUnit, make_activation
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.video_network import VideoNetwork
 
 Kind = Literal["3d", "2d", "2plus1d"]

@@ -7,14 +7,14 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from dualstream.models.backbone import (
+from dualstream.models.layers.backbone import (
     check_fixed_size,
     fixed_size,
     make_backbone,
     num_features,
     run_backbone,
 )
-from dualstream.models.consensus import Average, ConsensusName, make_consensus
+from dualstream.models.layers.consensus import Average, ConsensusName, make_consensus
 from dualstream.models.network import (
     FrozenBatchNorm,
     Network,

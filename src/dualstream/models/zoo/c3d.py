@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.max_pool import MaxPool
+from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.network import check_dropout, check_image_size
 from dualstream.models.video_network import VideoNetwork
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dualstream.models.layers import ConvUnit, Triple
-from dualstream.models.max_pool import MaxPool
+from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.video_network import VideoNetwork
 
 GROWTH = 32

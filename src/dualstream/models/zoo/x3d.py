@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualstream.models.layers import ConvUnit, Triple, make_activation
-from dualstream.models.non_local import NonLocalKind, Places, insert_non_local
+from dualstream.models.layers.conv import ConvUnit, Triple, make_activation
+from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
 from dualstream.models.video_network import VideoNetwork, global_mean, window_means
 from dualstream.models.x3d_expansion import (
     HEAD_WIDTH,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.backbone import (
+from dualstream.models.layers.backbone import (
     check_fixed_size,
     checkpoint_blocks,
     fixed_size,
@@ -23,7 +23,7 @@ from dualstream.models.backbone import (
     parts,
     run_backbone,
 )
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.network import check_choice
 from dualstream.models.video_network import VideoNetwork, global_mean
 
