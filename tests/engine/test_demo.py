@@ -11,7 +11,7 @@ from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.demo import make_data, run_demo
 from dualstream.engine.infer.evaluate import collect, evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train.fit.fit import train
+from dualstream.engine.train.fit import train
 from dualstream.errors import InputError
 from dualstream.scores import top_k_accuracy
 

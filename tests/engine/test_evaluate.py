@@ -25,7 +25,7 @@ from dualstream.engine.run.checkpoint import (
 from dualstream.engine.datasets import test_dataset as views_of_test
 from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train.fit.fit import train
+from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.models.network import Network
 from dualstream.types import InputSpec

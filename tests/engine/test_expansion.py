@@ -24,7 +24,7 @@ from dualstream.engine.train.expansion import (
     with_factors,
 )
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.train.fit.fit import TrainResult
+from dualstream.engine.train.fit import TrainResult
 from dualstream.errors import DivergedError, InputError, RecipeError
 from dualstream.models.x3d_expansion import PUBLISHED, Axis, Factors, multiply_adds
 

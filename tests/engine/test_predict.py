@@ -21,7 +21,7 @@ from dualstream.engine.infer.predict import (
     runs,
     window_edges,
 )
-from dualstream.engine.train.fit.fit import train
+from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
 from dualstream.types import InputSpec
 

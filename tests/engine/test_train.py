@@ -20,7 +20,7 @@ from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.train.run_folder import TrainProgress
-from dualstream.engine.train.fit.fit import resume, train
+from dualstream.engine.train.fit import resume, train
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,

@@ -21,7 +21,7 @@ from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.train.run_folder import TrainProgress
-from dualstream.engine.train.fit.fit import resume, train
+from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.transfer import load_teacher, resume_transfer, transfer
 from dualstream.errors import (
     AnnotationError,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.train.fit.fit import TrainResult
+    from dualstream.engine.train.fit import TrainResult
 
 
 def transfer(

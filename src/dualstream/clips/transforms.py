@@ -245,9 +245,7 @@ def normalize(data: torch.Tensor, stream: StreamSpec) -> torch.Tensor:
     return values.mul_(unit / std)
 
 
-def normalize_streams(
-    data: Mapping[str, torch.Tensor], spec: ClipSpec
-) -> dict[str, torch.Tensor]:
+def normalize_streams(data: Mapping[str, torch.Tensor], spec: ClipSpec) -> dict[str, torch.Tensor]:
     """`normalize` the bytes of every stream: stream name -> float32, as networks take them."""
     return {name: normalize(data[name], stream) for name, stream in spec.streams.items()}
 

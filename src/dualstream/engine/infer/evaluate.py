@@ -28,6 +28,7 @@ from dualstream.errors import DualstreamError, ScoresError
 from dualstream.scores import Accuracy, measure, write_scores
 from dualstream.types import Scores
 
+
 @dataclass(frozen=True, eq=False)
 class VideoScore:
     """Scores of one video, or the reason why there are none."""
@@ -153,12 +154,12 @@ def score_videos(
     origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
     info = dataclasses.replace(checkpoint.info, flow=origins)
     videos = videos_of(manifest, checkpoint.recipe, part)
-    model = checkpoint.model.to(device).eval()
+    checkpoint.model.to(device)
     predictor = Predictor(
         checkpoint,
         segments=checkpoint.recipe.test.segments,
         crops=checkpoint.recipe.test.crops,
-        run=[fastest(model)] if optimize else None,
+        optimize=optimize,
     )
     loader = make_loader(
         test_dataset(videos, checkpoint.recipe, info),
@@ -187,9 +188,7 @@ def collect(results: Iterator[VideoScore] | list[VideoScore], classes: tuple[str
     )
 
 
-def _scores(
-    predictor: Predictor, videos: Manifest, batches: Iterator[Any]
-) -> Iterator[VideoScore]:
+def _scores(predictor: Predictor, videos: Manifest, batches: Iterator[Any]) -> Iterator[VideoScore]:
     for record in videos.records:
         try:
             clip = next(batches).sample(0)

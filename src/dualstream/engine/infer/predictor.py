@@ -60,8 +60,9 @@ class PredictorOptions(TypedDict, total=False):
     """Snippets a window; None takes `default_segments` of each network."""
     crops: Crops
     """Views of a snippet; the default is the centre."""
-    run: Sequence[Run] | None
-    """In place of the networks themselves, for instance their fastest forms."""
+    optimize: bool
+    """Run the networks in the form that is fastest here; off by default, as finding it takes up to
+    a minute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,9 @@ class Predictor:
         self.window_seconds = options.get("window_seconds", 10.0)
         self.segments = options.get("segments")
         self.cropping = Cropping(options.get("crops", "center"))
-        self._runs = options.get("run") or [recognizer.model for recognizer in self.recognizers]
+        networks = [recognizer.model for recognizer in self.recognizers]
+        optimize = options.get("optimize", False)
+        self._runs = [network.optimized() if optimize else network for network in networks]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
             raise InputError(
                 f"window_seconds must be above 0 and segments at least 1, got "

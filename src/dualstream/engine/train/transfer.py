@@ -26,7 +26,7 @@ from dualstream.engine.train.frozen import VideoListener
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.run_folder import Listener
 from dualstream.engine.train.module import TrainingModule
-from dualstream.engine.train.fit.fit import OpenRun, TrainResult, fit, open_run, reopen_run
+from dualstream.engine.train.fit import OpenRun, TrainResult, fit, open_run, reopen_run
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
