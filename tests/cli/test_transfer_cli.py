@@ -12,7 +12,7 @@ import pytest
 from tests.engine.tiny import tiny_recipe
 
 from dualstream.cli.app import run
-from dualstream.engine.train.fit.fit import train
+from dualstream.engine.train.fit import train
 
 STUDENT = """
 title: student

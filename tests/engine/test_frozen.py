@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.engine import frozen
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.train import frozen
 from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
 from dualstream.models import create_model, optimize
 from dualstream.models.network import set_trainable
-from dualstream.models.video_network import VideoNetwork
 
 
 def frozen_recipe(
@@ -33,7 +32,7 @@ def frozen_recipe(
         "options": {"backbone": "test_resnet", "dropout": 0.0},
         "trainable": trainable,
     }
-    values["input"] |= {"num_frames": 16, "mean": None, "std": None}
+    values["inputs"]["rgb"]["num_frames"] = 16
     values["augment"] = {"crop": "center", "flip": False}
     values["data"]["frozen_views"] = views
     return Recipe.model_validate(values)
@@ -115,7 +114,7 @@ def test_files_serve_other_runs_and_other_rates(
     def computed(*args: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(frozen.Beginning, "forward", computed)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", computed)
     other = frozen_recipe(views=1, epochs=2, optimizer={"name": "adamw", "lr": 0.001})
     train(other, data, tmp_path / "second")
     assert {path: path.stat().st_mtime_ns for path in files(data)} == before
@@ -135,20 +134,20 @@ def test_stopped_in_between_it_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = frozen_recipe(views=2, epochs=2)
-    real, calls = frozen.Beginning.forward, []
+    real, calls = frozen.FrozenParts.forward, []
 
-    def stops(self: frozen.Beginning, clip: torch.Tensor) -> torch.Tensor:
+    def stops(self: frozen.FrozenParts, clip: torch.Tensor) -> torch.Tensor:
         calls.append(clip)
         if len(files(data)) == 2:
             raise CorruptVideoError("stop")
         return real(self, clip)
 
-    monkeypatch.setattr(frozen.Beginning, "forward", stops)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", stops)
     with pytest.raises(CorruptVideoError, match="stop"):
         train(recipe, data, tmp_path / "run")
     assert len(files(data)) == 2
     assert not list((data / "frozen").rglob("*.tmp"))
-    monkeypatch.setattr(frozen.Beginning, "forward", real)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", real)
     resume(tmp_path / "run")
     kept = {path: np.load(path) for path in files(data)}
     assert len(kept) > 2
@@ -207,8 +206,8 @@ def test_options_that_change_nothing_here_share_the_files(data: Path, tmp_path: 
 def test_features_beyond_float16_are_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = frozen.Beginning.forward
-    monkeypatch.setattr(frozen.Beginning, "forward", lambda self, clips: 1e9 * real(self, clips))
+    real = frozen.FrozenParts.forward
+    monkeypatch.setattr(frozen.FrozenParts, "forward", lambda self, clips: 1e9 * real(self, clips))
     with pytest.raises(RecipeError, match=r"that float16 cannot hold: set data\.frozen_views=0"):
         train(frozen_recipe(views=1, epochs=1), data, tmp_path / "run")
     assert not files(data)
@@ -217,8 +216,7 @@ def test_features_beyond_float16_are_refused(
 def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
     model = create_model("r3d_18", num_classes=3)
     set_trainable(model, 1)
-    assert isinstance(model, VideoNetwork)
-    beginning = frozen.Beginning(model)
+    beginning = frozen.FrozenParts(model)
     forms = optimize._forms(beginning, torch.device("cuda"))
     clips = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset
-from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
@@ -96,9 +96,8 @@ def test_same_seed_same_weights_other_seed_others(tiny_data: Path, tmp_path: Pat
 
 def test_workers_do_not_change_the_result(tiny_data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe("flow", epochs=2)
-    with_workers = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": 2})})
     train(recipe, tiny_data, tmp_path / "none")
-    train(with_workers, tiny_data, tmp_path / "two")
+    train(changed(recipe, data__workers=2), tiny_data, tmp_path / "two")
     assert_same_weights(tmp_path / "none", tmp_path / "two")
 
 
@@ -130,14 +129,6 @@ def test_every_epoch_draws_anew_also_after_resuming(
     orders = [[index for e, index in whole if e == epoch] for epoch in range(4)]
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-
-
-def stop_in_epoch(epoch: int) -> object:
-    def listener(progress: TrainProgress) -> None:
-        if progress.epoch == epoch and progress.batch == 1:
-            raise RuntimeError("stopped by the test")
-
-    return listener
 
 
 @pytest.mark.parametrize(
@@ -257,19 +248,12 @@ def test_early_stop_keeps_the_best_weights(tiny_data: Path, tmp_path: Path) -> N
 
 
 def test_last_layer_only_leaves_the_trunk_as_it_was(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(epochs=2)
-    frozen = recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"trainable": "last_layer"})}
-    )
-    train(
-        frozen.model_copy(update={"train": frozen.train.model_copy(update={"epochs": 1})}),
-        tiny_data,
-        tmp_path / "one",
-    )
+    frozen = changed(tiny_recipe(epochs=2), model__trainable="last_layer")
+    train(changed(frozen, train__epochs=1), tiny_data, tmp_path / "one")
     train(frozen, tiny_data, tmp_path / "two")
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    changed = {name for name in one if not torch.equal(one[name], two[name])}
-    assert changed == {"classifier.weight", "classifier.bias"}
+    moved = {name for name in one if not torch.equal(one[name], two[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
 
 
 def test_limit_cuts_epochs(tiny_data: Path, tmp_path: Path) -> None:
@@ -307,7 +291,7 @@ def test_resume_of_no_run_says_so(tmp_path: Path) -> None:
 
 def test_missing_flow_names_the_remedy(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(FlowStoreError, match="dualstream flow"):
-        train(tiny_recipe("flow"), tiny_data, tmp_path / "run", flow_store=tmp_path / "nothing")
+        train(tiny_recipe("flow"), tiny_data, tmp_path / "run", flow=tmp_path / "nothing")
 
 
 def test_a_diverging_run_stops_with_advice(tiny_data: Path, tmp_path: Path) -> None:
