@@ -15,7 +15,7 @@ from dualstream.clips.read import read_clip
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import FlowStoreError, InputError
-from dualstream.flow import FlowSource, FlowStore, StoredFlow
+from dualstream.flow import FlowFile, FlowFolder, FlowSource, FlowStore, StoredFlow
 from dualstream.flow.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
@@ -166,3 +166,51 @@ class ClipDataset(Dataset[Clip]):
         backward = _open(stores.backward, record, stream, "backward", self.spec.fps)
         files.callback(backward.close)
         return StoredFlow(forward, backward)
+
+
+def _open(
+    store: FlowStore,
+    record: VideoRecord,
+    stream: StreamSpec,
+    direction: Direction,
+    fps: float | None,
+) -> FlowFile | FlowFolder:
+    """Open stored flow that is what the stream and the manifest say."""
+    file = store.open(record.path, source_sha256=record.sha256 or None)
+    try:
+        _check(file, record, stream, direction, fps)
+    except InputError:
+        file.close()
+        raise
+    return file
+
+
+def _check(
+    file: FlowFile | FlowFolder,
+    record: VideoRecord,
+    stream: StreamSpec,
+    direction: Direction,
+    fps: float | None,
+) -> None:
+    meta = file.meta
+    expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
+    if meta.method != "unknown":
+        expected["method"] = stream.flow_method
+    for name, value in expected.items():
+        if getattr(meta, name) != value:
+            raise FlowStoreError(
+                f"{file.path}: stored flow has {name} {getattr(meta, name)!r}, the network's "
+                f"input {value!r}. Extract it anew with `dualstream flow`, or change the recipe."
+            )
+    if fps is None:
+        if meta.num_fields != record.frames - 1:
+            raise FlowStoreError(
+                f"{file.path}: holds {meta.num_fields} fields, but {record.path} has "
+                f"{record.frames} frames. Extract it anew with `dualstream flow --overwrite`."
+            )
+    elif abs(meta.fps - fps) > 0.01 * fps:
+        raise InputError(
+            f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the network "
+            f"wants {fps:g}: stored fields cannot be resampled, as each spans one frame of "
+            "its own rate. Extract flow from videos of that rate."
+        )
