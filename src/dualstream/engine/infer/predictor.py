@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
-from dualstream.clips.transforms import normalize_streams
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
@@ -99,6 +99,7 @@ class Predictor:
         self.cropping = Cropping(options.get("crops", "center"))
         networks = [recognizer.model for recognizer in self.recognizers]
         optimize = options.get("optimize", False)
+        self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
         self._runs = [network.optimized() if optimize else network for network in networks]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
             raise InputError(
@@ -173,11 +174,12 @@ class Predictor:
         rows = []
         networks = [recognizer.model for recognizer in self.recognizers]
         with _evaluating(networks):
-            for recognizer, run, clip in zip(self.recognizers, self._runs, clips, strict=True):
-                views = len(next(iter(clip.data.values())))
-                segments = views // self.cropping.num_views
+            for recognizer, run, normalizer, clip in zip(
+                self.recognizers, self._runs, self._normalizers, clips, strict=True
+            ):
+                segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
                 logits = view_logits(
-                    recognizer.model, clip, recognizer.spec, segments=segments, run=run
+                    recognizer.model, clip, normalizer, segments=segments, run=run
                 )
                 rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
@@ -372,7 +374,7 @@ def default_segments(spec: ClipSpec, *, positions: int, joined: bool) -> int:
 
 
 def view_logits(
-    model: Network, clip: Clip, spec: ClipSpec, *, segments: int, run: Run | None = None
+    model: Network, clip: Clip, normalizer: Normalizer, *, segments: int, run: Run | None = None
 ) -> NDArray[np.float32]:
     """Return the logits of the views of one video.
 
@@ -382,7 +384,7 @@ def view_logits(
     Args:
         model: in evaluation mode.
         clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
-        spec: input of the network.
+        normalizer: of the network's input.
         segments: S.
         run: in place of the network itself.
 
@@ -392,7 +394,7 @@ def view_logits(
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
     if _memory_grows_with_time(model):
-        at_once = max(1, at_once // max(stream.num_frames for stream in spec.streams.values()))
+        at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
     views: Mapping[str, Tensor] = clip.data
     if model.joins_segments:
         # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
@@ -409,7 +411,7 @@ def view_logits(
                 name: value[first : first + at_once].to(device, non_blocking=True)
                 for name, value in views.items()
             }
-            parts.append((run or model)(normalize_streams(part, spec)).float().cpu())
+            parts.append((run or model)(normalizer(part)).float().cpu())
     return torch.cat(parts).numpy()
 
 
