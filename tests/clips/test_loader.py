@@ -11,10 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from dualstream.clips.data.manifest import Manifest, VideoRecord
 from tests.clips.specs import one_stream
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.loader import EpochBatches, collate, make_loader
 from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError

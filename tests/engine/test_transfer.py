@@ -18,10 +18,10 @@ from tests.engine.tiny import tiny_recipe
 from tests.engine.tiny_student import tiny_student
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.engine.train.transfer import load_teacher, resume_transfer, transfer
 from dualstream.errors import (
     AnnotationError,

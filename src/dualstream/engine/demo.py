@@ -12,11 +12,11 @@ from typing import Literal
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.examples import example_figures
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
 from dualstream.flow.extract import FlowJob, extract_flow
 from dualstream.report import write_report

@@ -178,9 +178,7 @@ class Predictor:
                 self.recognizers, self._runs, self._normalizers, clips, strict=True
             ):
                 segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
-                logits = view_logits(
-                    recognizer.model, clip, normalizer, segments=segments, run=run
-                )
+                logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
                 rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
 

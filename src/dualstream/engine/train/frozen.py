@@ -31,10 +31,10 @@ from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.run.info import RunInfo
-from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import RunInfo
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.module import TrainingModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from dualstream.clips.data.groups import source_group
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
-from dualstream.engine.run.checkpoint import build_model, load_checkpoint
-from dualstream.engine.train.loaders import RunData
 from dualstream.engine.datasets import videos_of
-from dualstream.engine.train.frozen import VideoListener
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.run_folder import Listener
-from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import OpenRun, TrainResult, fit, open_run, reopen_run
+from dualstream.engine.train.frozen import VideoListener
+from dualstream.engine.train.loaders import RunData
+from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_folder import Listener
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
