@@ -322,7 +322,7 @@ def test_flow_of_another_rate_is_refused(
         write_flow(store, "c0.mp4", num_fields, fps=fps)
         specs = [
             one_stream("rgb", fps=12.5),
-            one_stream("flow", num_frames=3, fps=12.5),
+            one_stream("flow", num_frames=3, fps=12.5, flow_method="dis"),
         ]
         return ClipDataset(
             grey_manifest,
