@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from dualstream.cli.app import app
 from dualstream.clips.data.manifest import Manifest
-from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_recipe
-from dualstream.engine.train.run_folder import WholeFileCheckpointIO
+from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
+from dualstream.engine.train.run_folder import WholeFileCheckpointIO
 from dualstream.models import MODELS, model_function
 from dualstream.scores import read_scores
 
