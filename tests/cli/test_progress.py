@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass, field
 
 import pytest
-from dualstream.engine.run_folder import TrainProgress
+from dualstream.engine.train.run_folder import TrainProgress
 from rich.console import Console
 
 from dualstream.cli.progress import Pace, Progress, duration, show_training

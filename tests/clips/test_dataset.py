@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.clips.specs import joined, one_stream, stored
 
-from dualstream.clips import views as read_module
+from dualstream.clips import read as read_module
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.geometry import View
 from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.errors import (
-    InputError,
-)
+from dualstream.errors import InputError
 from dualstream.flow import FlowStore
 from dualstream.types import ClipSpec
 from dualstream.video import write_video
@@ -323,7 +322,7 @@ def test_flow_of_another_rate_is_refused(
         write_flow(store, "c0.mp4", num_fields, fps=fps)
         specs = [
             one_stream("rgb", fps=12.5),
-            one_stream("flow", num_frames=3, fps=12.5),
+            one_stream("flow", num_frames=3, fps=12.5, flow_method="dis"),
         ]
         return ClipDataset(
             grey_manifest,

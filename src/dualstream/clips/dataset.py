@@ -158,40 +158,36 @@ class ClipDataset(Dataset[Clip]):
                 f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the manifest."
             )
         stores = self.flow[name]
-        forward = _open(stores.forward, record, stream, "forward", self.spec.fps)
-        files.callback(forward.close)
+        forward = self._open(stores.forward, record, stream, "forward", files)
         if stream.stacking != "bidirectional":
             return StoredFlow(forward)
         assert stores.backward is not None  # checked by __init__
-        backward = _open(stores.backward, record, stream, "backward", self.spec.fps)
-        files.callback(backward.close)
-        return StoredFlow(forward, backward)
+        return StoredFlow(forward, self._open(stores.backward, record, stream, "backward", files))
+
+    def _open(
+        self,
+        store: FlowStore,
+        record: VideoRecord,
+        stream: StreamSpec,
+        direction: Direction,
+        files: ExitStack,
+    ) -> FlowFile | FlowFolder:
+        """Stored flow that is what the stream and the manifest say; closed with `files`."""
+        file = store.open(record.path, source_sha256=record.sha256 or None)
+        files.callback(file.close)
+        _check_flow(file, record, stream, direction=direction, fps=self.spec.fps)
+        return file
 
 
-def _open(
-    store: FlowStore,
-    record: VideoRecord,
-    stream: StreamSpec,
-    direction: Direction,
-    fps: float | None,
-) -> FlowFile | FlowFolder:
-    """Open stored flow that is what the stream and the manifest say."""
-    file = store.open(record.path, source_sha256=record.sha256 or None)
-    try:
-        _check(file, record, stream, direction, fps)
-    except InputError:
-        file.close()
-        raise
-    return file
-
-
-def _check(
+def _check_flow(
     file: FlowFile | FlowFolder,
     record: VideoRecord,
     stream: StreamSpec,
+    *,
     direction: Direction,
     fps: float | None,
 ) -> None:
+    """Raise FlowStoreError or InputError where stored flow is not what is wanted."""
     meta = file.meta
     expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
     if meta.method != "unknown":

@@ -345,9 +345,7 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     changes = [_parsed(override) for override in overrides]
     # First, as the other fields of the stream are then in units of the new modality.
     for key, value in changes:
-        path = place_of(values, key)
-        if path[0] == "inputs" and path[-1] == "modality" and len(values["inputs"]) == 1:
-            change_modality(values, str(value))
+        change_modality(values, key, str(value))
     for key, value in changes:
         _apply(values, key, value)
     return values

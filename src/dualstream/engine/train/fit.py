@@ -202,8 +202,8 @@ def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
 
 
 Task = Callable[[OpenRun, VideoListener], tuple[TrainingModule, RunData]]
-"""From a run to the module that is trained and its data; the listener is told of the videos that are
-prepared before training."""
+"""From a run to the module that is trained and its data; the listener is told of the videos that
+are prepared before training."""
 
 
 def _classify(run: OpenRun, listener: VideoListener) -> tuple[TrainingModule, RunData]:
