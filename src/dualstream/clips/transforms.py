@@ -284,7 +284,7 @@ class Normalizer:
         count = math.prod(shape)
         kept = self._memory.get(name)
         if kept is None or kept.numel() < count or kept.device != data.device:
-            # What is made in inference mode could not serve training later.
+            # A tensor that is made in inference mode could not serve training later.
             with torch.inference_mode(False):
                 kept = torch.empty(count, dtype=torch.float32, device=data.device)
             self._memory[name] = kept

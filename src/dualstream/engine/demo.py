@@ -42,7 +42,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found."""
+    """Accuracies of the demo, and its page."""
 
     spatial: Accuracy
     temporal: Accuracy

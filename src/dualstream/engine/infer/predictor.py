@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
@@ -99,6 +100,7 @@ class Predictor:
         self.cropping = Cropping(options.get("crops", "center"))
         networks = [recognizer.model for recognizer in self.recognizers]
         optimize = options.get("optimize", False)
+        self._label_when_mirrored = list(mirrored_labels(self.classes))
         self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
         self._runs = [network.optimized() if optimize else network for network in networks]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
@@ -179,6 +181,9 @@ class Predictor:
             ):
                 segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
                 logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
+                # Left and right change places in a mirrored view.
+                mirrored = np.resize(self.cropping.mirrored_views, len(logits))
+                logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
                 rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
 
@@ -210,7 +215,7 @@ class Predictor:
         numbers: range,
         window: tuple[int, int],
     ) -> ClipPlan:
-        """What one network sees of the frames window[0] .. window[1] - 1 of those available."""
+        """Plan the clip of one network, of frames window[0] .. window[1] - 1 of those available."""
         spec = recognizer.spec
         first, last = window
         if spec.flow_streams and last - first < 2:
