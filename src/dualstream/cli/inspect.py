@@ -137,7 +137,7 @@ def _default_size(made: Network, name: str, weights: str | None) -> InputSize:
     sizes = [
         (spec.num_frames, spec.crop_size, spec.crop_size)
         for spec in specs
-        if spec.channels == made.in_channels
+        if spec.channels == made.inputs["clip"].channels
     ]
     if not sizes:
         return usual_input_size(made)

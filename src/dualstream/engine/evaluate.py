@@ -18,7 +18,7 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
-from dualstream.models.network import ANY_LENGTH, Network
+from dualstream.models.network import Network
 from dualstream.scores import average_views
 from dualstream.types import Clip, InputSpec, Scores
 
@@ -138,7 +138,8 @@ def view_logits(
 
 def _grows_with_time(model: Network) -> bool:
     """Whether what the network keeps grows with T: not where its first layer takes all of T."""
-    return model.length is ANY_LENGTH or any(weight.ndim == 5 for weight in model.parameters())
+    any_length = any(accepts.length is None for accepts in model.inputs.values())
+    return any_length or model.conv_dims == 3
 
 
 def _scores(

@@ -41,7 +41,6 @@ from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.models import Network
 from dualstream.models.optimize import FastestForm
-from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
 
@@ -74,13 +73,13 @@ class FrozenBatch:
 class FrozenModule(StreamModule):
     """Trains what lies behind the frozen parts of a network."""
 
-    def __init__(self, recipe: Recipe, model: VideoNetwork, *, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, model: Network, *, steps_per_epoch: int) -> None:
         super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
         self.num_parts = model.num_frozen_parts()
 
     def answers(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Logits (N, K), mean over the segments, and labels (N,)."""
-        assert isinstance(network, VideoNetwork)
+        assert isinstance(network, Network)
         count, segments = batch.features.shape[:2]
         features = batch.features.flatten(0, 1).float()  # (N*S, ...)
         logits = network.finish(features, parts=self.num_parts)  # (N*S, K)
@@ -101,7 +100,7 @@ class FrozenData(RunData):
         manifest: Manifest,
         info: RunInfo,
         *,
-        model: VideoNetwork,
+        model: Network,
         told: Told,
     ) -> None:
         super().__init__(recipe, manifest, info)
@@ -230,13 +229,13 @@ def _collate(samples: list[FrozenBatch]) -> FrozenBatch:
     )
 
 
-def check_frozen(model: Network, recipe: Recipe) -> VideoNetwork:
+def check_frozen(model: Network, recipe: Recipe) -> Network:
     """The network, if it has frozen parts to keep the results of.
 
     Raises:
         RecipeError: it has not.
     """
-    if not isinstance(model, VideoNetwork) or not model.parts():
+    if not model.parts():
         raise RecipeError(
             f"data.frozen_views needs a network that is a chain of parts, {model.name} is not. "
             "Set data.frozen_views=0."
@@ -257,7 +256,7 @@ def feature_path(folder: Path, name: str) -> Path:
 class Beginning(nn.Module):
     """A copy of a network's frozen parts."""
 
-    def __init__(self, model: VideoNetwork) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         self.num_parts = model.num_frozen_parts()

@@ -39,8 +39,6 @@ from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
-from dualstream.models.video_network import VideoNetwork
-from dualstream.types import InputSpec
 
 
 @dataclass(frozen=True)
@@ -177,17 +175,12 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
     with torch.device("meta"):
         model = build_model(recipe, len(manifest.classes), with_weights=False)
         set_trainable(model, recipe.model.trainable)
-        if isinstance(model, VideoNetwork):
-            model.check_size(_clips_of(recipe.input.spec()))
+        spec = recipe.input.spec()
+        model.check((1, spec.channels, spec.num_frames, spec.crop_size, spec.crop_size))
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
-
-
-def _clips_of(spec: InputSpec) -> torch.Tensor:
-    """(1, C, T, H, W) as the network is given them."""
-    return torch.empty(1, spec.channels, spec.num_frames, spec.crop_size, spec.crop_size)
 
 
 def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
