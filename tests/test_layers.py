@@ -12,6 +12,8 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "dualstream"
 LEVELS = {
     "errors": 0,
+    "version": 0,
+    "jobs": 0,
     "types": 0,
     "atomic": 0,
     "video": 1,

@@ -40,7 +40,7 @@ from dualstream.clips.views import (
     steps_read,
 )
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
-from dualstream.flow import FlowStore, StoredFlow
+from dualstream.flow import FlowFile, FlowFolder, FlowStore
 from dualstream.types import Clip, InputSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 
@@ -265,7 +265,7 @@ class ClipDataset(Dataset[Clip]):
 
     def _open_flow(
         self, record: VideoRecord, files: ExitStack, *, direction: Literal["forward", "backward"]
-    ) -> StoredFlow:
+    ) -> FlowFile | FlowFolder:
         store = self.flow_store if direction == "forward" else self.backward_store
         assert store is not None  # checked by __init__
         if record.frames < 2:
@@ -307,7 +307,9 @@ def _check_specs(specs: Sequence[InputSpec]) -> None:
             )
 
 
-def _check_flow(file: StoredFlow, record: VideoRecord, spec: InputSpec, *, direction: str) -> None:
+def _check_flow(
+    file: FlowFile | FlowFolder, record: VideoRecord, spec: InputSpec, *, direction: str
+) -> None:
     """Whether stored flow is what the spec and the manifest say."""
     meta = file.meta
     expected = {"direction": direction, "bound_px": spec.flow_bound_px}

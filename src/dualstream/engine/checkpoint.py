@@ -29,8 +29,8 @@ from dualstream.atomic import replacing, write_text
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
-from dualstream.flow.named import named_params
-from dualstream.flow.params import FlowParams
+from dualstream.flow.methods.lookup import params_from_values
+from dualstream.flow.methods.params import FlowParams
 from dualstream.models import create_model, list_weights, model_function
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
@@ -82,7 +82,7 @@ class Checkpoint:
         """Settings that flow must be computed with; None where the network sees no flow."""
         if self.spec.modality != "flow":
             return None
-        return named_params(self.spec.flow_method, self.info.flow_params)
+        return params_from_values(self.spec.flow_method, self.info.flow_params)
 
 
 def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:

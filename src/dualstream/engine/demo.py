@@ -20,7 +20,7 @@ from dualstream.engine.recipe import load_recipe
 from dualstream.engine.run_folder import TrainProgress
 from dualstream.engine.train import resume, train
 from dualstream.errors import FlowError
-from dualstream.flow.extract import FlowJob, extract_flow
+from dualstream.flow import FlowJob, extract_flow
 from dualstream.report import write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores
@@ -141,7 +141,7 @@ def make_data(
     preparation.report().write(data)
     manifest = Manifest.read(data)
     jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in manifest.records]
-    outcomes = extract_flow(jobs, data / "flow", workers=workers)
+    outcomes = extract_flow(jobs, data / "flow", method="dis", workers=workers)
     for done, outcome in enumerate(outcomes, start=1):
         if outcome.status == "failed":
             raise FlowError(f"{outcome.name}: {outcome.error}")

@@ -23,8 +23,7 @@ from dualstream.clips.views import (
 from dualstream.engine.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.evaluate import view_logits
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError
-from dualstream.flow import FlowParams, encoded
-from dualstream.flow.named import named_flow
+from dualstream.flow import FlowParams, encoded, optical_flow
 from dualstream.models.network import Network
 from dualstream.scores import Fusion, average_views, fuse, probabilities
 from dualstream.types import InputSpec, Prediction, Scores
@@ -300,9 +299,9 @@ class ComputedFlow:
 
     def _run(self, first: int, last: int) -> NDArray[np.uint8]:
         spec = self._stream.spec
-        flow = named_flow(
+        flow = optical_flow(
             self._video.read(self._shown[first : last + 2].tolist()),
-            name=spec.flow_method,
+            method=spec.flow_method,
             params=self._stream.flow_params,
             short_side=spec.flow_short_side,
             direction=self._direction,

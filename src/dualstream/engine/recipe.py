@@ -29,7 +29,7 @@ from pydantic import (
 
 from dualstream.engine.recipe_text import read_text, read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
-from dualstream.flow.named import check_flow_name
+from dualstream.flow.methods.lookup import check_flow_name
 from dualstream.types import MODALITY_CHANNELS, BeyondEnd, InputSpec, Modality, Stacking
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
