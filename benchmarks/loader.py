@@ -52,10 +52,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
 from dualstream.clips.geometry import View, multi_scale_crop, reference_size, source_box
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.clips.manifest import Manifest, VideoRecord
 from dualstream.clips.samplers import segment_starts_random
 from dualstream.flow import FlowMeta, FlowStore, optical_flow, quantize, write_folder
 from dualstream.types import InputSpec

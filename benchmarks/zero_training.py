@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.recipe import load_recipe
 from dualstream.models import create_model

@@ -71,7 +71,7 @@ def square_moving(direction: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with manifest.csv, classes.txt, dataset.yaml, videos/ and flow/; do not change it."""
-    from dualstream.clips.manifest import Manifest, VideoRecord
+    from dualstream.clips.data.manifest import Manifest, VideoRecord
     from dualstream.flow import FlowJob, FlowStore, extract_flow
     from dualstream.video import write_video
 
@@ -99,7 +99,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = Manifest(tuple(records), ("right", "down"), folder / "videos")
     manifest.write(folder)
     jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in records]
-    outcomes = list(extract_flow(jobs, folder / "flow", method="dis", workers=1))
+    outcomes = list(extract_flow(jobs, folder / "flow", workers=1))
     assert [o.status for o in outcomes] == ["done"] * len(jobs)
     assert FlowStore(folder / "flow").path(records[0].path).is_file()
     return folder

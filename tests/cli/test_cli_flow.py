@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dualstream.cli.flow import find_jobs, flow
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow import FlowJob, FlowStore
 from dualstream.flow.methods.params import DEFAULT_METHOD

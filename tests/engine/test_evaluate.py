@@ -12,9 +12,12 @@ import torch
 from tests.engine.tiny import tiny_recipe
 from torch import nn
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import (
+from dualstream.engine.datasets import test_dataset as views_of_test
+from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
+from dualstream.engine.recipe import load_recipe
+from dualstream.engine.run.checkpoint import (
     Checkpoint,
     build_model,
     load_checkpoint,
@@ -22,10 +25,7 @@ from dualstream.engine.checkpoint import (
     save_metrics,
     with_test_views,
 )
-from dualstream.engine.datasets import test_dataset as views_of_test
-from dualstream.engine.evaluate import VideoScore, collect, evaluate, view_logits
-from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train import train
+from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.models.network import Network
 from dualstream.types import InputSpec
@@ -123,7 +123,7 @@ def test_workers_and_views_at_once_change_nothing(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = collect(evaluate(checkpoint, workers=0)[1], checkpoint.classes)
-    monkeypatch.setattr("dualstream.engine.evaluate.VIEWS_AT_ONCE", 4)
+    monkeypatch.setattr("dualstream.engine.infer.evaluate.VIEWS_AT_ONCE", 4)
     other = collect(evaluate(checkpoint, workers=1)[1], checkpoint.classes)
     assert plain.names == other.names
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)
@@ -215,11 +215,15 @@ def test_broken_weights_are_named(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("recipe.yaml", b"title: \xdc", r"recipe\.yaml is not UTF-8.* Copy the file again"),
+        (
+            "recipe.yaml",
+            b"title: \xdc",
+            r"recipe\.yaml:1: byte 0xdc is not .* Copy the file",
+        ),
         ("recipe.yaml", b"a: [", r"recipe\.yaml is not YAML"),
-        ("classes.txt", b"\xdc\n", r"classes\.txt is broken: it is not UTF-8 text.* train again"),
-        ("run.json", b'"\xdc"', r"run\.json is broken: it is not UTF-8 text"),
-        ("run.json", b"{", r"run\.json is broken: .* Copy the file again"),
+        ("classes.txt", b"\xdc\n", r"classes\.txt:1: byte 0xdc is not UTF-8 text.* train again"),
+        ("run.json", b'"\xdc"', r"run\.json:1: byte 0xdc is not UTF-8 text"),
+        ("run.json", b"{", r"run\.json:1: this is not JSON.* Copy the file again"),
         ("run.json", b"[1]", r"run\.json is broken: it must hold one object with keys, got list"),
         ("run.json", b'{"manifest": "x"}', r"broken: it lacks flow_store, manifest_sha256\."),
     ],

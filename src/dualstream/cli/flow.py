@@ -170,7 +170,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     from dualstream.flow.extract.job import FlowJob
 
     if (source / "manifest.csv").is_file() or source.name == "manifest.csv":
-        from dualstream.clips.manifest import Manifest
+        from dualstream.clips.data.manifest import Manifest
 
         manifest = Manifest.read(source)
         folder = source if source.is_dir() else source.parent
@@ -187,7 +187,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     if source.is_file():
         jobs = [FlowJob(source.name, str(source))]
     elif source.is_dir():
-        from dualstream.clips.video_files import list_videos
+        from dualstream.clips.data.video_files import list_videos
 
         jobs = [FlowJob(name, str(source / name)) for name in list_videos(source)]
     else:

@@ -188,12 +188,12 @@ def _write_page(
     fusion: Fusion,
     data: Path | None,
 ) -> Path:
-    from dualstream import __version__
     from dualstream.report import write_report
+    from dualstream.version import __version__
 
     samples = []
     if data is not None:
-        from dualstream.clips.manifest import Manifest
+        from dualstream.clips.data.manifest import Manifest
         from dualstream.engine.examples import example_figures
 
         samples = example_figures(Manifest.read(data), streams, fused)

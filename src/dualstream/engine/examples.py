@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.flow import flow_to_rgb, optical_flow, pixels
 from dualstream.report import SampleFigure, choose_examples, top_by_stream
 from dualstream.types import Scores

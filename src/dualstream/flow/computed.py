@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +12,21 @@ from dualstream.flow.images import resize_short_side, resized_size
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
 from dualstream.flow.store.jpeg import QUALITY, through_jpeg
-from dualstream.types import Flow, Frames
+from dualstream.types import Flow
+from dualstream.video.source import FrameSource
 
 RUN_LENGTH = 32
 """Neighbouring fields computed at once; bounds memory, changes no result."""
-
-
-class FrameReader(Protocol):
-    """What frames are read from."""
-
-    def read(self, indices: Sequence[int]) -> Frames:
-        """Frames at `indices`."""
-        ...
 
 
 class ComputedFlow:
     """A `FlowSource` over frames: exactly the bytes that a store of that flow would give.
 
     Stored flow has been through JPEG, so computed flow goes through it too. The fields of the last
-    read are kept: neighbouring snippets share some, and backward flow is asked for after forward.
+    read of each direction are kept, as snippets share some with the next.
 
     Args:
-        frames: what frames are read from.
+        frames: where frames are read from.
         shown: numbers of F frames in order; field i goes from shown[i] to shown[i + 1].
         method: a name as `optical_flow` takes.
         params: settings of the method; None takes its defaults.
@@ -42,7 +34,6 @@ class ComputedFlow:
         bound_px: bound of the bytes (see `quantize`).
         quality: JPEG quality of the store that the flow is to equal.
         device: torch device of methods that use one.
-        both_ways: compute forward and backward flow in one pass, as both will be read.
 
     Raises:
         FlowError: fewer than two frames.
@@ -51,7 +42,7 @@ class ComputedFlow:
 
     def __init__(
         self,
-        frames: FrameReader,
+        frames: FrameSource,
         shown: Sequence[int] | NDArray[np.int64],
         *,
         method: str = DEFAULT_METHOD,
@@ -60,9 +51,7 @@ class ComputedFlow:
         bound_px: float = 20.0,
         quality: int = QUALITY,
         device: str = "cpu",
-        both_ways: bool = False,
     ) -> None:
-        self.num_fields = len(shown) - 1
         self._frames = frames
         self._shown = [int(number) for number in shown]
         self._method = find_method(method)
@@ -70,24 +59,14 @@ class ComputedFlow:
         self._method.check_device(device)
         self._short_side, self._device = short_side, device
         self._bound_px, self._quality = bound_px, quality
-        self._directions: tuple[Direction, ...] = ("forward", "backward") if both_ways else ()
-        for direction in self._directions:
-            self._method.check_direction(direction)
-        self._size: tuple[int, int] | None = None
-        self._source = ""
-        self._kept: dict[tuple[Direction, int], NDArray[np.uint8]] = {}
+        self._kept: dict[Direction, dict[int, NDArray[np.uint8]]] = {}
+        self.num_fields = len(self._shown) - 1
+        self.size = resized_size(*frames.size, short_side)
         if self.num_fields < 1:
             raise FlowError(
-                "Optical flow needs at least 2 frames, there is 1. Use an RGB stream alone."
+                f"Optical flow needs at least 2 frames; {frames.name or 'the input'} has "
+                f"{len(self._shown)}. Use an RGB stream alone."
             )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the grid that the flow is on; reads the first frame once."""
-        if self._size is None:
-            first = self._frames.read(self._shown[:1])
-            self._size = resized_size(*first.size, self._short_side)
-        return self._size
 
     def read(self, indices: Sequence[int], *, direction: Direction = "forward") -> Flow:
         """Fields `indices` as bytes, in any order and with repeats; see `FlowSource.read`.
@@ -100,47 +79,35 @@ class ComputedFlow:
         for index in indices:
             if not 0 <= index < self.num_fields:
                 raise InputError(
-                    f"There are {self.num_fields} flow fields, there is no field {index}."
+                    f"{self._frames.name or 'The input'} has {self.num_fields} flow fields, there "
+                    f"is no field {index}."
                 )
-        directions = self._directions or (direction,)
-        keys = [(direction, int(index)) for index in indices]
-        fresh: dict[tuple[Direction, int], NDArray[np.uint8]] = {
-            key: self._kept[key]
-            for key in ((d, index) for d in directions for _, index in keys)
-            if key in self._kept
-        }
-        missing = sorted({index for key in keys if key not in fresh for index in key[1:]})
-        for first, last in runs(missing):
-            self._compute(first, last, directions, fresh)
-        self._kept = fresh
-        fields = [fresh[key] for key in keys]
-        data = np.stack(fields) if fields else np.empty((0, 2, *self.size), np.uint8)
-        return Flow(data, self._method.name, self._source, self._bound_px)
+        kept = self._kept.get(direction, {})
+        fields = {int(index): kept[index] for index in indices if index in kept}
+        for first, last in runs(sorted({int(index) for index in indices} - fields.keys())):
+            fields.update(enumerate(self._run(first, last, direction), start=first))
+        self._kept[direction] = fields
+        data = np.empty((len(indices), 2, *self.size), np.uint8)
+        for place, index in enumerate(indices):
+            data[place] = fields[int(index)]
+        return Flow(data, self._method.name, self._frames.name, self._bound_px)
 
-    def _compute(
-        self,
-        first: int,
-        last: int,
-        directions: tuple[Direction, ...],
-        out: dict[tuple[Direction, int], NDArray[np.uint8]],
-    ) -> None:
-        """Put fields first .. last into `out`, as a store gives them."""
+    def _run(self, first: int, last: int, direction: Direction) -> NDArray[np.uint8]:
+        """Fields first .. last as a store gives them."""
         frames = self._frames.read(self._shown[first : last + 2])
-        self._source = frames.source
-        pair = self._method.compute(
+        there, back = self._method.compute(
             resize_short_side(frames.data, self._short_side),
             params=self._params,
             device=self._device,
-            forward="forward" in directions,
-            backward="backward" in directions,
+            forward=direction == "forward",
+            backward=direction == "backward",
             bound_px=self._bound_px,
             pts_seconds=frames.pts_seconds,
             source=frames.source,
         )
-        for direction, fields in zip(get_args(Direction), pair, strict=True):
-            if fields is not None:
-                stored = through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)
-                out.update({(direction, first + n): field for n, field in enumerate(stored)})
+        fields = there if direction == "forward" else back
+        assert fields is not None
+        return through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)
 
 
 def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dualstream.atomic import write_text
 from dualstream.errors import InputError, ReportError
+from dualstream.files import write_text
 from dualstream.report.figures import animation, confusion_svg
 from dualstream.report.samples import SampleFigure
 from dualstream.report.tables import (

@@ -22,8 +22,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import InputError, ScoresError
+from dualstream.files import replacing
 from dualstream.scores.pickles import load_arrays
 from dualstream.types import ScoreKind, Scores
 

@@ -19,14 +19,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import write_text
 from dualstream.errors import InputError, ScoresError, UnknownNameError
+from dualstream.files import read_json, write_text
 from dualstream.scores.alignment import align, reject_overlap
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
 from dualstream.scores.metrics import require_labels
@@ -140,12 +139,7 @@ class Fusion:
         Raises:
             ScoresError: the file is missing, is not JSON, or is no such fusion.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ScoresError(f"{path}: no such fusion file.") from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ScoresError(f"{path}: cannot be read as JSON ({error}).") from error
+        content = read_json(path, error=ScoresError)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ScoresError(f"{path}: is no fusion file ('format' is not {FORMAT!r}).")
         try:

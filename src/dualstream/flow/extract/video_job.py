@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import os
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import DualstreamError, FlowError, VideoNotFoundError
+from dualstream.files import file_sha256
 from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings, Status
 from dualstream.flow.extract.pipeline import run_pipeline
 from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short_side
@@ -91,7 +91,7 @@ def window_length(height: int, width: int) -> int:
 def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[Status, int]:
     if not os.path.isfile(job.path):
         raise VideoNotFoundError(f"{job.path} does not exist.")
-    sha256 = job.sha256 or _file_sha256(job.path)
+    sha256 = job.sha256 or file_sha256(job.path)
     due: dict[Direction, FlowMeta] = {}
     count = 0
     for direction in settings.roots:
@@ -105,7 +105,7 @@ def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[S
             count = found
     if not due:
         return "kept", count
-    if job.sha256 is not None and job.sha256 != _file_sha256(job.path):
+    if job.sha256 is not None and job.sha256 != file_sha256(job.path):
         raise FlowError(f"{job.path} is not the file that `dualstream prepare` saw; run it again.")
     with ExitStack() as stack:
         info, windows = _open_windows(job, settings, stack)
@@ -217,8 +217,3 @@ def _num_bytes(item: Window | FieldPair) -> int:
     if isinstance(item, tuple):
         return sum(fields.nbytes for fields in item if fields is not None)
     return item.nbytes if isinstance(item, np.ndarray) else item.data.nbytes
-
-
-def _file_sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import FlowStoreError, ShapeError
+from dualstream.files import replacing
 from dualstream.flow.store.archive import Archive
 from dualstream.flow.store.checks import (
     META_NAME,

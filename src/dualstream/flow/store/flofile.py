@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import FlowError, ShapeError
+from dualstream.files import replacing
 
 _MAGIC = b"PIEH"
 _LARGEST_SIDE = 100_000

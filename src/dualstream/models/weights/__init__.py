@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualstream.atomic import replacing, write_text
 from dualstream.errors import UnknownNameError, WeightsError
+from dualstream.files import replacing, write_text
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 from dualstream.models.weights.class_lists import read_class_list
 from dualstream.models.weights.sources import Original, find_original
