@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips.data.checks import (
     CheckedVideo,
@@ -33,8 +34,24 @@ def test_facts(tiny_video: TinyVideo, decode: bool) -> None:
     facts = check_video(path, decode=decode)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert dataclasses.replace(facts, frames_from_header=9) == VideoFacts(
-        9, 30.0, 64, 48, 9, digest
+        frames=9,
+        fps=30.0,
+        width=64,
+        height=48,
+        frames_from_header=9,
+        frames_missing=0,
+        sha256=digest,
     )
+
+
+def test_pictures_that_do_not_decode_are_counted(tmp_path: Path) -> None:
+    path = cut_video(tmp_path / "cut.mkv")
+    facts = check_video(path)
+    assert (facts.frames, facts.frames_missing) == (30, 17)
+    assert check_video(path, decode=False).frames_missing == 0
+    journal = tmp_path / "checked.csv"
+    first, second = (next(check_videos(tmp_path, ["cut.mkv"], journal=journal)) for _ in range(2))
+    assert (second.is_reused, second.facts) == (True, first.facts)
 
 
 def test_bad_files_raise(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 _JOURNAL_COLUMNS = (
     *("path", "size", "mtime_ns", "decoded", "frames", "fps", "width", "height"),
-    *("frames_from_header", "sha256", "end"),
+    *("frames_from_header", "frames_missing", "sha256", "end"),
 )
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What checking a video found."""
+    """Facts about a video file."""
 
     frames: int
     """Frames that decode (or, where nothing was decoded, that the file holds packets of)."""
@@ -44,6 +44,8 @@ class VideoFacts:
     """Pixels as displayed."""
     frames_from_header: int | None
     """Frames that the file claims to have."""
+    frames_missing: int
+    """Pictures in the file that cannot be decoded; 0 where nothing was decoded."""
     sha256: str
     """Checksum of the file."""
 
@@ -71,17 +73,19 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         VideoError: it cannot be decoded, or cannot be read at all.
     """
     info = probe(path, decode=decode)
-    frames = info.num_frames_decoded
-    if frames is None:
-        with VideoReader(path) as reader:
-            frames = reader.num_frames
+    with VideoReader(path) as reader:
+        # Until anything is decoded, the reader counts the packets that hold a picture.
+        num_packets = reader.num_frames
+    frames = num_packets if info.num_frames_decoded is None else info.num_frames_decoded
+    missing = max(0, num_packets - frames)
     try:
         digest = file_sha256(path)
     except OSError as error:
         raise VideoError(f"{os.fspath(path)!r} cannot be read ({error.strerror}).") from error
     # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
     fps = round(info.fps, 6)
-    return VideoFacts(frames, fps, info.width, info.height, info.num_frames_from_header, digest)
+    claimed = info.num_frames_from_header
+    return VideoFacts(frames, fps, info.width, info.height, claimed, missing, digest)
 
 
 def check_videos(
@@ -259,15 +263,21 @@ class _Journal:
         row = self._rows.get(name)
         if row is None or row[1:3] != tuple(map(str, _stat(path))) or (decode and row[3] != "yes"):
             return None
-        frames, fps, width, height, from_header, sha256 = row[4:10]
-        header = int(from_header) if from_header else None
-        return VideoFacts(int(frames), float(fps), int(width), int(height), header, sha256)
+        frames, fps, width, height, claimed, missing, sha256 = row[4:11]
+        return VideoFacts(
+            frames=int(frames),
+            fps=float(fps),
+            width=int(width),
+            height=int(height),
+            frames_from_header=int(claimed) if claimed else None,
+            frames_missing=int(missing),
+            sha256=sha256,
+        )
 
     def add(self, name: str, stat: tuple[int, int], facts: VideoFacts, *, decode: bool) -> None:
         if self._path is None:
             return
-        header = "" if facts.frames_from_header is None else facts.frames_from_header
-        known = (facts.frames, facts.fps, facts.width, facts.height, header, facts.sha256)
+        known = astuple(facts)  # None is written as an empty cell
         try:
             self._writer.writerow([name, *stat, "yes" if decode else "no", *known, "."])
             self._file.flush()
