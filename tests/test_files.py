@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from dualstream.errors import AnnotationError, CheckpointError, InputError
+from dualstream.errors import (
+    AnnotationError,
+    CheckpointError,
+    DiskError,
+    DualstreamError,
+    InputError,
+)
 from dualstream.files import (
     cache_folder,
     file_sha256,
@@ -51,6 +63,79 @@ def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
         fill_the_disk()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.fixture
+def no_large_files() -> Iterator[None]:
+    """No file of this process may have more than 64 KiB: a full disk that needs no root."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(100_000))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.usefixtures("no_large_files")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(400_000)),
+        save_array,
+        lambda path: torch.save({"a": torch.zeros(100_000)}, path),
+        lambda path: save_file({"a": torch.zeros(100_000)}, path),
+    ],
+    ids=["python", "numpy", "torch", "safetensors"],
+)
+def test_a_full_disk_is_named_whoever_writes(write: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+
+    def fill() -> None:
+        with replacing(path) as temporary:
+            write(temporary)
+
+    with pytest.raises(DiskError, match="cannot be written") as raised:
+        fill()
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_says_what_to_do() -> None:
+    full = DiskError(errno.ENOSPC, "No space left on device", "runs/a/model.safetensors")
+    assert str(full) == (
+        "runs/a/model.safetensors: cannot be written (No space left on device). Free space there, "
+        "then try again."
+    )
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="Choose another place") as raised:
+        write_text(tmp_path / "file" / "a.txt", "text")
+    assert raised.value.filename == str(tmp_path / "file" / "a.txt")
+
+
+def test_other_errors_of_the_block_come_through(tmp_path: Path) -> None:
+    for error in (
+        ValueError("a number"),
+        FileNotFoundError(2, "not there", "x"),
+        DualstreamError(),
+    ):
+
+        def fail(error: Exception = error) -> None:
+            with replacing(tmp_path / "a.txt"):
+                raise error
+
+        with pytest.raises(type(error)) as raised:
+            fail()
+        assert raised.value is error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from torch import nn
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
-from dualstream.engine.checkpoint import (
+from dualstream.engine.datasets import test_dataset as views_of_test
+from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
+from dualstream.engine.recipe import load_recipe
+from dualstream.engine.run.checkpoint import (
     Checkpoint,
     build_model,
     load_checkpoint,
@@ -22,10 +25,7 @@ from dualstream.engine.checkpoint import (
     save_metrics,
     with_test_views,
 )
-from dualstream.engine.datasets import test_dataset as views_of_test
-from dualstream.engine.evaluate import VideoScore, collect, evaluate, view_logits
-from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train import train
+from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.models.network import Network
 from dualstream.types import InputSpec
@@ -123,7 +123,7 @@ def test_workers_and_views_at_once_change_nothing(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = collect(evaluate(checkpoint, workers=0)[1], checkpoint.classes)
-    monkeypatch.setattr("dualstream.engine.evaluate.VIEWS_AT_ONCE", 4)
+    monkeypatch.setattr("dualstream.engine.infer.evaluate.VIEWS_AT_ONCE", 4)
     other = collect(evaluate(checkpoint, workers=1)[1], checkpoint.classes)
     assert plain.names == other.names
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)

@@ -15,8 +15,8 @@ from tests.engine.tiny import tiny_recipe
 from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import frozen
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
 from dualstream.models import create_model, optimize
 from dualstream.models.network import set_trainable

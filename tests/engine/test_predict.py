@@ -9,11 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.engine.tiny import tiny_recipe
-
-from dualstream.engine.checkpoint import load_checkpoint, with_test_views
-from dualstream.engine.evaluate import collect, evaluate
-from dualstream.engine.predict import (
+from dualstream.engine.infer.predict import (
     Stream,
     as_stream,
     default_segments,
@@ -21,7 +17,11 @@ from dualstream.engine.predict import (
     runs,
     window_edges,
 )
-from dualstream.engine.train import train
+from tests.engine.tiny import tiny_recipe
+
+from dualstream.engine.infer.evaluate import collect, evaluate
+from dualstream.engine.run.checkpoint import load_checkpoint, with_test_views
+from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
 from dualstream.types import InputSpec
 
@@ -182,7 +182,7 @@ def test_bad_calls_are_explained(streams: list[Stream], tiny_video: Callable[...
 LONG_FILE = """
 import sys
 from pathlib import Path
-from dualstream.engine.predict import predict
+from dualstream.engine.infer.predict import predict
 result = predict(sys.argv[1], sys.argv[2:], window_seconds=600)
 status = Path("/proc/self/status").read_text()
 peak = int(status.partition("VmHWM:")[2].split()[0]) / 2**20

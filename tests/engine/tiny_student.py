@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.video_network import VideoNetwork
 
 

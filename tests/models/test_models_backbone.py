@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
-from dualstream.models.backbone import (
+from dualstream.models.layers.backbone import (
     channels_first,
     check_fixed_size,
     checkpoint_blocks,

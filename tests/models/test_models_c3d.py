@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models.c3d import c3d, feature_size
+from dualstream.models.zoo.c3d import c3d, feature_size
 
 
 # 101 classes: counted from public code. Flow: 64 x 27 weights less. 64 pixels: 9 cells instead of

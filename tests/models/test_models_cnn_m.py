@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models.cnn_m import CNNM2048, SMALLEST_IMAGE, cnn_m_2048, feature_side
+from dualstream.models.zoo.cnn_m import CNNM2048, SMALLEST_IMAGE, cnn_m_2048, feature_side
 
 
 def count(**options):

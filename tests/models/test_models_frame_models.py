@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.models.frame_models import (
+from dualstream.models.network import set_trainable
+from dualstream.models.zoo.frame_models import (
     LSTM,
     Attention,
     AttentionBlock,
@@ -16,7 +17,6 @@ from dualstream.models.frame_models import (
     temporal_attention,
     temporal_conv,
 )
-from dualstream.models.network import set_trainable
 
 MAKERS = (cnn_lstm, temporal_conv, temporal_attention)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import set_trainable
-from dualstream.models.i3d import I3D, SamePool, SameUnit, i3d, inception_v1, same_padding
+from dualstream.models.zoo.i3d import I3D, SamePool, SameUnit, i3d, inception_v1, same_padding
 
 
 @pytest.mark.parametrize(

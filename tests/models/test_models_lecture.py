@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dualstream.errors import ShapeError
-from dualstream.models.lecture import lecture_3d_cnn, lecture_early_fusion, lecture_late_fusion
 from dualstream.models.network import set_trainable
+from dualstream.models.zoo.lecture import lecture_3d_cnn, lecture_early_fusion, lecture_late_fusion
 
 LAYERS = ("conv1", "max_pool", "conv2", "global_pool")
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import set_trainable
-from dualstream.models.resnet3d import (
+from dualstream.models.zoo.resnet3d import (
     mc3_18,
     middle_planes,
     r2plus1d_18,

@@ -6,7 +6,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
-from dualstream.models.resnet_video import VideoResNet, i3d_r50, slow_r50
+from dualstream.models.zoo.resnet_video import VideoResNet, i3d_r50, slow_r50
 
 FIVE_BLOCKS = {"res3": [1, 3], "res4": [1, 3, 5]}
 

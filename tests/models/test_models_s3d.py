@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.models.s3d import (
+from dualstream.models.zoo.s3d import (
     ALL_LAYERS,
     FirstOverTime,
     Gating,

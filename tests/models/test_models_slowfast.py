@@ -6,7 +6,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError
 from dualstream.models import create_model
-from dualstream.models.slowfast import slow_indices, slowfast_r50_4x16, slowfast_r50_8x8
+from dualstream.models.zoo.slowfast import slow_indices, slowfast_r50_4x16, slowfast_r50_8x8
 
 
 def on_meta(name, **options):

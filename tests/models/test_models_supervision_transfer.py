@@ -13,8 +13,8 @@ from dualstream.models.supervision_transfer import (
     matching_answers,
     mismatched_partners,
 )
-from dualstream.models.t3d import T3D
 from dualstream.models.video_network import VideoNetwork
+from dualstream.models.zoo.t3d import T3D
 
 
 def small_student() -> VideoNetwork:

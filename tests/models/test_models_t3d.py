@@ -10,7 +10,7 @@ from torchvision.models.densenet import _DenseBlock
 from dualstream.errors import InputError, ShapeError
 from dualstream.models import create_model
 from dualstream.models.network import set_trainable
-from dualstream.models.t3d import T3D, DenseLayer, TemporalTransition, TransitionBranch
+from dualstream.models.zoo.t3d import T3D, DenseLayer, TemporalTransition, TransitionBranch
 
 PARTS = (
     "stem",

@@ -6,7 +6,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models.network import set_trainable
-from dualstream.models.time_fusion import (
+from dualstream.models.zoo.time_fusion import (
     ONE_FRAME,
     early_fusion,
     feature_side,

@@ -9,7 +9,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models.network import set_trainable
-from dualstream.models.tsn import tsn
+from dualstream.models.zoo.tsn import tsn
 
 
 def tiny(**options):

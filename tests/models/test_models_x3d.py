@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models.network import set_trainable
-from dualstream.models.x3d import (
+from dualstream.models.x3d_expansion import PUBLISHED, X2D
+from dualstream.models.zoo.x3d import (
     X3D,
     Block,
     SqueezeExcitation,
@@ -23,7 +24,6 @@ from dualstream.models.x3d import (
     x3d_xl,
     x3d_xs,
 )
-from dualstream.models.x3d_expansion import PUBLISHED, X2D
 
 VARIANTS = {"x3d_xs": x3d_xs, "x3d_s": x3d_s, "x3d_m": x3d_m, "x3d_l": x3d_l, "x3d_xl": x3d_xl}
 

@@ -188,8 +188,8 @@ def _write_page(
     fusion: Fusion,
     data: Path | None,
 ) -> Path:
-    from dualstream import __version__
     from dualstream.report import write_report
+    from dualstream.version import __version__
 
     samples = []
     if data is not None:

@@ -26,7 +26,15 @@ from dualstream.flow.params import (
     params_from_settings,
 )
 from dualstream.flow.plugins import plugin_names
-from dualstream.flow.quantize import dequantize, from_denseflow, quantize, quantize_denseflow
+from dualstream.flow.quantize import (
+    dequantize,
+    encoded,
+    from_denseflow,
+    pixels,
+    quantize,
+    quantize_denseflow,
+)
+from dualstream.flow.source import FlowSource
 from dualstream.flow.store import FlowFile, FlowStore, StoredFlow
 from dualstream.flow.trajectories import Trajectories, dense_starts, follow
 
@@ -44,6 +52,7 @@ __all__ = [
     "FlowMethod",
     "FlowOutcome",
     "FlowParams",
+    "FlowSource",
     "FlowStore",
     "RAFTParams",
     "Shard",
@@ -55,6 +64,7 @@ __all__ = [
     "check_consistency",
     "dense_starts",
     "dequantize",
+    "encoded",
     "estimate_camera_motion",
     "estimate_flow",
     "extract_flow",
@@ -65,6 +75,7 @@ __all__ = [
     "from_denseflow",
     "optical_flow",
     "params_from_settings",
+    "pixels",
     "plugin_names",
     "quantize",
     "quantize_denseflow",

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dualstream
 from dualstream.errors import FlowError, MissingDependencyError
 from dualstream.flow.abandoned import in_use
 from dualstream.flow.jobs import FlowJob, FlowOutcome, FlowSettings
 from dualstream.flow.video_job import extract_video_alone
+from dualstream.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +75,8 @@ def extract_on_node(job: FlowJob, settings: FlowSettings, marker: str) -> FlowOu
         or another folder in the store's place.
     """
     reason = None
-    if dualstream.__version__ != settings.template.version:
-        reason = f"has dualstream {dualstream.__version__}, not {settings.template.version}"
+    if __version__ != settings.template.version:
+        reason = f"has dualstream {__version__}, not {settings.template.version}"
     elif not (settings.root / marker).exists():
         reason = f"does not see the flow store {settings.root}: it must be a folder that all share"
     if reason is not None:

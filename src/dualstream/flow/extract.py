@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-import dualstream
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow.abandoned import remove_abandoned
 from dualstream.flow.jobs import FlowJob, FlowOutcome, FlowSettings, Layout, target_folders
@@ -21,6 +20,7 @@ from dualstream.flow.named import MOTION_VECTORS, WARPED_PREFIX
 from dualstream.flow.params import Direction, FlowParams
 from dualstream.flow.pool import run_jobs
 from dualstream.flow.video_job import INTRA, extract_video, extract_video_alone
+from dualstream.version import __version__
 
 __all__ = ["FlowJob", "FlowOutcome", "Layout", "extract_flow"]
 
@@ -139,7 +139,7 @@ def flow_settings(
         bound_px=float(bound_px),
         short_side=short_side,
         quality=quality,
-        version=dualstream.__version__,
+        version=__version__,
     )
     return FlowSettings(Path(root), method, chosen, device, warped, layout, overwrite, template)
 

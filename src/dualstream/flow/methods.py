@@ -25,7 +25,7 @@ from dualstream.flow.params import (
     resolve_params,
 )
 from dualstream.flow.plugins import plugin_flow, plugin_names
-from dualstream.flow.quantize import quantize
+from dualstream.flow.quantize import pixels, quantize
 from dualstream.types import Flow, Frames
 
 DEVICE_METHODS = ("tvl1", "tvl1-fast", "raft")
@@ -133,7 +133,7 @@ def flow_bytes(
         short_side=short_side,
         direction=direction,
     )
-    return _bytes(flow.data, bound_px, subtract_mean)
+    return _bytes(pixels(flow), bound_px, subtract_mean)
 
 
 def is_grey(method: str) -> bool:
@@ -307,7 +307,7 @@ def _forward(task: _Task, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
         return raft_flow(images[:-1], images[1:], params=task.params, device=task.device)
     frames = Frames(images, task.frames.pts_seconds, task.frames.source)
-    return plugin_flow(task.method, frames).data
+    return pixels(plugin_flow(task.method, frames))
 
 
 def _opencv(grey: NDArray[np.uint8], params: FlowParams | None) -> NDArray[np.float32]:

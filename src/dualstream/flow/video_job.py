@@ -26,7 +26,7 @@ from dualstream.flow.methods import grey_flow_bytes, is_grey
 from dualstream.flow.named import MOTION_VECTORS, named_flow
 from dualstream.flow.opencv import one_opencv_thread
 from dualstream.flow.pipeline import run_pipeline
-from dualstream.flow.quantize import quantize
+from dualstream.flow.quantize import encoded, pixels
 from dualstream.flow.store import FlowFile, FlowStore
 from dualstream.types import Flow, Frames
 from dualstream.video import VideoInfo, VideoReader, probe
@@ -179,8 +179,8 @@ def _fields(window: Window, settings: FlowSettings, source: str) -> NDArray[Any]
         )
     flow = window if isinstance(window, Flow) else _flow(window, settings)
     if settings.layout == "folders":
-        return flow.data
-    return quantize(flow.data, bound_px=template.bound_px)
+        return pixels(flow)
+    return encoded(flow, bound_px=template.bound_px)
 
 
 def _flow(frames: Frames, settings: FlowSettings) -> Flow:

@@ -16,11 +16,11 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, WeightsError
 from dualstream.models.convert import NON_LOCAL
-from dualstream.models.i3d import I3D
-from dualstream.models.layers import Triple
+from dualstream.models.layers.conv import Triple
 from dualstream.models.network import Network
-from dualstream.models.resnet_video import VideoResNet
 from dualstream.models.weights.loading import list_problems
+from dualstream.models.zoo.i3d import I3D
+from dualstream.models.zoo.resnet_video import VideoResNet
 
 
 def inflate_weight(weight: torch.Tensor, *, time_kernel: int) -> torch.Tensor:

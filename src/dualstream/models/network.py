@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec
 
 if TYPE_CHECKING:
     from dualstream.models.optimize import OptimizedNetwork
@@ -45,7 +45,7 @@ class Network(nn.Module):
     """
 
     classifier: nn.Linear
-    spec: InputSpec | None
+    spec: ClipSpec | None
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.models.checkpointing import checkpointed
-from dualstream.models.layers import Triple
+from dualstream.models.layers.checkpointing import checkpointed
+from dualstream.models.layers.conv import Triple
 from dualstream.models.network import (
     Network,
     check_dropout,

@@ -1,12 +1,16 @@
-"""Video files to frames: probe, decode by index or time, write."""
+"""Video files to frames: probe, decode by index or time, write; sources of frames."""
 
 from dualstream.video.index import frame_indices_at_rate
 from dualstream.video.info import VideoInfo
 from dualstream.video.read import probe, read_video
 from dualstream.video.reader import VideoReader
+from dualstream.video.source import FrameArray, FrameBuffer, FrameSource
 from dualstream.video.write import write_video
 
 __all__ = [
+    "FrameArray",
+    "FrameBuffer",
+    "FrameSource",
     "VideoInfo",
     "VideoReader",
     "frame_indices_at_rate",

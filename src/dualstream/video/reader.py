@@ -101,6 +101,37 @@ class VideoReader:
             raise InputError(f"The reader of {self._path!r} is closed; make a new one.")
 
     @property
+    def name(self) -> str:
+        """The file or URL."""
+        return self._path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of every frame as displayed."""
+        return self.info.height, self.info.width
+
+    @property
+    def fps(self) -> float:
+        """Mean frames a second; 25 where there is one frame only."""
+        pts = self.pts_seconds
+        return (len(pts) - 1) / float(pts[-1] - pts[0]) if len(pts) > 1 else self.info.fps
+
+    @property
+    def available(self) -> range:
+        """Numbers of all frames: 0..num_frames - 1."""
+        return range(self.num_frames)
+
+    def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """(n,) presentation times of frames by number.
+
+        Raises:
+            InputError: an index below 0 or beyond the end.
+        """
+        index = self._frame_index()
+        check_positions(indices, len(index), promised=self._num_promised, source=self._path)
+        return index.pts_seconds[np.asarray(indices, np.int64)]
+
+    @property
     def info(self) -> VideoInfo:
         """Header facts; decodes the first frame, which alone tells the rotation."""
         self._check_open()

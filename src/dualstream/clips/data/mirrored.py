@@ -37,6 +37,17 @@ def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple((label, other) for label, other in pairs if label < other)
 
 
+def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the label that each class has in a mirrored picture; its own unless it has a pair.
+
+    (walk, turn left, turn right) -> (0, 2, 1).
+    """
+    labels = list(range(len(classes)))
+    for label, other in mirrored_classes(classes):
+        labels[label], labels[other] = other, label
+    return tuple(labels)
+
+
 def _words(name: str) -> str:
     """`TurnLeft`, `turn_left` and `Turn left` -> `turn left`."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)

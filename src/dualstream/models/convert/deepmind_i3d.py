@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Fixed, Their
-from dualstream.models.i3d import I3D
 from dualstream.models.network import Network
+from dualstream.models.zoo.i3d import I3D
 
 KERNEL_ORDER = (2, 3, 4, 1, 0)
 """Ours is (out, in, T, H, W), theirs (T, H, W, in, out)."""
