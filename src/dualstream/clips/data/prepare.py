@@ -138,7 +138,10 @@ class Preparation:
         if pairs := mirrored_classes(self.classes):
             left, right = (self.classes[label] for label in pairs[0])
             what = f"{len(pairs)} pairs of classes are mirrored ones, as {left!r} and {right!r}"
-            remedy = "A mirrored picture of one shows the other: train with augment.flip=false."
+            remedy = (
+                "Where training mirrors a picture it exchanges their labels; set augment.flip=false "
+                "if these classes are no mirror images."
+            )
             problems.append(Problem("mirrored classes", str(self.root), what, remedy))
         problems = list(dict.fromkeys(problems))
         if not records:
