@@ -139,8 +139,8 @@ class Preparation:
             left, right = (self.classes[label] for label in pairs[0])
             what = f"{len(pairs)} pairs of classes are mirrored ones, as {left!r} and {right!r}"
             remedy = (
-                "Where training mirrors a picture it exchanges their labels; set augment.flip=false "
-                "if these classes are no mirror images."
+                "Where training mirrors a picture it exchanges their labels; set "
+                "augment.flip=false if these classes are no mirror images."
             )
             problems.append(Problem("mirrored classes", str(self.root), what, remedy))
         problems = list(dict.fromkeys(problems))
