@@ -607,7 +607,15 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_folder_that_prepare_writes_is_no_class(tmp_path: Path) -> None:
-    write(tmp_path, {"done/manifest.csv": "", "begun/checked.csv": "", "run/1.avi": ""})
+    write(
+        tmp_path,
+        {
+            "done/manifest.csv": "",
+            "begun/checked.jsonl": "",
+            "old/checked.csv": "",
+            "run/1.avi": "",
+        },
+    )
     assert read_folders(tmp_path, ["run/1.avi"]).classes == ("run",)
 
 

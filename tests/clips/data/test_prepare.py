@@ -307,7 +307,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
 
 def test_interrupted_preparation_goes_on(tmp_path: Path, make_videos: Callable[..., None]) -> None:
     make_videos("run/a.mp4", "run/b.mp4", "run/c.mp4")
-    journal = tmp_path / "out" / "checked.csv"
+    journal = tmp_path / "out" / "checked.jsonl"
     preparation = prepare(tmp_path, journal=journal)
     for _ in preparation:
         break

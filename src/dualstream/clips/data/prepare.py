@@ -31,7 +31,7 @@ from dualstream.errors import AnnotationError, InputError, UnknownNameError
 from dualstream.files import replacing
 
 PROBLEMS_FILE = "problems.csv"
-JOURNAL_FILE = "checked.csv"
+JOURNAL_FILE = "checked.jsonl"
 
 VIDEO_FOLDER = "videos"
 """Folder in a source that holds the videos, where there is one."""
