@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest as Manifest
     from dualstream.engine.checkpoint import load_checkpoint as load_checkpoint
     from dualstream.engine.evaluate import evaluate as evaluate
+    from dualstream.engine.infer.fuse_runs import fuse_runs as fuse_runs
     from dualstream.engine.predict import predict as predict
     from dualstream.engine.recipe import list_recipes as list_recipes
     from dualstream.engine.recipe import load_recipe as load_recipe
@@ -55,6 +56,7 @@ _HOME = {
     "evaluate": "engine.evaluate",
     "flow_to_rgb": "flow",
     "fuse": "scores",
+    "fuse_runs": "engine.infer.fuse_runs",
     "list_models": "models",
     "list_recipes": "engine.recipe",
     "list_weights": "models",

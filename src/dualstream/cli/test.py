@@ -84,9 +84,9 @@ def test(
     if json:
         print_json({**metrics, "scores": path})
     else:
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
         stdout().print(
-            f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  "
-            f"top-5 {percent(accuracy.top_5)}%  "
+            f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
             f"mean class {percent(accuracy.mean_class)}%  -> {path}",
             soft_wrap=True,
         )

@@ -68,6 +68,14 @@ class Fusion:
         if (self.method in ("svm", "logistic")) != (self.classifier is not None):
             raise InputError(f"The fusion method {self.method!r} and its classifier do not fit.")
 
+    def __str__(self) -> str:
+        """'mean', 'weighted, 0.4 : 0.6' or 'svm, C = 0.1', for reports."""
+        if self.weights:
+            return f"weighted, {' : '.join(f'{weight:.3g}' for weight in self.weights)}"
+        if self.classifier is not None:
+            return f"{self.method}, C = {self.classifier.c:g}"
+        return self.method
+
     def apply(self, streams: Sequence[Scores]) -> Scores:
         """Join streams, given in the order that the fusion was made for.
 

@@ -20,12 +20,12 @@ NAMES_IN_A_MESSAGE = 3
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The three numbers that papers print, as fractions."""
+    """Top-1, top-5 and mean class accuracy, as fractions."""
 
     num_videos: int
     top_1: float
-    top_5: float
-    """1.0 by definition where there are five classes or fewer."""
+    top_5: float | None
+    """None for five classes or fewer, where it would be 1 whatever the scores."""
     mean_class: float
     """Mean of the per-class recalls."""
 
@@ -139,7 +139,7 @@ def measure(scores: Scores) -> Accuracy:
     return Accuracy(
         num_videos=len(scores),
         top_1=top_k_accuracy(scores, 1),
-        top_5=top_k_accuracy(scores, 5),
+        top_5=top_k_accuracy(scores, 5) if len(scores.classes) > 5 else None,
         mean_class=mean_class_accuracy(scores),
     )
 
