@@ -186,7 +186,7 @@ def _write_page(
         from dualstream.clips.data.manifest import Manifest
         from dualstream.engine.examples import example_figures
 
-        samples = example_figures(Manifest.read(data), streams, fused)
+        samples = example_figures(Manifest.read(Path(data)), streams, fused)
     return write_report(
         path,
         title=" + ".join(streams),
