@@ -40,7 +40,7 @@ class FusedRuns:
     accuracy: Mapping[str, Accuracy]
     """Of each stream, then "fused (mean)" and so on; empty where a true class is unknown."""
     files: Mapping[str, Path]
-    """What was written: "scores" and "fusion", "report"."""
+    """Files that were written: "scores" and "fusion", "report"."""
 
 
 def fuse_runs(
