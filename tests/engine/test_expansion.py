@@ -13,8 +13,9 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import expansion
-from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of
+from dualstream.engine.recipe import Recipe, load_recipe
+from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.expansion import (
     Expansion,
     ExpansionProgress,
@@ -23,7 +24,6 @@ from dualstream.engine.train.expansion import (
     start_factors,
     with_factors,
 )
-from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.train.fit import TrainResult
 from dualstream.errors import DivergedError, InputError, RecipeError
 from dualstream.models.x3d_expansion import PUBLISHED, Axis, Factors, multiply_adds

@@ -7,39 +7,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dualstream.cli.options import (
+    DATA_HELP,
+    RECIPE_HELP,
+    FlowStore,
+    Json,
+    Limit,
+    Overrides,
+)
+
 if TYPE_CHECKING:
-    from dualstream.engine.train.expansion import Expansion
     from dualstream.engine.recipe import Recipe
+    from dualstream.engine.train.expansion import Expansion
     from dualstream.models.x3d_expansion import Factors
 
 
 def expand(
-    data: Annotated[Path, typer.Argument(help="Folder that `dualstream prepare` wrote.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
-    ] = None,
+    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    overrides: Overrides = None,
     *,
     recipe: Annotated[
         str,
-        typer.Option(help="Name of a shipped recipe, or a YAML file; its network must be x3d."),
+        typer.Option(help=f"{RECIPE_HELP} Its network must be x3d."),
     ],
     target: Annotated[float, typer.Option(help="Cost to reach, in 1e9 multiply-adds a clip.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the search; a stopped one goes on.")
     ] = None,
     step_factor: Annotated[float, typer.Option(help="Growth of the cost in one step.")] = 2.0,
-    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: DATA/flow]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
-    ] = None,
+    flow: FlowStore = None,
+    limit: Limit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the first candidates and their cost only.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
-    from dualstream.engine.train.expansion import search
+    from dualstream.cli.progress import Progress, show_training
     from dualstream.engine.recipe import load_recipe
+    from dualstream.engine.train.expansion import ExpansionProgress, search
     from dualstream.errors import InputError
 
     resolved = load_recipe(recipe, overrides or ())
@@ -51,7 +57,12 @@ def expand(
             "Give --out, the folder of the search (or --dry-run), for instance: "
             f"dualstream expand {data} --recipe {recipe} --target {target:g} --out runs/x3d"
         )
-    with _Bar() as bar:
+    with Progress(advice="Go on with the same command.") as progress:
+
+        def show(trial: ExpansionProgress) -> None:
+            stage = f"step {trial.step}, {trial.axis} ({trial.trial} of {trial.trials})"
+            show_training(progress, stage, trial.training)
+
         result = search(
             resolved,
             data,
@@ -60,43 +71,9 @@ def expand(
             step_factor=step_factor,
             flow_store=flow,
             limit=limit,
-            listener=bar,
+            listener=show,
         )
     _print(result, data, json=json)
-
-
-class _Bar:
-    """Progress of a search on stderr, and how to go on when it is interrupted."""
-
-    def __enter__(self) -> _Bar:
-        from dualstream.cli.output import progress_bar
-
-        self._progress = progress_bar("batches")
-        self._progress.start()
-        self._task = self._progress.add_task("expand", total=None)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._progress.stop()
-        if kind is KeyboardInterrupt:
-            from dualstream.cli.output import stderr
-
-            stderr().print("Go on with the same command.")
-
-    def __call__(self, progress: object) -> None:
-        from dualstream.engine.train.expansion import ExpansionProgress
-
-        assert isinstance(progress, ExpansionProgress)
-        training = progress.training
-        self._progress.update(
-            self._task,
-            description=(
-                f"step {progress.step}  {progress.axis} ({progress.trial}/{progress.trials})  "
-                f"epoch {training.epoch + 1}/{training.epochs}"
-            ),
-            completed=training.epoch * training.batches + training.batch,
-            total=training.epochs * training.batches,
-        )
 
 
 def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json: bool) -> None:

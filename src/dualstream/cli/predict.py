@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from dualstream.engine.infer.predictor import Predictor
     from dualstream.engine.infer.recognizer import Recognizer
     from dualstream.scores import Fusion
     from dualstream.types import Prediction

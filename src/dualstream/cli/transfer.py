@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dualstream.cli.options import (
+    Json,
+    Limit,
+    OptionalData,
+    OptionalRecipe,
+    Overrides,
+    Resume,
+    RunFolder,
+)
 
 if TYPE_CHECKING:
     from dualstream.engine.train.fit import TrainResult
 
 
 def transfer(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder that `dualstream prepare` wrote.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")
-    ] = None,
+    data: OptionalData = None,
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
     teacher: Annotated[
         str | None, typer.Option(help="Weights of a tsn, or the run folder of one, on RGB frames.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to create.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: RunFolder = None,
+    limit: Limit = None,
+    resume: Resume = None,
+    json: Json = False,
 ) -> None:
     """Let a 2D network teach a 3D one without labels, as a start for training."""
-    from dualstream.cli.train import RunBar
+    from functools import partial
+
+    from dualstream.cli.progress import Progress, show_training
     from dualstream.errors import InputError
 
     if resume is not None:
@@ -42,8 +43,9 @@ def transfer(
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
         from dualstream.engine import transfer as engine
 
-        with RunBar(resume, verb="transfer") as bar:
-            result = engine.resume_transfer(resume, listener=bar)
+        with Progress(advice=f"Go on with: dualstream transfer --resume {resume}") as progress:
+            listener = partial(show_training, progress, "transfer")
+            result = engine.resume_transfer(resume, listener=listener)
     else:
         if data is None or recipe is None or teacher is None or out is None:
             raise InputError(
@@ -56,9 +58,10 @@ def transfer(
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
         from dualstream.engine import transfer as engine
 
-        with RunBar(out, verb="transfer") as bar:
+        with Progress(advice=f"Go on with: dualstream transfer --resume {out}") as progress:
+            listener = partial(show_training, progress, "transfer")
             result = engine.transfer(
-                resolved, data, out, teacher=teacher, limit=limit, listener=bar
+                resolved, data, out, teacher=teacher, limit=limit, listener=listener
             )
     _print(result, json=json)
 

@@ -10,13 +10,14 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
+from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import FlowStoreError, InputError
 from dualstream.flow import FlowFile, FlowFolder, FlowSource, FlowStore, StoredFlow
-from dualstream.flow.params import Direction
+from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 
@@ -56,6 +57,9 @@ class ClipDataset(Dataset[Clip]):
     ) -> None:
         """Describe the samples; no file is opened yet.
 
+        Where a picture is mirrored that shows one of a pair of classes such as left and right
+        (`mirrored_classes`), its label becomes the other's.
+
         Args:
             manifest: the videos.
             spec: the streams of a clip.
@@ -77,6 +81,7 @@ class ClipDataset(Dataset[Clip]):
         self.jitter = jitter
         self.flow = dict(flow or {})
         self.seed = seed
+        self._label_when_mirrored = mirrored_labels(manifest.classes)
         if not manifest.records:
             raise InputError("The manifest has no video: there is nothing to make clips of.")
         if seed < 0:
@@ -148,7 +153,10 @@ class ClipDataset(Dataset[Clip]):
                 jitter=self.jitter,
                 rng=rng,
             )
-            return read_clip(plan, video, flow, self.spec, label=record.label, name=record.path)
+            label = record.label
+            if self.flip and plan.is_mirrored:
+                label = self._label_when_mirrored[label]
+            return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
 
     def _open_flow(
         self, record: VideoRecord, name: str, stream: StreamSpec, files: ExitStack

@@ -31,7 +31,7 @@ from dualstream.engine.recipe_inputs import change_modality, place_of, with_inpu
 from dualstream.engine.recipe_text import read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
-from dualstream.flow.named import check_flow_name
+from dualstream.flow.methods.lookup import check_flow_name
 from dualstream.types import BeyondEnd, ClipSpec, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -58,7 +58,7 @@ _DECIDED_ELSEWHERE = {
     "num_classes": "the data decide it",
     "in_channels": "the modality of the inputs decides it",
 }
-"""What `create_model` takes besides the options of a network."""
+"""Arguments of `create_model` that are no options of a network."""
 
 
 class ModelSection(Section):
@@ -75,7 +75,7 @@ class ModelSection(Section):
     trainable: Annotated[
         Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
     ] = "all"
-    """What is trained: everything, the head, or the head and that many last stages."""
+    """The trained part: everything, the head, or the head and that many last stages."""
 
     @field_validator("options")
     @classmethod
@@ -87,7 +87,7 @@ class ModelSection(Section):
 
 
 class ClipSection(Section):
-    """What all streams share; the fields are those of `ClipSpec`."""
+    """Fields that all streams share, those of `ClipSpec`."""
 
     short_side: Positive = 256
     crop_size: Positive = 224
@@ -193,7 +193,7 @@ class ScheduleSection(Section):
     warmup_start: Fraction = 0.0
     """Part of the learning rate that warm-up rises from."""
     cosine_over: Literal["rest", "all"] = "rest"
-    """rest: the cosine falls over the epochs behind warm-up; all: over every epoch, and warm-up
+    """rest: the cosine falls over the epochs after warm-up; all: over every epoch, and warm-up
     rises to where it then is (PySlowFast)."""
 
     @model_validator(mode="after")

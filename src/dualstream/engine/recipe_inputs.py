@@ -71,7 +71,7 @@ def place_of(values: dict[str, Any], key: str) -> list[str]:
 def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
     """Make a stream one of another modality, in place, where an override's key asks for that.
 
-    What the recipe says for the stream's own modality gives way to the defaults: mean and std, and
+    Settings for the stream's own modality give way to the defaults: mean and std, and
     where flow becomes the only stream, whose fields have the rate that they were extracted at, the
     frame rate. `input.modality` also names the only stream anew where it is named like its
     modality; `inputs.NAME.modality` keeps the name.

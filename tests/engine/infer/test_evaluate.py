@@ -14,6 +14,9 @@ from torch import nn
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
+from dualstream.engine.datasets import test_dataset as views_of_test
+from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
+from dualstream.engine.recipe import load_recipe
 from dualstream.engine.run.checkpoint import (
     Checkpoint,
     build_model,
@@ -22,9 +25,6 @@ from dualstream.engine.run.checkpoint import (
     save_metrics,
     with_test_views,
 )
-from dualstream.engine.datasets import test_dataset as views_of_test
-from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
-from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.models.network import Network

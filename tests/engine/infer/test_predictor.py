@@ -9,10 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.engine.tiny import tiny_recipe
-
-from dualstream.engine.run.checkpoint import load_checkpoint, with_test_views
-from dualstream.engine.infer.evaluate import collect, evaluate
 from dualstream.engine.infer.predict import (
     Stream,
     as_stream,
@@ -21,6 +17,10 @@ from dualstream.engine.infer.predict import (
     runs,
     window_edges,
 )
+from tests.engine.tiny import tiny_recipe
+
+from dualstream.engine.infer.evaluate import collect, evaluate
+from dualstream.engine.run.checkpoint import load_checkpoint, with_test_views
 from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, CorruptVideoError, InputError, VideoNotFoundError
 from dualstream.types import InputSpec

@@ -1,4 +1,4 @@
-"""Run folders: what training leaves behind and everything else starts from.
+"""Run folders: written by training, read by everything else.
 
 RUN/model.safetensors   weights
 RUN/recipe.yaml         the resolved recipe
@@ -114,7 +114,7 @@ def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """What `metrics.json` of a run folder says; nothing where there is none yet.
+    """Return the entries of `metrics.json` of a run folder; none where there is no file yet.
 
     Raises:
         CheckpointError: the file is broken.

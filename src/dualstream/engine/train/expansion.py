@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
-from dualstream.engine.run.checkpoint import read_metrics, read_object
 from dualstream.engine.recipe import Recipe, dump_recipe
-from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.run.checkpoint import read_metrics, read_object
 from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import DivergedError, InputError, RecipeError
 from dualstream.files import file_sha256, write_text
 from dualstream.models.x3d_expansion import (

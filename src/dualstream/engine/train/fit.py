@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -42,7 +43,7 @@ from dualstream.engine.train.run_folder import (
     TrainProgress,
     WholeFileCheckpointIO,
 )
-from dualstream.errors import CheckpointError, InputError
+from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
@@ -201,8 +202,8 @@ def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
 
 
 Task = Callable[[OpenRun, VideoListener], tuple[TrainingModule, RunData]]
-"""From a run to the module that is trained and its data; the listener is told of the videos that are
-prepared before training."""
+"""From a run to the module that is trained and its data; the listener is told of the videos that
+are prepared before training."""
 
 
 def _classify(run: OpenRun, listener: VideoListener) -> tuple[TrainingModule, RunData]:
@@ -233,6 +234,7 @@ def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainR
     module, data = task(run, prepared)
     # Only now: what cannot even start leaves no folder behind.
     if run.is_new and _is_first_process():
+        _check_room(folder, module)
         start_run(folder, recipe, run.manifest.classes, info)
     keeper = RunFolder(folder, recipe, listener, batches=data.batches_per_epoch)
     settings = recipe.train
@@ -268,6 +270,10 @@ def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainR
             )
         except SystemExit as stop:  # what lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop
+        except SharedMemoryError:
+            if not run.state.is_file():  # its recipe cannot be trained here: leave no run of it
+                (folder / "recipe.yaml").unlink(missing_ok=True)
+            raise
     last = keeper.rows[-1]
     result = TrainResult(
         run=folder,
@@ -296,6 +302,28 @@ def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:
     is_both = recipe.inputs[stream].stacking == "bidirectional"
     backward = str(source / f"{name}_backward") if is_both else None
     return FlowOrigin(str(source / name), backward)
+
+
+def _check_room(folder: Path, module: TrainingModule) -> None:
+    """Raise DiskError now where the files of the first epoch would not fit on the disk.
+
+    They are the weights, and the state: all tensors, and the moments of what is trained.
+    """
+
+    def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    moments = 2 if module.recipe.train.optimizer.name == "adamw" else 1
+    needed = (
+        num_bytes(module.saved_model.parameters())
+        + num_bytes(module.parameters())
+        + moments * num_bytes(p for p in module.parameters() if p.requires_grad)
+    )
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(disk).free
+    if free < needed:
+        reason = f"a run needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+        raise DiskError(errno.ENOSPC, reason, str(folder))
 
 
 def _with_flow_of(

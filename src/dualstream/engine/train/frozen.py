@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
-from dualstream.clips.transforms import normalize_streams
-from dualstream.engine.run.info import RunInfo
-from dualstream.engine.train.loaders import RunData
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import RunInfo
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.module import TrainingModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
@@ -311,7 +311,7 @@ class FeatureWork:
             name: value.reshape(-1, *value.shape[-4:]).to(device)
             for name, value in clip.data.items()
         }
-        (values,) = normalize_streams(data, spec).values()
+        (values,) = Normalizer(spec)(data).values()
         return values
 
 

@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.engine.run.info import RunInfo
 from dualstream.engine.datasets import training_dataset, validation_dataset, videos_of
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import RunInfo
 
 
 class RunData(pl.LightningDataModule):

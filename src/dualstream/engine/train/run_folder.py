@@ -12,8 +12,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from dualstream.engine.run.checkpoint import save_weights
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import save_weights
 from dualstream.engine.train.module import TrainingModule
 from dualstream.files import replacing, write_text
 
@@ -31,11 +31,13 @@ class TrainProgress:
     """Batches done of this epoch."""
     batches: int
     train_loss: float | None = None
-    """Mean of the last finished epoch."""
+    """Mean over the batches of this epoch so far (of this process)."""
     held_out_top1: float | None = None
     """Of the last validation, 0..1."""
     phase: Literal["train", "frozen stages"] = "train"
     """With "frozen stages", which come before training, `batch` and `batches` count videos."""
+    is_epoch_end: bool = False
+    """Whether the epoch is over, its validation too, and its files are written."""
 
 
 Listener = Callable[[TrainProgress], None]
@@ -54,6 +56,7 @@ class RunFolder(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self.saved_top1: float | None = None
         self.validations_without_gain = 0
+        self._loss_sum = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -71,11 +74,15 @@ class RunFolder(pl.Callback):
         # Lightning tells the epoch to samplers of single items only, not to batch samplers.
         assert trainer.train_dataloader is not None
         trainer.train_dataloader.batch_sampler.set_epoch(trainer.current_epoch)
+        self._loss_sum = 0.0
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
-        self._tell(trainer, batch=trainer.fit_loop.batch_idx + 1)
+        # Lightning hands over the loss divided by the batches of an optimiser step.
+        self._loss_sum += float(outputs["loss"]) * trainer.accumulate_grad_batches
+        batch = trainer.fit_loop.batch_idx + 1
+        self._tell(trainer, batch=batch, train_loss=self._loss_sum / batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -97,7 +104,8 @@ class RunFolder(pl.Callback):
             if keep:
                 save_weights(self.folder, pl_module.saved_model.state_dict())
         trainer.save_checkpoint(self.folder / "trainer.ckpt")
-        self._tell(trainer, batch=self.batches)
+        train_loss = row.get("train_loss")
+        self._tell(trainer, batch=self.batches, train_loss=train_loss, is_epoch_end=True)
 
     def _worth_keeping(self, trainer: pl.Trainer, top1: float | None) -> bool:
         """Whether this epoch's weights become the run's: with early stop only the best do."""
@@ -115,7 +123,14 @@ class RunFolder(pl.Callback):
         trainer.should_stop = self.validations_without_gain >= patience
         return False
 
-    def _tell(self, trainer: pl.Trainer, *, batch: int) -> None:
+    def _tell(
+        self,
+        trainer: pl.Trainer,
+        *,
+        batch: int,
+        train_loss: float | None,
+        is_epoch_end: bool = False,
+    ) -> None:
         if self.listener is None or not trainer.is_global_zero:
             return
         last = self.rows[-1] if self.rows else {}
@@ -125,8 +140,9 @@ class RunFolder(pl.Callback):
                 epochs=self.recipe.train.epochs,
                 batch=batch,
                 batches=self.batches,
-                train_loss=last.get("train_loss"),
+                train_loss=train_loss,
                 held_out_top1=last.get("held_out_top1"),
+                is_epoch_end=is_epoch_end,
             )
         )
 
