@@ -134,7 +134,7 @@ def make_data(
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
         tell("render", done, total)
     data.mkdir(parents=True, exist_ok=True)
-    preparation = prepare(videos, workers=workers, journal=data / "checked.csv")
+    preparation = prepare(videos, workers=workers, journal=data / "checked.jsonl")
     for done, _ in enumerate(preparation, start=1):
         tell("prepare", done, len(preparation))
     preparation.report().write(data)

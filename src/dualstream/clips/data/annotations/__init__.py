@@ -45,7 +45,7 @@ __all__ = [
 AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
 
 
-_READERS: dict[str, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
+_READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
     "ucf101": (is_ucf101, read_ucf101),
     "hmdb51": (is_hmdb51, read_hmdb51),
     "kinetics": (is_kinetics, read_kinetics),
@@ -60,11 +60,9 @@ def detect_format(path: Path) -> AnnotationFormat | None:
 
     None: there are none, so that the folders alone tell the classes.
     """
-    for format in get_args(AnnotationFormat):
-        if format in _READERS:
-            matches = _READERS[format][0]
-            if any(matches(file) for file in annotation_files(path, matches)):
-                return format
+    for format, (matches, _) in _READERS.items():
+        if any(matches(file) for file in annotation_files(path, matches)):
+            return format
     return "list" if path.suffix.lower() in LIST_SUFFIXES and path.is_file() else None
 
 

@@ -63,5 +63,5 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
 def _folders_in(folder: Path) -> list[Path]:
     """Folders of data: neither the system's own nor written by `dualstream prepare`."""
     found = sorted(f for f in folder.iterdir() if f.is_dir() and not is_hidden(f.name))
-    written = ("manifest.csv", "checked.csv")
+    written = ("manifest.csv", "checked.jsonl", "checked.csv")
     return [f for f in found if not any((f / name).is_file() for name in written)]
