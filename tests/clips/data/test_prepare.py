@@ -446,7 +446,7 @@ def test_class_list_and_lists_from_1(tmp_path: Path, make_videos: Callable[..., 
         "Run/b.mp4": (0, ("test",)),
         "Swim/c.mp4": (1, ("train",)),
     }
-    assert kinds(report) == ["labels from 1"]
+    assert kinds(report) == ["label numbering"]
 
 
 def test_folders_named_by_numbers_contradict_no_label(
@@ -502,7 +502,7 @@ def test_class_folders_whose_names_cannot_be_written_down(
         ("bad file name", f"'{tmp_path}/two\\nlines'"),
         ("bad file name", f"'{tmp_path}/\\udcfcber'"),
     ]
-    assert report.problems[0].remedy == "It is left out (2 videos); rename it."
+    assert report.problems[0].remedy == "Rename it; 2 videos are left out."
     report.write(tmp_path / "out")
     assert Manifest.read(tmp_path / "out").classes == ("run",)
 
