@@ -6,10 +6,10 @@ import io
 from dataclasses import dataclass, field
 
 import pytest
-from dualstream.engine.train.run_folder import TrainProgress
 from rich.console import Console
 
 from dualstream.cli.progress import Pace, Progress, duration, show_training
+from dualstream.engine.train.run_folder import TrainProgress
 
 
 @dataclass

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dualstream.engine.demo import DemoResult
 
 UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}
-"""What a stage of the demo counts, where it is not videos."""
+"""Unit of a stage of the demo, where it is not videos."""
 
 
 def demo(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from dualstream.flow.jobs import FlowJob, FlowOutcome
+    from dualstream.flow.extract.job import FlowJob, FlowOutcome
 
 
 @dataclass

@@ -138,7 +138,7 @@ def _default_size(made: Network, name: str, weights: str | None) -> InputSize:
         (stream.num_frames, spec.crop_size, spec.crop_size)
         for spec in specs
         for stream in spec.streams.values()
-        if stream.channels == made.in_channels
+        if stream.channels == next(iter(made.inputs.values())).channels
     ]
     if not sizes:
         return usual_input_size(made)

@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass
 class Pace:
-    """How much is done and how fast; times are given from outside, in seconds of one clock.
+    """Amount of work done and its rate; times are given from outside, in seconds of one clock.
 
     What an earlier run has done takes next to no time, so it counts as done but not for the rate:
     3 of 9 videos kept at once and 2 computed in 10 s leave 4 videos and 20 s.

@@ -17,7 +17,7 @@ from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import FlowStoreError, InputError
 from dualstream.flow import FlowFile, FlowFolder, FlowSource, FlowStore, StoredFlow
-from dualstream.flow.params import Direction
+from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 

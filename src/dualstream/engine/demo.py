@@ -18,7 +18,7 @@ from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
-from dualstream.flow.extract import FlowJob, extract_flow
+from dualstream.flow import FlowJob, extract_flow
 from dualstream.report import write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores

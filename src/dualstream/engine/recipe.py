@@ -31,7 +31,7 @@ from dualstream.engine.recipe_inputs import change_modality, place_of, with_inpu
 from dualstream.engine.recipe_text import read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
-from dualstream.flow.named import check_flow_name
+from dualstream.flow.methods.lookup import check_flow_name
 from dualstream.types import BeyondEnd, ClipSpec, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

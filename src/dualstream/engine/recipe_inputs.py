@@ -60,9 +60,10 @@ def place_of(values: dict[str, Any], key: str) -> list[str]:
     inputs = values.get("inputs")
     streams = list(inputs) if isinstance(inputs, dict) else []
     if len(streams) != 1:
+        example = ".".join(("inputs", streams[0] if streams else "rgb", *path[1:]))
         raise RecipeError(
-            f"Override {key!r}: the recipe has the streams {', '.join(streams) or 'none'}; say which, for "
-            f"instance inputs.{streams[0] if streams else 'rgb'}.{'.'.join(path[1:])}."
+            f"Override {key!r}: the recipe has the streams {', '.join(streams) or '(none)'}; say "
+            f"which, for instance {example}."
         )
     return ["inputs", streams[0], *path[1:]]
 

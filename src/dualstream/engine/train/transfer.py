@@ -41,9 +41,7 @@ from dualstream.models.supervision_transfer import (
     matching_answers,
     mismatched_partners,
 )
-from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import weights_entry
-from dualstream.models.zoo.tsn import TSN
 from dualstream.types import Clip, InputSpec
 
 
@@ -101,14 +99,10 @@ def resume_transfer(
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A 2D network without its classifier, and what it wants to see."""
+    """A network over single RGB frames, and its input."""
 
-    features: nn.Module
-    """(M, 3, H, W) -> (M, num_features)."""
-    num_features: int
-    spec: StreamSpec
-    side: int | None
-    """H = W in pixels where it takes only one size."""
+    network: Network
+    spec: InputSpec
 
 
 def load_teacher(name: str) -> Teacher:
@@ -136,13 +130,12 @@ def load_teacher(name: str) -> Teacher:
         names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
         raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
     if (
-        stream is None
-        or stream.modality != "rgb"
-        or not isinstance(network, TSN)
-        or network.length != 1
+        spec is None
+        or spec.modality != "rgb"
+        or [(a.channels, a.length) for a in network.inputs.values()] != [(3, 1)]
     ):
         raise InputError(f"The teacher must be a tsn on single RGB frames, {name} is not.")
-    return Teacher(network.backbone, network.classifier.in_features, spec, network.fixed_size)
+    return Teacher(network, spec)
 
 
 class TransferModule(TrainingModule):
@@ -202,8 +195,7 @@ def _match(run: OpenRun, told: VideoListener) -> tuple[TrainingModule, RunData]:
     student = build_model(
         run.recipe, len(run.manifest.classes), with_weights=not run.state.is_file()
     )
-    assert isinstance(student, VideoNetwork)
-    model = SupervisionTransfer(student, teacher.features, teacher_features=teacher.num_features)
+    model = SupervisionTransfer(student, teacher.network)
     data = RunData(run.recipe, run.manifest, run.info)
     module = TransferModule(
         run.recipe, model, teacher_spec=teacher.spec, steps_per_epoch=data.steps_per_epoch
@@ -234,7 +226,7 @@ def _check_recipe(recipe: Recipe) -> None:
         )
     with torch.device("meta"):
         network = build_model(recipe, 1, with_weights=False)
-    if not isinstance(network, VideoNetwork):
+    if any(accepts.length == 1 for accepts in network.inputs.values()):
         raise RecipeError(
             f"A transfer teaches a network over clips; {recipe.model.name} is none. Choose "
             "for instance model.name=t3d_121."
@@ -244,9 +236,10 @@ def _check_recipe(recipe: Recipe) -> None:
 def _check_size(recipe: Recipe, teacher: Teacher) -> None:
     """Raise RecipeError where the teacher cannot see images of the recipe's size."""
     side = recipe.input.crop_size
-    if teacher.fixed_size not in (None, (side, side)):
+    (accepts,) = teacher.network.inputs.values()
+    if accepts.side not in (None, side):
         raise RecipeError(
-            f"The teacher takes images of {teacher.fixed_size} only: set input.crop_size, got "
+            f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
             f"{side}."
         )
 
