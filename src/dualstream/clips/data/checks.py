@@ -60,10 +60,10 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         VideoError: it cannot be decoded, or cannot be read at all.
     """
     info = probe(path, decode=decode)
-    with VideoReader(path) as reader:
-        # Until anything is decoded, the reader counts the packets that hold a picture.
-        num_packets = reader.num_frames
-    frames = num_packets if info.num_frames_decoded is None else info.num_frames_decoded
+    frames = info.num_frames_decoded
+    if frames is None:
+        with VideoReader(path) as reader:
+            frames = reader.num_frames
     try:
         digest = file_sha256(path)
     except OSError as error:
@@ -75,7 +75,7 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         width=info.width,
         height=info.height,
         frames_from_header=info.num_frames_from_header,
-        frames_missing=max(0, num_packets - frames),
+        frames_missing=info.num_frames_missing or 0,
         sha256=digest,
     )
 
