@@ -19,7 +19,7 @@ from dualstream.clips import Manifest, VideoRecord, source_group
 from dualstream.clips.data.annotations import Problem
 from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
-from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
 from dualstream.video import write_video
 
 TinyVideo = Callable[..., Path]
@@ -338,7 +338,7 @@ def test_full_disk_while_writing_keeps_the_old_manifest(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(AnnotationError, match=r"out: cannot be written.*No space left"):
+    with pytest.raises(DiskError, match=r"problems\.csv: cannot be written.*No space left"):
         report.write(tmp_path / "out")
     monkeypatch.undo()
     assert Manifest.read(tmp_path / "out") == report.manifest

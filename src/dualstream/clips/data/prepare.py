@@ -6,7 +6,7 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -51,21 +51,16 @@ class PrepareReport:
         """Write the manifest and problems.csv (only its header when there are none).
 
         Raises:
-            AnnotationError: the folder cannot be written to.
+            DiskError: the folder cannot be written to.
         """
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with (
-                replacing(target / PROBLEMS_FILE) as temporary,
-                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-            ):
-                writer = csv.writer(f, lineterminator="\n")
-                writer.writerow(["kind", "where", "what", "remedy"])
-                writer.writerows((p.kind, p.where, p.what, p.remedy) for p in self.problems)
-            self.manifest.write(target)
-        except OSError as error:
-            raise AnnotationError(f"{target}: cannot be written ({error.strerror}).") from error
+        with (
+            replacing(Path(folder) / PROBLEMS_FILE) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["kind", "where", "what", "remedy"])
+            writer.writerows(map(astuple, self.problems))
+        self.manifest.write(folder)
 
 
 class Preparation:
