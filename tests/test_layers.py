@@ -155,7 +155,7 @@ def test_start_up_imports_nothing_heavy(module: str) -> None:
 
 def test_prediction_needs_no_trainer_and_i3d_no_timm() -> None:
     code = (
-        "import dualstream.engine.predict, dualstream.models.i3d, sys; "
+        "import dualstream.engine.infer.predictor, dualstream.models.zoo.i3d, sys; "
         "print([m for m in ('lightning', 'timm', 'torchvision') if m in sys.modules])"
     )
     result = subprocess.run(

@@ -6,14 +6,16 @@ import dualstream
 
 PUBLIC_NAMES = {
     "Clip",
+    "ClipSpec",
     "DualstreamError",
     "Flow",
     "FlowStore",
     "Frames",
-    "InputSpec",
     "Manifest",
     "Prediction",
+    "Predictor",
     "Scores",
+    "StreamSpec",
     "VideoReader",
     "__version__",
     "create_model",

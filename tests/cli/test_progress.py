@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from dualstream.cli.progress import Pace, Progress, duration, show_training
-from dualstream.engine.run_folder import TrainProgress
+from dualstream.engine.train.run_folder import TrainProgress
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.command import dualstream
 from tests.engine.tiny import tiny_recipe
 
-from dualstream.engine.train import train
+from dualstream.engine.train.fit import train
 
 STUDENT = """
 title: student

@@ -11,15 +11,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.clips.specs import one_stream
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.loader import EpochBatches, collate, make_loader
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
-from dualstream.types import Clip, InputSpec
+from dualstream.types import Clip
 from dualstream.video import write_video
 
-SPEC = InputSpec("rgb", short_side=48, crop_size=32)
+SPEC = one_stream("rgb")
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def dataset(tmp_path: Path) -> ClipDataset:
         records.append(VideoRecord(f"{i}.mp4", i % 3, (), 6, 25.0, 64, 48, ""))
     return ClipDataset(
         Manifest(tuple(records), ("a", "b", "c"), tmp_path),
-        [SPEC],
+        SPEC,
         sampling=Sampling("random_segments", segments=2),
         cropping=Cropping("random"),
         flip=True,
@@ -262,7 +264,7 @@ def test_large_batches_are_not_hoarded(
 ) -> None:
     large = ClipDataset(
         dataset.manifest,
-        [InputSpec("rgb", num_frames=10)],
+        one_stream("rgb", num_frames=10, short_side=256, crop_size=224),
         sampling=Sampling("evenly_spaced", segments=10),
         cropping=Cropping("center"),
     )
@@ -290,7 +292,7 @@ def test_too_little_shared_memory_is_named(dataset: ClipDataset) -> None:
 
     full = WithoutRoom(
         dataset.manifest,
-        [SPEC],
+        SPEC,
         sampling=Sampling("random_segments", segments=2),
         cropping=Cropping("random"),
     )

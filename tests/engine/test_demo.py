@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from dualstream.clips.data.synthetic import SyntheticSpec
-from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.demo import make_data, run_demo
-from dualstream.engine.evaluate import collect, evaluate
+from dualstream.engine.infer.evaluate import collect, evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train import train
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train.fit import train
 from dualstream.errors import InputError
 from dualstream.scores import top_k_accuracy
 

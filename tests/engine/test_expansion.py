@@ -13,9 +13,10 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import expansion
-from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of
-from dualstream.engine.expansion import (
+from dualstream.engine.recipe import Recipe, load_recipe
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train.expansion import (
     Expansion,
     ExpansionProgress,
     next_candidates,
@@ -23,8 +24,7 @@ from dualstream.engine.expansion import (
     start_factors,
     with_factors,
 )
-from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.train import TrainResult
+from dualstream.engine.train.fit import TrainResult
 from dualstream.errors import DivergedError, InputError, RecipeError
 from dualstream.models.x3d_expansion import PUBLISHED, Axis, Factors, multiply_adds
 

@@ -15,12 +15,11 @@ from tests.engine.tiny import tiny_recipe
 from dualstream.clips.data.manifest import Manifest
 from dualstream.engine import frozen
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
 from dualstream.models import create_model, optimize
-from dualstream.models.network import set_trainable
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.network import Network, set_trainable
 
 
 def frozen_recipe(
@@ -217,7 +216,7 @@ def test_features_beyond_float16_are_refused(
 def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
     model = create_model("r3d_18", num_classes=3)
     set_trainable(model, 1)
-    assert isinstance(model, VideoNetwork)
+    assert isinstance(model, Network)
     beginning = frozen.Beginning(model)
     forms = optimize._forms(beginning, torch.device("cuda"))
     clips = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))

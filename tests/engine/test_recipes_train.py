@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from dualstream.cli.app import app
 from dualstream.clips.data.manifest import Manifest
-from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_recipe
-from dualstream.engine.run_folder import WholeFileCheckpointIO
-from dualstream.engine.train import train
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train.fit import train
+from dualstream.engine.train.run_folder import WholeFileCheckpointIO
 from dualstream.models import MODELS, model_function
 from dualstream.scores import read_scores
 
@@ -139,7 +139,7 @@ def four_videos(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def saving_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs keep their log only: states and weights of all networks would be 30 gigabytes."""
     monkeypatch.setattr(WholeFileCheckpointIO, "save_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr("dualstream.engine.run_folder.save_weights", lambda *_: None)
+    monkeypatch.setattr("dualstream.engine.train.run_folder.save_weights", lambda *_: None)
 
 
 def losses_of(run: Path) -> list[float]:

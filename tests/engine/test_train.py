@@ -15,12 +15,12 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset
-from dualstream.engine.checkpoint import load_checkpoint
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_last_whole_state(
             raise OSError(errno.ENOSPC, "No space left on device")
         original(value, path)
 
-    monkeypatch.setattr("dualstream.engine.run_folder.torch.save", save_until_full)
+    monkeypatch.setattr("dualstream.engine.train.run_folder.torch.save", save_until_full)
     with pytest.raises(OSError, match="No space left"):
         train(recipe, tiny_data, tmp_path / "full")
     monkeypatch.undo()

@@ -18,11 +18,11 @@ from tests.engine.tiny import tiny_recipe
 from tests.engine.tiny_student import tiny_student
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.engine.checkpoint import build_model, load_checkpoint
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
-from dualstream.engine.transfer import load_teacher, resume_transfer, transfer
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.train.transfer import load_teacher, resume_transfer, transfer
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
@@ -30,7 +30,7 @@ from dualstream.errors import (
     RecipeError,
     UnknownNameError,
 )
-from dualstream.models import MODELS, WEIGHTS, create_model
+from dualstream.models import MODELS, WEIGHTS, Entry, create_model
 from dualstream.video import write_video
 
 
@@ -77,7 +77,7 @@ def stop_in_epoch(epoch: int) -> object:
 @pytest.fixture(scope="module", autouse=True)
 def _student_is_known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "tiny_student", "tests.engine.tiny_student")
+        patch.setitem(MODELS, "tiny_student", Entry("tests.engine.tiny_student"))
         yield
 
 
@@ -237,7 +237,7 @@ def test_a_start_of_another_name_with_the_same_weights_serves(
     start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As x3d_s does for x3d_m, which differ in the size of their clips only.
-    monkeypatch.setitem(MODELS, "twin", "tests.engine.tiny_student")
+    monkeypatch.setitem(MODELS, "twin", Entry("tests.engine.tiny_student"))
     monkeypatch.setattr("tests.engine.tiny_student.twin", tiny_student, raising=False)
     model = build_model(student_recipe(name="twin", weights=str(start)), 2, with_weights=True)
     weights = load_file(start / "model.safetensors")
@@ -323,7 +323,7 @@ def test_recipes_are_checked_before_the_teacher_is_loaded(
     def load(name: str) -> None:
         raise AssertionError(f"{name} was loaded")
 
-    monkeypatch.setattr("dualstream.engine.transfer.load_teacher", load)
+    monkeypatch.setattr("dualstream.engine.train.transfer.load_teacher", load)
     with pytest.raises(RecipeError, match="at least two clips a batch"):
         transfer(student_recipe(batch_size=1), tiny_data, tmp_path / "run", teacher=str(teacher))
 
@@ -376,7 +376,7 @@ def test_published_weights_teach_in_their_own_numbers(monkeypatch: pytest.Monkey
         network.spec = WEIGHTS[name].spec
         return network
 
-    monkeypatch.setattr("dualstream.engine.transfer.create_model", made)
+    monkeypatch.setattr("dualstream.engine.train.transfer.create_model", made)
     teacher = load_teacher(name)
     assert teacher.spec.mean == (127 / 255, 127 / 255, 127 / 255)
     assert teacher.features(torch.zeros(2, 3, 64, 64)).shape == (2, teacher.num_features)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dualstream.models.checkpointing import checkpointed
+from dualstream.models.layers.checkpointing import checkpointed
 
 
 def block():

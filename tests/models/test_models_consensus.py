@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.models.consensus import make_consensus
+from dualstream.models.layers.consensus import make_consensus
 
 LOGITS = torch.tensor([[[1.0, 8.0], [3.0, 0.0], [2.0, 4.0], [6.0, 0.0]]])  # (N=1, S=4, K=2)
 FEATURES = torch.tensor([[[0.0], [1.0], [0.0], [0.0]]])  # (N=1, S=4, D=1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.non_local import NonLocalBlock, insert_non_local
+from dualstream.models.layers.non_local import NonLocalBlock, insert_non_local
 
 KINDS = ["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
 

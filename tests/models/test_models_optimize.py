@@ -11,7 +11,7 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model, optimize
 from dualstream.models.inspection import inspect_network
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.optimize import (
     FastestForm,
     OptimizedNetwork,

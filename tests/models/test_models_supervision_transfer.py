@@ -6,30 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import ShapeError
 from dualstream.models import create_model
+from dualstream.models.network import Network
 from dualstream.models.supervision_transfer import (
     SupervisionTransfer,
     matching_answers,
     mismatched_partners,
 )
-from dualstream.models.t3d import T3D
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.zoo.t3d import T3D
 
 
-def small_student() -> VideoNetwork:
+def small_student() -> Network:
     student = create_model("lecture_3d_cnn", num_classes=3)
-    assert isinstance(student, VideoNetwork)
+    assert isinstance(student, Network)
     return student
 
 
-def joined(student: VideoNetwork | None = None) -> SupervisionTransfer:
+def joined(student: Network | None = None) -> SupervisionTransfer:
     teacher = create_model("tsn", num_classes=9, backbone="test_resnet")
-    return SupervisionTransfer(
-        student or small_student(),
-        teacher.backbone,
-        teacher_features=teacher.classifier.in_features,
-    )
+    return SupervisionTransfer(student or small_student(), teacher)
 
 
 @pytest.mark.parametrize(
@@ -64,16 +60,16 @@ def test_rows_are_own_frames_first_then_the_partners() -> None:
         assert logits.shape == (6, 2)
         for clip in range(3):
             for row, seen in ((clip, clip), (3 + clip, partners[clip])):
-                # The teacher's features are averaged over the frames before the full layers.
+                # Features are averaged over the frames before the fully connected layers.
                 images = frames[seen].transpose(0, 1)  # (T, 3, H, W)
-                taught = sum(model.teacher(image[None]) for image in images) / 4
+                taught = sum(model.teacher.backbone(image[None]) for image in images) / 4
                 embedded = model.student.embed(clips[clip : clip + 1])
                 pair = torch.cat([model.of_student(embedded), model.of_teacher(taught)], dim=1)
                 expected = model.answer(model.joined(pair))[0]
                 torch.testing.assert_close(logits[row], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_full_layers_are_the_papers() -> None:
+def test_fully_connected_layers_are_the_papers() -> None:
     model = joined()
     shapes = {
         name: tuple(p.shape)
@@ -145,11 +141,6 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ShapeError, match=message):
         joined()(torch.randn(clips), torch.randn(frames), partners)
-
-
-def test_a_teacher_without_features_is_refused() -> None:
-    with pytest.raises(InputError, match="teacher_features"):
-        SupervisionTransfer(small_student(), nn.Identity(), teacher_features=0)
 
 
 @pytest.mark.parametrize("partners", [(1, 2), (-1, 0)])

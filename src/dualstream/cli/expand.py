@@ -17,8 +17,8 @@ from dualstream.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dualstream.engine.expansion import Expansion
     from dualstream.engine.recipe import Recipe
+    from dualstream.engine.train.expansion import Expansion
     from dualstream.models.x3d_expansion import Factors
 
 
@@ -44,8 +44,8 @@ def expand(
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
     from dualstream.cli.progress import Progress, show_training
-    from dualstream.engine.expansion import ExpansionProgress, search
     from dualstream.engine.recipe import load_recipe
+    from dualstream.engine.train.expansion import ExpansionProgress, search
     from dualstream.errors import InputError
 
     resolved = load_recipe(recipe, overrides or ())
@@ -84,7 +84,7 @@ def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json
 
     from dualstream.cli.output import print_json, stdout
     from dualstream.clips.data.manifest import Manifest
-    from dualstream.engine.expansion import next_candidates, start_factors
+    from dualstream.engine.train.expansion import next_candidates, start_factors
     from dualstream.models.x3d_expansion import multiply_adds
 
     start, num_classes = start_factors(recipe), len(Manifest.read(data).classes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dualstream.cli.progress import Progress
-    from dualstream.flow.jobs import FlowJob, FlowOutcome
+    from dualstream.flow.extract.job import FlowJob, FlowOutcome
 
 
 class FlowOutcomes:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dualstream.cli.flow_progress import FlowOutcomes
-    from dualstream.flow.estimate import FlowEstimate, Spread
-    from dualstream.flow.jobs import Shard
+    from dualstream.flow.extract.estimate import FlowEstimate, Spread
+    from dualstream.flow.extract.job import Shard
 
 
 def print_summary(

@@ -10,7 +10,7 @@ import typer
 from dualstream.cli.options import Device, Json, Optimize
 
 if TYPE_CHECKING:
-    from dualstream.engine.predict import Stream
+    from dualstream.engine.infer.recognizer import Recognizer
     from dualstream.scores import Fusion
     from dualstream.types import Prediction
 
@@ -64,20 +64,22 @@ def predict(
         stderr().print(f"{video}: {problem}", style="red", markup=False)
     present = [video for video in files if video not in failures]
     if present:
-        streams = _streams(checkpoint or [], weights or [], device=device, optimize=optimize)
-        from dualstream.engine.predict import predict as predict_video
+        models = _recognizers(checkpoint or [], weights or [], device=device)
+        from dualstream.engine.infer.predictor import Predictor
+
+        predictor = Predictor(
+            models,
+            fusion=fitted,
+            weights=parts,
+            window_seconds=window,
+            segments=segments,
+            crops=crops,
+            optimize=optimize,
+        )
     results: list[dict[str, Any]] = []
     for video in present:
         try:
-            prediction = predict_video(
-                video,
-                streams,
-                fusion=fitted,
-                weights=parts,
-                window_seconds=window,
-                segments=segments,
-                crops=crops,
-            )
+            prediction = predictor.predict(video)
         except VideoError as error:
             failures[video] = str(error)
             stderr().print(f"{video}: {error}", style="red", markup=False)
@@ -158,28 +160,22 @@ def _missing(files: list[str]) -> dict[str, str]:
     return problems
 
 
-def _streams(
-    checkpoints: list[Path], weights: list[str], *, device: str, optimize: bool
-) -> list[Stream]:
-    """Streams of run folders, then of published weights, which are fetched if necessary."""
-    from dataclasses import replace
-
+def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Recognizer]:
+    """Recognizers of run folders, then of published weights, which are fetched if necessary."""
     from dualstream.cli.output import stderr
-    from dualstream.engine.checkpoint import load_checkpoint
     from dualstream.engine.devices import check_device
-    from dualstream.engine.predict import as_stream
+    from dualstream.engine.infer.recognizer import as_recognizer
+    from dualstream.engine.run.checkpoint import load_checkpoint
     from dualstream.models import create_model
     from dualstream.models.weights import weights_entry
 
     place = check_device(device)
-    streams = [as_stream(load_checkpoint(run, device=device)) for run in checkpoints]
+    found = [as_recognizer(load_checkpoint(run, device=device)) for run in checkpoints]
     for entry in map(weights_entry, weights):
         with stderr().status(f"loading {entry.name}"):
             model = create_model(entry.model, weights=entry.name)
-        streams.append(as_stream(model.to(place)))
-    if optimize:
-        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
-    return streams
+        found.append(as_recognizer(model.to(place)))
+    return found
 
 
 def _files(videos: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from dualstream.engine.run_folder import TrainProgress
+    from dualstream.engine.train.run_folder import TrainProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 """Without a terminal."""

@@ -37,58 +37,37 @@ def test(
     optimize: Optimize = False,
     json: Json = False,
 ) -> None:
-    """Score the test videos with a trained stream and print its accuracy."""
-    from dataclasses import replace
-
+    """Score the test videos with a trained network and print its accuracy."""
     from dualstream.cli.output import percent, print_json, stderr, stdout
     from dualstream.cli.progress import Progress
-    from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
-    from dualstream.engine.evaluate import collect, evaluate
-    from dualstream.scores import measure, write_scores
+    from dualstream.engine.infer.evaluate import evaluate
 
-    checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)
-    if optimize:
-        model = checkpoint.model.to(device).optimized()
-        checkpoint = replace(checkpoint, model=model)
-    count, results = evaluate(
-        checkpoint,
-        part=part,
-        manifest_folder=data,
-        flow_store=flow,
-        backward_store=backward_flow,
-        workers=workers,
-        device=device,
-    )
-    done = []
     with Progress() as progress:
-        for result in results:
-            done.append(result)
-            progress.update(part, len(done), count, unit="videos")
-    failures = [result for result in done if result.error is not None]
-    scores = collect(done, checkpoint.classes)
-    path = out or run / ("scores.npz" if part == "test" else f"scores_{part}.npz")
-    write_scores(path, scores)
-    accuracy = measure(scores)
-    metrics = {
-        "videos": accuracy.num_videos,
-        "failed": len(failures),
-        "top1": accuracy.top_1,
-        "top5": accuracy.top_5,
-        "mean_class": accuracy.mean_class,
-        "segments": checkpoint.recipe.test.segments,
-        "crops": checkpoint.recipe.test.crops,
-    }
-    save_metrics(run, {part: metrics})
-    for failure in failures:
-        stderr().print(f"{failure.name}: {failure.error}", style="red", markup=False)
+        result = evaluate(
+            run,
+            part=part,
+            segments=segments,
+            crops=crops,
+            data=data,
+            flow=flow,
+            backward_flow=backward_flow,
+            out=out,
+            workers=workers,
+            device=device,
+            optimize=optimize,
+            listener=lambda done, total: progress.update(part, done, total, unit="videos"),
+        )
+    for name, error in result.failures.items():
+        stderr().print(f"{name}: {error}", style="red", markup=False)
     if json:
-        print_json({**metrics, "scores": path})
+        print_json({**result.metrics, "scores": result.path})
     else:
+        accuracy = result.accuracy
         top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
         stdout().print(
-            f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
-            f"mean class {percent(accuracy.mean_class)}%  -> {path}",
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
+            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}",
             soft_wrap=True,
         )
-    if failures:
+    if result.failures:
         raise typer.Exit(1)

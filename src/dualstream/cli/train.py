@@ -17,7 +17,7 @@ from dualstream.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dualstream.engine.train import TrainResult
+    from dualstream.engine.train.fit import TrainResult
 
 
 def train(
@@ -40,7 +40,7 @@ def train(
     if resume is not None:
         if data or recipe or out or overrides or flow or backward_flow or limit:
             raise InputError("--resume takes its recipe and data from the run; give nothing else.")
-        from dualstream.engine import train as engine
+        from dualstream.engine.train import fit as engine
 
         with Progress(advice=f"Go on with: dualstream train --resume {resume}") as progress:
             listener = partial(show_training, progress, "train")
@@ -54,15 +54,15 @@ def train(
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
-        from dualstream.engine import train as engine
+        from dualstream.engine.train import fit as engine
 
         with Progress(advice=f"Go on with: dualstream train --resume {out}") as progress:
             result = engine.train(
                 resolved,
                 data,
                 out,
-                flow_store=flow,
-                backward_store=backward_flow,
+                flow=flow,
+                backward_flow=backward_flow,
                 limit=limit,
                 listener=partial(show_training, progress, "train"),
             )

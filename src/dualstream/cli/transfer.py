@@ -17,7 +17,7 @@ from dualstream.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dualstream.engine.train import TrainResult
+    from dualstream.engine.train.fit import TrainResult
 
 
 def transfer(

@@ -12,14 +12,13 @@ from typing import Literal
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.evaluate import collect, evaluate
 from dualstream.engine.examples import example_figures
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
-from dualstream.flow.extract import FlowJob, extract_flow
+from dualstream.flow import FlowJob, extract_flow
 from dualstream.report import write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores
@@ -43,7 +42,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found."""
+    """Accuracies of the demo, and its page."""
 
     spatial: Accuracy
     temporal: Accuracy
@@ -135,7 +134,7 @@ def make_data(
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
         tell("render", done, total)
     data.mkdir(parents=True, exist_ok=True)
-    preparation = prepare(videos, workers=workers, journal=data / "checked.csv")
+    preparation = prepare(videos, workers=workers, journal=data / "checked.jsonl")
     for done, _ in enumerate(preparation, start=1):
         tell("prepare", done, len(preparation))
     preparation.report().write(data)
@@ -174,15 +173,10 @@ def _train(
 
 
 def _test(run: Path, workers: int, tell: StageListener, number: int) -> Scores:
-    checkpoint = load_checkpoint(run)
-    count, results = evaluate(checkpoint, workers=workers)
-    done = []
-    for result in results:
-        done.append(result)
-        tell("test", number * count + len(done), len(STREAMS) * count)
-    scores = collect(done, checkpoint.classes)
-    write_scores(run / "scores.npz", scores)
-    return scores
+    def listener(done: int, total: int) -> None:
+        tell("test", number * total + done, len(STREAMS) * total)
+
+    return evaluate(run, workers=workers, listener=listener).scores
 
 
 def _accuracy(scores: Scores) -> Accuracy:

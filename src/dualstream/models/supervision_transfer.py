@@ -8,9 +8,8 @@ from typing import Self
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
-from dualstream.models.network import split_segments
-from dualstream.models.video_network import VideoNetwork
+from dualstream.errors import ShapeError
+from dualstream.models.network import Accepts, Network, fold_segments
 
 MATCHING = 1
 """Index of the answer 'frames and clip belong together'; 0 is 'they do not'."""
@@ -31,24 +30,18 @@ class SupervisionTransfer(nn.Module):
     Args:
         student: network over clips; afterwards it is the start of ordinary training, once
             `set_trainable` has been called for it: its classifier is frozen meanwhile.
-        teacher: (M, 3, H, W) -> (M, D), for instance the `backbone` of a `tsn`.
-        teacher_features: D, at least 1.
-
-    Raises:
-        InputError: `teacher_features` is below 1.
+        teacher: network over single RGB frames, for instance a `tsn`.
 
     Source:
         Diba et al. 2017, section 3.2 and figure 2.
     """
 
-    def __init__(self, student: VideoNetwork, teacher: nn.Module, *, teacher_features: int) -> None:
+    def __init__(self, student: Network, teacher: Network) -> None:
         super().__init__()
-        if teacher_features < 1:
-            raise InputError(f"teacher_features must be at least 1, got {teacher_features}.")
         self.student = student
         self.teacher = teacher
         self.of_student = _full(student.num_features, JOINED_FEATURES)
-        self.of_teacher = _full(teacher_features, JOINED_FEATURES)
+        self.of_teacher = _full(teacher.num_features, JOINED_FEATURES)
         self.joined = nn.Sequential(_full(2 * JOINED_FEATURES, 512), _full(512, 128))
         self.answer = nn.Linear(128, 2)
         self.teacher.requires_grad_(False)
@@ -82,11 +75,9 @@ class SupervisionTransfer(nn.Module):
             ShapeError: clips of another C, or too short or small for the student; frames that are
                 not those of the clips; another number of partners, or none of the clips.
         """
-        clips, _ = split_segments(
-            clips, in_channels=self.student.in_channels, length=self.student.length
-        )
-        frames, _ = split_segments(frames, in_channels=3, length=None)
-        self.student.check_size(clips)
+        self.student.check(clips.shape)
+        Accepts(channels=3).check(frames.shape, name="the teacher")
+        clips, frames = fold_segments(clips), fold_segments(frames)
         if any(not 0 <= partner < len(clips) for partner in partners):
             raise ShapeError(
                 f"Partners are indices of the {len(clips)} clips, from 0, got {tuple(partners)}."
@@ -107,7 +98,8 @@ class SupervisionTransfer(nn.Module):
     def _taught(self, frames: torch.Tensor) -> torch.Tensor:
         """Teacher's features, averaged over the frames: (N, 3, T, H, W) -> (N, D)."""
         # One clip at a time: 16 clips of 32 frames at once would be 512 images.
-        return torch.stack([self.teacher(clip.transpose(0, 1)).mean(dim=0) for clip in frames])
+        images = frames.transpose(1, 2).unsqueeze(3)  # (N, T, 3, 1, H, W)
+        return torch.stack([self.teacher.embed(clip).mean(dim=0) for clip in images])
 
 
 def mismatched_partners(videos: Sequence[str]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 A tiny network for single images (X2D, all factors one) grows along one of six axes at a time,
 each time to about twice the multiply-adds, until it has the cost that is wanted. Which axis to
-take is found by training the candidates (`dualstream.engine.expansion`).
+take is found by training the candidates (`dualstream.engine.train.expansion`).
 """
 
 from __future__ import annotations

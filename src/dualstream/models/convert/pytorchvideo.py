@@ -7,11 +7,11 @@ from torch import nn
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Their
 from dualstream.models.convert.pytorchvideo_x3d import unit_names, x3d_names
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.network import Network
-from dualstream.models.resnet_video import VideoResNet
-from dualstream.models.slowfast import SlowFast
-from dualstream.models.x3d import X3D
+from dualstream.models.zoo.resnet_video import VideoResNet
+from dualstream.models.zoo.slowfast import SlowFast
+from dualstream.models.zoo.x3d import X3D
 
 _BLOCK = {
     "conv1": ("branch2.conv_a", "branch2.norm_a"),

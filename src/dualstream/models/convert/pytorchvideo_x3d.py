@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from dualstream.models.convert.naming import Their
-from dualstream.models.layers import ConvUnit
-from dualstream.models.x3d import X3D, Block, SqueezeExcitation
+from dualstream.models.layers.conv import ConvUnit
+from dualstream.models.zoo.x3d import X3D, Block, SqueezeExcitation
 
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
