@@ -38,7 +38,7 @@ class FlowOutcomes:
         """Keep and show one outcome."""
         self.outcomes.append(outcome)
         self._done += 1 if self._pairs is None else self._pairs[outcome.name]
-        pace = self._progress.update(
+        self._progress.update(
             self._title,
             self._done,
             self._total,
@@ -48,5 +48,6 @@ class FlowOutcomes:
         )
         if outcome.status == "done":
             self._fields += outcome.num_fields
-        if self._fields and pace.seconds > 0:
-            self.pairs_per_second = self._fields / pace.seconds
+        seconds = self._progress.paces[self._title].seconds
+        if self._fields and seconds > 0:
+            self.pairs_per_second = self._fields / seconds
