@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dualstream.engine.run.checkpoint import build_model
 from dualstream.engine.recipe import Recipe, load_recipe
+from dualstream.engine.run.checkpoint import build_model
 from dualstream.models import MODELS, WEIGHTS, create_model, list_weights, set_trainable
 from dualstream.models.inspection import inspect_network
 from dualstream.models.weights import weights_entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -161,6 +162,33 @@ def read_json(
         raise error(f"{where}: this is not JSON ({reason.msg}). {remedy}") from None
     except RecursionError:
         raise error(f"{os.fspath(path)}: this is not JSON (nested too deep). {remedy}") from None
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    *,
+    error: type[DualstreamError] = InputError,
+    strict: bool = True,
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its last line, cells) of each row of a CSV file that is not blank.
+
+    Args:
+        path: the file, UTF-8.
+        error: class of the error that is raised.
+        strict: refuse text after a quoted cell, which is joined to the cell otherwise.
+
+    Raises:
+        error: as in `read_text`, or a row that is not CSV; the message names the line.
+    """
+    lines = read_lines(path, error=error)
+    reader = csv.reader((f"{line}\n" for line in lines), strict=strict)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as reason:
+        where = f"{os.fspath(path)}:{reader.line_num}"
+        raise error(f"{where}: not a CSV row ({reason}).") from None
 
 
 def first_line(path: str | os.PathLike[str]) -> str:

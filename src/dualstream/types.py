@@ -114,7 +114,7 @@ class Flow:
 class StreamSpec:
     """Input of one stream: its modality, its snippets, the scale of its numbers.
 
-    What all streams of a clip share (size, frame rate) is in `ClipSpec`.
+    Size and frame rate, which all streams of a clip share, are in `ClipSpec`.
     """
 
     modality: Modality

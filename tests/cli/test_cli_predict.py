@@ -13,12 +13,12 @@ import pytest
 import torch
 import typer
 from click.testing import Result
+from dualstream.engine.train.fit.fit import train
 from safetensors.torch import save_file
 from tests.engine.tiny import tiny_recipe
 from typer.testing import CliRunner
 
 from dualstream.cli.predict import predict as verb
-from dualstream.engine.train.fit.fit import train
 from dualstream.errors import (
     CheckpointError,
     DualstreamError,

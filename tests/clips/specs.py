@@ -29,9 +29,7 @@ def joined(*specs: ClipSpec) -> ClipSpec:
     """A clip of the streams of all, of the size of the first."""
     first = specs[0]
     streams = {name: stream for spec in specs for name, stream in spec.streams.items()}
-    return ClipSpec(
-        streams, short_side=first.short_side, crop_size=first.crop_size, fps=first.fps
-    )
+    return ClipSpec(streams, short_side=first.short_side, crop_size=first.crop_size, fps=first.fps)
 
 
 def stored(store: FlowStore, backward: FlowStore | None = None) -> dict[str, FlowStores]:

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.clips.specs import joined, one_stream, stored
 
-from dualstream.clips import views as read_module
+from dualstream.clips import read as read_module
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.geometry import View
 from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.errors import (
-    InputError,
-)
+from dualstream.errors import InputError
 from dualstream.flow import FlowStore
 from dualstream.types import ClipSpec
 from dualstream.video import write_video
@@ -119,7 +118,11 @@ def test_flow_views_come_snippet_by_snippet(grey_manifest: Manifest, grey_store:
 def test_a_short_video_repeats_its_end(grey_manifest: Manifest, grey_store: FlowStore) -> None:
     spec = one_stream("rgb", num_frames=6)
     dataset = ClipDataset(
-        grey_manifest, joined(spec, FLOW), sampling=CENTERS, cropping=CENTER, flow=stored(grey_store)
+        grey_manifest,
+        joined(spec, FLOW),
+        sampling=CENTERS,
+        cropping=CENTER,
+        flow=stored(grey_store),
     )
     clip = dataset[2]  # 4 frames, 3 fields
     assert positions(clip.data["rgb"]) == [[0, 1, 2, 3, 3, 3]] * 3
@@ -319,9 +322,7 @@ def test_flow_of_another_rate_is_refused(
         write_flow(store, "c0.mp4", num_fields, fps=fps)
         specs = [
             one_stream("rgb", fps=12.5),
-            one_stream(
-                "flow", num_frames=3, fps=12.5
-            ),
+            one_stream("flow", num_frames=3, fps=12.5, flow_method="dis"),
         ]
         return ClipDataset(
             grey_manifest,
@@ -343,7 +344,11 @@ def test_sample_bytes_are_those_of_the_sample(
 ) -> None:
     def make(sampling: Sampling, cropping: Cropping) -> ClipDataset:
         return ClipDataset(
-            grey_manifest, joined(RGB, FLOW), sampling=sampling, cropping=cropping, flow=stored(grey_store)
+            grey_manifest,
+            joined(RGB, FLOW),
+            sampling=sampling,
+            cropping=cropping,
+            flow=stored(grey_store),
         )
 
     for cropping in (CENTER, Cropping("three"), Cropping("ten"), Cropping("multi_scale")):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from dualstream.clips.data.manifest import Manifest, VideoRecord
 from tests.clips.specs import joined, one_stream, stored
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.plan import Cropping, Sampling
 from dualstream.errors import (

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from dualstream.clips.data.manifest import Manifest, VideoRecord
 from tests.clips.specs import one_stream
 
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.loader import EpochBatches, collate, make_loader
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip
 from dualstream.video import write_video

@@ -226,7 +226,9 @@ def test_normalize_flow_is_dequantize() -> None:
 
 
 def test_normalize_subtracts_the_mean_vector_of_each_field() -> None:
-    spec = StreamSpec("flow", num_frames=2, mean=(0.0, 0.0), std=(2.0, 2.0), subtract_mean_flow=True)
+    spec = StreamSpec(
+        "flow", num_frames=2, mean=(0.0, 0.0), std=(2.0, 2.0), subtract_mean_flow=True
+    )
     data = torch.full((2, 2, 4, 4), 128, dtype=torch.uint8)
     data[0, 0] = 190  # a pure translation in x of the first field: nothing is left
     data[1, 1, :2] = 148  # half of the second field moves by 20 steps in y: +-10 steps are left

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dualstream.clips.data.synthetic import SyntheticSpec
-from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.demo import make_data, run_demo
 from dualstream.engine.infer.evaluate import collect, evaluate
 from dualstream.engine.recipe import load_recipe
+from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
 from dualstream.errors import InputError
 from dualstream.scores import top_k_accuracy
@@ -56,7 +56,7 @@ def test_demo_goes_on_with_what_is_there(tmp_path: Path) -> None:
         spec=spec,
         overrides=overrides,
         workers=1,
-        listener=lambda stage, done, total: stages.append(stage),
+        listener=lambda stage, *rest: stages.append(stage),
     )
     assert list(dict.fromkeys(stages)) == [
         "render",

@@ -20,15 +20,16 @@ from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
+    DiskError,
     DivergedError,
     FlowStoreError,
     InputError,
     RecipeError,
     ShapeError,
+    SharedMemoryError,
     UnknownNameError,
     WeightsError,
 )
@@ -388,3 +389,28 @@ def test_devices_that_are_not_there(name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}'"):
         check_device(name)
     assert check_device("cpu") == torch.device("cpu")
+
+
+def test_a_full_disk_is_told_before_the_first_epoch(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(DiskError, match=r"a run needs 4\.\d MB, 0\.1 MB are free") as raised:
+        train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+    assert raised.value.errno == errno.ENOSPC
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_shared_memory_may_be_started_again(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ClipDataset, key: object) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_0>")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClipDataset, "__getitem__", fail)
+        with pytest.raises(SharedMemoryError, match=r"data\.workers=0"):
+            train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+    train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
+    assert weights_of(tmp_path / "run")

@@ -21,7 +21,6 @@ from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.engine.train.transfer import load_teacher, resume_transfer, transfer
 from dualstream.errors import (
     AnnotationError,
@@ -163,9 +162,7 @@ def test_resumed_is_bit_equal_to_unbroken(
     assert (unbroken / "log.csv").read_text() == (broken / "log.csv").read_text()
 
 
-def test_a_transfer_of_version_0_1_goes_on(
-    tiny_data: Path, teacher: Path, tmp_path: Path
-) -> None:
+def test_a_transfer_of_version_0_1_goes_on(tiny_data: Path, teacher: Path, tmp_path: Path) -> None:
     recipe = student_recipe(epochs=2, ema_decay=0.5)
     transfer(recipe, tiny_data, tmp_path / "unbroken", teacher=str(teacher))
     old = tmp_path / "old"
@@ -361,7 +358,7 @@ def test_a_batch_of_one_source_has_nothing_that_mismatches(
 def test_teachers_that_cannot_teach(tiny_data: Path, start: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="the folder of a run of tsn"):
         load_teacher("efficientnet")
-    with pytest.raises(InputError, match="single RGB frames.*; i3d_rgb_kinetics400 is not"):
+    with pytest.raises(InputError, match=r"single RGB frames.*; i3d_rgb_kinetics400 is not"):
         load_teacher("i3d_rgb_kinetics400")
     with pytest.raises(CheckpointError, match="not a run folder"):
         load_teacher(str(tmp_path))

@@ -1,11 +1,17 @@
-"""Recipes that train in a second, and listeners that stop them, for the tests of the engine."""
+"""Recipes that train in a second and runs without training, for the tests of the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+
+import torch
 
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.recipe_inputs import place_of
+from dualstream.engine.run.checkpoint import build_model, save_weights
+from dualstream.engine.run.info import FlowFolders, start_run
+from dualstream.engine.train.fit import open_run
 from dualstream.engine.train.run_folder import TrainProgress
 
 
@@ -50,3 +56,28 @@ def stop_in_epoch(epoch: int) -> Callable[[TrainProgress], None]:
             raise RuntimeError("stopped by the test")
 
     return listener
+
+
+def untrained_run(
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    *,
+    flow: FlowFolders | None = None,
+    seed: int = 0,
+) -> Path:
+    """A run folder as training leaves it, with the random weights that training starts from.
+
+    Args:
+        recipe: of the run.
+        data: folder of the manifest.
+        folder: to be made.
+        flow: store of the flow; the default lies beside the manifest.
+        seed: of the weights.
+    """
+    run = open_run(recipe, data, folder, flow=flow)
+    start_run(folder, run.recipe, run.manifest.classes, run.info)
+    torch.manual_seed(seed)
+    model = build_model(run.recipe, len(run.manifest.classes), with_weights=False)
+    save_weights(folder, model.state_dict())
+    return folder

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from dualstream.errors import ShapeError
-from dualstream.models.network import set_trainable
 from dualstream.models.zoo.lecture import lecture_3d_cnn, lecture_early_fusion, lecture_late_fusion
 
 LAYERS = ("conv1", "max_pool", "conv2", "global_pool")
@@ -107,34 +105,3 @@ def test_early_fusion_equals_a_3d_network_of_one_step():
         model(clips)
         expected = torch.conv3d(clips, weight, model.conv1.bias, padding=(0, 1, 1))
         torch.testing.assert_close(found[0], expected[:, :, 0])
-
-
-@pytest.mark.parametrize(
-    ("make", "least"),
-    [(lecture_late_fusion, (1, 4, 4)), (lecture_early_fusion, (20, 4, 4)),
-     (lecture_3d_cnn, (4, 4, 4))],
-)  # fmt: skip
-def test_smallest_clip_and_nothing_below(make, least):
-    model = make(num_classes=3)
-    assert model.smallest == least
-    with torch.inference_mode():
-        assert model(torch.zeros(1, 3, *least)).shape == (1, 3)
-        for axis in range(3):
-            size = [n - (axis == i) for i, n in enumerate(least)]
-            with pytest.raises(ShapeError):
-                model(torch.zeros(1, 3, *size))
-
-
-@pytest.mark.parametrize("make", TABLE)
-def test_gradient_reaches_every_parameter(make):
-    torch.manual_seed(2)
-    model = make(num_classes=3, in_channels=2)
-    model(torch.randn(2, 2, 20, 8, 8)).square().sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
-
-
-def test_stages_are_trained_from_the_end():
-    model = lecture_3d_cnn(num_classes=3)
-    set_trainable(model, 1)
-    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == {"conv2", "classifier"}

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.models import create_model
 from dualstream.models.network import set_trainable
 from dualstream.models.zoo.recurrent_conv import ConvGRU, recurrent_conv
 
@@ -128,7 +129,7 @@ def test_stacked_input_is_max_pooled():
 @pytest.mark.parametrize("frames", [1, 2, 33])
 def test_any_length_from_one_frame_of_one_pixel(frames):
     model = tiny(depths=(2, 4), stacked=True).eval()
-    assert model.smallest == (1, 1, 1)
+    assert model.inputs["clip"].smallest == (1, 1, 1)
     with torch.inference_mode():
         assert model(torch.randn(2, 3, frames, 1, 1)).shape == (2, 5)
 
@@ -172,7 +173,7 @@ def test_backbone_with_a_least_size_says_which():
     """VGG halves four times in front of its map 4: 16 pixels give one cell."""
     with torch.device("meta"):
         model = recurrent_conv(num_classes=2, backbone="vgg11", depths=(1, 4), hidden=(4, 4))
-        assert model.smallest == (1, 16, 16)
+        assert model.inputs["clip"].smallest == (1, 16, 16)
         assert model(torch.zeros(1, 3, 1, 16, 16)).shape == (1, 2)
         with pytest.raises(ShapeError, match="at least 1 x 16 x 16"):
             model(torch.zeros(1, 3, 1, 16, 15))
@@ -181,7 +182,7 @@ def test_backbone_with_a_least_size_says_which():
 def test_backbone_of_one_size_says_which():
     with torch.device("meta"):
         model = recurrent_conv(num_classes=2, backbone="test_vit", depths=(1,), hidden=(4,)).eval()
-        with pytest.raises(ShapeError, match="160 x 160 only, got 192 x 160"):
+        with pytest.raises(ShapeError, match="160 x 160, got 192 x 160"):
             model(torch.zeros(1, 3, 2, 192, 160))
         assert model(torch.zeros(1, 3, 2, 160, 160)).shape == (1, 2)
 
@@ -206,5 +207,5 @@ def test_options_that_make_no_sense_are_refused(options, error, message):
 
 @pytest.mark.parametrize("options", [{"depths": 2}, {"hidden": 8}, {"hidden": ["64"] * 4}])
 def test_numbers_instead_of_lists_are_refused(options):
-    with pytest.raises(InputError, match="must be a list of whole numbers"):
-        recurrent_conv(num_classes=2, backbone="resnet10t", **options)
+    with pytest.raises(InputError, match=r"of recurrent_conv must be Sequence\[int\], got"):
+        create_model("recurrent_conv", num_classes=2, backbone="resnet10t", **options)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError
 from dualstream.models import create_model
 from dualstream.models.zoo.slowfast import slow_indices, slowfast_r50_4x16, slowfast_r50_8x8
 
@@ -138,15 +138,9 @@ def test_the_slow_pathway_sees_its_frames_and_the_fast_one_all():
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 10])
 def test_any_length(length):
     model = slowfast_r50_8x8(num_classes=3).eval()
-    assert model.smallest == (1, 1, 1)
+    assert model.inputs["clip"].smallest == (1, 1, 1)
     with torch.no_grad():
         assert model(torch.randn(1, 3, length, 1, 1)).isfinite().all()
-
-
-@pytest.mark.parametrize("size", [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
-def test_nothing_is_too_little(size):
-    with pytest.raises(ShapeError):
-        slowfast_r50_8x8(num_classes=3)(torch.zeros(1, 3, *size))
 
 
 def test_non_local_blocks_are_in_the_slow_pathway_and_start_as_the_identity():
@@ -163,20 +157,3 @@ def test_non_local_blocks_are_in_the_slow_pathway_and_start_as_the_identity():
         assert torch.equal(model(clips), plain(clips))
     with pytest.raises(InputError, match=r"res4 has blocks 0..5, no 6"):
         on_meta("slowfast_r50_8x8", non_local={"res4": [6]})
-
-
-def test_checkpointing_changes_no_gradient_and_no_statistic():
-    torch.manual_seed(0)
-    clips = torch.randn(2, 3, 8, 32, 32)
-    plain = with_random_gains(slowfast_r50_8x8(num_classes=3))
-    saving = slowfast_r50_8x8(num_classes=3, checkpointing=True)
-    saving.load_state_dict(plain.state_dict())
-    for model in (plain, saving):
-        torch.manual_seed(1)  # of dropout
-        model(clips).logsumexp(dim=1).sum().backward()
-    for (key, before), after in zip(
-        plain.state_dict().items(), saving.state_dict().values(), strict=True
-    ):
-        torch.testing.assert_close(before, after, msg=key)
-    for (key, before), after in zip(plain.named_parameters(), saving.parameters(), strict=True):
-        torch.testing.assert_close(before.grad, after.grad, msg=key)

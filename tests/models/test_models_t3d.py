@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torchvision.models.densenet import _DenseBlock
 
-from dualstream.errors import InputError, ShapeError
 from dualstream.models import create_model
 from dualstream.models.network import set_trainable
 from dualstream.models.zoo.t3d import T3D, DenseLayer, TemporalTransition, TransitionBranch
@@ -161,37 +160,6 @@ def test_on_one_frame_a_dense_block_is_torchvisions() -> None:
         torch.testing.assert_close(ours(images.unsqueeze(2)).squeeze(2), theirs(images))
 
 
-def test_smallest_clip_and_one_less() -> None:
-    model = small().eval()
-    assert model(torch.randn(1, 3, 15, 29, 29)).shape == (1, 5)
-    for size in ((14, 29, 29), (15, 28, 29), (15, 29, 28)):
-        with pytest.raises(ShapeError, match="at least 15 x 29 x 29"):
-            model(torch.randn(1, 3, *size))
-        # It is truly too small, and not only refused.
-        with pytest.raises(RuntimeError):
-            model.embed(torch.randn(1, 3, *size))
-
-
-def test_the_whole_of_t3d_121_runs_on_flow() -> None:
-    model = create_model("t3d_121", num_classes=7, in_channels=2).eval()
-    with torch.no_grad():
-        assert model(torch.randn(1, 2, 16, 32, 29)).shape == (1, 7)
-        assert model(torch.randn(1, 2, 2, 15, 29, 29)).shape == (1, 7)
-
-
-def test_checkpointing_changes_no_gradient() -> None:
-    torch.manual_seed(0)
-    plain, saving = small(), small(checkpointing=True)
-    saving.load_state_dict(plain.state_dict())
-    clip = torch.randn(2, 3, 15, 29, 29)
-    for model in (plain, saving):
-        model(clip).square().sum().backward()
-    for (name, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, msg=name)
-    for one, other in zip(plain.buffers(), saving.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 def test_stages_are_all_but_the_classifier() -> None:
     model = small()
     staged = [id(p) for stage in model.stages() for p in stage.parameters()]
@@ -212,8 +180,3 @@ def test_the_last_stage_alone_learns_behind_what_is_kept() -> None:
     kept = model.begin(clip, parts=7)
     assert kept.shape == (1, 384, 1, 1, 1)
     assert torch.equal(model.finish(kept, parts=7), model(clip))
-
-
-def test_dropout_out_of_range() -> None:
-    with pytest.raises(InputError, match="dropout"):
-        create_model("t3d_121", num_classes=2, dropout=1.0)

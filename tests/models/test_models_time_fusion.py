@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, UnknownNameError
 from dualstream.models.network import set_trainable
 from dualstream.models.zoo.time_fusion import (
     ONE_FRAME,
@@ -188,43 +188,6 @@ def test_response_norm_is_krizhevskys():
     found = norm(a).flatten()
     assert found[2].item() == pytest.approx(20 / (2 + 1e-4 * 53_000) ** 0.5, rel=1e-5)
     assert found[0].item() == pytest.approx(100 / (2 + 1e-4 * 12_900) ** 0.5, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_smallest_clip_and_nothing_below(name):
-    with torch.device("meta"):
-        model = MAKERS[name](num_classes=4, image_size=SIDE)
-        frames = LEAST[name]
-        assert model.smallest == (frames, SIDE, SIDE)
-        assert model(torch.zeros(1, 3, frames, SIDE, SIDE)).shape == (1, 4)
-        if frames > 1:
-            with pytest.raises(ShapeError, match=f"{frames}"):
-                model(torch.zeros(1, 3, frames - 1, SIDE, SIDE))
-        with pytest.raises(ShapeError, match=r"32 x 32, got 32 x 31; .* another image_size"):
-            model(torch.zeros(1, 3, frames, SIDE, SIDE - 1))
-        with pytest.raises(ShapeError, match=r"32 x 32, got 32 x 64; .* another image_size"):
-            model(torch.zeros(1, 3, frames, SIDE, 64))
-
-
-def test_early_fusion_takes_its_length_only():
-    with torch.device("meta"), pytest.raises(ShapeError, match="T = 5"):
-        early_fusion(num_classes=2, length=5, image_size=SIDE)(torch.zeros(1, 3, 6, SIDE, SIDE))
-
-
-@pytest.mark.parametrize("name", ["towers", "early", "slow"])
-def test_gradient_reaches_every_parameter_with_and_without_checkpointing(name):
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(3)
-        model = MAKERS[name](
-            num_classes=3, in_channels=2, image_size=SIDE, dropout=0.0, checkpointing=checkpointing
-        )
-        clips = torch.randn(1, 2, 10, SIDE, SIDE)
-        model(clips).square().sum().backward()
-        gradients.append([p.grad for p in model.parameters()])
-        assert all(g.abs().sum() > 0 for g in gradients[-1])
-    for without, with_ in zip(*gradients, strict=True):
-        assert torch.equal(without, with_)
 
 
 def test_stages_are_trained_from_the_end():

@@ -1,7 +1,5 @@
 """Temporal segment networks: published sizes, consensus, freezing, pretrained start."""
 
-import copy
-
 import pytest
 import timm
 import torch
@@ -111,14 +109,6 @@ def test_partial_freezing_leaves_the_first_batch_norm():
     assert len(norms) > 8
 
 
-def test_gradient_reaches_the_first_convolution():
-    model = tiny(in_channels=2, length=3)
-    with torch.no_grad():
-        model.classifier.weight.normal_()
-    model(torch.randn(2, 2, 2, 3, 32, 32)).square().sum().backward()
-    assert next(model.backbone.parameters()).grad.abs().sum() > 0
-
-
 def test_last_layer_includes_the_consensus():
     model = tiny(consensus="attention")
     set_trainable(model, "last_layer")
@@ -127,24 +117,11 @@ def test_last_layer_includes_the_consensus():
     }  # fmt: skip
 
 
-def test_copy_and_state_round_trip(flow_net):
-    clips = torch.randn(1, 2, 3, 32, 32)
-    other = tiny(in_channels=2, length=3, dropout=0.0).eval()
-    other.load_state_dict(copy.deepcopy(flow_net).state_dict())
-    with torch.inference_mode():
-        assert torch.equal(other(clips), flow_net(clips))
-
-
-def test_wrong_channels_and_length_are_refused(flow_net):
-    with pytest.raises(ShapeError, match=r"C = 2 and T = 3, got \(1, 3, 1, 32, 32\)"):
-        flow_net(torch.zeros(1, 3, 1, 32, 32))
-
-
 def test_backbone_of_one_size_says_which():
     with torch.device("meta"):
         model = tsn(num_classes=2, backbone="test_vit").eval()
         assert model(torch.zeros(1, 3, 1, 160, 160)).shape == (1, 2)
-        with pytest.raises(ShapeError, match="160 x 160 only, got 128 x 160"):
+        with pytest.raises(ShapeError, match="160 x 160, got 128 x 160"):
             model(torch.zeros(1, 3, 1, 128, 160))
 
 

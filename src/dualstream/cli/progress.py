@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from dualstream.cli.output import percent, stderr
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
+
+    from dualstream.engine.train.run_folder import TrainProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 """Without a terminal."""
@@ -17,21 +21,21 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass
 class Pace:
-    """How much is done and how fast; times are given from outside, in seconds of one clock.
+    """Amount of work done and its rate; times are given from outside, in seconds of one clock.
 
     What an earlier run has done takes next to no time, so it counts as done but not for the rate:
     3 of 9 videos kept at once and 2 computed in 10 s leave 4 videos and 20 s.
     """
 
     start: float
-    total: float = 0
-    done: float = 0
-    worked: float = 0
+    total: int = 0
+    done: int = 0
+    worked: int = 0
     """Done by this run."""
     seconds: float = 0.0
     """From the start, or the last kept part before any work, to the last update."""
 
-    def update(self, done: float, total: float, now: float, *, is_kept: bool = False) -> None:
+    def update(self, done: int, total: int, now: float, *, is_kept: bool = False) -> None:
         """Set what is done of how much; `is_kept` where an earlier run did what is new in it."""
         added = done - self.done
         self.done, self.total = done, total
@@ -81,8 +85,6 @@ class Progress:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        from dualstream.cli.output import stderr
-
         self._advice = advice
         self._console = console or stderr()
         self._clock = clock
@@ -95,7 +97,8 @@ class Progress:
             console=self._console,
         )
         self._start = self._last_update = self._last_line = clock()
-        self._paces: dict[str, Pace] = {}
+        self.paces: dict[str, Pace] = {}
+        """Of each stage so far."""
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -115,14 +118,14 @@ class Progress:
     def update(
         self,
         stage: str,
-        done: float,
-        total: float,
+        done: int,
+        total: int,
         *,
         unit: str,
         details: str = "",
         is_kept: bool = False,
         is_due: bool = False,
-    ) -> Pace:
+    ) -> None:
         """Show what is done of a stage.
 
         Args:
@@ -133,26 +136,21 @@ class Progress:
             details: more of interest, such as "loss 0.412".
             is_kept: what is new in `done` is of an earlier run and does not count for the rate.
             is_due: print a line now where there is no terminal.
-
-        Returns:
-            Rate and time left.
         """
         now = self._clock()
-        pace = self._paces.setdefault(stage, Pace(self._last_update))
+        pace = self.paces.setdefault(stage, Pace(self._last_update))
         pace.update(done, total, now, is_kept=is_kept)
         self._last_update = now
         rate = "" if pace.rate is None else f"{_rate(pace.rate)} {unit}/s"
         if self._console.is_terminal:
-            text = "  ".join(filter(None, [f"{done:g}/{total:g} {unit}", rate, details]))
-            self._show_bar(stage, pace, text)
+            self._show_bar(stage, pace, f"{done}/{total} {unit}  {details or rate}")
         elif is_due or done >= total or now - self._last_line >= SECONDS_BETWEEN_LINES:
             left = "" if pace.seconds_left is None else f"{duration(pace.seconds_left)} left"
             if done >= total:
                 left = f"in {duration(pace.seconds)}"
-            parts = filter(None, [f"{done:g} of {total:g} {unit}", details, rate, left])
+            parts = filter(None, [f"{done} of {total} {unit}", details, rate, left])
             self._console.print(f"{stage}: {', '.join(parts)}", soft_wrap=True, markup=False)
             self._last_line = now
-        return pace
 
     def _show_bar(self, stage: str, pace: Pace, text: str) -> None:
         self._bars.start()  # only now: not above an error that comes before
@@ -165,6 +163,30 @@ class Progress:
             text=text,
             left=duration(pace.seconds_left),
         )
+
+
+def show_training(progress: Progress, stage: str, training: TrainProgress) -> None:
+    """Show where a training stands; without a terminal a line an epoch at least."""
+    if training.phase == "frozen stages":
+        progress.update("frozen stages", training.batch, training.batches, unit="videos")
+        return
+    if training.batch == training.batches and not training.is_epoch_end:
+        return  # a validation may follow, whose accuracy goes in the same line
+    details = [f"epoch {training.epoch + 1}/{training.epochs}"]
+    if training.train_loss is not None:
+        details.append(f"loss {training.train_loss:.3f}")
+    if training.held_out_top1 is not None:
+        details.append(f"held out {percent(training.held_out_top1)}%")
+    progress.update(
+        stage,
+        training.epoch * training.batches + training.batch,
+        training.epochs * training.batches,
+        unit="batches",
+        details=", ".join(details),
+        # Reading processes had to start, and a resumed run had its earlier epochs already.
+        is_kept=stage not in progress.paces,
+        is_due=training.is_epoch_end,
+    )
 
 
 def duration(seconds: float | None) -> str:

@@ -7,6 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from dualstream.cli.options import (
+    BackwardFlow,
+    Crops,
+    Device,
+    FlowStore,
+    Json,
+    Optimize,
+    Segments,
+)
+
 
 def test(
     run: Annotated[Path, typer.Argument(help="Run folder that `dualstream train` wrote.")],
@@ -14,30 +24,18 @@ def test(
         Literal["test", "held_out", "train"],
         typer.Option(help="Videos to score; the latter two serve to fit a fusion."),
     ] = "test",
-    segments: Annotated[
-        int | None, typer.Option(help="Snippets a video.  [default: the recipe's]", min=1)
-    ] = None,
-    crops: Annotated[
-        Literal["center", "three", "ten"] | None,
-        typer.Option(help="Views of a snippet.  [default: the recipe's]"),
-    ] = None,
+    segments: Segments = None,
+    crops: Crops = None,
     data: Annotated[
         Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
     ] = None,
-    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: the run's]")] = None,
-    backward_flow: Annotated[
-        Path | None, typer.Option(help="Store of backward flow.  [default: the run's]")
-    ] = None,
+    flow: FlowStore = None,
+    backward_flow: BackwardFlow = None,
     out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
     workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    optimize: Annotated[
-        bool,
-        typer.Option(
-            "--optimize", help="Compile the network first where that is faster: for many videos."
-        ),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
 ) -> None:
     """Score the test videos with a trained network and print its accuracy."""
     from dualstream.cli.output import percent, print_json, stderr, stdout
@@ -65,9 +63,9 @@ def test(
         print_json({**result.metrics, "scores": result.path})
     else:
         accuracy = result.accuracy
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
         stdout().print(
-            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  "
-            f"top-5 {percent(accuracy.top_5)}%  "
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
             f"mean class {percent(accuracy.mean_class)}%  -> {result.path}",
             soft_wrap=True,
         )

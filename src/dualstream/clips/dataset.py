@@ -10,13 +10,14 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
+from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import FlowStoreError, InputError
-from dualstream.flow import FlowSource, FlowStore, StoredFlow
-from dualstream.flow.params import Direction
+from dualstream.flow import FlowFile, FlowFolder, FlowSource, FlowStore, StoredFlow
+from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 
@@ -56,6 +57,9 @@ class ClipDataset(Dataset[Clip]):
     ) -> None:
         """Describe the samples; no file is opened yet.
 
+        Where a picture is mirrored that shows one of a pair of classes such as left and right
+        (`mirrored_classes`), its label becomes the other's.
+
         Args:
             manifest: the videos.
             spec: the streams of a clip.
@@ -77,6 +81,7 @@ class ClipDataset(Dataset[Clip]):
         self.jitter = jitter
         self.flow = dict(flow or {})
         self.seed = seed
+        self._label_when_mirrored = mirrored_labels(manifest.classes)
         if not manifest.records:
             raise InputError("The manifest has no video: there is nothing to make clips of.")
         if seed < 0:
@@ -148,7 +153,10 @@ class ClipDataset(Dataset[Clip]):
                 jitter=self.jitter,
                 rng=rng,
             )
-            return read_clip(plan, video, flow, self.spec, label=record.label, name=record.path)
+            label = record.label
+            if self.flip and plan.is_mirrored:
+                label = self._label_when_mirrored[label]
+            return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
 
     def _open_flow(
         self, record: VideoRecord, name: str, stream: StreamSpec, files: ExitStack
@@ -158,11 +166,55 @@ class ClipDataset(Dataset[Clip]):
                 f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the manifest."
             )
         stores = self.flow[name]
-        forward = _open(stores.forward, record, stream, "forward", self.spec.fps)
-        files.callback(forward.close)
+        forward = self._open(stores.forward, record, stream, "forward", files)
         if stream.stacking != "bidirectional":
             return StoredFlow(forward)
         assert stores.backward is not None  # checked by __init__
-        backward = _open(stores.backward, record, stream, "backward", self.spec.fps)
-        files.callback(backward.close)
-        return StoredFlow(forward, backward)
+        return StoredFlow(forward, self._open(stores.backward, record, stream, "backward", files))
+
+    def _open(
+        self,
+        store: FlowStore,
+        record: VideoRecord,
+        stream: StreamSpec,
+        direction: Direction,
+        files: ExitStack,
+    ) -> FlowFile | FlowFolder:
+        """Stored flow that is what the stream and the manifest say; closed with `files`."""
+        file = store.open(record.path, source_sha256=record.sha256 or None)
+        files.callback(file.close)
+        _check_flow(file, record, stream, direction=direction, fps=self.spec.fps)
+        return file
+
+
+def _check_flow(
+    file: FlowFile | FlowFolder,
+    record: VideoRecord,
+    stream: StreamSpec,
+    *,
+    direction: Direction,
+    fps: float | None,
+) -> None:
+    """Raise FlowStoreError or InputError where stored flow is not what is wanted."""
+    meta = file.meta
+    expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
+    if meta.method != "unknown":
+        expected["method"] = stream.flow_method
+    for name, value in expected.items():
+        if getattr(meta, name) != value:
+            raise FlowStoreError(
+                f"{file.path}: stored flow has {name} {getattr(meta, name)!r}, the network's "
+                f"input {value!r}. Extract it anew with `dualstream flow`, or change the recipe."
+            )
+    if fps is None:
+        if meta.num_fields != record.frames - 1:
+            raise FlowStoreError(
+                f"{file.path}: holds {meta.num_fields} fields, but {record.path} has "
+                f"{record.frames} frames. Extract it anew with `dualstream flow --overwrite`."
+            )
+    elif abs(meta.fps - fps) > 0.01 * fps:
+        raise InputError(
+            f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the network "
+            f"wants {fps:g}: stored fields cannot be resampled, as each spans one frame of "
+            "its own rate. Extract flow from videos of that rate."
+        )

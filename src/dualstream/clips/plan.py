@@ -79,6 +79,11 @@ class Cropping:
         """Boxes of each snippet."""
         return {"three": 3, "ten": 10}.get(self.kind, 1)
 
+    @property
+    def mirrored_views(self) -> tuple[bool, ...]:
+        """Which of the boxes are mirrored left to right whatever is drawn: half of ten crops."""
+        return (False,) * 5 + (True,) * 5 if self.kind == "ten" else (False,) * self.num_views
+
     def views(
         self, reference: tuple[int, int], *, size: int, rng: np.random.Generator
     ) -> tuple[View, ...]:
@@ -97,7 +102,7 @@ class Cropping:
 
 @dataclass(frozen=True, eq=False)
 class ClipPlan:
-    """What to read and cut for one sample, the same for all its streams."""
+    """Positions, boxes and colours of one sample, the same for all its streams."""
 
     timeline: Indices
     """(P,) number of the frame at each position; field i leads from position i to i + 1."""
@@ -111,6 +116,11 @@ class ClipPlan:
     """(H, W) of that grid."""
     color: ColorChange | None = None
     """Change of the colours of all frames, if any."""
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether all views are mirrored left to right."""
+        return all(view.flip for view in self.views)
 
     def parts(self, snippets: int) -> Iterator[ClipPlan]:
         """Yield the plan in parts of at most so many snippets, in their order."""

@@ -12,7 +12,7 @@ from dualstream.clips.plan import ClipPlan
 from dualstream.clips.samplers import Indices
 from dualstream.clips.stacking import trajectory_stack
 from dualstream.clips.transforms import Bytes, cut_flow, cut_frames
-from dualstream.flow.quantize import dequantize, quantize
+from dualstream.flow.quantize import dequantize, encoded, quantize
 from dualstream.flow.source import FlowSource
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video.source import FrameSource
@@ -109,12 +109,14 @@ def _fields(
     forward, backward = plan.field_steps(stream, spec.beyond_end)
     needed, places = np.unique(forward, return_inverse=True)
     places = places.reshape(forward.shape)
-    fields = source.read(needed.tolist()).encoded(stream.flow_bound_px)
+    fields = encoded(source.read(needed.tolist()), bound_px=stream.flow_bound_px)
     if not backward.size:
         return fields, places
-    back, behind = np.unique(backward, return_inverse=True)
-    others = source.read(back.tolist(), direction="backward").encoded(stream.flow_bound_px)
-    places = np.concatenate((places, behind.reshape(backward.shape) + len(needed)), axis=1)
+    back, back_places = np.unique(backward, return_inverse=True)
+    others = encoded(
+        source.read(back.tolist(), direction="backward"), bound_px=stream.flow_bound_px
+    )
+    places = np.concatenate((places, back_places.reshape(backward.shape) + len(needed)), axis=1)
     return np.concatenate((fields, others)), places
 
 

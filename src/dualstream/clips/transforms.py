@@ -5,6 +5,7 @@ Cutting works on bytes in a loader's worker; `normalize` works on the whole batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -204,7 +205,9 @@ def cut_flow(
     return result
 
 
-def normalize(data: torch.Tensor, stream: StreamSpec) -> torch.Tensor:
+def normalize(
+    data: torch.Tensor, stream: StreamSpec, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Turn bytes into the numbers that the network was made for, on the data's own device.
 
     rgb: value / 255, minus `mean`, over `std`.
@@ -216,9 +219,10 @@ def normalize(data: torch.Tensor, stream: StreamSpec) -> torch.Tensor:
     Args:
         data: (..., C, T, H, W) uint8; T is num_frames, one more for rgb_diff.
         stream: input of the network.
+        out: float32 tensor of the result's shape to write to.
 
     Returns:
-        (..., C, T, H, W) float32; for rgb_diff one frame less than came in.
+        (..., C, T, H, W) float32, `out` if it was given; for rgb_diff one frame less than came in.
 
     Raises:
         ShapeError: another dtype, or C or T do not fit the stream.
@@ -234,20 +238,57 @@ def normalize(data: torch.Tensor, stream: StreamSpec) -> torch.Tensor:
         )
     std = torch.tensor(stream.std, device=data.device).view(-1, 1, 1, 1)
     if stream.modality == "rgb_diff":
-        values = data.to(torch.float32)
-        return (values[..., 1:, :, :] - values[..., :-1, :, :]).div_(255 * std)
+        after, before = data[..., 1:, :, :], data[..., :-1, :, :]
+        values = after.to(torch.float32) if out is None else out.copy_(after)
+        return values.sub_(before).div_(255 * std)
     # A byte b stands for (b - zero) * unit.
     zero, unit = (128, stream.flow_bound_px / 127.5) if stream.is_flow else (0, 1 / 255)
     mean = torch.tensor(stream.mean, device=data.device).view(-1, 1, 1, 1)
-    values = data - (zero + mean / unit)
+    values = torch.sub(data, zero + mean / unit, out=out)
     if stream.subtract_mean_flow:
         values = values.sub_(values.mean(dim=(-2, -1), keepdim=True)).sub_(mean / unit)
     return values.mul_(unit / std)
 
 
-def normalize_streams(data: Mapping[str, torch.Tensor], spec: ClipSpec) -> dict[str, torch.Tensor]:
-    """`normalize` the bytes of every stream: stream name -> float32, as networks take them."""
-    return {name: normalize(data[name], stream) for name, stream in spec.streams.items()}
+class Normalizer:
+    """Turns the bytes of clips into numbers for a network, in memory that is kept.
+
+    Large temporaries would be taken from the system and given back to it for every clip, page by
+    page. The numbers of one call are overwritten by the next.
+
+    Args:
+        spec: input of the network.
+    """
+
+    def __init__(self, spec: ClipSpec) -> None:
+        self.spec = spec
+        self._memory: dict[str, torch.Tensor] = {}
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`normalize` every stream.
+
+        Args:
+            data: stream name -> (..., C, T, H, W) uint8.
+
+        Returns:
+            Stream name -> (..., C, T, H, W) float32, valid until the next call.
+        """
+        return {
+            name: normalize(data[name], stream, out=self._space(name, stream, data[name]))
+            for name, stream in self.spec.streams.items()
+        }
+
+    def _space(self, name: str, stream: StreamSpec, data: torch.Tensor) -> torch.Tensor:
+        """Memory for the numbers of a stream."""
+        shape = (*data.shape[:-3], stream.num_frames, *data.shape[-2:])
+        count = math.prod(shape)
+        kept = self._memory.get(name)
+        if kept is None or kept.numel() < count or kept.device != data.device:
+            # A tensor that is made in inference mode could not serve training later.
+            with torch.inference_mode(False):
+                kept = torch.empty(count, dtype=torch.float32, device=data.device)
+            self._memory[name] = kept
+        return kept[:count].view(shape)
 
 
 def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:

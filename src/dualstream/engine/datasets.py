@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.dataset import ClipDataset, FlowStores
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.engine.run.info import RunInfo
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import RunInfo
 from dualstream.errors import RecipeError
 from dualstream.flow import FlowStore
 

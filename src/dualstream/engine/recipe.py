@@ -25,13 +25,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
 from dualstream.engine.recipe_text import read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
-from dualstream.flow.named import check_flow_name
+from dualstream.flow.methods.lookup import check_flow_name
 from dualstream.types import BeyondEnd, ClipSpec, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -58,7 +57,7 @@ _DECIDED_ELSEWHERE = {
     "num_classes": "the data decide it",
     "in_channels": "the modality of the inputs decides it",
 }
-"""What `create_model` takes besides the options of a network."""
+"""Arguments of `create_model` that are no options of a network."""
 
 
 class ModelSection(Section):
@@ -75,7 +74,7 @@ class ModelSection(Section):
     trainable: Annotated[
         Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
     ] = "all"
-    """What is trained: everything, the head, or the head and that many last stages."""
+    """The trained part: everything, the head, or the head and that many last stages."""
 
     @field_validator("options")
     @classmethod
@@ -87,7 +86,7 @@ class ModelSection(Section):
 
 
 class ClipSection(Section):
-    """What all streams share; the fields are those of `ClipSpec`."""
+    """Fields that all streams share, those of `ClipSpec`."""
 
     short_side: Positive = 256
     crop_size: Positive = 224
@@ -193,7 +192,7 @@ class ScheduleSection(Section):
     warmup_start: Fraction = 0.0
     """Part of the learning rate that warm-up rises from."""
     cosine_over: Literal["rest", "all"] = "rest"
-    """rest: the cosine falls over the epochs behind warm-up; all: over every epoch, and warm-up
+    """rest: the cosine falls over the epochs after warm-up; all: over every epoch, and warm-up
     rises to where it then is (PySlowFast)."""
 
     @model_validator(mode="after")
@@ -345,9 +344,7 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     changes = [_parsed(override) for override in overrides]
     # First, as the other fields of the stream are then in units of the new modality.
     for key, value in changes:
-        path = place_of(values, key)
-        if path[0] == "inputs" and path[-1] == "modality" and len(values["inputs"]) == 1:
-            change_modality(values, str(value))
+        change_modality(values, key, str(value))
     for key, value in changes:
         _apply(values, key, value)
     return values
@@ -388,9 +385,8 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{'.'.join(path) or 'recipe'}: {problem['msg']} (got {problem['input']!r})"
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
-        inner = StreamSection if part == "inputs" else section.model_fields.get(part)
-        if isinstance(inner, FieldInfo):
-            inner = inner.annotation
+        field = section.model_fields.get(part)
+        inner: Any = StreamSection if part == "inputs" else field and field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             section = inner
     known = list(section.model_fields)

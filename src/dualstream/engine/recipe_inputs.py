@@ -23,11 +23,12 @@ def with_inputs(values: dict[str, Any]) -> dict[str, Any]:
     names no modality and is named like one has that.
     """
     values = dict(values)
-    old = values.pop("input", None)
-    if isinstance(old, dict):
+    old, clip = values.get("input"), values.get("clip") or {}
+    if isinstance(old, dict) and isinstance(clip, dict) and "inputs" not in values:
+        del values["input"]
         shared = {name: value for name, value in old.items() if name in SHARED}
         stream = {name: value for name, value in old.items() if name not in SHARED}
-        values["clip"] = {**values.get("clip", {}), **shared}
+        values["clip"] = {**clip, **shared}
         values["inputs"] = {str(stream.get("modality", "input")): stream}
     inputs = values.get("inputs")
     if isinstance(inputs, dict):
@@ -56,26 +57,40 @@ def place_of(values: dict[str, Any], key: str) -> list[str]:
         return path
     if path[1] in SHARED:
         return ["clip", *path[1:]]
-    streams = list(values.get("inputs", {}))
+    inputs = values.get("inputs")
+    streams = list(inputs) if isinstance(inputs, dict) else []
     if len(streams) != 1:
+        example = ".".join(("inputs", streams[0] if streams else "rgb", *path[1:]))
         raise RecipeError(
-            f"Override {key!r}: the recipe has the streams {', '.join(streams)}; say which, for "
-            f"instance inputs.{streams[0] if streams else 'rgb'}.{'.'.join(path[1:])}."
+            f"Override {key!r}: the recipe has the streams {', '.join(streams) or '(none)'}; say "
+            f"which, for instance {example}."
         )
     return ["inputs", streams[0], *path[1:]]
 
 
-def change_modality(values: dict[str, Any], modality: str) -> None:
-    """Make a recipe of one stream that of another modality, in place.
+def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
+    """Make a stream one of another modality, in place, where an override's key asks for that.
 
-    What the recipe says for its own modality gives way to the defaults: mean and std, and for
-    flow, whose fields have the rate that they were extracted at, the frame rate.
+    Settings for the stream's own modality give way to the defaults: mean and std, and
+    where flow becomes the only stream, whose fields have the rate that they were extracted at, the
+    frame rate. `input.modality` also names the only stream anew where it is named like its
+    modality; `inputs.NAME.modality` keeps the name.
     """
-    ((name, section),) = values["inputs"].items()
-    if section.get("modality") == modality:
+    path, inputs = place_of(values, key), values.get("inputs")
+    if len(path) != 3 or path[0] != "inputs" or path[2] != "modality":
         return
+    name = path[1]
+    if not isinstance(inputs, dict):
+        return
+    section = inputs.get(name)
+    if not isinstance(section, dict) or section.get("modality") == modality:
+        return
+    renamed = key.startswith("input.") and name == section.get("modality")
     section = {k: v for k, v in section.items() if k not in ("mean", "std")}
-    renamed = modality if name == section.get("modality") else name
-    values["inputs"] = {renamed: {**section, "modality": modality}}
-    if modality == "flow":
-        values["clip"] = {k: v for k, v in values.get("clip", {}).items() if k != "fps"}
+    section["modality"] = modality
+    values["inputs"] = {
+        modality if renamed and stream == name else stream: section if stream == name else other
+        for stream, other in inputs.items()
+    }
+    if modality == "flow" and len(inputs) == 1 and isinstance(values.get("clip"), dict):
+        values["clip"] = {k: v for k, v in values["clip"].items() if k != "fps"}

@@ -29,7 +29,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """What a YAML text says.
+    """Return the value that a YAML text holds.
 
     Args:
         where: what to call it in errors.
@@ -46,7 +46,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def value_of(text: str, where: str) -> Any:
-    """What stands behind the `=` of an override: YAML, and 1e-3 is a number.
+    """Return the value after the `=` of an override: YAML, and 1e-3 is a number.
 
     Args:
         where: what to call it in errors.

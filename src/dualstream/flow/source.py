@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dualstream.flow.params import Direction
+from dualstream.flow.methods.params import Direction
 from dualstream.types import Flow
 
 

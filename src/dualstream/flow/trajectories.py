@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.flow.opencv import one_opencv_thread
+from dualstream.flow.images import one_opencv_thread
 from dualstream.types import Flow
 
 MEDIAN_SIZES = (1, 3, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dualstream.clips.data.annotations import (
     read_lists,
     read_something,
     read_ucf101,
+    unread_lists,
 )
 from dualstream.clips.data.annotations.class_lists import find_class_list
 from dualstream.clips.data.annotations.entries import (
@@ -605,7 +607,15 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_folder_that_prepare_writes_is_no_class(tmp_path: Path) -> None:
-    write(tmp_path, {"done/manifest.csv": "", "begun/checked.csv": "", "run/1.avi": ""})
+    write(
+        tmp_path,
+        {
+            "done/manifest.csv": "",
+            "begun/checked.jsonl": "",
+            "old/checked.csv": "",
+            "run/1.avi": "",
+        },
+    )
     assert read_folders(tmp_path, ["run/1.avi"]).classes == ("run",)
 
 
@@ -633,3 +643,162 @@ def test_read_annotations_raises_when_nothing_is_usable(tmp_path: Path) -> None:
         read_annotations(tmp_path / "no", "list", root=tmp_path, names=())
     with pytest.raises(UnknownNameError, match="Unknown annotation format 'ucf'"):
         read_annotations(tmp_path, "ucf", root=tmp_path, names=())  # type: ignore[arg-type]
+
+
+# Files that are no data, names and labels that cannot be meant --------------------------------
+
+FOREIGN = "\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xb0"
+
+
+def test_files_of_the_system_are_no_lists(tmp_path: Path) -> None:
+    lists = {
+        "ucf": {"classInd.txt": "1 A\n", "trainlist01.txt": "A/a.avi 1\n"},
+        "hmdb": {"wave_test_split1.txt": "a.avi 1\n"},
+        "kinetics": {"train.csv": KINETICS + "a,x,0,10,train\n"},
+        "something": {"train.json": '[{"id": "1", "template": "A"}]'},
+        "list": {"label_map.txt": "A\n", "train.txt": "a.avi 0\n"},
+    }
+    for folder, files in lists.items():
+        write(tmp_path / folder, files)
+        for name in files:
+            (tmp_path / folder / f"._{name}").write_bytes(FOREIGN.encode("latin-1"))
+        format = detect_format(tmp_path / folder)
+        assert format is not None
+        annotations = read_annotations(tmp_path / folder, format, root=tmp_path, names=())
+        assert (len(annotations.entries), annotations.problems) == (1, ())
+    assert find_class_list(tmp_path / "list") == tmp_path / "list" / "label_map.txt"
+
+
+def test_folders_of_the_system_are_no_classes(tmp_path: Path) -> None:
+    for name in ("run", "__MACOSX", "@eaDir", ".Trash"):
+        (tmp_path / name).mkdir()
+    assert folders_of(tmp_path, ["run/1.avi"]).classes == ("run",)
+    assert problems(folders_of(tmp_path, ["run/1.avi"]), tmp_path) == []
+
+
+@pytest.mark.parametrize("label", ["99999999", "1000", "-1", "999999999999"])
+def test_label_that_cannot_be_meant(tmp_path: Path, label: str) -> None:
+    write(tmp_path, {"train.txt": f"A/a.mp4 0\nB/b.mp4 {label}\n"})
+    annotations = read_lists(tmp_path)
+    assert annotations.classes == ("A",)
+    assert problems(annotations, tmp_path) == [("label out of range", "train.txt:2")]
+    assert annotations.problems[0].what == (
+        f"label {label}, where 0..999 are expected where there is no class list"
+    )
+
+
+def test_many_classes_need_as_many_lines(tmp_path: Path) -> None:
+    write(tmp_path, {"train.txt": "".join(f"{i}.mp4 {i}\n" for i in range(1200))})
+    assert len(read_lists(tmp_path).classes) == 1200
+
+
+@pytest.mark.parametrize("separator", [",", ", ", " ", "\t"])
+def test_slowfast_csv(tmp_path: Path, separator: str) -> None:
+    lists = {"train": "A/1 a.mp4|0\nB/3.mp4|1\n", "val": "A/2.mp4|0\n", "test": '"B/4.mp4"|1\n'}
+    write(tmp_path, {f"{k}.csv": text.replace("|", separator) for k, text in lists.items()})
+    assert detect_format(tmp_path) == "list"
+    annotations = read_lists(tmp_path)
+    assert annotations.classes == ("A", "B")
+    assert {(e.path_hint, e.label, e.split, e.part) for e in annotations.entries} == {
+        ("A/1 a.mp4", 0, 1, "train"),
+        ("A/1 a.mp4", 0, 2, "train"),
+        ("B/3.mp4", 1, 1, "train"),
+        ("B/3.mp4", 1, 2, "train"),
+        ("A/2.mp4", 0, 1, "test"),
+        ("B/4.mp4", 1, 2, "test"),
+    }
+    assert annotations.problems == ()
+
+
+def test_csv_of_no_form_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"train.csv": "video,start,what\n1,2,x\n", "notes.csv": "a,b\n"})
+    assert detect_format(tmp_path) is None
+    (problem,) = unread_lists(tmp_path, "folders")
+    assert (problem.kind, problem.where) == ("unread list", f"{tmp_path}/train.csv")
+    write(tmp_path, {"val.txt": "a.mp4 0\n"})
+    assert [p.where for p in unread_lists(tmp_path, "list")] == [f"{tmp_path}/train.csv"]
+    assert len(unread_lists(tmp_path, "ucf101")) == 2
+
+
+@pytest.mark.parametrize(
+    ("classes", "lines", "labels"),
+    [
+        # The folders show it, whatever numbers the class list has.
+        ("1 Run\n2 Swim\n3 Jump\n", "Run/a.mp4 1\nSwim/c.mp4 2\n", [0, 1]),
+        ("Run\nSwim\nJump\n", "Run/a.mp4 1\nx.mp4 3\n", [0, 2]),
+        ("1 Run\n2 Swim\n", "Run/a.mp4 0\nSwim/c.mp4 1\n", [0, 1]),
+        # No folder: the class list's numbers, or the largest label.
+        ("1 Run\n2 Swim\n3 Jump\n", "a.mp4 1\nc.mp4 2\n", [0, 1]),
+        ("Run\nSwim\n", "a.mp4 1\nc.mp4 2\n", [0, 1]),
+        ("1 Run\n2 Swim\n", "a.mp4 0\nc.mp4 1\n", [0, 1]),
+        ("Run\nSwim\nJump\n", "a.mp4 1\nc.mp4 2\n", [1, 2]),
+        ("0 Run\n1 Swim\n2 Jump\n", "a.mp4 1\nc.mp4 2\n", [1, 2]),
+    ],
+)
+def test_labels_may_count_from_1(
+    tmp_path: Path, classes: str, lines: str, labels: list[int]
+) -> None:
+    write(tmp_path, {"classes.txt": classes, "train.txt": lines})
+    annotations = read_lists(tmp_path)
+    assert [entry.label for entry in annotations.entries] == labels
+    counts_from_1 = not lines.splitlines()[0].endswith(str(labels[0]))
+    assert [p.kind for p in annotations.problems] == ["label numbering"] * counts_from_1
+
+
+def test_label_above_a_list_that_counts_from_1(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"classes.txt": "1 Run\n2 Swim\n", "train.txt": "Run/a 1\nSwim/b 2\nx 3\nRun/c 0\n"},
+    )
+    annotations = read_lists(tmp_path)
+    assert [(e.path_hint, e.label) for e in annotations.entries] == [("Run/a", 0), ("Swim/b", 1)]
+    assert [p.what for p in annotations.problems[1:]] == [
+        f"label 3, where {tmp_path}/classes.txt has 1..2",
+        f"label 0, where {tmp_path}/classes.txt has 1..2",
+    ]
+
+
+def test_class_folders_whose_names_are_no_class_names(tmp_path: Path) -> None:
+    for name in (b"run", b"\xfcber", b"two\nlines", b"  "):
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+    annotations = read_folders(tmp_path, ["run/1.avi", "  /2.avi"])
+    assert annotations.classes == ("run",)
+    assert [(p.kind, p.where) for p in annotations.problems] == [
+        ("outside class folders", f"{tmp_path}/  /2.avi")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train.csv", KINETICS + '"two\nlines",x,0,10,train\n'),
+        ("train.json", '[{"id": "1", "template": "\\ud800"}]'),
+        ("train.json", '[{"id": "1", "template": "two\\nlines"}]'),
+    ],
+)
+def test_names_that_cannot_stand_in_a_class_list(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path, {name: text})
+    format = detect_format(tmp_path)
+    assert format is not None
+    with pytest.raises(AnnotationError, match=r"no video is listed.*cannot name a class"):
+        read_annotations(tmp_path, format, root=tmp_path, names=())
+
+
+def test_labels_file_with_a_name_of_two_lines(tmp_path: Path) -> None:
+    write(tmp_path, {"labels.json": '{"two\\nlines": "0", "A": "1"}'})
+    write(tmp_path, {"train.json": '[{"id": "1", "template": "A"}]'})
+    with pytest.raises(AnnotationError, match=r"class name 'two\\nlines' holds line ends"):
+        read_annotations(tmp_path, "something", root=tmp_path, names=())
+
+
+def test_kinetics_file_with_a_cell_longer_than_csv_allows(tmp_path: Path) -> None:
+    write(tmp_path, {"train.csv": KINETICS + "x" * 200_000 + ",x,0,10,train\n"})
+    with pytest.raises(AnnotationError, match=r"train\.csv:2: not a CSV row"):
+        read_kinetics(tmp_path)
+
+
+def test_split_number_that_cannot_be_meant(tmp_path: Path) -> None:
+    write(tmp_path, {"run_test_split1.txt": "a.avi 1\n", "run_test_split100000000.txt": "a.avi 2"})
+    assert counts(read_hmdb51(tmp_path)) == {(1, "train"): 1}
+    (problem,) = unread_lists(tmp_path, "hmdb51")
+    assert problem.where == f"{tmp_path}/run_test_split100000000.txt"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips.data.checks import (
     CheckedVideo,
     VideoFacts,
-    _outcomes,
     check_video,
     check_videos,
 )
 from dualstream.errors import (
-    AnnotationError,
     CorruptVideoError,
+    DiskError,
     InputError,
     VideoNotFoundError,
 )
@@ -33,8 +35,24 @@ def test_facts(tiny_video: TinyVideo, decode: bool) -> None:
     facts = check_video(path, decode=decode)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert dataclasses.replace(facts, frames_from_header=9) == VideoFacts(
-        9, 30.0, 64, 48, 9, digest
+        frames=9,
+        fps=30.0,
+        width=64,
+        height=48,
+        frames_from_header=9,
+        frames_missing=0,
+        sha256=digest,
     )
+
+
+def test_pictures_that_do_not_decode_are_counted(tmp_path: Path) -> None:
+    path = cut_video(tmp_path / "cut.mkv")
+    facts = check_video(path)
+    assert (facts.frames, facts.frames_missing) == (30, 17)
+    assert check_video(path, decode=False).frames_missing == 0
+    journal = tmp_path / "checked.jsonl"
+    first, second = (next(check_videos(tmp_path, ["cut.mkv"], journal=journal)) for _ in range(2))
+    assert (second.is_reused, second.facts) == (True, first.facts)
 
 
 def test_bad_files_raise(tmp_path: Path) -> None:
@@ -72,7 +90,7 @@ def test_no_videos_and_no_workers(tmp_path: Path) -> None:
 
 def test_journal_goes_on_after_an_interruption(tmp_path: Path, tiny_video: TinyVideo) -> None:
     names = three_videos(tmp_path, tiny_video)
-    journal = tmp_path / "out" / "checked.csv"
+    journal = tmp_path / "out" / "checked.jsonl"
     running = check_videos(tmp_path, names, journal=journal)
     first = next(running)
     running.close()
@@ -87,7 +105,7 @@ def test_journal_goes_on_after_an_interruption(tmp_path: Path, tiny_video: TinyV
 
 def test_changed_file_is_checked_again(tmp_path: Path, tiny_video: TinyVideo) -> None:
     tiny_video("a.mp4", num_frames=3)
-    journal = tmp_path / "checked.csv"
+    journal = tmp_path / "checked.jsonl"
     list(check_videos(tmp_path, ["a.mp4"], journal=journal))
     tiny_video("a.mp4", num_frames=5)
     (video,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
@@ -102,7 +120,7 @@ def test_counted_videos_are_decoded_when_that_is_asked_for(
     tmp_path: Path, tiny_video: TinyVideo
 ) -> None:
     tiny_video("a.mp4", num_frames=3)
-    journal = tmp_path / "checked.csv"
+    journal = tmp_path / "checked.jsonl"
 
     def is_reused(*, decode: bool) -> bool:
         (video,) = check_videos(tmp_path, ["a.mp4"], decode=decode, journal=journal)
@@ -116,7 +134,7 @@ def test_counted_videos_are_decoded_when_that_is_asked_for(
 @pytest.mark.parametrize("cut", [1, 2, 3, 40, 70])
 def test_row_cut_off_by_a_kill_is_not_read(tmp_path: Path, tiny_video: TinyVideo, cut: int) -> None:
     names = three_videos(tmp_path, tiny_video)[:2]
-    journal = tmp_path / "checked.csv"
+    journal = tmp_path / "checked.jsonl"
     before = [v.facts for v in check_videos(tmp_path, names, journal=journal)]
     journal.write_bytes(journal.read_bytes()[: -1 - cut])
     again = list(check_videos(tmp_path, names, journal=journal))
@@ -127,23 +145,60 @@ def test_row_cut_off_by_a_kill_is_not_read(tmp_path: Path, tiny_video: TinyVideo
 
 def test_foreign_journal_is_replaced(tmp_path: Path, tiny_video: TinyVideo) -> None:
     tiny_video("a.mp4", num_frames=3)
-    journal = tmp_path / "checked.csv"
+    journal = tmp_path / "checked.jsonl"
     journal.write_bytes(b"\0\xff\na.mp4,1\n")
     (video,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
     assert not video.is_reused
-    assert len(journal.read_text().splitlines()) == 2
+    assert len(journal.read_text().splitlines()) == 1
 
 
 def test_journal_that_cannot_be_written(tmp_path: Path, tiny_video: TinyVideo) -> None:
     tiny_video("a.mp4", num_frames=3)
     (tmp_path / "file").touch()
-    with pytest.raises(AnnotationError, match=r"checked\.csv: cannot be written"):
-        list(check_videos(tmp_path, ["a.mp4"], journal=tmp_path / "file" / "checked.csv"))
+    with pytest.raises(DiskError, match=r"checked\.jsonl: cannot be written"):
+        list(check_videos(tmp_path, ["a.mp4"], journal=tmp_path / "file" / "checked.jsonl"))
 
 
-def test_crash_of_a_worker_is_pinned_on_its_file() -> None:
-    # The jobs are Python expressions: one of them kills the process that evaluates it.
-    jobs = [(str(i), f"{i} * 10") for i in range(6)]
-    jobs[2] = ("crash", "__import__('os')._exit(1)")
-    outcomes = dict(_outcomes(eval, jobs, workers=2))
-    assert outcomes == {"0": 0, "1": 10, "crash": None, "3": 30, "4": 40, "5": 50}
+def test_crash_of_a_worker_is_pinned_on_its_file(
+    tmp_path: Path, tiny_video: TinyVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = three_videos(tmp_path, tiny_video)
+
+    def run_jobs(
+        work: Callable[[str], object],
+        jobs: Sequence[str],
+        *,
+        workers: int,
+        on_death: Callable[[str, int], object],
+    ) -> list[object]:
+        assert workers == 2
+        return [on_death(job, -11) if job == "k/b c.mp4" else work(job) for job in jobs]
+
+    monkeypatch.setattr("dualstream.clips.data.checks.run_jobs", run_jobs)
+    outcomes = list(check_videos(tmp_path, names, workers=2))
+    assert [video.path for video in outcomes] == list(names)
+    assert outcomes[0].error is None
+    assert outcomes[1].error == "The decoder crashed on this file. Re-encode or remove it."
+
+
+def test_script_without_a_guard_is_told_so(tmp_path: Path, tiny_video: TinyVideo) -> None:
+    names = three_videos(tmp_path, tiny_video)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom dualstream.clips.data.checks import check_videos\n"
+        f"list(check_videos(Path({str(tmp_path)!r}), {names!r}, workers=2))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Worker processes cannot start. Put the calling code under" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_that_fills_up_under_the_journal(
+    tmp_path: Path, tiny_video: TinyVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_video("a.mp4", num_frames=3)
+    (tmp_path / "checked.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr("dualstream.clips.data.checks.write_text", lambda *_: None)
+    with pytest.raises(DiskError, match=r"checked\.jsonl: cannot be written \(No space left"):
+        list(check_videos(tmp_path, ["a.mp4"], journal=tmp_path / "checked.jsonl"))

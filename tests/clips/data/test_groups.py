@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.data.groups import choose_groups, source_group
+from dualstream.clips.data.groups import choose_groups, group_videos, source_group
 
 
 @pytest.mark.parametrize(
@@ -60,26 +60,49 @@ def test_every_hmdb51_name_has_attributes(shared: Path) -> None:
     assert all(source_group(name) != name for name in names)
 
 
+@pytest.mark.parametrize(
+    ("videos", "groups"),
+    [
+        ([("a", ""), ("b", "")], ("a", "b")),
+        ([("b", "1"), ("a", "1"), ("c", "2")], ("a", "a", "c")),
+        # A copy of one clip brings its whole source along, here g01 and g02 by way of z.
+        (
+            [("v_k_g01_c01", "1"), ("v_k_g01_c02", "2"), ("z", "2"), ("v_k_g02_c01", "2")],
+            ("v_k_g01", "v_k_g01", "v_k_g01", "v_k_g01"),
+        ),
+        ([("d", "1"), ("c", "2"), ("d", "2"), ("b", "1"), ("a", "3")], ("b", "b", "b", "b", "a")),
+        ([], ()),
+    ],
+)
+def test_copies_are_of_one_group(videos: list[tuple[str, str]], groups: tuple[str, ...]) -> None:
+    assert group_videos(videos) == groups
+    assert group_videos(videos[::-1]) == groups[::-1]
+
+
+def grouped(videos: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return [(label, source_group(name)) for label, name in videos]
+
+
 def test_choose_takes_what_brings_nearest() -> None:
     # Sizes 4, 3, 2, 1; 3 clips wanted: whatever the order, at most 1 clip off.
     videos = [(0, f"v_A_g{group:02d}_c{i}.avi") for group in (1, 2, 3, 4) for i in range(group)]
     for seed in range(20):
-        chosen = choose_groups(videos, fraction=0.3, seed=seed)
+        chosen = choose_groups(grouped(videos), fraction=0.3, seed=seed)
         size = sum(source_group(name) in chosen for _, name in videos)
         assert abs(size - 3) <= 1
 
 
 def test_one_group_is_never_chosen_and_two_are_shared() -> None:
     one = [(0, f"v_A_g01_c{i}.avi") for i in range(5)]
-    assert choose_groups(one, fraction=0.9, seed=0) == frozenset()
+    assert choose_groups(grouped(one), fraction=0.9, seed=0) == frozenset()
     two = [*one, (0, "v_A_g02_c0.avi")]
-    assert choose_groups(two, fraction=0.99, seed=0) == {"v_A_g01"}
-    assert choose_groups(two, fraction=0.01, seed=0) == {"v_A_g02"}
+    assert choose_groups(grouped(two), fraction=0.99, seed=0) == {"v_A_g01"}
+    assert choose_groups(grouped(two), fraction=0.01, seed=0) == {"v_A_g02"}
 
 
 def test_source_of_two_classes_stays_whole() -> None:
     videos = [(label, f"v_A_g{group:02d}_c{label}.avi") for label in (0, 1) for group in range(10)]
-    chosen = choose_groups(videos, fraction=0.3, seed=3)
+    chosen = choose_groups(grouped(videos), fraction=0.3, seed=3)
     assert len(chosen) == 3
 
 
@@ -95,8 +118,8 @@ def test_choice_of_any_classes(sizes: list[list[int]], fraction: float, seed: in
         for group, size in enumerate(groups)
         for clip in range(size)
     ]
-    chosen = choose_groups(videos, fraction=fraction, seed=seed)
-    assert chosen == choose_groups(videos[::-1], fraction=fraction, seed=seed)
+    chosen = choose_groups(grouped(videos), fraction=fraction, seed=seed)
+    assert chosen == choose_groups(grouped(videos[::-1]), fraction=fraction, seed=seed)
     taken = Counter(label for label, name in videos if source_group(name) in chosen)
     for label, groups in enumerate(sizes):
         own = [g for g in range(len(groups)) if f"v_k{label}_g{g:02d}" in chosen]

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.manifest import is_video_name, read_classes
+from dualstream.clips.data.annotations import read_class_list
+from dualstream.clips.data.manifest import is_video_name
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 
 HEADER = "path,label,split1,split2,split3,frames,fps,width,height,sha256"
@@ -19,9 +20,14 @@ SHA = "0123456789abcdef" * 4
 
 
 def record(
-    path: str, label: int = 0, splits: tuple[str, ...] = ("train", "test", "")
+    path: str,
+    label: int = 0,
+    splits: tuple[str, ...] = ("train", "test", ""),
+    *,
+    frames: int = 40,
+    sha256: str = SHA,
 ) -> VideoRecord:
-    return VideoRecord(path, label, splits, 40, 29.97, 320, 240, SHA)
+    return VideoRecord(path, label, splits, frames, 29.97, 320, 240, sha256)
 
 
 def write_files(folder: Path, rows: str, *, header: str = HEADER, classes: str = "a\nb\n") -> Path:
@@ -160,7 +166,7 @@ def test_missing_files(tmp_path: Path) -> None:
 def test_wrong_classes(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "classes.txt").write_text(content)
     with pytest.raises(AnnotationError, match=message):
-        read_classes(tmp_path / "classes.txt")
+        read_class_list(tmp_path / "classes.txt", may_have_numbers=False)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +286,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, data: st.DataObject) -> No
 
 def test_hold_out_of_two_classes() -> None:
     records = tuple(
-        record(f"{name}/v_{name}_g{group:02d}_c{clip}.avi", label)
+        record(f"{name}/v_{name}_g{group:02d}_c{clip}.avi", label, sha256="")
         for label, name in enumerate("ab")
         for group in range(10)
         for clip in range(4)
@@ -304,7 +310,7 @@ def test_hold_out_of_two_classes() -> None:
 )
 def test_hold_out_invariants(sizes: list[list[int]], fraction: float, seed: int) -> None:
     records = tuple(
-        record(f"k{label}/s{group}_k{label}_u_nm_np1_ba_goo_{clip}.avi", label)
+        record(f"k{label}/s{group}_k{label}_u_nm_np1_ba_goo_{clip}.avi", label, sha256="")
         for label, groups in enumerate(sizes)
         for group, size in enumerate(groups)
         for clip in range(size)
@@ -330,6 +336,28 @@ def test_hold_out_invariants(sizes: list[list[int]], fraction: float, seed: int)
             assert part == 0
     shuffled = dataclasses.replace(manifest, records=records[::-1])
     assert set(shuffled.hold_out(fraction, seed=seed)[1].records) == set(held.records)
+
+
+def test_copies_are_held_out_together() -> None:
+    records = [record(f"a/clip{i}.mp4", sha256=f"{i:064d}") for i in range(6)]
+    records += [record(f"a/copy_of_{i}.mp4", sha256=f"{i:064d}") for i in range(6)]
+    for seed in range(5):
+        kept, held = Manifest(tuple(records), ("a",), Path()).hold_out(0.3, seed=seed)
+        assert len(held) == 4
+        assert not {r.sha256 for r in kept.records} & {r.sha256 for r in held.records}
+    one = Manifest((record("a/1.mp4"), record("a/2.mp4")), ("a",), Path())
+    with pytest.raises(AnnotationError, match="Nothing can be held out"):
+        one.hold_out(0.5)
+
+
+def test_long_enough() -> None:
+    records = tuple(record(f"{n}.mp4", frames=n) for n in (1, 2, 3))
+    manifest = Manifest(records, ("a",), Path("/data"))
+    long_enough, short = manifest.long_enough(2)
+    assert [r.path for r in long_enough.records] == ["2.mp4", "3.mp4"]
+    assert [r.path for r in short.records] == ["1.mp4"]
+    assert len(manifest.long_enough(1)[1]) == 0
+    assert long_enough.root == short.root == Path("/data")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])

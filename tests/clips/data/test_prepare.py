@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import av
 import numpy as np
 import pytest
+from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips import Manifest, VideoRecord, source_group
 from dualstream.clips.data.annotations import Problem
+from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
-from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
 from dualstream.video import write_video
 
 TinyVideo = Callable[..., Path]
+
+CLIPS = {"clap": "a", "kick": "b"}
 
 
 @pytest.fixture
@@ -301,7 +307,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
 
 def test_interrupted_preparation_goes_on(tmp_path: Path, make_videos: Callable[..., None]) -> None:
     make_videos("run/a.mp4", "run/b.mp4", "run/c.mp4")
-    journal = tmp_path / "out" / "checked.csv"
+    journal = tmp_path / "out" / "checked.jsonl"
     preparation = prepare(tmp_path, journal=journal)
     for _ in preparation:
         break
@@ -332,7 +338,7 @@ def test_full_disk_while_writing_keeps_the_old_manifest(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(AnnotationError, match=r"out: cannot be written.*No space left"):
+    with pytest.raises(DiskError, match=r"problems\.csv: cannot be written.*No space left"):
         report.write(tmp_path / "out")
     monkeypatch.undo()
     assert Manifest.read(tmp_path / "out") == report.manifest
@@ -379,3 +385,175 @@ def test_class_of_jhmdb(shared: Path, tmp_path: Path) -> None:
     assert {(r.width, r.height, r.fps) for r in manifest.records} == {(320, 240, 30.0)}
     assert min(r.frames for r in manifest.records) >= 15
     assert max(r.frames for r in manifest.records) <= 40
+
+
+def test_copies_fall_on_one_side_of_a_split(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos(*(f"A/{i}.mp4" for i in range(6)), *(f"B/{i}.mp4" for i in range(4)))
+    for i in range(5):
+        shutil.copy(tmp_path / f"A/{i}.mp4", tmp_path / f"A/copy of {i}.mp4")
+    (tmp_path / "A" / "link to 5.mp4").symlink_to(tmp_path / "A" / "5.mp4")
+    manifest = split_by_source(prepare(tmp_path).report().manifest, test_fraction=0.3)
+    assert Counter((r.label, r.splits) for r in manifest.records) == {
+        (0, ("train",)): 8,
+        (0, ("test",)): 4,
+        (1, ("train",)): 3,
+        (1, ("test",)): 1,
+    }
+    train, test = ({r.sha256 for r in manifest.subset(1, p).records} for p in get_args(Part))
+    assert not train & test
+
+
+def test_same_content_in_two_classes(tmp_path: Path, make_videos: Callable[..., None]) -> None:
+    make_videos("run/a.mp4", "wave/b.mp4")
+    shutil.copy(tmp_path / "run/a.mp4", tmp_path / "wave/c.mp4")
+    (problem,) = prepare(tmp_path).report().problems
+    assert (problem.kind, problem.where) == (
+        "same content in two classes",
+        f"{tmp_path}/wave/c.mp4",
+    )
+    assert problem.what == "'wave/c.mp4' ('wave') has the content of 'run/a.mp4' ('run')"
+
+
+def test_list_and_class_folders_that_contradict_each_other(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("Run/a.mp4", "Run/b.mp4", "Swim/c.mp4", "Jump/d.mp4", "flat.mp4")
+    # A label map in another order than that of the lists; names with and without folders.
+    write(tmp_path, {"classes.txt": "Jump\nRun\nSwim\n"})
+    write(tmp_path, {"train.txt": "Run/a.mp4 0\nb.mp4 0\nSwim/c 2\nJump/d.mp4 2\nRun/flat 2\n"})
+    report = prepare(tmp_path).report()
+    assert sides(report) == {"Swim/c.mp4": (2, ("train",))}
+    conflicts = [p for p in report.problems if p.kind == "conflicting label"]
+    assert [p.where.rpartition(":")[2] for p in conflicts] == ["1", "2", "4"]
+    assert conflicts[0].what == (
+        "'Run/a.mp4' is of class 'Jump' (label 0) here and in the folder of class 'Run' (label 1)"
+    )
+    write(tmp_path, {"train.txt": "Run/a.mp4 0\nb.mp4 0\nJump/d.mp4 2\n"})
+    with pytest.raises(AnnotationError, match=r"no video can be used.*\n.*train\.txt:1"):
+        prepare(tmp_path).report()
+
+
+def test_class_list_and_lists_from_1(tmp_path: Path, make_videos: Callable[..., None]) -> None:
+    make_videos("videos/Run/a.mp4", "videos/Run/b.mp4", "videos/Swim/c.mp4", "videos/Jump/e.mp4")
+    write(tmp_path, {"classes.txt": "1 Run\n2 Swim\n3 Jump\n", "test.txt": "Run/b.mp4 1\n"})
+    write(tmp_path, {"train.txt": "Run/a.mp4 1\nSwim/c.mp4 2\nJump/e.mp4 3\n"})
+    report = prepare(tmp_path).report()
+    assert sides(report) == {
+        "Jump/e.mp4": (2, ("train",)),
+        "Run/a.mp4": (0, ("train",)),
+        "Run/b.mp4": (0, ("test",)),
+        "Swim/c.mp4": (1, ("train",)),
+    }
+    assert kinds(report) == ["label numbering"]
+
+
+def test_folders_named_by_numbers_contradict_no_label(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("1/a.mp4", "b.mp4")
+    write(tmp_path, {"train.txt": "1/a.mp4 0\nb.mp4 1\n"})
+    assert kinds(prepare(tmp_path).report()) == []
+
+
+def test_files_that_are_passed_over_are_counted(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("A/1.mp4", "A/2.asf", "A/3.mp4")
+    (tmp_path / "A/3.mp4").rename(tmp_path / "A/3.GIF")
+    for name in ("A/x.swf", "A/y.swf", "A/z", "A/Thumbs.db", "A/.DS_Store", "A/notes.txt"):
+        (tmp_path / name).write_text("something")
+    report = prepare(tmp_path).report()
+    assert sorted(sides(report)) == ["A/1.mp4", "A/2.asf", "A/3.GIF"]
+    (problem,) = report.problems
+    assert (problem.kind, problem.where) == ("other files", str(tmp_path))
+    assert problem.what == "3 files are not taken for videos: 2 .swf, 1 without extension"
+    shutil.rmtree(tmp_path / "A")
+    write(tmp_path, {"A/1.jpg": "", "A/2.jpg": ""})
+    with pytest.raises(AnnotationError, match=r"no video in it.*2 files are not .*: 2 \.jpg"):
+        prepare(tmp_path)
+
+
+def test_lists_that_are_not_read_are_told(tmp_path: Path, make_videos: Callable[..., None]) -> None:
+    make_videos("videos/run/a.mp4", "videos/run/b.mp4")
+    write(tmp_path / "splits", {"run_test_split1.txt": "a.avi 1\nb.avi 2\n"})
+    write(tmp_path, {"train.csv": "run/a.mp4,0\n", "val.csv": "x;y\n"})
+    preparation = prepare(tmp_path)
+    assert preparation.format == "hmdb51"
+    assert [(p.kind, p.where) for p in preparation.report().problems] == [
+        ("unread list", f"{tmp_path}/train.csv"),
+        ("unread list", f"{tmp_path}/val.csv"),
+    ]
+    assert kinds(prepare(tmp_path, format="folders").report()) == []
+
+
+def test_class_folders_whose_names_cannot_be_written_down(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("run/a.mp4")
+    for name in (b"\xfcber", b"two\nlines"):
+        folder = os.path.join(os.fsencode(tmp_path), name)
+        shutil.copytree(tmp_path / "run", os.fsdecode(folder))
+        shutil.copy(tmp_path / "run/a.mp4", os.path.join(folder, b"b.mp4"))
+    report = prepare(tmp_path).report()
+    assert report.manifest.classes == ("run",)
+    assert [(p.kind, p.where) for p in report.problems] == [
+        ("bad file name", f"'{tmp_path}/two\\nlines'"),
+        ("bad file name", f"'{tmp_path}/\\udcfcber'"),
+    ]
+    assert report.problems[0].remedy == "Rename it; 2 videos are left out."
+    report.write(tmp_path / "out")
+    assert Manifest.read(tmp_path / "out").classes == ("run",)
+
+
+def test_source_whose_path_is_no_unicode(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"\xfcber")
+    source.mkdir()
+    with pytest.raises(InputError, match="path is not Unicode"):
+        prepare(source)
+
+
+def test_video_of_one_frame_is_told(tmp_path: Path, tiny_video: TinyVideo) -> None:
+    tiny_video("run/one.mp4", num_frames=1, size=(16, 16))
+    tiny_video("run/two.mp4", num_frames=2, size=(16, 16))
+    report = prepare(tmp_path).report()
+    assert [(p.kind, p.where) for p in report.problems] == [
+        ("one frame", f"{tmp_path}/run/one.mp4")
+    ]
+    assert [r.frames for r in report.manifest.records] == [1, 2]
+    assert [r.path for r in report.manifest.long_enough(2)[1].records] == ["run/one.mp4"]
+
+
+def test_classes_of_left_and_right_are_told(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("Moving something left/a.mp4", "Moving something right/b.mp4", "bright/c.mp4")
+    (problem,) = prepare(tmp_path).report().problems
+    assert problem.kind == "mirrored classes"
+    assert problem.what == (
+        "1 pairs of classes are mirrored ones, as 'Moving something left' and "
+        "'Moving something right'"
+    )
+
+
+def test_share_of_pictures_that_do_not_decode_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    cut_video(tmp_path / "run" / "a.mkv")
+    (problem,) = prepare(tmp_path).report().problems
+    assert problem.kind == "undecodable frames"
+    assert problem.what == "36% of its pictures cannot be decoded (17 of 47)"
+
+
+def test_files_of_macos_do_not_stop_it(tmp_path: Path, make_videos: Callable[..., None]) -> None:
+    make_videos("videos/clap/a.mp4", "videos/kick/b.mp4")
+    write(tmp_path / "splits", {f"{c}_test_split1.txt": f"{v}.avi 1\n" for c, v in CLIPS.items()})
+    for name in ("splits/._clap_test_split1.txt", "videos/clap/._a.mp4", "videos/._clap"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\xb0")
+    (tmp_path / "videos/__MACOSX").mkdir()
+    shutil.copy(tmp_path / "videos/clap/a.mp4", tmp_path / "videos/__MACOSX/a.mp4")
+    for format in ("hmdb51", "folders"):
+        report = prepare(tmp_path, format=format).report()  # type: ignore[arg-type]
+        assert report.problems == ()
+        assert report.manifest.classes == ("clap", "kick")
+        assert len(report.manifest) == 2

@@ -1,11 +1,11 @@
-"""Which clips were cut from one source video, told from their names."""
+"""Videos that must stay on one side of a split: clips of one source, and copies."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 _UCF101 = re.compile(r"(v_\w+_g\d+)_c\d+")
@@ -33,17 +33,45 @@ def source_group(name: str) -> str:
     return name
 
 
+def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Group of each video: clips of one source video, and all that shares content with them.
+
+    Args:
+        videos: (name, checksum of the content, "" where it is not known) of each.
+
+    Returns:
+        A group's name is the alphabetically first of its `source_group`s, whatever the order.
+
+    Worked example: `a.mp4` and `b.mp4` are copies, `b.mp4` and `c.mp4` too (a link): all are of
+    group `a.mp4`.
+    """
+    parents: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while (parent := parents.setdefault(name, name)) != name:
+            name = parent
+        return name
+
+    first_of: dict[str, str] = {}
+    for name, content in videos:
+        group = find(source_group(name))
+        if content:
+            other = find(first_of.setdefault(content, group))
+            parents[max(group, other)] = min(group, other)
+    return tuple(find(source_group(name)) for name, _ in videos)
+
+
 def choose_groups(
     videos: Iterable[tuple[int, str]], *, fraction: float, seed: int
 ) -> frozenset[str]:
-    """Source groups that hold about `fraction` of each class's videos.
+    """Groups that hold about `fraction` of each class's videos.
 
     A class of two or more groups has at least one chosen and one left; of a class of one group
     nothing is chosen. Per class the number of chosen videos misses its target by at most the
     size of the class's largest group.
 
     Args:
-        videos: (label, name) of each video.
+        videos: (label, group) of each video.
         fraction: above 0 and below 1.
         seed: another seed gives another choice.
 
@@ -51,8 +79,8 @@ def choose_groups(
     2, 4, 1, 3: take 2 (1 missing), not 4 (would miss by 3), take 1 (exact), not 3.
     """
     sizes: dict[int, Counter[str]] = defaultdict(Counter)
-    for label, name in videos:
-        sizes[label][source_group(name)] += 1
+    for label, group in videos:
+        sizes[label][group] += 1
     chosen: set[str] = set()
     left: set[str] = set()
     for _, size in sorted(sizes.items()):

@@ -17,32 +17,31 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import compress
+from operator import not_
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
 import yaml
 
-from dualstream.clips.data.groups import choose_groups, source_group
+from dualstream.clips.data.annotations.class_lists import read_class_list
+from dualstream.clips.data.annotations.entries import is_class_name
+from dualstream.clips.data.groups import choose_groups, group_videos
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
-from dualstream.files import read_lines, read_text, replacing
+from dualstream.files import read_csv, read_text, replacing
 
 Part = Literal["train", "test"]
 """The two sides of a split."""
 
-MANIFEST_FILE = "manifest.csv"
+MANIFEST_FILE, CLASSES_FILE, DATASET_FILE = "manifest.csv", "classes.txt", "dataset.yaml"
+
+_FACTS = ("frames", "fps", "width", "height", "sha256")
 
 
 def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
     """Absolute folder of a manifest, of which either the folder or the file is named."""
     given = Path(path).absolute()
     return given.parent if given.name == MANIFEST_FILE else given
-
-
-CLASSES_FILE = "classes.txt"
-DATASET_FILE = "dataset.yaml"
-
-_FACTS = ("frames", "fps", "width", "height", "sha256")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class VideoRecord:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"fps must be above 0, got {self.fps}.")
-        if self.sha256 and not _SHA256.fullmatch(self.sha256):
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise InputError(f"sha256 must be 64 hexadecimal digits or empty, got {self.sha256!r}.")
 
 
@@ -98,7 +97,14 @@ class Manifest:
     """Folder that the records' paths start from."""
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
+        for name, count in Counter(self.classes).items():
+            if not is_class_name(name):
+                raise InputError(
+                    f"class name {name!r} is empty or holds blanks around it, line ends or "
+                    "characters that are not Unicode."
+                )
+            if count > 1:
+                raise InputError(f"class {name!r} stands {count} times.")
         paths: set[str] = set()
         for record in self.records:
             if record.label >= len(self.classes):
@@ -145,7 +151,7 @@ class Manifest:
                 f"{file}: there is no manifest here. `dualstream prepare` writes one."
             )
         folder = file.parent
-        classes = read_classes(folder / CLASSES_FILE)
+        classes = read_class_list(folder / CLASSES_FILE, may_have_numbers=False)
         records = _read_records(file, classes)
         return cls(records=records, classes=classes, root=_read_root(folder))
 
@@ -211,9 +217,10 @@ class Manifest:
         """Set a part of the videos aside, for instance to choose hyper-parameters on.
 
         About `fraction` of each class's videos is held out, and all clips of one source video
-        (see `source_group`) go to the same side. A class of two or more sources has at least
-        one on each side; a class of one source is kept whole. The choice depends on the names
-        and the seed only, not on the order of the records.
+        (see `source_group`) go to the same side, with all files of the same content. A class of
+        two or more such groups has at least one on each side; a class of one group is kept
+        whole. The choice depends on the names, the contents and the seed only, not on the order
+        of the records.
 
         Args:
             fraction: share of the videos to hold out, above 0 and below 1.
@@ -228,40 +235,31 @@ class Manifest:
         """
         if not 0 < fraction < 1:
             raise InputError(f"fraction must be above 0 and below 1, got {fraction}.")
-        held = choose_groups(
-            ((r.label, r.path) for r in self.records), fraction=fraction, seed=seed
-        )
+        groups = group_videos([(r.path, r.sha256) for r in self.records])
+        videos = [(r.label, group) for r, group in zip(self.records, groups, strict=True)]
+        held = choose_groups(videos, fraction=fraction, seed=seed)
         if not held:
             raise AnnotationError(
-                f"Nothing can be held out of {len(self)} videos: every class has clips of one "
-                "source video only. Give the test part of the split files instead."
+                f"Nothing can be held out of {len(self)} videos: every class has clips or copies "
+                "of one source video only. Give the test part of the split files instead."
             )
-        out = tuple(r for r in self.records if source_group(r.path) in held)
-        kept = tuple(r for r in self.records if source_group(r.path) not in held)
-        return replace(self, records=kept), replace(self, records=out)
+        return self._divide([group not in held for group in groups])
 
+    def long_enough(self, num_frames: int) -> tuple[Manifest, Manifest]:
+        """Set the videos aside that are shorter than what is to be read of them.
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names of a text file with one name a line.
+        Args:
+            num_frames: frames that a video must have; 2 for optical flow.
 
-    Raises:
-        AnnotationError: the file is missing or empty, or a name is empty or stands twice.
-    """
-    lines = [line.strip() for line in read_lines(path, error=AnnotationError)]
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise AnnotationError(f"{path}: the file holds no class name. Write one name a line.")
-    first_line: dict[str, int] = {}
-    for number, name in enumerate(lines, start=1):
-        if not name:
-            raise AnnotationError(f"{path}:{number}: the line is empty. Write one name a line.")
-        if name in first_line:
-            raise AnnotationError(
-                f"{path}:{number}: class {name!r} stands in line {first_line[name]} already."
-            )
-        first_line[name] = number
-    return tuple(lines)
+        Returns:
+            (long enough, too short), both in the order of this manifest; one may be empty.
+        """
+        return self._divide([record.frames >= num_frames for record in self.records])
+
+    def _divide(self, is_first: Sequence[bool]) -> tuple[Manifest, Manifest]:
+        first = tuple(compress(self.records, is_first))
+        second = tuple(compress(self.records, map(not_, is_first)))
+        return replace(self, records=first), replace(self, records=second)
 
 
 def is_video_name(path: str) -> bool:
@@ -276,16 +274,6 @@ def is_video_name(path: str) -> bool:
     if re.search(r"[\0\r\n\ud800-\udfff]", path):
         return False
     return str(PurePosixPath(path)) == path
-
-
-def _check_classes(classes: tuple[str, ...]) -> None:
-    for name, count in Counter(classes).items():
-        if not name or name != name.strip() or "\n" in name or "\r" in name:
-            raise InputError(
-                f"class name {name!r} is empty or holds blanks around it or line ends."
-            )
-        if count > 1:
-            raise InputError(f"class {name!r} stands {count} times.")
 
 
 def _read_root(folder: Path) -> Path:
@@ -308,31 +296,25 @@ def _read_root(folder: Path) -> Path:
 
 
 def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ...]:
-    lines = read_lines(path, error=AnnotationError)
-    reader = csv.reader((f"{line}\n" for line in lines), strict=True)
+    rows = read_csv(path, error=AnnotationError)
     records: list[VideoRecord] = []
     line_of: dict[str, int] = {}
-    try:
-        num_splits = _check_header(path, next(reader, []))
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{path}:{reader.line_num}"
-            record = _parse_row(where, cells, num_splits=num_splits)
-            if record.label >= len(classes):
-                raise AnnotationError(
-                    f"{where}: label {record.label} is out of range: {path.parent / CLASSES_FILE} "
-                    f"has {len(classes)} classes, so labels are 0..{len(classes) - 1}."
-                )
-            if record.path in line_of:
-                raise AnnotationError(
-                    f"{where}: {record.path!r} stands in line {line_of[record.path]} already. "
-                    "Remove one of the two."
-                )
-            line_of[record.path] = reader.line_num
-            records.append(record)
-    except csv.Error as error:
-        raise AnnotationError(f"{path}:{reader.line_num}: not a CSV row ({error}).") from None
+    num_splits = _check_header(path, next(rows, (1, []))[1])
+    for line, cells in rows:
+        where = f"{path}:{line}"
+        record = _parse_row(where, cells, num_splits=num_splits)
+        if record.label >= len(classes):
+            raise AnnotationError(
+                f"{where}: label {record.label} is out of range: {path.parent / CLASSES_FILE} "
+                f"has {len(classes)} classes, so labels are 0..{len(classes) - 1}."
+            )
+        if record.path in line_of:
+            raise AnnotationError(
+                f"{where}: {record.path!r} stands in line {line_of[record.path]} already. "
+                "Remove one of the two."
+            )
+        line_of[record.path] = line
+        records.append(record)
     if not records:
         raise AnnotationError(f"{path}: the manifest lists no video. Run `dualstream prepare`.")
     return tuple(records)

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from dualstream.clips.data.annotations import (
     AnnotationFormat,
     Annotations,
-    Entry,
     Problem,
     detect_format,
     read_annotations,
+    unread_lists,
 )
-from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, Side
+from dualstream.clips.data.annotations.entries import TEXT_SUFFIXES, VIDEO_SUFFIXES
 from dualstream.clips.data.checks import CheckedVideo, check_videos
+from dualstream.clips.data.listed import match_entries
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
-from dualstream.clips.data.video_files import VideoIndex, list_videos
+from dualstream.clips.data.mirrored import mirrored_classes
+from dualstream.clips.data.video_files import is_video, list_files
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 from dualstream.files import replacing
 
 PROBLEMS_FILE = "problems.csv"
-JOURNAL_FILE = "checked.csv"
+JOURNAL_FILE = "checked.jsonl"
 
 VIDEO_FOLDER = "videos"
 """Folder in a source that holds the videos, where there is one."""
+
+_DOCUMENT_SUFFIXES = frozenset({".htm", ".html", ".log", ".md", ".pdf", ".yaml", ".yml"})
 
 ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMulti_7030_splits")
 """Folders in a source that annotation files are looked for in, then the source itself."""
@@ -36,7 +42,7 @@ ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMul
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """A checked data set, and what is wrong with what it was made from."""
+    """A checked data set and the problems that were found in it."""
 
     manifest: Manifest
     problems: tuple[Problem, ...]
@@ -45,34 +51,16 @@ class PrepareReport:
         """Write the manifest and problems.csv (only its header when there are none).
 
         Raises:
-            AnnotationError: the folder cannot be written to.
+            DiskError: the folder cannot be written to.
         """
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with (
-                replacing(target / PROBLEMS_FILE) as temporary,
-                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-            ):
-                writer = csv.writer(f, lineterminator="\n")
-                writer.writerow(["kind", "where", "what", "remedy"])
-                writer.writerows((p.kind, p.where, p.what, p.remedy) for p in self.problems)
-            self.manifest.write(target)
-        except OSError as error:
-            raise AnnotationError(f"{target}: cannot be written ({error.strerror}).") from error
-
-
-@dataclass
-class _Listed:
-    """What the lists say of one video file."""
-
-    label: int
-    origin: str
-    """`file:line` of its first entry."""
-    sides: dict[int, Side] = field(default_factory=dict)
-    """Split number -> side."""
-    origins: dict[int, str] = field(default_factory=dict)
-    """Split number -> `file:line`."""
+        with (
+            replacing(Path(folder) / PROBLEMS_FILE) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["kind", "where", "what", "remedy"])
+            writer.writerows(map(astuple, self.problems))
+        self.manifest.write(folder)
 
 
 class Preparation:
@@ -98,7 +86,9 @@ class Preparation:
         self.classes = annotations.classes
         self._workers, self._check, self._journal = workers, check, journal
         self._problems = list(annotations.problems)
-        self._listed = _match(root, names, annotations, self._problems)
+        self._listed = match_entries(
+            root, names, annotations, self._problems, check_folders=format != "folders"
+        )
         unlisted = [name for name in names if name not in self._listed]
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
@@ -126,9 +116,8 @@ class Preparation:
         Raises:
             AnnotationError: no video can be used.
         """
-        if len(self._checked) < len(self):
-            for _ in self:
-                pass
+        for _ in self:
+            pass
         problems = [*self._problems]
         records: list[VideoRecord] = []
         num_splits = max((s for v in self._listed.values() for s in v.sides), default=1)
@@ -138,6 +127,14 @@ class Preparation:
                 records.append(record)
         problems += self._same_content(records)
         problems += self._empty_classes(records)
+        if pairs := mirrored_classes(self.classes):
+            left, right = (self.classes[label] for label in pairs[0])
+            what = f"{len(pairs)} pairs of classes are mirrored ones, as {left!r} and {right!r}"
+            remedy = (
+                "Where training mirrors a picture it exchanges their labels; set "
+                "augment.flip=false if these classes are no mirror images."
+            )
+            problems.append(Problem("mirrored classes", str(self.root), what, remedy))
         problems = list(dict.fromkeys(problems))
         if not records:
             raise AnnotationError(_say_nothing_left(self.root, problems))
@@ -153,10 +150,19 @@ class Preparation:
             remedy = "The video is left out; replace or remove the file."
             problems.append(Problem("broken video", path, what, remedy))
             return None
-        if facts.frames_from_header and facts.frames < 0.9 * facts.frames_from_header:
+        if facts.frames_missing:
+            missing, total = facts.frames_missing, facts.frames + facts.frames_missing
+            what = f"{missing / total:.0%} of its pictures cannot be decoded ({missing} of {total})"
+            remedy = "Those that decode are used; replace the file if it is damaged or cut off."
+            problems.append(Problem("undecodable frames", path, what, remedy))
+        elif facts.frames_from_header and facts.frames < 0.9 * facts.frames_from_header:
             what = f"{facts.frames} of the {facts.frames_from_header} frames it claims decode"
             remedy = "The frames that decode are used; replace the file if it is cut off."
             problems.append(Problem("truncated video", path, what, remedy))
+        if facts.frames == 1:
+            what = "it has 1 frame, and optical flow needs 2"
+            remedy = "It is kept for RGB; streams of motion cannot use it. Remove or replace it."
+            problems.append(Problem("one frame", path, what, remedy))
         return VideoRecord(
             path=video.path,
             label=listed.label,
@@ -169,21 +175,25 @@ class Preparation:
         )
 
     def _same_content(self, records: Sequence[VideoRecord]) -> list[Problem]:
-        """Problems of one content under two names, in train and test of one split."""
+        """Problems of one content under two names: in two classes, or in train and test."""
         by_content: dict[str, list[VideoRecord]] = defaultdict(list)
         for record in records:
             by_content[record.sha256].append(record)
         problems: list[Problem] = []
-        for same in by_content.values():
-            for split in range(len(same[0].splits) if len(same) > 1 else 0):
-                trained = next((r for r in same if r.splits[split] == "train"), None)
-                tested = next((r for r in same if r.splits[split] == "test"), None)
-                if trained and tested:
-                    where = self._listed[tested.path].origins[split + 1]
-                    what = (
-                        f"split {split + 1}: {tested.path!r} (test) has the content of "
-                        f"{trained.path!r} (train)"
-                    )
+        for first, *copies in by_content.values():
+            if other := next((r for r in copies if r.label != first.label), None):
+                where = str(self.root / other.path)
+                a, b = (f"{r.path!r} ({self.classes[r.label]!r})" for r in (other, first))
+                remedy = "Both are kept as they are; remove the one of the wrong class."
+                what = f"{a} has the content of {b}"
+                problems.append(Problem("same content in two classes", where, what, remedy))
+            for split in range(len(first.splits) if copies else 0):
+                by_side = {r.splits[split]: r for r in reversed([first, *copies])}
+                if {"train", "test"} <= by_side.keys():
+                    trained, tested = by_side["train"].path, by_side["test"].path
+                    where = self._listed[tested].origins[split + 1]
+                    pair = f"{tested!r} (test) has the content of {trained!r} (train)"
+                    what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
                     problems.append(Problem("same content in train and test", where, what, remedy))
         return problems
@@ -218,9 +228,9 @@ def prepare(
             print(video.path, video.error or "good")
         preparation.report().write("work/jhmdb")
 
-    What is wrong is collected as problems, and the videos concerned are left out. A video that
-    is in train and in test of one split stays on the test side, so that what is tested on is
-    what the lists say.
+    Faults of the data are collected as problems, and the videos concerned are left out. A video
+    that is in train and in test of one split stays on the test side, so that the test set is
+    the listed one.
 
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
@@ -242,19 +252,25 @@ def prepare(
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
     root = folder / VIDEO_FOLDER if (folder / VIDEO_FOLDER).is_dir() else folder
-    files, found = _find_annotations(folder, annotations, format)
-    names = list_videos(root)
+    if re.search(r"[\ud800-\udfff]", str(root.resolve())):
+        raise InputError(f"{str(root)!r}: the folder's path is not Unicode. Rename the folder.")
+    files, found, problems = _find_annotations(folder, annotations, format)
+    below = list_files(root)
+    names = [name for name in below if is_video(name)]
+    others = _other_files(root, below)
     if not names:
+        there = f" There is something else: {others[0].what}." if others else ""
         raise AnnotationError(
             f"{root}: there is no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))})."
+            f"{there}"
         )
     usable = [name for name in names if is_video_name(name)]
-    said = read_annotations(files, found, root=root, names=usable)
-    bad = tuple(_bad_name(root, name) for name in names if not is_video_name(name))
+    listed = read_annotations(files, found, root=root, names=usable)
+    problems += [*_bad_names(root, names), *others, *listed.problems]
     return Preparation(
         root,
         usable,
-        replace(said, problems=(*bad, *said.problems)),
+        replace(listed, problems=tuple(problems)),
         format=found,
         workers=workers,
         check=check,
@@ -284,13 +300,13 @@ def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) 
 
 def _find_annotations(
     source: Path, annotations: Path | str | None, format: Literal["auto"] | AnnotationFormat
-) -> tuple[Path, AnnotationFormat]:
-    """Where the annotation files are, and their format."""
+) -> tuple[Path, AnnotationFormat, list[Problem]]:
+    """Path of the annotation files, their format, and the problems of files that it leaves out."""
     allowed = ("auto", *get_args(AnnotationFormat))
     if format not in allowed:
         raise UnknownNameError("annotation format", format, allowed)
     if format == "folders":
-        return source, format
+        return source, format, []
     if annotations is not None:
         path = Path(annotations)
         if not path.exists():
@@ -301,75 +317,49 @@ def _find_annotations(
                 f"{path}: no annotation file of a known form is in it. Known are "
                 f"{', '.join(get_args(AnnotationFormat))}; name one with format."
             )
-        return path, found
-    for path in (*(source / name for name in ANNOTATION_FOLDERS), source):
-        found = detect_format(path) if path.is_dir() else None
-        if found is not None and format in ("auto", found):
-            return path, found
-    return source, "folders" if format == "auto" else format
+        return path, found, unread_lists(path, found) if path.is_dir() else []
+    folders = [path for name in (*ANNOTATION_FOLDERS, "") if (path := source / name).is_dir()]
+    formats = [(path, detect_format(path)) for path in folders]
+    usable = ((path, name) for path, name in formats if name and format in ("auto", name))
+    chosen, found = next(usable, (source, "folders" if format == "auto" else format))
+    unread = [
+        problem
+        for path in folders
+        for problem in unread_lists(path, found if path == chosen else "folders")
+    ]
+    return chosen, found, unread
 
 
-def _match(
-    root: Path, names: Sequence[str], annotations: Annotations, problems: list[Problem]
-) -> dict[str, _Listed]:
-    """What the entries say of each video that they name; adds what is wrong to `problems`."""
-    hint_folders = {
-        PurePosixPath(entry.path_hint.replace("\\", "/")).parent.name
-        for entry in annotations.entries
-    }
-    index = VideoIndex(names, class_folders={*annotations.classes, *hint_folders})
-    listed: dict[str, _Listed] = {}
-    for entry in annotations.entries:
-        class_name = annotations.classes[entry.label]
-        hints = (entry.path_hint, *entry.alternatives)
-        found = next((f for hint in hints if (f := index.find(hint, class_name=class_name))), ())
-        if len(found) == 1:
-            video = listed.setdefault(found[0], _Listed(entry.label, entry.origin))
-            if problem := _add_entry(video, entry, found[0], annotations.classes):
-                problems.append(problem)
-        elif found:
-            what = f"{entry.path_hint!r} may be {' or '.join(map(repr, found[:3]))}"
-            remedy = "The line is left out; give the path from the folder of the videos."
-            problems.append(Problem("ambiguous name", entry.origin, what, remedy))
-        else:
-            what = f"there is no video {entry.path_hint!r} in {root}"
-            remedy = "The line is left out; add the file or remove the line."
-            problems.append(Problem("missing file", entry.origin, what, remedy))
-    return listed
-
-
-def _add_entry(video: _Listed, entry: Entry, name: str, classes: tuple[str, ...]) -> Problem | None:
-    if entry.label != video.label:
-        what = (
-            f"{name!r} is of class {classes[entry.label]!r} here and of "
-            f"{classes[video.label]!r} in {video.origin}"
+def _bad_names(root: Path, names: Sequence[str]) -> list[Problem]:
+    """One problem for each file or folder whose name cannot be written into a manifest."""
+    paths = [list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
+    bad = Counter(
+        next(p for p in path if not is_video_name(p))
+        for path in paths
+        if not is_video_name(path[-1])
+    )
+    what = "the name holds line ends or characters that are not Unicode"
+    return [
+        Problem(
+            "bad file name",
+            ascii(str(root / path)),
+            what,
+            f"Rename it; {count} videos are left out.",
         )
-        remedy = "The line is left out; correct one of the two."
-        return Problem("conflicting label", entry.origin, what, remedy)
-    before = video.sides.get(entry.split)
-    earlier = video.origins.get(entry.split, "")
-    if before is None or before == "":
-        video.sides[entry.split] = entry.part
-        video.origins[entry.split] = entry.origin
-    if before is None or earlier == entry.origin:
-        return None
-    if {before, entry.part} == {"train", "test"}:
-        video.sides[entry.split] = "test"
-        if entry.part == "test":
-            video.origins[entry.split] = entry.origin
-        what = (
-            f"{name!r} is in {entry.part} of split {entry.split} here and in {before} in {earlier}"
-        )
-        remedy = "The video is kept in test only; remove one of the two lines."
-        return Problem("in train and test", entry.origin, what, remedy)
-    what = f"{name!r} stands in {earlier} already"
-    return Problem("listed twice", entry.origin, what, "It is used once; remove one line.")
+        for path, count in bad.items()
+    ]
 
 
-def _bad_name(root: Path, name: str) -> Problem:
-    what = "the file name holds line ends or characters that are not Unicode"
-    shown = str(root / name).encode("utf-8", "backslashreplace").decode()
-    return Problem("bad file name", repr(shown), what, "It is left out; rename the file.")
+def _other_files(root: Path, names: Sequence[str]) -> list[Problem]:
+    """A problem that counts the files that are neither videos nor text."""
+    suffixes = [PurePosixPath(name).suffix.lower() for name in names if not is_video(name)]
+    counts = Counter(s for s in suffixes if s not in TEXT_SUFFIXES | _DOCUMENT_SUFFIXES)
+    if not counts:
+        return []
+    kinds = ", ".join(f"{n} {s or 'without extension'}" for s, n in counts.most_common(5))
+    what = f"{counts.total()} files are not taken for videos: {kinds}"
+    remedy = "They are left out; convert those that are videos, for instance to .mp4."
+    return [Problem("other files", str(root), what, remedy)]
 
 
 def _say_nothing_left(root: Path, problems: Sequence[Problem]) -> str:

@@ -1,4 +1,4 @@
-"""The video files below a folder, and which of them an annotation line means."""
+"""Video files below a folder, and the one that an annotation line names."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, normalize_class
+from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, is_hidden, normalize_class
 
 
 def list_videos(root: Path) -> list[str]:
     """Paths from `root` of all video files below it, with `/` between folders, sorted.
 
-    Links are followed (once); names that start with a dot are left out.
+    Links are followed (once); the system's own files and folders (`is_hidden`) are left out.
     """
+    return [name for name in list_files(root) if is_video(name)]
+
+
+def is_video(name: str) -> bool:
+    """Whether a file is taken for a video, told from its extension."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def list_files(root: Path) -> list[str]:
+    """Paths of all files below `root`; see `list_videos`."""
     names: list[str] = []
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
@@ -24,21 +34,19 @@ def list_videos(root: Path) -> list[str]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
         base = PurePosixPath(Path(folder).relative_to(root).as_posix())
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
-                names.append(str(base / name))
+        names += [str(base / name) for name in files if not is_hidden(name)]
     return sorted(names)
 
 
 class VideoIndex:
-    """Finds the file that a line of an annotation file means.
+    """Finds the file that a line of an annotation file names.
 
     Args:
         names: the videos (see `list_videos`).
-        class_folders: names of folders that hold the videos of one class; a line that names
-            `a/1.mp4` never means the file `b/1.mp4` when `b` is such a folder.
+        class_folders: names of folders that hold the videos of one class; a line that says
+            `a/1.mp4` never names the file `b/1.mp4` when `b` is such a folder.
     """
 
     def __init__(self, names: Sequence[str], *, class_folders: Iterable[str] = ()) -> None:
@@ -51,10 +59,10 @@ class VideoIndex:
         self._class_folders = {normalize_class(name) for name in class_folders}
 
     def find(self, hint: str, *, class_name: str = "") -> tuple[str, ...]:
-        """Videos that a hint may mean: none, one, or several that it does not tell apart.
+        """Videos that a hint may name: none, one, or several that it does not tell apart.
 
         Folders and extensions may differ: with a file `UCF-101/Archery/v_g01.mp4`, the hints
-        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` mean it.
+        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it.
 
         Args:
             hint: the video as a list names it.

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
-from dualstream.clips.transforms import normalize_streams
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
@@ -99,6 +100,8 @@ class Predictor:
         self.cropping = Cropping(options.get("crops", "center"))
         networks = [recognizer.model for recognizer in self.recognizers]
         optimize = options.get("optimize", False)
+        self._label_when_mirrored = list(mirrored_labels(self.classes))
+        self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
         self._runs = [network.optimized() if optimize else network for network in networks]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
             raise InputError(
@@ -173,12 +176,14 @@ class Predictor:
         rows = []
         networks = [recognizer.model for recognizer in self.recognizers]
         with _evaluating(networks):
-            for recognizer, run, clip in zip(self.recognizers, self._runs, clips, strict=True):
-                views = len(next(iter(clip.data.values())))
-                segments = views // self.cropping.num_views
-                logits = view_logits(
-                    recognizer.model, clip, recognizer.spec, segments=segments, run=run
-                )
+            for recognizer, run, normalizer, clip in zip(
+                self.recognizers, self._runs, self._normalizers, clips, strict=True
+            ):
+                segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
+                logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
+                # Left and right change places in a mirrored view.
+                mirrored = np.resize(self.cropping.mirrored_views, len(logits))
+                logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
                 rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
 
@@ -210,7 +215,7 @@ class Predictor:
         numbers: range,
         window: tuple[int, int],
     ) -> ClipPlan:
-        """What one network sees of the frames window[0] .. window[1] - 1 of those available."""
+        """Plan the clip of one network, of frames window[0] .. window[1] - 1 of those available."""
         spec = recognizer.spec
         first, last = window
         if spec.flow_streams and last - first < 2:
@@ -372,7 +377,7 @@ def default_segments(spec: ClipSpec, *, positions: int, joined: bool) -> int:
 
 
 def view_logits(
-    model: Network, clip: Clip, spec: ClipSpec, *, segments: int, run: Run | None = None
+    model: Network, clip: Clip, normalizer: Normalizer, *, segments: int, run: Run | None = None
 ) -> NDArray[np.float32]:
     """Return the logits of the views of one video.
 
@@ -382,7 +387,7 @@ def view_logits(
     Args:
         model: in evaluation mode.
         clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
-        spec: input of the network.
+        normalizer: of the network's input.
         segments: S.
         run: in place of the network itself.
 
@@ -392,7 +397,7 @@ def view_logits(
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
     if _memory_grows_with_time(model):
-        at_once = max(1, at_once // max(stream.num_frames for stream in spec.streams.values()))
+        at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
     views: Mapping[str, Tensor] = clip.data
     if model.joins_segments:
         # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
@@ -409,7 +414,7 @@ def view_logits(
                 name: value[first : first + at_once].to(device, non_blocking=True)
                 for name, value in views.items()
             }
-            parts.append((run or model)(normalize_streams(part, spec)).float().cpu())
+            parts.append((run or model)(normalizer(part)).float().cpu())
     return torch.cat(parts).numpy()
 
 

@@ -9,7 +9,7 @@ from typing import cast
 
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.errors import CheckpointError, InputError
-from dualstream.flow.params import FlowParams
+from dualstream.flow.methods.params import FlowParams
 from dualstream.models.network import Network
 from dualstream.types import ClipSpec
 

@@ -17,8 +17,8 @@ from dualstream.engine.recipe import Crops, Recipe
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
 from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
 from dualstream.files import replacing
-from dualstream.flow.named import named_params
-from dualstream.flow.params import FlowParams
+from dualstream.flow.methods.lookup import params_from_values
+from dualstream.flow.methods.params import FlowParams
 from dualstream.models import MODELS, create_model, list_weights
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
@@ -46,7 +46,8 @@ class Checkpoint:
         found = {}
         for name, stream in self.spec.flow_streams.items():
             origin = self.info.flow.get(name)
-            params = named_params(stream.flow_method, None if origin is None else origin.params)
+            values = None if origin is None else origin.params
+            params = params_from_values(stream.flow_method, values)
             if params is not None:
                 found[name] = params
         return found

@@ -6,12 +6,14 @@ supervision transfer is another (`engine.train.transfer`).
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +42,7 @@ from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_froze
 from dualstream.engine.train.loaders import RunData, usable_videos
 from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
-from dualstream.errors import CheckpointError, InputError
+from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
@@ -238,6 +240,7 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
     module, data = task(run, listener)
     # Only now: what cannot even start leaves no folder behind.
     if run.is_new and _is_first_process():
+        _check_room(run.folder, module)
         start_run(run.folder, run.recipe, run.manifest.classes, run.info)
     keeper = RunFolder(run.folder, run.recipe, listener, batches=data.batches_per_epoch)
     with _quiet_lightning():
@@ -251,6 +254,10 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
             )
         except SystemExit as stop:  # what lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop
+        except SharedMemoryError:
+            if not run.state.is_file():  # its recipe cannot be trained here: leave no run of it
+                (run.folder / "recipe.yaml").unlink(missing_ok=True)
+            raise
     last = keeper.rows[-1]
     metrics: dict[str, Any] = {
         "epochs": int(last["epoch"]),
@@ -300,6 +307,28 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
+
+
+def _check_room(folder: Path, module: TrainingModule) -> None:
+    """Raise DiskError now where the files of the first epoch would not fit on the disk.
+
+    They are the weights, and the state: all tensors, and the moments of what is trained.
+    """
+
+    def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    moments = 2 if module.recipe.train.optimizer.name == "adamw" else 1
+    needed = (
+        num_bytes(module.saved_model.parameters())
+        + num_bytes(module.parameters())
+        + moments * num_bytes(p for p in module.parameters() if p.requires_grad)
+    )
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(disk).free
+    if free < needed:
+        reason = f"a run needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
+        raise DiskError(errno.ENOSPC, reason, str(folder))
 
 
 def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
-from dualstream.clips.transforms import normalize_streams
+from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
@@ -314,9 +314,8 @@ class Features:
 
     def _input(self, clip: Clip) -> Tensor:
         """Input of the network, of a sample or a batch of one video: (S, C, T, H, W)."""
-        data = {name: value.to(self.device) for name, value in clip.data.items()}
-        (values,) = normalize_streams(data, self.dataset.spec).values()
-        return values.flatten(0, -5)
+        ((name, stream),) = self.dataset.spec.streams.items()
+        return normalize(clip.data[name].to(self.device), stream).flatten(0, -5)
 
     def _fix_form(self, begin: FastestForm, clips: Tensor) -> None:
         file = self.folder / FORM_FILE

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dualstream.clips.transforms import normalize_streams
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.schedule import learning_rate_factor
 from dualstream.errors import DivergedError
@@ -32,6 +32,7 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.spec = recipe.clip_spec()
+        self._normalizer = Normalizer(self.spec)
         self.steps_per_epoch = steps_per_epoch
         self.model = model
         self.average: AveragedModel | None = None
@@ -59,7 +60,7 @@ class TrainingModule(pl.LightningModule):
 
     def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
         """Return the logits (N, K) that `network` gives to a batch, and the labels (N,)."""
-        return network(normalize_streams(batch.data, self.spec)), batch.label
+        return network(self._normalizer(batch.data)), batch.label
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws

@@ -12,8 +12,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from dualstream.engine.run.checkpoint import save_weights
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import save_weights
 from dualstream.engine.train.module import TrainingModule
 from dualstream.files import replacing, write_text
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.flow.methods.params import TVL1FastParams
 from dualstream.flow.on_torch.clip import Pyramid, clip_flow
 from dualstream.flow.on_torch.dis import PATCH_PX, Search, patch_images, search_flow
 from dualstream.flow.on_torch.image import half_size, resize, with_gradient
 from dualstream.flow.on_torch.iterate import Schedule
 from dualstream.flow.on_torch.level import Energy, solve_level
-from dualstream.flow.params import TVL1FastParams
 
 
 def tvl1_fast_flow(

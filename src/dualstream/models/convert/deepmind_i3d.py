@@ -47,7 +47,8 @@ def names(model: Network) -> dict[str, Their | Fixed]:
     Raises:
         WeightsError: not a network of `i3d`.
     """
-    scope = f"{'Flow' if check_i3d(model, 'DeepMind').in_channels == 2 else 'RGB'}/inception_i3d"
+    is_flow = check_i3d(model, "DeepMind").inputs["clip"].channels == 2
+    scope = f"{'Flow' if is_flow else 'RGB'}/inception_i3d"
     table: dict[str, Their | Fixed] = {}
     for key in model.state_dict():
         unit, tensor = split_key(key)

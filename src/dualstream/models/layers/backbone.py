@@ -13,10 +13,21 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models.cross_modality import cross_modality_start
-from dualstream.models.network import batch_norms
+from dualstream.models.layers.norm import batch_norms
+from dualstream.models.network import Accepts, NetworkOptions
 
 LARGEST_SIDE = 1024
 """Pixels up to which the least size of a backbone is looked for."""
+
+
+class BackboneOptions(NetworkOptions, total=False):
+    """Options of networks over a backbone of timm that sees single frames."""
+
+    backbone: str
+    """Any name of `timm.list_models()`."""
+    pretrained: bool
+    """Start the backbone from timm's weights on the Hugging Face hub; with other channels than RGB
+    by cross-modality start. For weights that need no hub see `create_model`."""
 
 
 def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module:
@@ -34,7 +45,7 @@ def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module
     """
     import timm  # slow: it brings torchvision
 
-    _check_name(name)
+    _check(name, in_channels)
     create = functools.partial(timm.create_model, name, num_classes=0)
     made = create(in_chans=in_channels)
     if pretrained:
@@ -65,7 +76,7 @@ def make_feature_maps(
     """
     import timm
 
-    _check_name(name)
+    _check(name, in_channels)
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0:
         raise InputError(f"depths must ascend from 0 or more, got {tuple(depths)}.")
     create = functools.partial(
@@ -95,13 +106,22 @@ def num_features(backbone: nn.Module) -> int:
     return cast("int", backbone.head_hidden_size)
 
 
-def fixed_size(backbone: nn.Module) -> tuple[int, int] | None:
-    """(H, W) of a backbone that takes only that size, as most vision transformers; else None."""
+def fixed_side(backbone: nn.Module) -> int | None:
+    """H = W of a backbone that takes only that size, as most vision transformers; else None."""
     config = cast("dict[str, Any]", backbone.pretrained_cfg)
-    if not config["fixed_input_size"]:
-        return None
-    _, height, width = config["input_size"]
-    return int(height), int(width)
+    return int(config["input_size"][1]) if config["fixed_input_size"] else None
+
+
+def accepted(backbone: nn.Module, *, in_channels: int, length: int | None = None) -> Accepts:
+    """What a network takes whose backbone sees its frames.
+
+    Args:
+        in_channels: C of one time step.
+        length: T where the backbone sees frames stacked as channels; None where it sees each.
+    """
+    channels = in_channels * (length or 1)
+    smallest = (1, *least_size(backbone, in_channels=channels))
+    return Accepts(in_channels, length, smallest, side=fixed_side(backbone))
 
 
 def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
@@ -114,9 +134,9 @@ def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
     Raises:
         InputError: there is no output for any size up to `LARGEST_SIDE`.
     """
-    size = fixed_size(backbone)
-    if size is not None:
-        return size
+    side = fixed_side(backbone)
+    if side is not None:
+        return side, side
     has_output = _size_check(backbone, (1, in_channels))
     too_small, least = 0, 1
     while not has_output((least, least)):
@@ -184,15 +204,6 @@ def _larger_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     return sorted(sizes, key=lambda near: near[0] * near[1])
 
 
-def check_fixed_size(images: torch.Tensor, size: tuple[int, int] | None) -> None:
-    """Raise ShapeError where H, W of (..., H, W) is not the one size; None allows any."""
-    height, width = images.shape[-2:]
-    if size is not None and (height, width) != size:
-        raise ShapeError(
-            f"This backbone takes images of {size[0]} x {size[1]} only, got {height} x {width}."
-        )
-
-
 def parts(backbone: nn.Module) -> tuple[nn.Module, ...]:
     """Children that have parameters, from input to output: of a ResNet conv1, bn1, layer1, ...
 
@@ -253,8 +264,11 @@ def _put_statistics_back(norm: Any, _inputs: object, _outputs: object) -> None:
         setattr(norm, name, value)
 
 
-def _check_name(name: str) -> None:
+def _check(name: str, in_channels: int) -> None:
     import timm
+
+    if in_channels < 1:
+        raise InputError(f"in_channels must be at least 1, got {in_channels}.")
 
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dualstream.models.network import batch_norms
+from dualstream.models.layers.norm import batch_norms
 
 
 def checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:

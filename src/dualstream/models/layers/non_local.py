@@ -9,12 +9,23 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.network import check_choice
+from dualstream.models.network import NetworkOptions, check_choice
 
 NonLocalKind = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
 
 Places = Mapping[str, Sequence[int]]
-"""Name of a stage -> indices of the blocks in it that get a non-local block behind them."""
+"""Name of a stage -> indices of the blocks in it that get a non-local block after them."""
+
+
+class NonLocalOptions(NetworkOptions, total=False):
+    """Options of networks that can have non-local blocks."""
+
+    non_local: Places | None
+    """Stage -> indices of the blocks in it that get a non-local block after them, such as
+    {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is an error that
+    names its stages."""
+    non_local_kind: NonLocalKind
+    """How those compare two places; see `NonLocalBlock`."""
 
 
 class NonLocalBlock(nn.Module):
@@ -34,7 +45,7 @@ class NonLocalBlock(nn.Module):
         UnknownNameError: `kind` is none of its choices.
 
     Source:
-        Wang et al. 2018, sections 3.2, 3.3 and 4.1 (the batch norm behind the projection starts
+        Wang et al. 2018, sections 3.2, 3.3 and 4.1 (the batch norm after the projection starts
         with a gain of zero). Products are not divided by the root of the channels, which the
         authors' code does and the paper's equations do not.
     """
@@ -104,12 +115,12 @@ def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 def insert_non_local(
     stages: Mapping[str, Sequence[nn.Module]], places: Places | None, *, kind: NonLocalKind
 ) -> None:
-    """Put non-local blocks behind chosen blocks of a network.
+    """Put non-local blocks after chosen blocks of a network.
 
     Args:
         stages: name -> its blocks. Each has `out_channels`, and ends its forward pass with its
             `non_local`, which is an identity so far (and so adds no name to the state dict).
-        places: which of them; the reference puts five into a ResNet-50, behind every second block:
+        places: which of them; the reference puts five into a ResNet-50, after every second block:
             {"res3": [1, 3], "res4": [1, 3, 5]}. None or {} changes nothing.
         kind: see `NonLocalBlock`.
 
@@ -125,7 +136,7 @@ def insert_non_local(
             if not 0 <= index < len(stages[name]):
                 raise InputError(
                     f"Stage {name} has blocks 0..{len(stages[name]) - 1}, no {index} to put a "
-                    "non-local block behind."
+                    "non-local block after."
                 )
             block = stages[name][index]
             block.non_local = NonLocalBlock(cast("int", block.out_channels), kind=kind)

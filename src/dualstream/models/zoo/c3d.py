@@ -1,4 +1,4 @@
-"""C3D: eight 3x3x3 convolutions and two full layers (Tran et al. 2015)."""
+"""C3D: eight 3x3x3 convolutions and two fully connected layers (Tran et al. 2015)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.network import check_dropout, check_image_size
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.network import Accepts, Network, check_dropout
 
 SMALLEST_LENGTH = 16
 """Least `length` whose every layer has an output: four pools halve it."""
@@ -28,27 +27,51 @@ def feature_size(length: int, image_size: int) -> tuple[int, int]:
     return length // 16, (image_size // 16) // 2 + 1
 
 
-class C3D(VideoNetwork):
-    """Five groups of convolutions, two full layers, classifier; see `c3d`."""
+class C3D(Network):
+    """C3D: eight 3x3x3 convolutions, five pools, two fully connected layers of 4096.
+
+    Weights start as in He et al. 2015 with zero biases, the classifier at a deviation of 0.01.
+    The authors' start (deviation 0.01, biases of 1) is for pixels of 0..255 and lets the signal of
+    normalised ones fade.
+
+    Args:
+        num_classes: K.
+        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
+        length: T, at least 16; the fully connected layers fix it.
+        image_size: H and W in pixels, at least 16; the fully connected layers fix it.
+        dropout: probability after both fully connected layers, 0 up to (not including) 1.
+        checkpointing: compute activations inside groups again in the backward pass.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Source:
+        Tran et al. 2015, section 3.3; zeros around the last pool, which Caffe's rounding up needs
+        there (7 -> 4 cells), as in the ports of the Sports-1M weights.
+    """
 
     def __init__(
         self,
         *,
         num_classes: int,
-        in_channels: int,
-        length: int,
-        image_size: int,
-        dropout: float,
-        checkpointing: bool,
+        in_channels: int = 3,
+        length: int = 16,
+        image_size: int = 112,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
     ) -> None:
+        for name, value, least in (
+            ("length", length, SMALLEST_LENGTH),
+            ("image_size", image_size, SMALLEST_IMAGE),
+        ):
+            if value < least:
+                raise InputError(f"{name} of c3d must be at least {least}, got {value}.")
+        check_dropout(dropout)
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(length, image_size, image_size),
+            inputs=Accepts(in_channels, length, side=image_size),
             checkpointing=checkpointing,
-            length=length,
         )
-        self.image_size = image_size
         self.conv_1 = _group(in_channels, 64, pool=MaxPool((1, 2, 2)))
         self.conv_2 = _group(64, 128, pool=MaxPool((2, 2, 2)))
         self.conv_3 = _group(128, 256, 256, pool=MaxPool((2, 2, 2)))
@@ -65,11 +88,11 @@ class C3D(VideoNetwork):
         nn.init.zeros_(self.classifier.bias)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Five groups of convolutions, two full layers."""
+        """Five groups of convolutions, two fully connected layers."""
         return (*self._groups(), self.full_6, self.full_7)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Groups of convolutions and the full layers."""
+        """Groups of convolutions and the fully connected layers."""
         return (*self._groups(), nn.Flatten(), self.full_6, self.full_7)
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
@@ -79,10 +102,6 @@ class C3D(VideoNetwork):
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, 4096), as it is."""
         return features
-
-    def check_size(self, clips: torch.Tensor) -> None:
-        """Raise ShapeError where H or W of (N, C, T, H, W) is not `image_size`."""
-        check_image_size(clips, self.image_size, name=self.name)
 
     def _groups(self) -> tuple[nn.Module, ...]:
         return self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5
@@ -103,51 +122,5 @@ def _group(*channels: int, pool: MaxPool) -> nn.Sequential:
     return nn.Sequential(*layers, pool)
 
 
-def c3d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    length: int = 16,
-    image_size: int = 112,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-) -> C3D:
-    """C3D: eight 3x3x3 convolutions, five pools, two full layers of 4096.
-
-    Weights start as in He et al. 2015 with zero biases, the classifier at a deviation of 0.01.
-    The authors' start (deviation 0.01, biases of 1) is for pixels of 0..255 and lets the signal of
-    normalised ones fade.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
-        length: T, at least 16; the full layers fix it.
-        image_size: H and W in pixels, at least 16; the full layers fix it.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        checkpointing: compute activations inside groups again in the backward pass.
-
-    Returns:
-        The network: clips (N, C, T, H, W) -> logits (N, K).
-
-    Raises:
-        InputError: a number is out of range.
-
-    Source:
-        Tran et al. 2015, section 3.3; zeros around the last pool, which Caffe's rounding up needs
-        there (7 -> 4 cells), as in the ports of the Sports-1M weights.
-    """
-    for name, value, least in (
-        ("length", length, SMALLEST_LENGTH),
-        ("image_size", image_size, SMALLEST_IMAGE),
-    ):
-        if value < least:
-            raise InputError(f"{name} of c3d must be at least {least}, got {value}.")
-    check_dropout(dropout)
-    return C3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        length=length,
-        image_size=image_size,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+c3d = C3D
+"""The name in `MODELS`."""

@@ -6,14 +6,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.network import (
-    Network,
-    check_dropout,
-    check_image_size,
-    join_segments,
-    split_segments,
-    stack_time,
-)
+from dualstream.models.layers.pooling import stack_time
+from dualstream.models.network import Accepts, Network, check_dropout
 
 
 def feature_side(image_size: int) -> int:
@@ -38,20 +32,51 @@ SMALLEST_IMAGE = 41
 
 
 class CNNM2048(Network):
-    """Five convolutions and three full layers; see `cnn_m_2048`."""
+    """CNN-M-2048: five convolutions, fully connected layers of 4096 and 2048, classifier.
+
+    Weights start as in He et al. 2015 with zero biases, the classifier at a deviation of 0.01:
+    the papers do not say, and without batch norm torch's own start trains slowly.
+
+    Args:
+        num_classes: K.
+        in_channels: C of one time step.
+        length: T; the first convolution sees C*T channels.
+        dropout: probability after both fully connected layers, 0 up to (not including) 1.
+        second_norm: local response norm after the second convolution; None leaves it out unless
+            the network sees single RGB frames, as the paper's temporal stream does.
+        image_size: H and W in pixels, at least 41; the fully connected layers fix it.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Source:
+        Simonyan & Zisserman 2014, figure 1. Strides, padding, pooling 3x3 /2 with Caffe's
+        rounding and the response norm (size 5, alpha 5e-4, beta 0.75, k 2) from VGG_CNN_M_2048
+        of Chatfield et al. 2014.
+    """
+
+    conv_dims = 2
 
     def __init__(
         self,
         *,
         num_classes: int,
-        in_channels: int,
-        length: int,
-        dropout: float,
-        second_norm: bool,
-        image_size: int,
+        in_channels: int = 3,
+        length: int = 1,
+        dropout: float = 0.5,
+        second_norm: bool | None = None,
+        image_size: int = 224,
     ) -> None:
-        super().__init__(num_classes=num_classes, in_channels=in_channels, length=length)
-        self.image_size = image_size
+        check_dropout(dropout)
+        if image_size < SMALLEST_IMAGE:
+            raise InputError(
+                f"image_size of cnn_m_2048 must be at least {SMALLEST_IMAGE}, got {image_size}."
+            )
+        super().__init__(
+            num_classes=num_classes, inputs=Accepts(in_channels, length, side=image_size)
+        )
+        if second_norm is None:
+            second_norm = in_channels * length == 3
         self.features = nn.Sequential(
             nn.Conv2d(in_channels * length, 96, 7, stride=2),
             nn.ReLU(inplace=True),
@@ -75,23 +100,15 @@ class CNNM2048(Network):
             nn.Dropout(dropout),
             nn.Linear(4096, 2048),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
         )
-        self.classifier = nn.Linear(2048, num_classes)
+        self.add_classifier(2048, dropout=dropout)
         self._initialise()
-        self.apply_freezing()
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K), mean over segments S.
-
-        Raises:
-            ShapeError: C, T, H or W is another than the network was made for.
-        """
-        clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
-        check_image_size(clips, self.image_size, name=self.name)
-        features = self.features(stack_time(clips)).flatten(1)  # (N*S, 512 * side * side)
-        logits: torch.Tensor = self.classifier(self.full(features))  # (N*S, K)
-        return join_segments(logits, segments=segments).mean(dim=1)  # (N, K)
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, 2048)."""
+        features = self.features(stack_time(clips)).flatten(1)  # (N, 512 * side * side)
+        vectors: torch.Tensor = self.full(features)
+        return vectors
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -106,50 +123,5 @@ def _response_norm() -> nn.LocalResponseNorm:
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
 
 
-def cnn_m_2048(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    length: int = 1,
-    dropout: float = 0.5,
-    second_norm: bool | None = None,
-    image_size: int = 224,
-) -> CNNM2048:
-    """CNN-M-2048: five convolutions, full layers of 4096 and 2048, classifier.
-
-    Weights start as in He et al. 2015 with zero biases, the classifier at a deviation of 0.01:
-    the papers do not say, and without batch norm torch's own start trains slowly.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one time step.
-        length: T; the first convolution sees C*T channels.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        second_norm: local response norm behind the second convolution; None leaves it out unless
-            the network sees single RGB frames, as the paper's temporal stream does.
-        image_size: H and W in pixels, at least 41.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K).
-
-    Raises:
-        InputError: a number is out of range.
-
-    Source:
-        Simonyan & Zisserman 2014, figure 1. Strides, padding, pooling 3x3 /2 with Caffe's
-        rounding and the response norm (size 5, alpha 5e-4, beta 0.75, k 2) from VGG_CNN_M_2048
-        of Chatfield et al. 2014.
-    """
-    check_dropout(dropout)
-    if image_size < SMALLEST_IMAGE:
-        raise InputError(
-            f"image_size of cnn_m_2048 must be at least {SMALLEST_IMAGE}, got {image_size}."
-        )
-    return CNNM2048(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        length=length,
-        dropout=dropout,
-        second_norm=in_channels * length == 3 if second_norm is None else second_norm,
-        image_size=image_size,
-    )
+cnn_m_2048 = CNNM2048
+"""The name in `MODELS`."""

@@ -1,31 +1,30 @@
 """Networks over the features of single frames: recurrence, convolution, attention over time.
 
-A backbone of timm turns each frame into a vector; what reads the sequence of vectors is all that
+A backbone of timm turns each frame into a vector; only the part that reads the sequence of vectors
 differs between `cnn_lstm`, `temporal_conv` and `temporal_attention`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.layers.backbone import (
-    check_fixed_size,
+    BackboneOptions,
+    accepted,
     checkpoint_blocks,
-    fixed_size,
-    least_size,
     make_backbone,
     num_features,
     parts,
     run_backbone,
 )
 from dualstream.models.layers.conv import ConvUnit
-from dualstream.models.network import check_choice
-from dualstream.models.video_network import VideoNetwork, global_mean
+from dualstream.models.layers.pooling import global_mean
+from dualstream.models.network import Network, check_choice
 
 Prediction = Literal["mean", "last"]
 """Which time steps the classifier sees: all of them (mean of the logits), or the last."""
@@ -180,99 +179,81 @@ class PerFrame(nn.Module):
         return features.reshape(clips.shape[0], clips.shape[2], -1)
 
 
-class FrameModel(VideoNetwork):
-    """Backbone on every frame, a part that reads the sequence, classifier; see `cnn_lstm`.
+class FrameModel(Network):
+    """Backbone on every frame, a part that reads the sequence, classifier; see the variants below.
+
+    Takes clips of any length, and the images that the backbone takes.
 
     Args:
-        backbone: any name of `timm.list_models()`.
-        pretrained: start the backbone from timm's weights on the hub.
         over_time: makes the part from (N, T, D) to (N, out_features), given D.
+
+    The others are `BackboneOptions`.
+
+    Raises:
+        UnknownNameError: a choice or the backbone is unknown.
+        InputError: a number is out of range.
+        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        backbone: str,
-        pretrained: bool,
         over_time: Callable[[int], LSTM | Convolutions | Attention],
-        dropout: float,
-        checkpointing: bool,
+        num_classes: int,
+        backbone: str = "resnet50",
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
+        pretrained: bool = False,
     ) -> None:
+        images = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
+            inputs=accepted(images, in_channels=in_channels),
             checkpointing=checkpointing,
         )
-        images = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
-        self.smallest = (1, *least_size(images, in_channels=in_channels))
         if checkpointing:
             checkpoint_blocks(images, name=backbone)
-        self.fixed_size = fixed_size(images)
         self.frames = PerFrame(images)
         self.over_time = over_time(num_features(images))
+        self.conv_dims = 3 if isinstance(self.over_time, Convolutions) else 2
         self.add_classifier(self.over_time.out_features, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stages of the backbone, and what reads the sequence."""
+        """Stages of the backbone, and the part that reads the sequence."""
         return (*parts(self.frames.backbone), self.over_time)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """The backbone, and what reads the sequence."""
+        """The backbone, and the part that reads the sequence."""
         return self.frames, self.over_time
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, num_features) as it is."""
         return features
 
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, num_features)."""
         # Not `run(self.frames)`: a backbone's own blocks are smaller units of checkpointing.
         return self.run(self.over_time, self.frames(clips))
 
-    def check_size(self, clips: torch.Tensor) -> None:
-        """Raise ShapeError where the backbone takes images of one size, and H, W are another."""
-        check_fixed_size(clips, self.fixed_size)
-        super().check_size(clips)
-
 
 def cnn_lstm(
     *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
     hidden: int = 256,
     layers: int = 1,
     prediction: Prediction = "mean",
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    pretrained: bool = False,
+    **options: Unpack[BackboneOptions],
 ) -> FrameModel:
     """LSTM over the features of single frames.
 
-    25,895,333 parameters with ResNet-50 and 101 classes.
+    25,895,333 parameters with ResNet-50 and 101 classes; the authors use a network like AlexNet.
 
     Args:
-        num_classes: K.
-        backbone: any name of `timm.list_models()`; the authors use a network like AlexNet.
-        in_channels: C of one frame: 3 for RGB and RGB difference, 2 for optical flow.
         hidden: size of the LSTM's state.
         layers: LSTMs on top of each other.
         prediction: mean joins the logits of all time steps, as the authors do; last takes those
             of the last one.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: compute the activations inside blocks again in the backward pass.
-        pretrained: start the backbone from timm's weights on the Hugging Face hub.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), any T, and H, W that the backbone takes.
-
-    Raises:
-        UnknownNameError: a choice or the backbone is unknown.
-        InputError: a number is out of range.
-        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
+        options: see `BackboneOptions`.
 
     Source:
         Donahue et al. 2015 (LRCN), activity recognition; state of 256 and dropout of 0.5 from
@@ -281,76 +262,39 @@ def cnn_lstm(
     """
     _check_sizes(hidden=hidden, layers=layers)
     return FrameModel(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        backbone=backbone,
-        pretrained=pretrained,
-        over_time=lambda d: LSTM(d, hidden=hidden, layers=layers, prediction=prediction),
-        dropout=dropout,
-        checkpointing=checkpointing,
+        over_time=lambda d: LSTM(d, hidden=hidden, layers=layers, prediction=prediction), **options
     )
 
 
 def temporal_conv(
-    *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
-    hidden: int = 512,
-    layers: int = 2,
-    kernel: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    pretrained: bool = False,
+    *, hidden: int = 512, layers: int = 2, kernel: int = 3, **options: Unpack[BackboneOptions]
 ) -> FrameModel:
     """1D convolutions over the features of single frames.
 
     27,494,053 parameters with ResNet-50 and 101 classes.
 
     Args:
-        num_classes: K.
-        backbone: any name of `timm.list_models()`.
-        in_channels: C of one frame.
         hidden: channels of the convolutions.
         layers: number of convolutions; each lets a step see kernel - 1 more.
         kernel: window in time steps, odd; zeros around keep the length.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: compute the activations inside blocks again in the backward pass.
-        pretrained: start the backbone from timm's weights on the Hugging Face hub.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), any T, and H, W that the backbone takes.
-
-    Raises:
-        UnknownNameError, InputError, WeightsError: as `cnn_lstm`; `kernel` is even.
+        options: see `BackboneOptions`.
 
     Source:
         EECS 498 (Johnson), lecture 18: 1D convolution as a way to read a sequence. Sizes are ours.
     """
     _check_sizes(hidden=hidden, layers=layers)
     return FrameModel(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        backbone=backbone,
-        pretrained=pretrained,
-        over_time=lambda d: Convolutions(d, hidden=hidden, layers=layers, kernel=kernel),
-        dropout=dropout,
-        checkpointing=checkpointing,
+        over_time=lambda d: Convolutions(d, hidden=hidden, layers=layers, kernel=kernel), **options
     )
 
 
 def temporal_attention(
     *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
     hidden: int = 512,
     layers: int = 2,
     heads: int = 8,
     positions: Positions = "sinusoidal",
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    pretrained: bool = False,
+    **options: Unpack[BackboneOptions],
 ) -> FrameModel:
     """Self-attention over the features of single frames.
 
@@ -358,23 +302,12 @@ def temporal_attention(
     30,914,725 parameters with ResNet-50 and 101 classes.
 
     Args:
-        num_classes: K.
-        backbone: any name of `timm.list_models()`.
-        in_channels: C of one frame.
         hidden: channels of the transformer, even and a multiple of `heads`.
         layers: number of blocks.
         heads: of each block's attention.
         positions: sinusoidal adds waves of the frame's index; learned adds a trained table of 32
             entries, stretched over the clip; none leaves the order out. All take any length.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: compute the activations inside blocks again in the backward pass.
-        pretrained: start the backbone from timm's weights on the Hugging Face hub.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), any T, and H, W that the backbone takes.
-
-    Raises:
-        UnknownNameError, InputError, WeightsError: as `cnn_lstm`; `hidden` and `heads` do not fit.
+        options: see `BackboneOptions`.
 
     Source:
         EECS 498 (Johnson), lecture 18: self-attention as a way to read a sequence; the block is
@@ -382,15 +315,10 @@ def temporal_attention(
     """
     _check_sizes(hidden=hidden, layers=layers)
     return FrameModel(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        backbone=backbone,
-        pretrained=pretrained,
         over_time=lambda d: Attention(
             d, hidden=hidden, layers=layers, heads=heads, positions=positions
         ),
-        dropout=dropout,
-        checkpointing=checkpointing,
+        **options,
     )
 
 

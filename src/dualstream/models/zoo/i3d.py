@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, Unpack, cast
 
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.network import check_choice
-from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import window_mean
+from dualstream.models.network import Accepts, Network, check_choice
 from dualstream.models.zoo.inception import WIDTHS, Widths
 
 TimePadding = Literal["zeros", "repeat"]
-"""What convolutions over time see before the first and behind the last frame of a clip."""
+"""What convolutions over time see before the first and after the last frame of a clip."""
 
 
 def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding (before, behind) with which a window gives ceil(size / stride) outputs.
+    """Padding (before, after) with which a window gives ceil(size / stride) outputs.
 
-    224 with a window of 7 and stride 2 -> (2, 3); 225 -> (3, 3). What is odd goes behind. This is
-    TensorFlow's 'SAME'; torch's padding is the same on both sides for every size.
+    224 with a window of 7 and stride 2 -> (2, 3); 225 -> (3, 3). An odd total has
+    one more after. This is TensorFlow's 'SAME'; torch pads both sides alike for every size.
     """
     outputs = -(-size // stride)
     total = max(0, (outputs - 1) * stride + kernel - size)
@@ -109,7 +114,7 @@ class SamePool(nn.Module):
             same_padding(int(size), kernel=kernel, stride=stride)[0]
             for size, kernel, stride in zip(x.shape[2:], self.kernel, self.stride, strict=True)
         ]
-        # What is missing behind, ceil_mode makes up for.
+        # ceil_mode makes up for what is missing after the last place.
         return nn.functional.max_pool3d(x, self.kernel, self.stride, before, ceil_mode=True)
 
     def extra_repr(self) -> str:
@@ -157,31 +162,34 @@ class InceptionBlock(nn.Module):
         return y
 
 
-class I3D(VideoNetwork):
+class I3D(Network):
     """Stem, nine Inception blocks in three stages, mean; see `i3d` and `inception_v1`.
 
     Args:
         in_time: windows and steps over time as large as those over space; else 1.
         time_padding: see `SameUnit`.
+
+    The others are `NonLocalOptions`; stages for non-local blocks are mixed_3, mixed_4, mixed_5.
+
+    Raises:
+        InputError: a number is out of range.
+        UnknownNameError: a choice or a stage is unknown.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        dropout: float,
         in_time: bool,
-        time_padding: TimePadding,
-        checkpointing: bool,
-        non_local: Places | None,
-        non_local_kind: NonLocalKind,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        time_padding: TimePadding = "zeros",
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
+            num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         check_choice("time_padding", time_padding, TimePadding)
         self.in_time = in_time
@@ -228,7 +236,7 @@ class I3D(VideoNetwork):
                 inside, outside, kernel, stride=stride, activation=None, time_padding=padding
             )
 
-        # ReLU behind the pool gives the same, of a quarter of the values.
+        # ReLU after the pool gives the same, of a quarter of the values.
         return nn.Sequential(
             OrderedDict(
                 conv_1a=unit(in_channels, 64, (window, 7, 7), step),
@@ -260,16 +268,7 @@ class I3D(VideoNetwork):
         return nn.Sequential(*blocks)
 
 
-def i3d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    time_padding: TimePadding = "zeros",
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> I3D:
+def i3d(*, time_padding: TimePadding = "zeros", **options: Unpack[NonLocalOptions]) -> I3D:
     """I3D: Inception-v1 with every window and step inflated over time.
 
     Takes clips of any length and size. Features have an 8th of the clip's length and a 32nd of its
@@ -277,23 +276,10 @@ def i3d(
     pool, the pool is as large as they are.
 
     Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
         time_padding: zeros, as published; with repeat, windows over time see the first and the
             last frame again instead of zeros, and a still clip gives what its frame gives (see
             `inflate_weights.inflate_state`).
-        checkpointing: compute activations inside blocks again in the backward pass.
-        non_local: stage (mixed_3, mixed_4, mixed_5) -> indices of the blocks that get a
-            non-local block behind them.
-        non_local_kind: see `NonLocalBlock`.
-
-    Returns:
-        The network: clips (N, C, T, H, W) -> logits (N, K).
-
-    Raises:
-        InputError: a number is out of range.
-        UnknownNameError: a choice or a stage is unknown.
+        options: see `NonLocalOptions`.
 
     Source:
         Carreira & Zisserman 2017, figure 3, and the authors' code: 'SAME' padding, eps 1e-3 and
@@ -301,43 +287,17 @@ def i3d(
         move by .01 a step instead of the authors' .001, so that a short fine-tuning is seen in
         evaluation.
     """
-    return I3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        in_time=True,
-        time_padding=time_padding,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return I3D(in_time=True, time_padding=time_padding, **options)
 
 
-def inception_v1(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> I3D:
+def inception_v1(**options: Unpack[NonLocalOptions]) -> I3D:
     """Inception-v1 frame by frame, the 2D form of I3D.
 
-    The logits of a clip are the mean over its frames. Options as for `i3d`. Its weights inflate
-    to those of `i3d` (`inflate_weights.inflate_state`); a non-local block looks over all frames.
+    The logits of a clip are the mean over its frames. Its weights inflate to those of `i3d`
+    (`inflate_weights.inflate_state`); a non-local block looks over all frames.
 
     Source:
         Szegedy et al. 2015, table 1, with the batch norms and the 3x3 in place of 5x5 that
         Carreira & Zisserman's network has.
     """
-    return I3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        in_time=False,
-        time_padding="zeros",
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return I3D(in_time=False, **options)

@@ -10,19 +10,17 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.inflate_weights import RepeatingConv3d, inflate_weight
 from dualstream.models.layers.backbone import (
+    accepted,
     checkpoint_blocks,
-    fixed_size,
-    least_size,
     make_backbone,
     num_features,
     parts,
     run_backbone,
 )
 from dualstream.models.layers.conv import Triple
+from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
-from dualstream.models.video_network import VideoNetwork
 
 
 class Clock:
@@ -124,11 +122,13 @@ def inflate_network(network: nn.Module, *, time_kernel: int | Mapping[str, int] 
         InputError: a window is even or below 1, a name fits no convolution, a chosen convolution
             is of a special kind, or a network of ours takes more than one frame.
     """
-    if isinstance(network, Network) and network.length != 1:
-        raise InputError(
-            f"{network.name} takes clips of {network.length or 'several'} frames; a network for "
-            "single frames (length=1) can be inflated."
-        )
+    if isinstance(network, Network):
+        for accepts in network.inputs.values():
+            if accepts.length != 1:
+                raise InputError(
+                    f"{network.name} takes clips of {accepts.length or 'several'} frames; a "
+                    "network for single frames (length=1) can be inflated."
+                )
     clock = Clock()
     inflated = copy.deepcopy(network)
     for name, kt in _windows(inflated, time_kernel).items():
@@ -173,59 +173,11 @@ def _windows(network: nn.Module, time_kernel: int | Mapping[str, int]) -> dict[s
     return {name: kt for name, kt in chosen.items() if kt > 1}
 
 
-class Inflated2D(VideoNetwork):
-    """Backbone of timm over time, mean over frames, dropout, classifier; see `inflated_2d`."""
+class Inflated2D(Network):
+    """A 2D network of timm, inflated over time: mean over frames, dropout, classifier.
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        in_channels: int,
-        backbone: str,
-        time_kernel: int | Mapping[str, int],
-        dropout: float,
-        pretrained: bool,
-        checkpointing: bool,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
-        )
-        network = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
-        if fixed_size(network) is not None:
-            raise InputError(
-                f"{backbone!r} takes images of {fixed_size(network)} only and is not inflated; "
-                "choose a convolutional network."
-            )
-        self.smallest = (1, *least_size(network, in_channels=in_channels))
-        self.backbone = inflate_network(network, time_kernel=time_kernel)
-        if checkpointing:
-            checkpoint_blocks(self.backbone.network, name=backbone)
-        self.add_classifier(num_features(network), dropout=dropout)
-
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Parts of the backbone; of a ResNet conv1, bn1, layer1, ..."""
-        return parts(self.backbone.network)
-
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, num_features)."""
-        features: torch.Tensor = self.backbone(clips)
-        return features
-
-
-def inflated_2d(
-    *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
-    time_kernel: int | Mapping[str, int] = 3,
-    dropout: float = 0.5,
-    pretrained: bool = False,
-    checkpointing: bool = False,
-) -> Inflated2D:
-    """A 2D network of timm, inflated over time.
+    Takes clips of any length. Non-local blocks have no place in timm's networks; `i3d_r50` and
+    `c2d_r50` with a ResNet-50's weights inflated (`inflate_state`) have.
 
     Args:
         num_classes: K.
@@ -239,12 +191,6 @@ def inflated_2d(
         checkpointing: compute activations inside timm's blocks again in the backward pass, which
             then must follow its forward pass before one of clips of another length.
 
-    Non-local blocks have no place in timm's networks; `i3d_r50` and `c2d_r50` with a ResNet-50's
-    weights inflated (`inflate_state`) have.
-
-    Returns:
-        The network: clips (N, C, T, H, W) of any length -> logits (N, K).
-
     Raises:
         UnknownNameError: timm has no such backbone.
         InputError: a number is out of range, the backbone takes one size of image only, its
@@ -254,12 +200,40 @@ def inflated_2d(
     Source:
         Carreira & Zisserman 2017, section 2.4; no steps over time.
     """
-    return Inflated2D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        backbone=backbone,
-        time_kernel=time_kernel,
-        dropout=dropout,
-        pretrained=pretrained,
-        checkpointing=checkpointing,
-    )
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str = "resnet50",
+        in_channels: int = 3,
+        time_kernel: int | Mapping[str, int] = 3,
+        dropout: float = 0.5,
+        pretrained: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        network = make_backbone(backbone, in_channels=in_channels, pretrained=pretrained)
+        inputs = accepted(network, in_channels=in_channels)
+        if inputs.side is not None:
+            raise InputError(
+                f"{backbone!r} takes images of {inputs.side} x {inputs.side} only and is not "
+                "inflated; choose a convolutional network."
+            )
+        super().__init__(num_classes=num_classes, inputs=inputs, checkpointing=checkpointing)
+        self.backbone = inflate_network(network, time_kernel=time_kernel)
+        if checkpointing:
+            checkpoint_blocks(self.backbone.network, name=backbone)
+        self.add_classifier(num_features(network), dropout=dropout)
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Parts of the backbone; of a ResNet conv1, bn1, layer1, ..."""
+        return parts(self.backbone.network)
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, num_features)."""
+        features: torch.Tensor = self.backbone(clips)
+        return features
+
+
+inflated_2d = Inflated2D
+"""The name in `MODELS`."""

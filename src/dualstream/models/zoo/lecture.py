@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
-from dualstream.models.network import stack_time
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.layers.pooling import stack_time
+from dualstream.models.network import Accepts, Network, NetworkOptions
 
 
-class LectureNetwork(VideoNetwork):
+class LectureNetwork(Network):
     """Convolution to 12 channels, pool, convolution to 24, global mean, classifier.
 
     Both convolutions are followed by a ReLU.
@@ -25,7 +27,7 @@ class LectureNetwork(VideoNetwork):
         return self.conv1, self.conv2
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Both convolutions with the pools behind them."""
+        """Both convolutions with the pools after them."""
         return (
             nn.Sequential(self.conv1, nn.ReLU(), self.max_pool),
             nn.Sequential(self.conv2, nn.ReLU(), self.global_pool),
@@ -46,17 +48,16 @@ class LectureOverTime(LectureNetwork):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
         conv_frames: int,
         pool_frames: int,
-        dropout: float,
-        checkpointing: bool,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(pool_frames, 4, 4),
+            inputs=Accepts(in_channels, smallest=(pool_frames, 4, 4)),
             checkpointing=checkpointing,
         )
         window, padding = (conv_frames, 3, 3), (conv_frames // 2, 1, 1)
@@ -78,21 +79,21 @@ class StackTime(nn.Module):
 class LectureStacked(LectureNetwork):
     """2D network over stacked frames; see `lecture_early_fusion`."""
 
+    conv_dims = 2
+
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
         length: int,
-        dropout: float,
-        checkpointing: bool,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(length, 4, 4),
+            inputs=Accepts(in_channels, length, smallest=(1, 4, 4)),
             checkpointing=checkpointing,
-            length=length,
         )
         self.conv1 = nn.Conv2d(in_channels * length, 12, 3, padding=1)
         self.max_pool = nn.MaxPool2d(4)
@@ -101,17 +102,11 @@ class LectureStacked(LectureNetwork):
         self.add_classifier(24, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """As those of the others, behind frames that are stacked."""
+        """As those of the others, after frames are stacked."""
         return (StackTime(), *super().parts())
 
 
-def lecture_late_fusion(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-) -> LectureOverTime:
+def lecture_late_fusion(**options: Unpack[NetworkOptions]) -> LectureOverTime:
     """Small network over single frames, joined by the mean over space and time at the end.
 
     | layer | C x T x H x W | receptive field, T x H x W |
@@ -122,37 +117,16 @@ def lecture_late_fusion(
     | conv2 3x3, 12 -> 24 | 24 x 20 x 16 x 16 | 1 x 14 x 14 |
     | global_pool | 24 x 1 x 1 x 1 | 20 x 64 x 64 |
 
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        dropout: probability in front of the classifier.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), from 1 x 4 x 4.
+    Takes clips from 1 x 4 x 4.
 
     Source:
         EECS 498 (Johnson), lecture 18. ReLUs, padding of 1 and the linear classifier, which its
         table does not name, are ours.
     """
-    return LectureOverTime(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        conv_frames=1,
-        pool_frames=1,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return LectureOverTime(conv_frames=1, pool_frames=1, **options)
 
 
-def lecture_early_fusion(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    length: int = 20,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-) -> LectureStacked:
+def lecture_early_fusion(*, length: int = 20, **options: Unpack[NetworkOptions]) -> LectureStacked:
     """Small 2D network whose first convolution sees all frames as channels.
 
     | layer | C x H x W | receptive field, T x H x W |
@@ -163,35 +137,15 @@ def lecture_early_fusion(
     | conv2 3x3, 12 -> 24 | 24 x 16 x 16 | 20 x 14 x 14 |
     | global_pool | 24 x 1 x 1 | 20 x 64 x 64 |
 
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        length: T.
-        dropout: probability in front of the classifier.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), T = `length`, from 4 x 4 pixels.
+    Takes clips of `length` frames T, from 4 x 4 pixels.
 
     Source:
         EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
     """
-    return LectureStacked(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        length=length,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return LectureStacked(length=length, **options)
 
 
-def lecture_3d_cnn(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-) -> LectureOverTime:
+def lecture_3d_cnn(**options: Unpack[NetworkOptions]) -> LectureOverTime:
     """Small 3D network, which joins time and space layer by layer.
 
     | layer | C x T x H x W | receptive field, T x H x W |
@@ -202,23 +156,9 @@ def lecture_3d_cnn(
     | conv2 3x3x3, 12 -> 24 | 24 x 5 x 16 x 16 | 14 x 14 x 14 |
     | global_pool | 24 x 1 x 1 x 1 | 20 x 64 x 64 |
 
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        dropout: probability in front of the classifier.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), from 4 x 4 x 4.
+    Takes clips from 4 x 4 x 4.
 
     Source:
         EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
     """
-    return LectureOverTime(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        conv_frames=3,
-        pool_frames=4,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return LectureOverTime(conv_frames=3, pool_frames=4, **options)

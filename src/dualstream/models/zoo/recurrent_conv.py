@@ -10,16 +10,14 @@ from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.layers.backbone import (
+    accepted,
     channels_first,
-    check_fixed_size,
     checkpoint_blocks,
-    fixed_size,
-    least_size,
     make_feature_maps,
     parts,
     run_backbone,
 )
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.network import Network
 
 
 class ConvGRU(nn.Module):
@@ -70,36 +68,70 @@ class ConvGRU(nn.Module):
         return torch.lerp(state, candidate, update)  # (1 - z) h + z c
 
 
-class RecurrentConv(VideoNetwork):
-    """Backbone on every frame, a `ConvGRU` at several of its depths; see `recurrent_conv`."""
+class RecurrentConv(Network):
+    """Convolutional GRUs over the feature maps of several depths of a backbone on every frame.
+
+    The last states, averaged over the map, are classified together; with a linear classifier
+    that is the sum of one classifier a depth. 51,118,757 parameters with ResNet-50 and 101
+    classes. Takes clips of any length, and the images that the backbone takes.
+
+    Args:
+        num_classes: K.
+        backbone: any name of `timm.list_models()`; the authors use VGG-16.
+        in_channels: C of one frame: 3 for RGB and RGB difference, 2 for optical flow.
+        depths: which of the backbone's feature maps, ascending; those of a ResNet are 0 (half of
+            the image's size) to 4 (a 32nd).
+        hidden: channels of the state at each depth.
+        kernel: window of the convolutions, odd.
+        stacked: each depth also sees the states of the depth below it, max-pooled to its size.
+        dropout: probability in front of the classifier, 0 up to (not including) 1.
+        checkpointing: compute the activations inside blocks again in the backward pass.
+        pretrained: start the backbone from timm's weights on the Hugging Face hub.
+
+    Raises:
+        UnknownNameError: the backbone is unknown.
+        InputError: a number is out of range, `depths` and `hidden` do not fit each other or the
+            backbone.
+        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
+
+    Source:
+        Ballas et al. 2016 (GRU-RCN and stacked GRU-RCN) on four maps; their fifth unit, over the
+        features of a fully connected layer, is left out, and the dropout is ours.
+    """
+
+    conv_dims = 2
 
     def __init__(
         self,
         *,
         num_classes: int,
-        in_channels: int,
-        backbone: str,
-        pretrained: bool,
-        depths: Sequence[int],
-        hidden: Sequence[int],
-        kernel: int,
-        stacked: bool,
-        dropout: float,
-        checkpointing: bool,
+        backbone: str = "resnet50",
+        in_channels: int = 3,
+        depths: Sequence[int] = (1, 2, 3, 4),
+        hidden: Sequence[int] = (64, 128, 256, 256),
+        kernel: int = 3,
+        stacked: bool = False,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
+        pretrained: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
-        )
+        if kernel < 1 or kernel % 2 == 0:
+            raise InputError(f"kernel must be odd and at least 1, got {kernel}.")
+        if len(hidden) != len(depths) or min(hidden, default=0) < 1:
+            raise InputError(
+                f"hidden must have one number from 1 for each of the depths {tuple(depths)}, got "
+                f"{tuple(hidden)}."
+            )
         images = make_feature_maps(
             backbone, in_channels=in_channels, pretrained=pretrained, depths=depths
         )
-        self.smallest = (1, *least_size(images, in_channels=in_channels))
+        super().__init__(
+            num_classes=num_classes,
+            inputs=accepted(images, in_channels=in_channels),
+            checkpointing=checkpointing,
+        )
         self.stacked = stacked
         self.backbone = images
-        self.fixed_size = fixed_size(self.backbone)
         if checkpointing:
             checkpoint_blocks(self.backbone, name=backbone)
         channels: list[int] = cast("Any", self.backbone).feature_info.channels()
@@ -114,7 +146,7 @@ class RecurrentConv(VideoNetwork):
         """Stages of the backbone, and the recurrent units together."""
         return (*parts(self.backbone), self.over_time)
 
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, sum of `hidden`): each depth's last state, mean over the map."""
         last = [states[:, -1].mean(dim=(2, 3)) for states in self.states(clips)]
         return torch.cat(last, dim=1)
@@ -133,76 +165,6 @@ class RecurrentConv(VideoNetwork):
             states.append(self.run(unit, sequence))
         return states
 
-    def check_size(self, clips: torch.Tensor) -> None:
-        """Raise ShapeError where the backbone takes images of one size, and H, W are another."""
-        check_fixed_size(clips, self.fixed_size)
-        super().check_size(clips)
 
-
-def recurrent_conv(
-    *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
-    depths: Sequence[int] = (1, 2, 3, 4),
-    hidden: Sequence[int] = (64, 128, 256, 256),
-    kernel: int = 3,
-    stacked: bool = False,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    pretrained: bool = False,
-) -> RecurrentConv:
-    """Convolutional GRUs over the feature maps of several depths.
-
-    The last states, averaged over the map, are classified together; with a linear classifier
-    that is the sum of one classifier a depth. 51,118,757 parameters with ResNet-50 and 101
-    classes.
-
-    Args:
-        num_classes: K.
-        backbone: any name of `timm.list_models()`; the authors use VGG-16.
-        in_channels: C of one frame: 3 for RGB and RGB difference, 2 for optical flow.
-        depths: which of the backbone's feature maps, ascending; those of a ResNet are 0 (half of
-            the image's size) to 4 (a 32nd).
-        hidden: channels of the state at each depth.
-        kernel: window of the convolutions, odd.
-        stacked: each depth also sees the states of the depth below it, max-pooled to its size.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: compute the activations inside blocks again in the backward pass.
-        pretrained: start the backbone from timm's weights on the Hugging Face hub.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), any T, and H, W that the backbone takes.
-
-    Raises:
-        UnknownNameError: the backbone is unknown.
-        InputError: a number is out of range, `depths` and `hidden` do not fit each other or the
-            backbone.
-        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
-
-    Source:
-        Ballas et al. 2016 (GRU-RCN and stacked GRU-RCN) on four maps; their fifth unit, over the
-        features of a full layer, is left out, and the dropout is ours.
-    """
-    if kernel < 1 or kernel % 2 == 0:
-        raise InputError(f"kernel must be odd and at least 1, got {kernel}.")
-    for name, numbers in (("depths", depths), ("hidden", hidden)):
-        if not isinstance(numbers, Sequence) or not all(isinstance(n, int) for n in numbers):
-            raise InputError(f"{name} must be a list of whole numbers, got {numbers!r}.")
-    if len(hidden) != len(depths) or min(hidden, default=0) < 1:
-        raise InputError(
-            f"hidden must have one number from 1 for each of the depths {tuple(depths)}, got "
-            f"{tuple(hidden)}."
-        )
-    return RecurrentConv(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        backbone=backbone,
-        pretrained=pretrained,
-        depths=depths,
-        hidden=hidden,
-        kernel=kernel,
-        stacked=stacked,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+recurrent_conv = RecurrentConv
+"""The name in `MODELS`."""

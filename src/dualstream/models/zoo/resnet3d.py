@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import Activation, ConvUnit, make_activation
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.network import Accepts, Network
 
 Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""
@@ -21,6 +26,8 @@ each its own."""
 
 _DEPTH_18 = (2, 2, 2, 2)
 _DEPTH_34 = (3, 4, 6, 3)
+_ALL_3D: tuple[Kind, Kind, Kind, Kind] = ("3d", "3d", "3d", "3d")
+_ALL_2PLUS1D: tuple[Kind, Kind, Kind, Kind] = ("2plus1d", "2plus1d", "2plus1d", "2plus1d")
 _WIDTHS = (64, 128, 256, 512)
 
 
@@ -116,7 +123,7 @@ def _convolution(
 
 
 def _stem(kind: Kind, in_channels: int, *, eps: float) -> nn.Module:
-    """7x7 at stride 2 in space; over time 3 frames, none, or 3 behind 45 middle planes."""
+    """7x7 at stride 2 in space; over time 3 frames, none, or 3 after 45 middle planes."""
     if kind == "2plus1d":
         return _in_turn(
             ConvUnit(in_channels, 45, (1, 7, 7), stride=(1, 2, 2), eps=eps),
@@ -130,29 +137,43 @@ def _in_turn(spatial: ConvUnit, temporal: ConvUnit) -> nn.Sequential:
     return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
 
 
-class ResNet3D(VideoNetwork):
-    """Stem, four stages of basic blocks, mean over all places; see `r3d_18`."""
+class ResNet3D(Network):
+    """Stem, four stages of basic blocks, mean over all places; see the variants below.
+
+    Takes clips of any size. Convolutions start as in He et al. 2015 (by outgoing connections), the
+    classifier at a deviation of 0.01. The published networks have no dropout.
+
+    Args:
+        stem: kind of the first convolution.
+        stages: kind of the convolutions of res2 to res5.
+        depths: blocks of res2 to res5.
+        middle_planes_of: see `MiddlePlanes`.
+        eps: of the batch norms.
+
+    The others are `NonLocalOptions`; stages for non-local blocks are res2 to res5.
+
+    Raises:
+        InputError: a number is out of range.
+        UnknownNameError: an unknown stage or kind of non-local block.
+    """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        dropout: float,
         stem: Kind,
         stages: tuple[Kind, Kind, Kind, Kind],
         depths: tuple[int, int, int, int],
         middle_planes_of: MiddlePlanes = "block",
         eps: float = 1e-5,
-        checkpointing: bool,
-        non_local: Places | None,
-        non_local_kind: NonLocalKind,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
+            num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         self.stem = _stem(stem, in_channels, eps=eps)
         made: list[nn.Sequential] = []
@@ -195,200 +216,79 @@ class ResNet3D(VideoNetwork):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def r3d_18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def r3d_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """R3D-18: a ResNet-18 whose convolutions are all 3x3x3.
 
-    Convolutions start as in He et al. 2015 (by outgoing connections), the classifier at a
-    deviation of 0.01.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
-        dropout: probability in front of the classifier, 0 up to (not including) 1. The published
-            networks have none.
-        checkpointing: compute activations inside blocks again in the backward pass.
-        non_local: stage -> indices of the blocks that get a non-local block behind them.
-        non_local_kind: see `NonLocalBlock`.
-
-    Returns:
-        The network: clips (N, C, T, H, W) of any size -> logits (N, K). T is divided by 8, H and
-        W by 16 (rounded up).
-
-    Raises:
-        InputError: a number is out of range.
-        UnknownNameError: an unknown stage or kind of non-local block.
+    T is divided by 8, H and W by 16 (rounded up).
 
     Source:
         Tran et al. 2018; layers, their order and their start as torchvision has them.
     """
-    return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        stem="3d",
-        stages=("3d", "3d", "3d", "3d"),
-        depths=_DEPTH_18,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return ResNet3D(stem="3d", stages=_ALL_3D, depths=_DEPTH_18, **options)
 
 
-def r3d_34(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def r3d_34(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """R3D-34: a ResNet-34 whose convolutions are all 3x3x3.
 
-    Options as for `r3d_18`. Blocks: 3, 4, 6, 3.
+    Blocks: 3, 4, 6, 3.
 
     Source:
         Tran et al. 2018; layers as in torchvision's 18-layer network.
     """
-    return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        stem="3d",
-        stages=("3d", "3d", "3d", "3d"),
-        depths=_DEPTH_34,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return ResNet3D(stem="3d", stages=_ALL_3D, depths=_DEPTH_34, **options)
 
 
-def mc3_18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def mc3_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """MC3-18: a ResNet-18, 3D in the stem and the first stage, 2D above.
 
-    Options as for `r3d_18`. The 2D stages keep T.
+    The 2D stages keep T.
 
     Source:
         Tran et al. 2018, section 3.4 (mixed convolutions, 2D from group 3 on, where group 1 is
         the stem); layers as in torchvision.
     """
-    return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        stem="3d",
-        stages=("3d", "2d", "2d", "2d"),
-        depths=_DEPTH_18,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return ResNet3D(stem="3d", stages=("3d", "2d", "2d", "2d"), depths=_DEPTH_18, **options)
 
 
-def rmc3_18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def rmc3_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """rMC3-18: the reverse of MC3-18, 2D in the stem and the first stage, 3D above.
 
-    Options as for `r3d_18`. The stem is 1x7x7; T is divided by 8 in the 3D stages.
+    The stem is 1x7x7; T is divided by 8 in the 3D stages.
 
     Source:
         Tran et al. 2018, section 3.4 (reversed mixed convolutions: 2D in groups 1 and 2, 3D from
         group 3 on), and the authors' Caffe2 code, whose stem is 2D too.
     """
-    return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        stem="2d",
-        stages=("2d", "3d", "3d", "3d"),
-        depths=_DEPTH_18,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return ResNet3D(stem="2d", stages=("2d", "3d", "3d", "3d"), depths=_DEPTH_18, **options)
 
 
-def r2plus1d_18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def r2plus1d_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """R(2+1)D-18: a ResNet-18 whose convolutions are each one over space, then one over time.
 
-    Options as for `r3d_18`. Both convolutions of a block have the middle planes that the block's
-    input asks for, as in torchvision, whose weights need it so.
+    Both convolutions of a block have the middle planes that the block's input asks for, as in
+    torchvision, whose weights need it so.
 
     Source:
         Tran et al. 2018, section 3.5; stem and middle planes as in torchvision.
     """
-    return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        stem="2plus1d",
-        stages=("2plus1d", "2plus1d", "2plus1d", "2plus1d"),
-        depths=_DEPTH_18,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return ResNet3D(stem="2plus1d", stages=_ALL_2PLUS1D, depths=_DEPTH_18, **options)
 
 
-def r2plus1d_34(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> ResNet3D:
+def r2plus1d_34(**options: Unpack[NonLocalOptions]) -> ResNet3D:
     """R(2+1)D-34: a ResNet-34 whose convolutions are each one over space, then one over time.
 
-    Options as for `r3d_18`. Unlike the 18-layer network this is the authors' own: each
-    convolution has its own middle planes and batch norms have an eps of 1e-3, as their published
-    weights (Kinetics, IG-65M) need it.
+    Unlike the 18-layer network this is the authors' own: each convolution has its own middle
+    planes and batch norms have an eps of 1e-3, as their published weights (Kinetics, IG-65M)
+    need it.
 
     Source:
         Tran et al. 2018, section 3.5; the authors' code (VMZ), Caffe2 and PyTorch.
     """
     return ResNet3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
         stem="2plus1d",
-        stages=("2plus1d", "2plus1d", "2plus1d", "2plus1d"),
+        stages=_ALL_2PLUS1D,
         depths=_DEPTH_34,
         middle_planes_of="convolution",
         eps=1e-3,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
+        **options,
     )

@@ -7,21 +7,27 @@ those of pytorchvideo's hub, so that its weights load (`dualstream.models.conver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Unpack, cast
 
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import window_mean
+from dualstream.models.network import Accepts, Network
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Layers of a bottleneck ResNet -> blocks in res2, res3, res4, res5 (He et al. 2016, table 1)."""
 
 EXPANSION = 4
-"""Channels behind a block for each one inside it."""
+"""Channels after a block for each one inside it."""
 
 TimeKernels = tuple[tuple[int, ...], ...]
 """For each stage, window in time of its blocks; repeated until every block has one."""
@@ -121,7 +127,7 @@ def initialise(network: nn.Module) -> None:
     """He's normal start of convolutions; residual blocks start as their shortcuts.
 
     Source:
-        He et al. 2015 (fan out); a gain of zero behind each block, Goyal et al. 2017, section
+        He et al. 2015 (fan out); a gain of zero after each block, Goyal et al. 2017, section
         5.1, which SlowFast and pytorchvideo follow.
     """
     for module in network.modules():
@@ -131,48 +137,43 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(cast("nn.BatchNorm3d", module.conv3.norm).weight)
 
 
-class VideoResNet(VideoNetwork):
+class VideoResNet(Network):
     """Stem, res2 to res5, mean over time and space; see the variants below.
 
     Args:
-        num_classes: K.
-        in_channels: C, 3 for RGB and RGB difference, 2 for optical flow.
-        stem_time_kernel: window in time of the stem's convolution.
-        time_kernels: of conv1, stage by stage.
-        strides: of the stages in time, height, width.
-        stem_pool: the max pool behind the stem's convolution.
-        time_pool: halve T behind res2 by a max pool.
-        split: R(2+1)D's blocks.
+        time_kernels: window in time of conv1, stage by stage.
         window: of the last features, as the published weights have it; see `window_mean`. It
             matters for clips larger than those in training only: up to there it is the global
             mean.
-        dropout: in front of the classifier.
-        checkpointing: gradient checkpointing, block by block.
-        non_local: blocks of res2 to res5 that get a non-local block behind them.
-        non_local_kind: which.
+        stem_time_kernel: window in time of the stem's convolution.
+        strides: of the stages in time, height, width.
+        stem_pool: the max pool after the stem's convolution.
+        time_pool: halve T after res2 by a max pool.
+        split: R(2+1)D's blocks.
+
+    The others are `NonLocalOptions`; stages for non-local blocks are res2 to res5.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        stem_time_kernel: int,
         time_kernels: TimeKernels,
         window: Triple,
-        dropout: float,
-        checkpointing: bool,
-        non_local: Places | None = None,
-        non_local_kind: NonLocalKind = "embedded_gaussian",
+        stem_time_kernel: int = 1,
         strides: tuple[Triple, ...] = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
         stem_pool: bool = True,
         time_pool: bool = False,
         split: bool = False,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(2 if time_pool else 1, 1, 1),
+            inputs=Accepts(in_channels, smallest=(2 if time_pool else 1, 1, 1)),
             checkpointing=checkpointing,
         )
         self.window = window
@@ -207,7 +208,7 @@ class VideoResNet(VideoNetwork):
         return self.stem, self.res2, self.res3, self.res4, self.res5
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, stages, and the pool over time behind res2."""
+        """Stem, stages, and the pool over time after res2."""
         return self.stem, self.res2, self.time_pool, self.res3, self.res4, self.res5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
@@ -215,127 +216,63 @@ class VideoResNet(VideoNetwork):
         return window_mean(features, self.window)
 
 
-def c2d_r50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> VideoResNet:
+def c2d_r50(**options: Unpack[NonLocalOptions]) -> VideoResNet:
     """ResNet-50 frame by frame, with one max pool over time (C2D).
 
-    Published at 8 frames, every 8th, of 224 pixels; takes any clip of at least 2 frames. For the
-    options see `VideoResNet`.
+    Published at 8 frames, every 8th, of 224 pixels; takes any clip of at least 2 frames.
 
     Source:
         Wang et al. 2018, table 1; pytorchvideo's `c2d_r50`.
     """
     return VideoResNet(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        stem_time_kernel=1,
-        time_kernels=((1,), (1,), (1,), (1,)),
-        time_pool=True,
-        window=(4, 7, 7),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
+        time_kernels=((1,), (1,), (1,), (1,)), time_pool=True, window=(4, 7, 7), **options
     )
 
 
-def i3d_r50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> VideoResNet:
+def i3d_r50(**options: Unpack[NonLocalOptions]) -> VideoResNet:
     """ResNet-50 with windows of 3 frames in every second block and 5 in the stem (I3D).
 
-    Published at 8 frames, every 8th, of 224 pixels; takes any clip of at least 2 frames. For the
-    options see `VideoResNet`. The reference of non-local networks is this one with
+    Published at 8 frames, every 8th, of 224 pixels; takes any clip of at least 2 frames. The
+    reference of non-local networks is this one with
     `non_local={"res3": [1, 3], "res4": [1, 3, 5]}`.
 
     Source:
         Wang et al. 2018, section 4; pytorchvideo's `i3d_r50`.
     """
     return VideoResNet(
-        num_classes=num_classes,
-        in_channels=in_channels,
         stem_time_kernel=5,
         time_kernels=((3,), (3, 1), (3, 1), (1, 3)),
         time_pool=True,
         window=(4, 7, 7),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
+        **options,
     )
 
 
-def slow_r50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> VideoResNet:
+def slow_r50(**options: Unpack[NonLocalOptions]) -> VideoResNet:
     """SlowFast's slow pathway alone: ResNet-50 with windows over time in res4 and res5.
 
-    Published at 8 frames, every 8th, of 224 pixels; takes any clip. For the options see
-    `VideoResNet`.
+    Published at 8 frames, every 8th, of 224 pixels; takes any clip.
 
     Source:
         Feichtenhofer et al. 2019, table 1 ('Slow-only'); pytorchvideo's `slow_r50`.
     """
-    return VideoResNet(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        stem_time_kernel=1,
-        time_kernels=((1,), (1,), (3,), (3,)),
-        window=(8, 7, 7),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return VideoResNet(time_kernels=((1,), (1,), (3,), (3,)), window=(8, 7, 7), **options)
 
 
-def r2plus1d_r50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> VideoResNet:
+def r2plus1d_r50(**options: Unpack[NonLocalOptions]) -> VideoResNet:
     """ResNet-50 whose 3x3x3 are split into 3x1x1 and 1x3x3 (R(2+1)D, bottlenecks).
 
     Published at 16 frames, every 4th, of 224 pixels; takes any clip. The split is in this order,
-    time first, and without a wider middle. For the options see `VideoResNet`.
+    time first, and without a wider middle.
 
     Source:
         Tran et al. 2018; pytorchvideo's `r2plus1d_r50`, but logits where that has softmax.
     """
     return VideoResNet(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        stem_time_kernel=1,
         time_kernels=((1,), (1,), (1,), (1,)),
         strides=((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
         stem_pool=False,
         split=True,
         window=(4, 7, 7),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
+        **options,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import nn
@@ -11,9 +11,14 @@ from torch import nn
 from dualstream.errors import InputError
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.network import check_choice
-from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import window_mean
+from dualstream.models.network import Accepts, Network, check_choice
 from dualstream.models.zoo.inception import WIDTHS, Widths
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
@@ -32,7 +37,7 @@ Layer = Literal[
     "mixed_5b",
     "mixed_5c",
 ]
-"""What can see time, from input to output, by the names of Inception-v1."""
+"""Layers that can see time, from input to output, by the names of Inception-v1."""
 
 ALL_LAYERS: tuple[Layer, ...] = get_args(Layer)
 
@@ -162,7 +167,7 @@ class FirstOverTime(nn.Conv3d):
     """The first layer's convolution over time: 7 frames at a step of 2, right for short clips too.
 
     For clips of 5 to 7 frames oneDNN 3.13 (torch 2.15 on CPUs) gives a wrong gradient of these
-    weights, or a segmentation fault. Zeros behind the clip that make it 8 frames long change
+    weights, or a segmentation fault. Zeros after the clip that make it 8 frames long change
     nothing but that.
     """
 
@@ -189,26 +194,48 @@ def _first(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
     return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
 
 
-class S3D(VideoNetwork):
-    """Stem, nine Inception blocks in three stages, mean; see `s3d` and `s3d_g`."""
+class S3DOptions(NonLocalOptions, total=False):
+    """Options of `s3d` and `s3d_g`; stages for non-local blocks are mixed_3, mixed_4, mixed_5."""
+
+    layout: Layout
+    """full sees time in every layer; top_heavy from `switch_at` on; bottom_heavy up to (not
+    including) `switch_at`. The other layers have 1x3x3 convolutions alone; steps and pools over
+    time stay. bottom_heavy at conv_1a has no convolution over time at all."""
+    switch_at: Layer | None
+    """First layer of the upper part; for top_heavy and bottom_heavy."""
+
+
+class S3D(Network):
+    """Stem, nine Inception blocks in three stages, mean; see `s3d` and `s3d_g`.
+
+    Takes clips of at least 5 x 17 x 17. T is divided by 8, H and W by 32.
+
+    Args:
+        gated: gate the ends of the branches of every Inception block, and conv_2c.
+
+    The others are `S3DOptions`.
+
+    Raises:
+        InputError: a number is out of range, or `switch_at` does not fit `layout`.
+        UnknownNameError: a choice, a layer or a stage is unknown.
+    """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        dropout: float,
-        layout: Layout,
-        switch_at: Layer | None,
         gated: bool,
-        checkpointing: bool,
-        non_local: Places | None,
-        non_local_kind: NonLocalKind,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.2,
+        layout: Layout = "full",
+        switch_at: Layer | None = None,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(5, 17, 17),
+            inputs=Accepts(in_channels, smallest=(5, 17, 17)),
             checkpointing=checkpointing,
         )
         self.in_time = layers_in_time(layout, switch_at)
@@ -271,91 +298,30 @@ class S3D(VideoNetwork):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-def s3d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.2,
-    layout: Layout = "full",
-    switch_at: Layer | None = None,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> S3D:
+def s3d(**options: Unpack[S3DOptions]) -> S3D:
     """S3D: Inception whose 3x3x3 convolutions are 1x3x3 then 3x1x1.
 
     Convolutions over time start as the identity (the authors call it critical), the others as in
     He et al. 2015: from the authors' deviation of 0.01 the batch norms' statistics, which move by
     a thousandth a step, would be wrong for thousands of steps.
 
-    Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        layout: full sees time in every layer; top_heavy from `switch_at` on; bottom_heavy up to
-            (not including) `switch_at`. The other layers have 1x3x3 convolutions alone; steps and
-            pools over time stay. bottom_heavy at conv_1a has no convolution over time at all.
-        switch_at: first layer of the upper part; for top_heavy and bottom_heavy.
-        checkpointing: compute activations inside blocks again in the backward pass.
-        non_local: stage (mixed_3, mixed_4, mixed_5) -> indices of the blocks that get a
-            non-local block behind them.
-        non_local_kind: see `NonLocalBlock`.
-
-    Returns:
-        The network: clips (N, C, T, H, W) of at least 5 x 17 x 17 -> logits (N, K). T is divided
-        by 8, H and W by 32.
-
-    Raises:
-        InputError: a number is out of range, or `switch_at` does not fit `layout`.
-        UnknownNameError: a choice, a layer or a stage is unknown.
-
     Source:
         Xie et al. 2018; layers as in torchvision (the first one is separable too, each part of a
         separable convolution has a batch norm and ReLU); the start of convolutions over time and
         the pools of 2D layers, which see time, from the authors' code in TF-slim.
     """
-    return S3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        layout=layout,
-        switch_at=switch_at,
-        gated=False,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return S3D(gated=False, **options)
 
 
-def s3d_g(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.2,
-    layout: Layout = "full",
-    switch_at: Layer | None = None,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> S3D:
+def s3d_g(**options: Unpack[S3DOptions]) -> S3D:
     """S3D-G: S3D with feature gating.
 
-    Options as for `s3d`. The ends of all four branches of each Inception block are gated, and
-    conv_2c is: that is where the authors' code has it, and so within a block every output channel
-    is gated once, by the means of its own branch.
+    The ends of all four branches of each Inception block are gated, and conv_2c is: that is where
+    the authors' code has it, and so within a block every output channel is gated once, by the
+    means of its own branch.
 
     Source:
         Xie et al. 2018, and the authors' code in TF-slim. The paper's 11.56 million
         parameters are not those of that code (9.5 million, with 400 classes).
     """
-    return S3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dropout=dropout,
-        layout=layout,
-        switch_at=switch_at,
-        gated=True,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return S3D(gated=True, **options)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.video_network import VideoNetwork, window_mean
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import window_mean
+from dualstream.models.network import Accepts, Network
 from dualstream.models.zoo.resnet_video import (
     BLOCKS_OF_DEPTH,
     TimeKernels,
@@ -17,7 +25,7 @@ from dualstream.models.zoo.resnet_video import (
 )
 
 _CHANNELS = (64, 256, 512, 1024, 2048)
-"""Behind stem, res2, res3, res4, res5 of the slow pathway."""
+"""After stem, res2, res3, res4, res5 of the slow pathway."""
 
 _BETA_INVERSE = 8
 """Channels of the slow pathway for each one of the fast pathway."""
@@ -48,13 +56,13 @@ def slow_indices(length: int, alpha: int) -> list[int]:
 
 
 class Pathways(nn.Module):
-    """One stage of both pathways, and the lateral connection behind it.
+    """One stage of both pathways, and the lateral connection after it.
 
     Args:
         slow: blocks of the slow pathway.
         fast: blocks of the fast pathway.
-        lateral: convolution of the fast pathway's output whose result is stacked behind the
-            slow pathway's channels; None behind the last stage.
+        lateral: convolution of the fast pathway's output whose result is stacked after the
+            slow pathway's channels; None after the last stage.
     """
 
     def __init__(
@@ -66,44 +74,38 @@ class Pathways(nn.Module):
         self.lateral = lateral
 
 
-class SlowFast(VideoNetwork):
+class SlowFast(Network):
     """Two ResNets at different frame rates with lateral connections; see the variants below.
 
     Args:
-        num_classes: K.
-        in_channels: C, 3 for RGB and RGB difference, 2 for optical flow.
         depth: layers of both ResNets, 50 or 101.
         alpha: frames of the fast pathway for each one of the slow.
         lateral_kernel: window in time of the lateral convolutions.
-        res4_time_kernels: window in time of res4's blocks, in both pathways.
         slow_length: T of the slow pathway that the published weights have; larger features are
             averaged as `window_mean` does.
-        dropout: in front of the classifier.
-        checkpointing: gradient checkpointing, block by block.
-        non_local: blocks of the slow pathway's res2 to res5 that get a non-local block.
-        non_local_kind: which.
+        res4_time_kernels: window in time of res4's blocks, in both pathways.
+
+    The others are `NonLocalOptions`; non-local blocks are those of the slow pathway's res2 to
+    res5.
     """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
         depth: int,
         alpha: int,
         lateral_kernel: int,
         slow_length: int,
-        dropout: float,
-        checkpointing: bool,
-        non_local: Places | None,
-        non_local_kind: NonLocalKind,
         res4_time_kernels: tuple[int, ...] = (3,),
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
+            num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         self.alpha = alpha
         self.slow_window: Triple = (slow_length, 7, 7)
@@ -130,7 +132,7 @@ class SlowFast(VideoNetwork):
         """Stem, res2, res3, res4, res5, each with both pathways."""
         return self.stem, self.res2, self.res3, self.res4, self.res5
 
-    def embed(self, clips: torch.Tensor) -> torch.Tensor:
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) at the fast pathway's rate -> (N, 2304), slow before fast."""
         indices = slow_indices(clips.shape[2], self.alpha)
         slow = clips.index_select(2, torch.tensor(indices, device=clips.device))
@@ -155,24 +157,24 @@ def _stages(
     """res2, res3, res4, res5."""
     stages = []
     for index, num_blocks in enumerate(BLOCKS_OF_DEPTH[depth]):
-        before, behind = _CHANNELS[index], _CHANNELS[index + 1]
+        before, after = _CHANNELS[index], _CHANNELS[index + 1]
         stride = (1, 1, 1) if index == 0 else (1, 2, 2)
         last = index == len(BLOCKS_OF_DEPTH[depth]) - 1
         slow = make_stage(
             before + before // _BETA_INVERSE * _LATERAL_RATIO,
-            behind,
+            after,
             num_blocks=num_blocks,
             time_kernels=slow_kernels[index],
             stride=stride,
         )
         fast = make_stage(
             before // _BETA_INVERSE,
-            behind // _BETA_INVERSE,
+            after // _BETA_INVERSE,
             num_blocks=num_blocks,
             time_kernels=fast_kernels[index],
             stride=stride,
         )
-        lateral = None if last else _lateral(behind, kernel=lateral_kernel, alpha=alpha)
+        lateral = None if last else _lateral(after, kernel=lateral_kernel, alpha=alpha)
         stages.append(Pathways(slow, fast, lateral))
     return stages
 
@@ -183,126 +185,53 @@ def _lateral(slow_channels: int, *, kernel: int, alpha: int) -> ConvUnit:
     return ConvUnit(channels, channels * _LATERAL_RATIO, (kernel, 1, 1), stride=(alpha, 1, 1))
 
 
-def slowfast_r50_4x16(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> SlowFast:
+def slowfast_r50_4x16(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 4 slow and 32 fast frames.
 
     Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-    For the options see `SlowFast`.
 
     Source:
         Feichtenhofer et al. 2019; SlowFast's configuration `SLOWFAST_4x16_R50`.
     """
-    return SlowFast(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        depth=50,
-        alpha=8,
-        lateral_kernel=5,
-        slow_length=4,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return SlowFast(depth=50, alpha=8, lateral_kernel=5, slow_length=4, **options)
 
 
-def slowfast_r50_8x8(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> SlowFast:
+def slowfast_r50_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 8 slow and 32 fast frames.
 
     Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-    For the options see `SlowFast`.
 
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r50` (alpha 4, lateral window 7).
     """
-    return SlowFast(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        depth=50,
-        alpha=4,
-        lateral_kernel=7,
-        slow_length=8,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return SlowFast(depth=50, alpha=4, lateral_kernel=7, slow_length=8, **options)
 
 
-def slowfast_r101_8x8(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> SlowFast:
+def slowfast_r101_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 8 slow and 32 fast frames.
 
     Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-    For the options see `SlowFast`.
 
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r101` (alpha 4, lateral window 5).
     """
-    return SlowFast(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        depth=101,
-        alpha=4,
-        lateral_kernel=5,
-        slow_length=8,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return SlowFast(depth=101, alpha=4, lateral_kernel=5, slow_length=8, **options)
 
 
-def slowfast_r101_16x8(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> SlowFast:
+def slowfast_r101_16x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 16 slow and 64 fast frames.
 
     Published at 64 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-    Only the first 6 of res4's 23 blocks have windows over time. For the options see `SlowFast`.
+    Only the first 6 of res4's 23 blocks have windows over time.
 
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_16x8_r101_50_50`.
     """
     return SlowFast(
-        num_classes=num_classes,
-        in_channels=in_channels,
         depth=101,
         alpha=4,
         lateral_kernel=5,
         slow_length=16,
         res4_time_kernels=(3,) * 6 + (1,) * 17,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
+        **options,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.network import Accepts, Network, NetworkOptions
 
 GROWTH = 32
 """Channels that each dense layer adds."""
@@ -22,7 +24,7 @@ BRANCH_CHANNELS = 128
 class DenseLayer(nn.Module):
     """Adds `GROWTH` channels to its input, through a 1x1x1 and a 3x3x3 convolution.
 
-    Norm and ReLU stand in front of each convolution. Those of the second lie directly behind the
+    Norm and ReLU stand in front of each convolution. Those of the second directly follow the
     first, so `conv1` is a `ConvUnit`: norm1, ReLU, (conv1.conv, conv1.norm, ReLU), conv2.
     """
 
@@ -43,7 +45,7 @@ class DenseLayer(nn.Module):
 class TransitionBranch(nn.Module):
     """Norm, ReLU, and a convolution that keeps the size; even windows reach one frame further on.
 
-    A window of 6 frames sees from 2 frames before to 3 behind, one of 4 from 1 before to 2 behind.
+    A window of 6 frames sees from 2 frames before to 3 after, one of 4 from 1 before to 2 after.
     """
 
     def __init__(self, in_channels: int, kernel: Triple) -> None:
@@ -58,14 +60,14 @@ class TransitionBranch(nn.Module):
             padding=((frames - 1) // 2, height // 2, width // 2),
             bias=False,
         )
-        self.frames_behind = 1 - frames % 2
-        """Zeros that an even window needs behind the clip on top of the convolution's own."""
+        self.frames_after = 1 - frames % 2
+        """Zeros that an even window needs after the clip on top of the convolution's own."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, BRANCH_CHANNELS, T, H, W)."""
         x = self.activation(self.norm(x))
-        if self.frames_behind:
-            x = nn.functional.pad(x, (0, 0, 0, 0, 0, self.frames_behind))  # (N, C, T + 1, H, W)
+        if self.frames_after:
+            x = nn.functional.pad(x, (0, 0, 0, 0, 0, self.frames_after))  # (N, C, T + 1, H, W)
         y: torch.Tensor = self.conv(x)
         return y
 
@@ -94,24 +96,31 @@ class TemporalTransition(nn.Module):
         return y
 
 
-class T3D(VideoNetwork):
-    """Stem, four dense blocks with temporal transitions between them; see `t3d_121`."""
+class T3D(Network):
+    """Stem, four dense blocks with temporal transitions between them; see the variants below.
+
+    Takes clips of at least 15 x 29 x 29: the last dense block needs one place, and 15 frames
+    become 8, 4, 2, 1, and 29 pixels 15 (stem), 8 (its pooling), 4, 2, 1. Convolutions start as in
+    He et al. 2015, like DenseNet's. The paper has no dropout.
+
+    Args:
+        layers: of each dense block.
+
+    The others are `NetworkOptions`.
+    """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
         layers: tuple[int, int, int, int],
-        dropout: float,
-        checkpointing: bool,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
     ) -> None:
-        # The last dense block needs one place: 15 frames -> 8 -> 4 -> 2 -> 1, and
-        # 29 pixels -> 15 (stem) -> 8 (its pooling) -> 4 -> 2 -> 1.
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(15, 29, 29),
+            inputs=Accepts(in_channels, smallest=(15, 29, 29)),
             checkpointing=checkpointing,
         )
         self.stem = nn.Sequential(
@@ -154,13 +163,18 @@ class T3D(VideoNetwork):
         return tuple(part.children()) if any(part is block for block in blocks) else (part,)
 
 
-def t3d_121(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-) -> T3D:
+def _dense_block(in_channels: int, layers: int) -> nn.Sequential:
+    return nn.Sequential(*(DenseLayer(in_channels + GROWTH * index) for index in range(layers)))
+
+
+def _channels(dense: nn.Sequential) -> int:
+    """C after a dense block."""
+    last = dense[-1]
+    assert isinstance(last, DenseLayer)
+    return last.out_channels
+
+
+def t3d_121(**options: Unpack[NetworkOptions]) -> T3D:
     """T3D-121: 3D DenseNet-121 with temporal transition layers.
 
     29,876,880 parameters with 400 classes, 244e9 multiply-adds at 32x224x224 (more than half
@@ -168,60 +182,18 @@ def t3d_121(
     each branch of a transition has 128 channels and its own norm, no convolution has a bias, and
     a norm stands in front of the last pooling. Where that code differs from the table, the table
     holds: the first pooling keeps the time (16 frames of 32), and no further 1x1x1 convolution
-    stands between the joined branches and their pooling. Convolutions start as in He et al.
-    2015, like DenseNet's.
-
-    Args:
-        num_classes: K.
-        in_channels: C, 3 for RGB and RGB difference, 2 for flow.
-        dropout: probability in front of the classifier; the paper has none.
-        checkpointing: compute the activations inside each layer again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), from 15 x 29 x 29 on.
-
-    Raises:
-        InputError: a number is out of range.
+    stands between the joined branches and their pooling.
 
     Source:
         Diba et al. 2017, figure 1 and table 1; github.com/MohsenFayyaz89/T3D, models/T3D.py.
     """
-    return T3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        layers=(6, 12, 24, 16),
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return T3D(layers=(6, 12, 24, 16), **options)
 
 
-def t3d_169(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    checkpointing: bool = False,
-) -> T3D:
+def t3d_169(**options: Unpack[NetworkOptions]) -> T3D:
     """T3D-169: 3D DenseNet-169 with temporal transition layers.
 
     As `t3d_121`, with 32 layers in the third and in the fourth dense block: 38,519,184 parameters
     with 400 classes, 248e9 multiply-adds at 32x224x224.
     """
-    return T3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        layers=(6, 12, 32, 32),
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
-
-
-def _dense_block(in_channels: int, layers: int) -> nn.Sequential:
-    return nn.Sequential(*(DenseLayer(in_channels + GROWTH * index) for index in range(layers)))
-
-
-def _channels(dense: nn.Sequential) -> int:
-    """C behind a dense block."""
-    last = dense[-1]
-    assert isinstance(last, DenseLayer)
-    return last.out_channels
+    return T3D(layers=(6, 12, 32, 32), **options)

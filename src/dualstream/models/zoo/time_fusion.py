@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.network import check_choice, check_dropout, check_image_size
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.network import (
+    Accepts,
+    Network,
+    NetworkOptions,
+    check_choice,
+    check_dropout,
+)
 
 LateJoin = Literal["towers", "mean"]
 """towers: the first and the last frame, side by side; mean: the mean over all frames."""
 
 Join = Literal["each", "towers", "mean"]
-"""How responses over time reach the full layers; each: one by one, and their results' mean."""
+"""How responses over time reach the fully connected layers; each: one by one, and the mean
+of their results."""
 
 Steps = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Window and stride in time of the first three convolutions."""
@@ -55,7 +61,7 @@ class Ends(nn.Module):
 
 
 class Rows(nn.Module):
-    """Responses over time as the rows that the full layers see, one at least.
+    """Responses over time as the rows that the fully connected layers see, one at least.
 
     Args:
         join: each has a row for each response, mean one for their mean, towers one for all of
@@ -74,32 +80,62 @@ class Rows(nn.Module):
         return x.flatten(1).unsqueeze(1) if self.join == "towers" else x.flatten(2)
 
 
-class TimeFusion(VideoNetwork):
-    """Five convolutions and three full layers; see `single_frame` and the others."""
+class TimeFusionOptions(NetworkOptions, total=False):
+    """Options of the networks of this file; dropout is after both fully connected layers."""
+
+    image_size: int
+    """H and W in pixels, at least 32; the fully connected layers fix it."""
+
+
+class TimeFusion(Network):
+    """Five convolutions and three fully connected layers; see the variants below.
+
+    C(96,11,3)-N-P-C(256,5,1)-N-P-C(384,3,1)-C(384,3,1)-C(256,3,1)-P-FC(4096)-FC(4096) with
+    (filters, size, stride); P is 2x2 /2 and N the response norm (size 5, alpha 1e-4, beta 0.5,
+    k 2).
+
+    Left open by the paper: the first convolution has no padding, the others keep their size (170
+    pixels then give 6x6 cells), and dropout is in front of the last two fully connected layers,
+    all as in Krizhevsky et al. 2012. Weights start as in He et al. 2015 with zero biases, the
+    classifier at a deviation of 0.01.
+
+    Args:
+        steps: windows and strides in time.
+        join: how responses over time reach the fully connected layers.
+        length: T that is demanded; None takes any that gives a response.
+
+    The others are `TimeFusionOptions`.
+
+    Raises:
+        InputError: a number is out of range.
+        UnknownNameError: `join` is none of its choices.
+
+    Source:
+        Karpathy et al. 2014, section 3.1.
+    """
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        steps: Steps,
-        join: Join,
-        image_size: int,
-        dropout: float,
-        checkpointing: bool,
+        steps: Steps = ONE_FRAME,
+        join: Join = "each",
         length: int | None = None,
+        num_classes: int,
+        in_channels: int = 3,
+        image_size: int = 170,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
     ) -> None:
         check_dropout(dropout)
+        check_choice("join", join, Join)
         if image_size < SMALLEST_IMAGE:
             raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {image_size}.")
+        frames = 2 if join == "towers" else least_frames(steps)
         super().__init__(
             num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(2 if join == "towers" else least_frames(steps), image_size, image_size),
+            inputs=Accepts(in_channels, length, smallest=(frames, 1, 1), side=image_size),
             checkpointing=checkpointing,
-            length=length,
         )
-        self.image_size = image_size
         self.frames = Ends() if join == "towers" else nn.Identity()
         first, second, third = steps
         self.conv1 = nn.Sequential(
@@ -140,7 +176,7 @@ class TimeFusion(VideoNetwork):
         nn.init.zeros_(self.classifier.bias)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Five convolutions with what belongs to them, two full layers."""
+        """Five convolutions with what belongs to them, two fully connected layers."""
         return self.conv1, self.conv2, self.conv3, self.conv4, self.conv5, self.full6, self.full7
 
     def parts(self) -> tuple[nn.Module, ...]:
@@ -156,11 +192,6 @@ class TimeFusion(VideoNetwork):
         """(N, rows, 4096) -> (N, 4096)."""
         return features.mean(dim=1)
 
-    def check_size(self, clips: torch.Tensor) -> None:
-        """Raise ShapeError where H, W are not `image_size` or T is too short."""
-        check_image_size(clips, self.image_size, name=self.name)
-        super().check_size(clips)
-
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.Linear):
@@ -174,177 +205,47 @@ def _response_norm() -> nn.LocalResponseNorm:
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.5, k=2.0)
 
 
-def single_frame(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    image_size: int = 170,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-) -> TimeFusion:
+def single_frame(**options: Unpack[TimeFusionOptions]) -> TimeFusion:
     """Network over single frames; the mean of the logits over all frames of a clip.
 
-    C(96,11,3)-N-P-C(256,5,1)-N-P-C(384,3,1)-C(384,3,1)-C(256,3,1)-P-FC(4096)-FC(4096) with
-    (filters, size, stride); P is 2x2 /2 and N the response norm (size 5, alpha 1e-4, beta 0.5,
-    k 2). 60,276,583 parameters with 487 classes.
-
-    Left open by the paper: the first convolution has no padding, the others keep their size (170
-    pixels then give 6x6 cells), and dropout is in front of the last two full layers, all as in
-    Krizhevsky et al. 2012. Weights start as in He et al. 2015 with zero biases, the classifier at
-    a deviation of 0.01.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        image_size: H and W in pixels, at least 32; the full layers fix it.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), T from 1.
-
-    Raises:
-        InputError: a number is out of range.
-
-    Source:
-        Karpathy et al. 2014, section 3.1.
+    60,276,583 parameters with 487 classes. Takes clips of any length.
     """
-    return TimeFusion(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        steps=ONE_FRAME,
-        join="each",
-        image_size=image_size,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return TimeFusion(**options)
 
 
-def late_fusion(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    join: LateJoin = "towers",
-    image_size: int = 170,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-) -> TimeFusion:
-    """Two single-frame towers with the same weights, joined in the first full layer.
+def late_fusion(*, join: LateJoin = "towers", **options: Unpack[TimeFusionOptions]) -> TimeFusion:
+    """Two single-frame towers with the same weights, joined in the first fully connected layer.
 
-    The towers see the first and the last frame of a clip. The published distance of 15 frames is
-    a clip of 2 frames at stride 15, or of 16 frames at stride 1. 98,025,319 parameters with 487
-    classes.
+    The towers see the first and the last frame of a clip, which has 2 at least. The published
+    distance of 15 frames is a clip of 2 frames at stride 15, or of 16 frames at stride 1.
+    98,025,319 parameters with 487 classes.
 
     Args:
-        num_classes: K.
-        in_channels: C of one frame.
         join: mean takes the mean of the last convolution over all frames of a clip instead, and
-            has the weights of `single_frame`.
-        image_size: H and W in pixels, at least 32; the full layers fix it.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), T from 2 (mean: from 1).
-
-    Raises:
-        InputError: a number is out of range.
-        UnknownNameError: `join` is none of its choices.
+            has the weights of `single_frame`; clips may then have one frame.
+        options: see `TimeFusionOptions`.
 
     Source:
         Karpathy et al. 2014, section 3.1; the mean from lecture 18 of EECS 498 (Johnson).
     """
     check_choice("join", join, LateJoin)
-    return TimeFusion(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        steps=ONE_FRAME,
-        join=join,
-        image_size=image_size,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return TimeFusion(join=join, **options)
 
 
-def early_fusion(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    length: int = 10,
-    image_size: int = 170,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-) -> TimeFusion:
+def early_fusion(*, length: int = 10, **options: Unpack[TimeFusionOptions]) -> TimeFusion:
     """Frames joined by the first convolution, whose filters see all of them.
 
-    The filters of 11x11xCxT pixels are those of a 2D network over the stacked frames.
-    60,590,215 parameters with 487 classes.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        length: T.
-        image_size: H and W in pixels, at least 32; the full layers fix it.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), T = `length`.
-
-    Raises:
-        InputError: a number is out of range.
-
-    Source:
-        Karpathy et al. 2014, section 3.1.
+    The filters of 11x11xCxT pixels are those of a 2D network over the stacked frames. Takes clips
+    of `length` frames T. 60,590,215 parameters with 487 classes.
     """
-    return TimeFusion(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        steps=((length, 1), (1, 1), (1, 1)),
-        join="each",
-        length=length,
-        image_size=image_size,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return TimeFusion(steps=((length, 1), (1, 1), (1, 1)), length=length, **options)
 
 
-def slow_fusion(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    image_size: int = 170,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-) -> TimeFusion:
+def slow_fusion(**options: Unpack[TimeFusionOptions]) -> TimeFusion:
     """Frames joined bit by bit by the first three convolutions.
 
-    Windows of 4, 2 and 2 at stride 2: ten frames give 4, 2 and 1 responses in time.
+    Windows of 4, 2 and 2 at stride 2: ten frames, the fewest, give 4, 2 and 1 responses in time.
     61,880,263 parameters with 487 classes. Each 8 frames more give one more response, and the
-    logits are the mean over them; frames behind the last full window are not seen.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one frame.
-        image_size: H and W in pixels, at least 32; the full layers fix it.
-        dropout: probability behind both full layers, 0 up to (not including) 1.
-        checkpointing: compute activations again in the backward pass.
-
-    Returns:
-        The network: (N, C, T, H, W) -> logits (N, K), T from 10.
-
-    Raises:
-        InputError: a number is out of range.
-
-    Source:
-        Karpathy et al. 2014, section 3.1.
+    logits are the mean over them; frames after the last full window are not seen.
     """
-    return TimeFusion(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        steps=((4, 2), (2, 2), (2, 2)),
-        join="each",
-        image_size=image_size,
-        dropout=dropout,
-        checkpointing=checkpointing,
-    )
+    return TimeFusion(steps=((4, 2), (2, 2), (2, 2)), **options)

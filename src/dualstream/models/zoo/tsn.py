@@ -2,109 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import nn
 
-from dualstream.models.layers.backbone import (
-    check_fixed_size,
-    fixed_size,
-    make_backbone,
-    num_features,
-    run_backbone,
-)
+from dualstream.errors import InputError
+from dualstream.models.layers.backbone import accepted, make_backbone, num_features, run_backbone
 from dualstream.models.layers.consensus import Average, ConsensusName, make_consensus
-from dualstream.models.network import (
-    FrozenBatchNorm,
-    Network,
-    check_dropout,
-    explained_statistics,
-    join_segments,
-    split_segments,
-    stack_time,
-)
+from dualstream.models.layers.pooling import stack_time
+from dualstream.models.network import FrozenBatchNorm, Network, check_dropout
 
 
 class TSN(Network):
-    """Backbone, dropout and classifier on every segment, then a consensus; see `tsn`."""
-
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        backbone: str,
-        in_channels: int,
-        length: int,
-        dropout: float,
-        consensus: ConsensusName,
-        num_segments: int | None,
-        top_k: int,
-        frozen_batch_norm: FrozenBatchNorm,
-        pretrained: bool,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            length=length,
-            frozen_batch_norm=frozen_batch_norm,
-        )
-        check_dropout(dropout)
-        self.backbone = make_backbone(
-            backbone, in_channels=in_channels * length, pretrained=pretrained
-        )
-        features = num_features(self.backbone)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(features, num_classes)
-        nn.init.normal_(self.classifier.weight, std=0.001)
-        nn.init.zeros_(self.classifier.bias)
-        self.consensus = make_consensus(
-            consensus, num_features=features, num_segments=num_segments, top_k=top_k
-        )
-        self.fixed_size = fixed_size(self.backbone)
-        self.apply_freezing()
-
-    def head(self) -> tuple[nn.Module, ...]:
-        """Classifier and consensus."""
-        return self.classifier, self.consensus
-
-    @property
-    def joins_segments(self) -> bool:
-        """True unless the consensus is the average."""
-        return not isinstance(self.consensus, Average)
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
-
-        Raises:
-            ShapeError: C or T is another than the network was made for, S is another than a
-                linear consensus has weights for, or the backbone does not take H and W.
-        """
-        clips, segments = split_segments(clips, in_channels=self.in_channels, length=self.length)
-        check_fixed_size(clips, self.fixed_size)
-        with explained_statistics(self.name) if self.training else nullcontext():
-            features: torch.Tensor = run_backbone(self.backbone, stack_time(clips))  # (N*S, D)
-        logits = self.classifier(self.dropout(features))  # (N*S, K)
-        joined: torch.Tensor = self.consensus(
-            join_segments(logits, segments=segments), join_segments(features, segments=segments)
-        )  # (N, S, K), (N, S, D) -> (N, K)
-        return joined
-
-
-def tsn(
-    *,
-    num_classes: int,
-    backbone: str = "resnet50",
-    in_channels: int = 3,
-    length: int = 1,
-    dropout: float = 0.5,
-    consensus: ConsensusName = "average",
-    num_segments: int | None = None,
-    top_k: int = 3,
-    frozen_batch_norm: FrozenBatchNorm = "none",
-    pretrained: bool = False,
-) -> TSN:
     """Temporal segment network; with one segment, a two-stream network of a modern backbone.
+
+    Backbone, dropout and classifier on every segment, then a consensus.
 
     Args:
         num_classes: K.
@@ -121,9 +32,6 @@ def tsn(
         pretrained: start from timm's own weights on the Hugging Face hub; with other channels
             than RGB by cross-modality start. For weights that need no hub see `create_model`.
 
-    Returns:
-        The network: (N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
-
     Raises:
         UnknownNameError: a choice or the backbone is unknown.
         InputError: a number is out of range.
@@ -132,15 +40,66 @@ def tsn(
     Source:
         Wang et al. 2016; classifier start and partial batch norm from the authors' PyTorch code.
     """
-    return TSN(
-        num_classes=num_classes,
-        backbone=backbone,
-        in_channels=in_channels,
-        length=length,
-        dropout=dropout,
-        consensus=consensus,
-        num_segments=num_segments,
-        top_k=top_k,
-        frozen_batch_norm=frozen_batch_norm,
-        pretrained=pretrained,
-    )
+
+    conv_dims = 2
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: str = "resnet50",
+        in_channels: int = 3,
+        length: int = 1,
+        dropout: float = 0.5,
+        consensus: ConsensusName = "average",
+        num_segments: int | None = None,
+        top_k: int = 3,
+        frozen_batch_norm: FrozenBatchNorm = "none",
+        pretrained: bool = False,
+    ) -> None:
+        check_dropout(dropout)
+        if length < 1:
+            raise InputError(f"length must be at least 1, got {length}.")
+        images = make_backbone(backbone, in_channels=in_channels * length, pretrained=pretrained)
+        super().__init__(
+            num_classes=num_classes,
+            inputs=accepted(images, in_channels=in_channels, length=length),
+            frozen_batch_norm=frozen_batch_norm,
+        )
+        self.backbone = images
+        self.num_features = num_features(images)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.num_features, num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        nn.init.zeros_(self.classifier.bias)
+        self.consensus = make_consensus(
+            consensus, num_features=self.num_features, num_segments=num_segments, top_k=top_k
+        )
+        self.apply_freezing()
+
+    def head(self) -> tuple[nn.Module, ...]:
+        """Classifier and consensus."""
+        return self.classifier, self.consensus
+
+    @property
+    def joins_segments(self) -> bool:
+        """True unless the consensus is the average."""
+        return not isinstance(self.consensus, Average)
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, num_features), the backbone's features."""
+        features: torch.Tensor = run_backbone(self.backbone, stack_time(clips))
+        return features
+
+    def join(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Logits (N, S, K), features (N, S, D) -> (N, K), by the consensus.
+
+        Raises:
+            ShapeError: S is another than a linear consensus has weights for.
+        """
+        joined: torch.Tensor = self.consensus(logits, features)
+        return joined
+
+
+tsn = TSN
+"""The name in `MODELS`."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Unpack
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dualstream.models.layers.conv import ConvUnit, Triple, make_activation
-from dualstream.models.layers.non_local import NonLocalKind, Places, insert_non_local
-from dualstream.models.video_network import VideoNetwork, global_mean, window_means
+from dualstream.errors import InputError
+from dualstream.models.layers.conv import ConvUnit, make_activation
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import global_mean, window_means
+from dualstream.models.network import Accepts, Network
 from dualstream.models.x3d_expansion import (
     HEAD_WIDTH,
     StageSizes,
@@ -110,7 +120,7 @@ class TimeConv(nn.Conv3d):
 
 
 class Stem(nn.Module):
-    """1x3x3 over all channels, then a channel-wise 5x1x1; a norm behind both."""
+    """1x3x3 over all channels, then a channel-wise 5x1x1; a norm after both."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -133,10 +143,10 @@ class Embedding(nn.Module):
         in_channels: C.
         inner: channels of conv5.
         window: that the mean is taken over; where the features are larger, at all its places, and
-            over those behind lin5. None: all of them at once.
+            over those after lin5. None: all of them at once.
     """
 
-    def __init__(self, in_channels: int, inner: int, *, window: Triple | None) -> None:
+    def __init__(self, in_channels: int, inner: int, *, window: Sequence[int] | None) -> None:
         super().__init__()
         self.window = window
         self.conv5 = ConvUnit(in_channels, inner, (1, 1, 1))
@@ -151,28 +161,53 @@ class Embedding(nn.Module):
         return F.relu_(self.lin5(means)).mean(dim=1)
 
 
-class X3D(VideoNetwork):
-    """Stem, four residual stages and an embedding, sized by expansion factors; see `x3d`."""
+class X3D(Network):
+    """X3D of any width, bottleneck width and depth; by default X2D, where the expansion starts.
+
+    The other three factors of the expansion (frame rate, duration, resolution) are no matter of
+    the network but of its clips: it takes any.
+
+    Args:
+        num_classes: K.
+        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
+        gamma_w: factor of all widths, which are 24, 48, 96 and 192 at 1.
+        gamma_b: width inside a block, in parts of the block's.
+        gamma_d: factor of the blocks of the stages, which are 1, 2, 5 and 3 at 1.
+        window: T, H and W of the last mean, as published networks fix it by the clips that they
+            were made for; larger clips then have several. None: over all places.
+        dropout: probability in front of the classifier, 0 up to (not including) 1.
+        checkpointing: less memory in training for about a third more time.
+        non_local: stage (res2 to res5) -> blocks that get a non-local block after them.
+        non_local_kind: how those compare two places.
+
+    Raises:
+        InputError: a number is out of range.
+        UnknownNameError: an unknown stage, or kind of non-local block.
+
+    Source:
+        Feichtenhofer 2020, table 1; squeeze-and-excitation in every second block, the shortcut
+        without norm, the window and the start of the weights from the authors' PyTorch code. Of
+        several windows that averages probabilities while testing, this one logits.
+    """
 
     def __init__(
         self,
         *,
+        gamma_w: float = 1.0,
+        gamma_b: float = 1.0,
+        gamma_d: float = 1.0,
+        window: Sequence[int] | None = None,
         num_classes: int,
-        in_channels: int,
-        gamma_w: float,
-        gamma_b: float,
-        gamma_d: float,
-        window: Triple | None,
-        dropout: float,
-        checkpointing: bool,
-        non_local: Places | None,
-        non_local_kind: NonLocalKind,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
     ) -> None:
+        if window is not None and (len(window) != 3 or min(window) < 1):
+            raise InputError(f"window must be three numbers from 1 (T, H, W), got {window}.")
         super().__init__(
-            num_classes=num_classes,
-            in_channels=in_channels,
-            smallest=(1, 1, 1),
-            checkpointing=checkpointing,
+            num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         sizes = layer_sizes(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
         res2, res3, res4, res5 = sizes.stages
@@ -226,197 +261,45 @@ def _stage(in_channels: int, sizes: StageSizes) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
-def x3d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    gamma_w: float = 1.0,
-    gamma_b: float = 1.0,
-    gamma_d: float = 1.0,
-    window: Triple | None = None,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
-    """X3D of any width, bottleneck width and depth; by default X2D, where the expansion starts.
-
-    The other three factors of the expansion (frame rate, duration, resolution) are no matter of
-    the network but of its clips: it takes any.
-
-    Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
-        gamma_w: factor of all widths, which are 24, 48, 96 and 192 at 1.
-        gamma_b: width inside a block, in parts of the block's.
-        gamma_d: factor of the blocks of the stages, which are 1, 2, 5 and 3 at 1.
-        window: T, H and W of the last mean, as published networks fix it by the clips that they
-            were made for; larger clips then have several. None: over all places.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: less memory in training for about a third more time.
-        non_local: stage (res2 to res5) -> blocks that get a non-local block behind them.
-        non_local_kind: how those compare two places.
-
-    Returns:
-        The network: (N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
-
-    Raises:
-        InputError: a number is out of range.
-        UnknownNameError: an unknown stage, or kind of non-local block.
-
-    Source:
-        Feichtenhofer 2020, table 1; squeeze-and-excitation in every second block, the shortcut
-        without norm, the window and the start of the weights from the authors' PyTorch code. Of
-        several windows that averages probabilities while testing, this one logits.
-    """
-    return X3D(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=gamma_w,
-        gamma_b=gamma_b,
-        gamma_d=gamma_d,
-        window=window,
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+x3d = X3D
+"""The name in `MODELS`."""
 
 
-def x3d_xs(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
+def x3d_xs(**options: Unpack[NonLocalOptions]) -> X3D:
     """X3D-XS: 3.8 million parameters, made for 4 frames of 160 pixels.
 
     Made for every twelfth frame of a video; 69.5 % top-1 on Kinetics-400 over 30 views.
-    Options as `x3d`'s.
     """
-    return x3d(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=1.0,
-        gamma_b=2.25,
-        gamma_d=2.2,
-        window=(4, 5, 5),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return X3D(gamma_b=2.25, gamma_d=2.2, window=(4, 5, 5), **options)
 
 
-def x3d_s(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
+def x3d_s(**options: Unpack[NonLocalOptions]) -> X3D:
     """X3D-S: the network of X3D-XS, made for 13 frames of 160 pixels.
 
     Made for every sixth frame of the video; 73.5 % top-1 on Kinetics-400 over 30 views.
-    Options as `x3d`'s.
     """
-    return x3d(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=1.0,
-        gamma_b=2.25,
-        gamma_d=2.2,
-        window=(13, 5, 5),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return X3D(gamma_b=2.25, gamma_d=2.2, window=(13, 5, 5), **options)
 
 
-def x3d_m(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
+def x3d_m(**options: Unpack[NonLocalOptions]) -> X3D:
     """X3D-M: the network of X3D-XS, made for 16 frames of 224 pixels.
 
     Made for every fifth frame of the video; 76.2 % top-1 on Kinetics-400 over 30 views.
-    Options as `x3d`'s.
     """
-    return x3d(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=1.0,
-        gamma_b=2.25,
-        gamma_d=2.2,
-        window=(16, 7, 7),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return X3D(gamma_b=2.25, gamma_d=2.2, window=(16, 7, 7), **options)
 
 
-def x3d_l(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
+def x3d_l(**options: Unpack[NonLocalOptions]) -> X3D:
     """X3D-L: deeper, 6.2 million parameters, made for 16 frames of 312 pixels.
 
     Made for every fifth frame of the video; 77.5 % top-1 on Kinetics-400 over 30 views.
-    Options as `x3d`'s.
     """
-    return x3d(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=1.0,
-        gamma_b=2.25,
-        gamma_d=5.0,
-        window=(16, 10, 10),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return X3D(gamma_b=2.25, gamma_d=5.0, window=(16, 10, 10), **options)
 
 
-def x3d_xl(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    dropout: float = 0.5,
-    checkpointing: bool = False,
-    non_local: Places | None = None,
-    non_local_kind: NonLocalKind = "embedded_gaussian",
-) -> X3D:
+def x3d_xl(**options: Unpack[NonLocalOptions]) -> X3D:
     """X3D-XL: deeper and wider, 11 million parameters, made for 16 frames of 312 pixels.
 
-    Made for every fifth frame of the video. Options as `x3d`'s.
+    Made for every fifth frame of the video.
     """
-    return x3d(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        gamma_w=1.45,
-        gamma_b=2.25,
-        gamma_d=5.0,
-        window=(16, 10, 10),
-        dropout=dropout,
-        checkpointing=checkpointing,
-        non_local=non_local,
-        non_local_kind=non_local_kind,
-    )
+    return X3D(gamma_w=1.45, gamma_b=2.25, gamma_d=5.0, window=(16, 10, 10), **options)

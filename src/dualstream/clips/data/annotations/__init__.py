@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dualstream.clips.data.annotations import hmdb51, ucf101
 from dualstream.clips.data.annotations.class_lists import read_class_list
-from dualstream.clips.data.annotations.entries import Annotations, Entry, Problem, ProblemKind
+from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
+    Problem,
+    ProblemKind,
+    annotation_files,
+    is_class_name,
+    listed_set,
+)
 from dualstream.clips.data.annotations.folders import read_folders
-from dualstream.clips.data.annotations.hmdb51 import read_hmdb51
+from dualstream.clips.data.annotations.hmdb51 import is_hmdb51, read_hmdb51
 from dualstream.clips.data.annotations.kinetics import is_kinetics, read_kinetics
 from dualstream.clips.data.annotations.lists import LIST_SUFFIXES, is_list, read_lists
 from dualstream.clips.data.annotations.something import is_something, read_something
-from dualstream.clips.data.annotations.ucf101 import read_ucf101
+from dualstream.clips.data.annotations.ucf101 import is_ucf101, read_ucf101
 from dualstream.errors import AnnotationError, UnknownNameError
 
 __all__ = [
@@ -32,31 +39,48 @@ __all__ = [
     "read_lists",
     "read_something",
     "read_ucf101",
+    "unread_lists",
 ]
 
 AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
 
 
+_READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
+    "ucf101": (is_ucf101, read_ucf101),
+    "hmdb51": (is_hmdb51, read_hmdb51),
+    "kinetics": (is_kinetics, read_kinetics),
+    "something": (is_something, read_something),
+    "list": (is_list, read_lists),
+}
+"""How a file of each format is told, and how it is read; the first one that fits is taken."""
+
+
 def detect_format(path: Path) -> AnnotationFormat | None:
     """Format of an annotation file, or of the annotation files that lie in a folder.
 
-    None: there are none, so that the folders can only speak for themselves.
+    None: there are none, so that the folders alone tell the classes.
     """
-    if path.is_file():
-        files = [path]
-    else:
-        files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    if any(ucf101.LIST_NAME.fullmatch(f.name) for f in files):
-        return "ucf101"
-    if any(hmdb51.LIST_NAME.fullmatch(f.name) for f in files):
-        return "hmdb51"
-    if any(is_kinetics(f) for f in files):
-        return "kinetics"
-    if any(is_something(f) for f in files):
-        return "something"
-    if any(is_list(f) for f in files) or path.suffix.lower() in LIST_SUFFIXES:
-        return "list"
-    return None
+    for format, (matches, _) in _READERS.items():
+        if any(matches(file) for file in annotation_files(path, matches)):
+            return format
+    return "list" if path.suffix.lower() in LIST_SUFFIXES and path.is_file() else None
+
+
+def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
+    """Problems of files that are called as lists are (`val.csv`) but are of no or another format.
+
+    Args:
+        folder: where annotations were looked for.
+        format: the format that is read; "folders" reads none of them.
+    """
+    matches = _READERS[format][0] if format in _READERS else None
+    unread = annotation_files(folder, lambda file: bool(listed_set(file.stem)))
+    remedy = "It is left out; name it and its form with --splits and --format to read it."
+    return [
+        Problem("unread list", str(file), f"it is no list of the form {format!r}", remedy)
+        for file in unread
+        if matches is None or not matches(file)
+    ]
 
 
 def read_annotations(
@@ -66,7 +90,7 @@ def read_annotations(
 
     Args:
         path: annotation file or folder of such files; not looked at for "folders".
-        format: how to read them.
+        format: form of the files.
         root: folder of the videos; looked at for "folders" only.
         names: paths of the videos from `root`; looked at for "folders" only.
 
@@ -80,18 +104,16 @@ def read_annotations(
         return read_folders(root, names)
     if not path.exists():
         raise AnnotationError(f"{path}: there is no such file or folder.")
-    readers = {
-        "ucf101": read_ucf101,
-        "hmdb51": read_hmdb51,
-        "kinetics": read_kinetics,
-        "something": read_something,
-        "list": read_lists,
-    }
-    annotations = readers[format](path)
+    annotations = _READERS[format][1](path)
     if not annotations.entries:
         first = annotations.problems[0] if annotations.problems else None
         found = (
             f" First of {len(annotations.problems)}: {first.where}: {first.what}." if first else ""
         )
         raise AnnotationError(f"{path}: no video is listed in the form {format!r}.{found}")
+    for name in annotations.classes:
+        if not is_class_name(name):
+            raise AnnotationError(
+                f"{path}: class name {name!r} holds line ends or characters that are not Unicode."
+            )
     return annotations

@@ -1,11 +1,11 @@
-"""What an annotation reader returns: classes, one entry a listed video, and what is wrong."""
+"""Classes, entries and problems of a data set's lists, and how files and classes are named."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from dualstream.errors import AnnotationError
@@ -18,10 +18,14 @@ ListedSet = Literal["train", "validation", "test", ""]
 """The set that a list's file name, folder or column speaks of; "" where it says none."""
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".ts", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t"}
+    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf"}
+    | {".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 """Extensions, in lower case, of the files that are taken for videos."""
+
+TEXT_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".list", ".lst", ".tsv", ".txt", ".xml"})
+"""Extensions, in lower case, of the files that may be annotations."""
 
 ProblemKind = Literal[
     "missing file",
@@ -29,14 +33,21 @@ ProblemKind = Literal[
     "malformed line",
     "unknown class",
     "label out of range",
+    "label numbering",
     "conflicting label",
     "listed twice",
     "in train and test",
     "same content in train and test",
+    "same content in two classes",
     "class without video",
+    "mirrored classes",
     "broken video",
     "truncated video",
+    "undecodable frames",
+    "one frame",
     "bad file name",
+    "other files",
+    "unread list",
     "outside class folders",
     "no label",
     "empty file",
@@ -53,9 +64,14 @@ class Problem:
     where: str
     """File, or `file:line` of a list."""
     what: str
-    """What was found."""
+    """Description of the fault."""
     remedy: str
-    """What was done about it, and what the user can do."""
+    """How the rest is used, and how to correct it."""
+
+
+def empty_list(file: Path) -> Problem:
+    """Problem of a list that names no video."""
+    return Problem("empty file", str(file), "no video is listed", "Fill the list.")
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What the annotation files of a data set say."""
+    """Content of a data set's annotation files."""
 
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
@@ -145,14 +161,43 @@ def split_number(name: str) -> int:
     return int(match.group(1)) if match else 1
 
 
+_NOT_DATA = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "thumbs.db"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the operating system's own and no part of a data set.
+
+    `._clip.avi` (macOS's second file beside `clip.avi`), `.DS_Store`, `__MACOSX`, `@eaDir`.
+    """
+    return name.startswith(".") or name.lower() in _NOT_DATA
+
+
+def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
+    """Text files of a folder that `matches` accepts, sorted; a named file is taken as it is."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    return [f for f in files if not is_hidden(f.name) and f.is_file() and matches(f)]
+
+
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """(number from 1, line) of the lines of a text file that are not blank, without blanks around.
+    """(number from 1, line) of a file's lines that are not blank, without blanks around them.
 
     Raises:
         AnnotationError: the file is missing, cannot be read, or is not UTF-8.
     """
     lines = enumerate(read_lines(path, error=AnnotationError), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a text can stand in a class list: one line of Unicode with no blanks around it."""
+    return bool(name) and name == name.strip() and not re.search(r"[\0\r\n\ud800-\udfff]", name)
+
+
+def folder_of(video: str) -> str:
+    """Name of the folder that a video lies in: `x/run/a.mp4` and `x\\run\\a.mp4` -> `run`."""
+    return PurePosixPath(video.replace("\\", "/")).parent.name
 
 
 def normalize_class(name: str) -> str:

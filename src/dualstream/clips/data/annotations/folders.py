@@ -14,6 +14,8 @@ from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     Problem,
+    is_class_name,
+    is_hidden,
     plan_splits,
 )
 
@@ -32,7 +34,7 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
     has_sets = len(sets) == len(top) or (len(set(sets.values())) > 1 and "train" in sets.values())
     depth = 1 if has_sets else 0
     class_folders = [f for s in sets for f in _folders_in(root / s)] if has_sets else top
-    classes = tuple(sorted({f.name.strip() for f in class_folders} - {""}))
+    classes = tuple(sorted(filter(is_class_name, {f.name.strip() for f in class_folders})))
     labels = {name: i for i, name in enumerate(classes)}
     plan = plan_splits({(1, name) for name in sets.values()} if has_sets else {(1, "")})
     entries: list[Entry] = []
@@ -40,17 +42,18 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
     used: set[Path] = set()
     for name in names:
         folders = name.split("/")[:-1]
-        if len(folders) <= depth or (has_sets and folders[0] not in sets):
+        known = len(folders) > depth and (not has_sets or folders[0] in sets)
+        label = labels.get(folders[depth].strip()) if known else None
+        if label is None:
             remedy = "It is left out; move it into its class's folder."
             what = "the video lies in no class folder"
             problems.append(Problem("outside class folders", str(root / name), what, remedy))
             continue
         used.add(root.joinpath(*folders[: depth + 1]))
-        label = labels[folders[depth].strip()]
         for split, side in plan[1, sets[folders[0]] if has_sets else ""]:
             entries.append(Entry(name, label, split, side, str(root / name)))
     for folder in class_folders:
-        if folder not in used:
+        if folder not in used and is_class_name(folder.name.strip()):
             remedy = "Put videos into it, or remove it."
             what = "the class folder holds no video"
             problems.append(Problem("class without video", str(folder), what, remedy))
@@ -58,7 +61,7 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """Folders of data: neither hidden nor written by `dualstream prepare`."""
-    found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    written = ("manifest.csv", "checked.csv")
+    """Folders of data: neither the system's own nor written by `dualstream prepare`."""
+    found = sorted(f for f in folder.iterdir() if f.is_dir() and not is_hidden(f.name))
+    written = ("manifest.csv", "checked.jsonl", "checked.csv")
     return [f for f in found if not any((f / name).is_file() for name in written)]

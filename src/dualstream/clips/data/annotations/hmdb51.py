@@ -12,13 +12,25 @@ import re
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
-from dualstream.clips.data.annotations.entries import Annotations, Entry, Problem, Side
-from dualstream.errors import AnnotationError
-from dualstream.files import read_lines
+from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
+    Problem,
+    Side,
+    annotation_files,
+    empty_list,
+    is_class_name,
+    numbered_lines,
+)
 
-LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]*)\.txt")
-
+_LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]?)\.txt")
+_LINE = re.compile(r"(.*\S)\s+([012])")
 _SIDES: dict[str, Side] = {"0": "", "1": "train", "2": "test"}
+
+
+def is_hmdb51(file: Path) -> bool:
+    """Whether a file is called as HMDB-51's lists are."""
+    return bool(_LIST_NAME.fullmatch(file.name))
 
 
 def read_hmdb51(path: Path) -> Annotations:
@@ -27,75 +39,55 @@ def read_hmdb51(path: Path) -> Annotations:
     The classes are those of a class list in the folder (`class_list.txt`), or else those of the
     file names in alphabetical order.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
     lists: dict[tuple[str, int], Path] = {}
-    for file in files:
-        if match := LIST_NAME.fullmatch(file.name):
+    for file in annotation_files(path, is_hmdb51):
+        if match := _LIST_NAME.fullmatch(file.name):
             lists[match.group(1), int(match.group(2))] = file
-    class_list = find_class_list(path if path.is_dir() else path.parent)
-    found = tuple(sorted({name for name, _ in lists}))
+    class_list = find_class_list(path)
+    found = tuple(sorted({name for name, _ in lists if is_class_name(name)}))
     classes = read_class_list(class_list) if class_list else found
     entries: list[Entry] = []
-    problems: list[Problem] = []
-    if path.is_dir():
-        problems += _missing_lists(path, classes, lists)
+    problems = _missing_lists(path, classes, lists) if path.is_dir() else []
     for (name, split), file in lists.items():
-        if name not in classes:
-            problems.append(
-                Problem(
-                    "unknown class",
-                    str(file),
-                    f"class {name!r} is not in {class_list}",
-                    "The file is left out; add the class to the list or rename the file.",
-                )
-            )
+        if name in classes:
+            entries += _read_list(file, name, classes.index(name), split, problems)
             continue
-        label = classes.index(name)
-        file_entries, file_problems = _read_list(file, name, label=label, split=split)
-        entries += file_entries
-        problems += file_problems
+        what = (
+            f"class {name!r} is not in {class_list}"
+            if class_list
+            else f"{name!r} cannot name a class"
+        )
+        remedy = "The file is left out; add the class to the list or rename the file."
+        problems.append(Problem("unknown class", str(file), what, remedy))
     return Annotations(classes, tuple(entries), tuple(problems))
 
 
 def _missing_lists(
     folder: Path, classes: tuple[str, ...], lists: dict[tuple[str, int], Path]
 ) -> list[Problem]:
-    splits = sorted({split for _, split in lists})
-    missing = [
-        f"{name}_test_split{split}.txt"
-        for name in classes
-        for split in splits
-        if (name, split) not in lists
-    ]
+    what = "there is no such file"
     remedy = "Add the file; until then the class has no video in that split."
     return [
-        Problem("missing list", str(folder / name), "there is no such file", remedy)
-        for name in missing
+        Problem("missing list", f"{folder}/{name}_test_split{split}.txt", what, remedy)
+        for name in classes
+        for split in sorted({split for _, split in lists})
+        if (name, split) not in lists
     ]
 
 
 def _read_list(
-    file: Path, class_name: str, *, label: int, split: int
-) -> tuple[list[Entry], list[Problem]]:
+    file: Path, class_name: str, label: int, split: int, problems: list[Problem]
+) -> list[Entry]:
     entries: list[Entry] = []
-    problems: list[Problem] = []
-    lines = read_lines(file, error=AnnotationError)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"(.*\S)\s+([012])", line.strip())
-        if match is None:
-            problems.append(
-                Problem(
-                    "malformed line",
-                    f"{file}:{number}",
-                    f"found {line.strip()!r}",
-                    "The line is left out; write `name.avi 1` (train), 2 (test) or 0 (neither).",
-                )
-            )
-            continue
-        hint, side = f"{class_name}/{match.group(1)}", _SIDES[match.group(2)]
-        entries.append(Entry(hint, label, split, side, f"{file}:{number}"))
-    if not entries and not problems:
-        problems.append(Problem("empty file", str(file), "no video is listed", "Fill the list."))
-    return entries, problems
+    lines = numbered_lines(file)
+    for number, line in lines:
+        where = f"{file}:{number}"
+        if match := _LINE.fullmatch(line):
+            hint, side = f"{class_name}/{match.group(1)}", _SIDES[match.group(2)]
+            entries.append(Entry(hint, label, split, side, where))
+        else:
+            remedy = "The line is left out; write `name.avi 1` (train), 2 (test) or 0 (neither)."
+            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
+    if not lines:
+        problems.append(empty_list(file))
+    return entries

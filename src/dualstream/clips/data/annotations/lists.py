@@ -2,9 +2,10 @@
 
     Archery/v_Archery_g01_c01.avi 2
     Archery/v_Archery_g01_c01 123 2
+    Archery/v_Archery_g01_c01.avi,2
 
-as TSN, MMAction2 and many other code bases read them. Paths may hold blanks: a line is split from
-its right end.
+as TSN, MMAction2 and many other code bases read them; PySlowFast, TimeSformer and VideoMAE call
+them train.csv, val.csv and test.csv. Paths may hold blanks: a line is split from its right end.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
     CLASS_LIST_NAMES,
+    counts_from_1,
     find_class_list,
+    find_label,
+    labels_by_name,
     read_class_list,
 )
 from dualstream.clips.data.annotations.entries import (
@@ -24,15 +28,23 @@ from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     Problem,
+    annotation_files,
+    empty_list,
+    folder_of,
+    is_class_name,
     listed_set,
+    numbered_lines,
     plan_splits,
     split_number,
 )
-from dualstream.errors import AnnotationError
-from dualstream.files import first_line, read_lines
+from dualstream.files import first_line
 
-_LINE = re.compile(r"(.*\S)\s+(-?[0-9]{1,9})")
-LIST_SUFFIXES = (".txt", ".lst", ".list")
+_LINE = re.compile(r"(.*[^\s,])(?:\s+|\s*,\s*)(-?[0-9]{1,18})")
+LIST_SUFFIXES = (".csv", ".txt", ".lst", ".list")
+
+MAX_UNNAMED_CLASSES = 1000
+"""Classes that a list may count without naming them in a class list; more where it has as many
+lines. A mistyped label would otherwise become millions of classes."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +58,15 @@ class _Row:
 def is_list(file: Path) -> bool:
     """Whether a text file is a list, told from its name (`train.txt`) or its first line.
 
-    A first line that ends in a number is not enough: a README may begin with `Version 2`.
+    A first line that ends in a number is not enough: a README may begin with `Version 2`. A CSV
+    file must have such a line, whatever its name is.
     """
-    if file.suffix.lower() not in LIST_SUFFIXES or file.name in CLASS_LIST_NAMES:
+    suffix = file.suffix.lower()
+    if suffix not in LIST_SUFFIXES or file.name in CLASS_LIST_NAMES:
         return False
-    if listed_set(file.stem):
-        return True
     match = _LINE.fullmatch(first_line(file))
+    if listed_set(file.stem) and (match or suffix != ".csv"):
+        return True
     name = match.group(1) if match else ""
     return "/" in name or any(suffix in name.lower() for suffix in VIDEO_SUFFIXES)
 
@@ -63,41 +77,63 @@ def read_lists(path: Path) -> Annotations:
     A file's name says its set and split (`ucf101_train_split_1_videos.txt`, `val.txt`); see
     `plan_splits` for what three sets become. The classes are those of a class list in the
     folder. Without one, a class is named by the folder that its videos alone lie in, or else by
-    its label.
+    its label. Labels are read from 1 where the class list or the folders show that they count
+    so; this is told as a problem.
     """
-    files = [f for f in sorted(path.iterdir()) if is_list(f)] if path.is_dir() else [path]
     problems: list[Problem] = []
-    rows = {file: _read_rows(file, problems) for file in files}
-    listed = {file: (split_number(file.stem), listed_set(file.stem)) for file in files}
+    rows = {file: _read_rows(file, problems) for file in annotation_files(path, is_list)}
+    everything = [row for file_rows in rows.values() for row in file_rows]
+    class_list = find_class_list(path)
+    if class_list:
+        classes = read_class_list(class_list)
+        first = 1 if _start_at_1(everything, classes, class_list) else 0
+        allowed = f"{class_list} has {first}..{len(classes) - 1 + first}"
+    else:
+        largest = max(MAX_UNNAMED_CLASSES, len(everything)) - 1
+        classes = _name_classes([row for row in everything if 0 <= row.label <= largest])
+        first, allowed = 0, f"0..{largest} are expected where there is no class list"
+    if first:
+        what = f"the labels count from 1, as {class_list} shows"
+        remedy = "They are read so; compare the classes in manifest.csv with the videos."
+        problems.append(Problem("label numbering", str(path), what, remedy))
+    listed = {file: (split_number(file.stem), listed_set(file.stem)) for file in rows}
     plan = plan_splits(set(listed.values()))
-    class_list = find_class_list(path if path.is_dir() else path.parent)
-    everything = [row for file in files for row in rows[file] if row.label >= 0]
-    classes = read_class_list(class_list) if class_list else _name_classes(everything)
     entries: list[Entry] = []
-    for file in files:
-        for row in rows[file]:
-            if not 0 <= row.label < len(classes):
-                what = f"label {row.label}, where {class_list} has 0..{len(classes) - 1}"
-                if class_list is None:
-                    what = f"label {row.label} is below 0"
-                remedy = "The line is left out; labels start at 0."
+    for file, file_rows in rows.items():
+        for row in file_rows:
+            label = row.label - first
+            if not 0 <= label < len(classes):
+                what = f"label {row.label}, where {allowed}"
+                remedy = "The line is left out; correct its label or the class list."
                 problems.append(Problem("label out of range", row.where, what, remedy))
                 continue
             for split, side in plan[listed[file]]:
-                entry = Entry(row.hint, row.label, split, side, row.where, row.alternatives)
-                entries.append(entry)
+                entries.append(Entry(row.hint, label, split, side, row.where, row.alternatives))
     return Annotations(classes, tuple(entries), tuple(problems))
+
+
+def _start_at_1(rows: list[_Row], classes: tuple[str, ...], class_list: Path) -> bool:
+    """Whether labels count from 1: told by the folders, or else by the largest and smallest.
+
+    With classes 1 Run, 2 Swim and lines `Run/a.mp4 1`, `Swim/c.mp4 2` they do.
+    """
+    by_name = labels_by_name(classes)
+    by_folder = [(row.label, find_label(folder_of(row.hint), by_name)) for row in rows]
+    offsets = [label - named for label, named in by_folder if named is not None]
+    if offsets:
+        return 2 * offsets.count(1) > len(offsets)
+    labels = {row.label for row in rows}
+    if not labels or min(labels) < 1:
+        return False
+    return counts_from_1(class_list, classes) or max(labels) == len(classes)
 
 
 def _read_rows(file: Path, problems: list[Problem]) -> list[_Row]:
     """Rows of one file. Where every line has two numbers, the first one is total_frames."""
     rows: list[_Row] = []
-    lines = [
-        (i, line.strip()) for i, line in enumerate(read_lines(file, error=AnnotationError), start=1)
-    ]
-    lines = [(i, line) for i, line in lines if line]
+    lines = numbered_lines(file)
     if not lines:
-        problems.append(Problem("empty file", str(file), "no video is listed", "Fill the list."))
+        problems.append(empty_list(file))
     parsed = [(i, line, _LINE.fullmatch(line)) for i, line in lines]
     has_frames = all(_LINE.fullmatch(m.group(1)) for _, _, m in parsed if m)
     for number, line, match in parsed:
@@ -106,7 +142,7 @@ def _read_rows(file: Path, problems: list[Problem]) -> list[_Row]:
             remedy = "The line is left out; write `path label` or `path total_frames label`."
             problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
             continue
-        whole, label = match.group(1), int(match.group(2))
+        whole, label = match.group(1).strip('"'), int(match.group(2))
         shorter = _LINE.fullmatch(whole) if has_frames else None
         if shorter:
             rows.append(_Row(where, shorter.group(1), (whole,), label))
@@ -120,12 +156,13 @@ def _name_classes(rows: list[_Row]) -> tuple[str, ...]:
     folders: dict[int, set[str]] = defaultdict(set)
     labels: dict[str, set[int]] = defaultdict(set)
     for row in rows:
-        folder = PurePosixPath(row.hint.replace("\\", "/")).parent.name
+        folder = folder_of(row.hint).strip()
         folders[row.label].add(folder)
         labels[folder].add(row.label)
     names: list[str] = []
     for label in range(max(folders, default=-1) + 1):
-        own = [f for f in folders[label] if f.strip() and len(labels[f]) == 1]
-        is_named = len(own) == 1 and len(folders[label]) == 1
-        names.append(own[0].strip() if is_named else str(label))
+        own = folders[label]
+        folder = next(iter(own)) if len(own) == 1 else ""
+        is_name = is_class_name(folder) and len(labels[folder]) == 1
+        names.append(folder if is_name else str(label))
     return tuple(names) if len(set(names)) == len(names) else tuple(map(str, range(len(names))))

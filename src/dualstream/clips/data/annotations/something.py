@@ -16,28 +16,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dualstream.clips.data.annotations.class_lists import NamedVideo, label_videos
 from dualstream.clips.data.annotations.entries import (
     Annotations,
-    Entry,
-    ListedSet,
     Problem,
+    annotation_files,
+    empty_list,
     listed_set,
-    plan_splits,
+    numbered_lines,
 )
 from dualstream.errors import AnnotationError
-from dualstream.files import first_line, read_json, read_lines, read_text
-
-
-@dataclass(frozen=True)
-class _Row:
-    where: str
-    stem: str
-    name: str
-    listed: ListedSet
+from dualstream.files import first_line, read_json, read_text
 
 
 def is_something(file: Path) -> bool:
@@ -55,45 +47,32 @@ def read_something(path: Path) -> Annotations:
     Raises:
         AnnotationError: the labels file is wrong, or a JSON file is no list.
     """
-    folder = path if path.is_dir() else path.parent
-    files = [f for f in sorted(folder.iterdir()) if is_something(f)] if path.is_dir() else [path]
     problems: list[Problem] = []
-    rows: list[_Row] = []
-    for file in files:
+    videos: list[NamedVideo] = []
+    for file in annotation_files(path, is_something):
         read = _read_json if file.suffix.lower() == ".json" else _read_csv
-        file_rows = list(read(file, problems))
-        unlabelled = sum(not row.name for row in file_rows)
-        if unlabelled:
-            what = f"{unlabelled} of {len(file_rows)} videos have no label"
+        listed = list(read(file, problems))
+        named = [video for video in listed if video.class_name]
+        if len(named) < len(listed):
+            what = f"{len(listed) - len(named)} of {len(listed)} videos have no label"
             problems.append(Problem("no label", str(file), what, "They are left out."))
-        elif not file_rows:
-            problems.append(Problem("empty file", str(file), "no video is listed", "Fill it."))
-        rows += [row for row in file_rows if row.name]
-    label_file = _find_labels(folder)
-    classes = _read_labels(label_file) if label_file else tuple(sorted({r.name for r in rows}))
-    labels = {name: i for i, name in enumerate(classes)}
-    plan = plan_splits({(1, row.listed) for row in rows})
-    entries: list[Entry] = []
-    for row in rows:
-        if row.name not in labels:
-            remedy = "The video is left out; correct it or add the class to the labels."
-            what = f"class {row.name!r} is not in {label_file}"
-            problems.append(Problem("unknown class", row.where, what, remedy))
-            continue
-        for split, side in plan[1, row.listed]:
-            entries.append(Entry(row.stem, labels[row.name], split, side, row.where))
-    return Annotations(classes, tuple(entries), tuple(problems))
+        elif not listed:
+            problems.append(empty_list(file))
+        videos += named
+    label_file = next(
+        iter(annotation_files(path if path.is_dir() else path.parent, _is_labels)), None
+    )
+    classes = _read_labels(label_file) if label_file else None
+    return label_videos(videos, problems, classes=classes, class_list=label_file)
 
 
-def _find_labels(folder: Path) -> Path | None:
-    names = sorted(f for f in folder.iterdir() if f.stem.lower().endswith("labels"))
-    return next((f for f in names if f.suffix.lower() in (".json", ".csv")), None)
+def _is_labels(file: Path) -> bool:
+    return file.stem.lower().endswith("labels") and file.suffix.lower() in (".json", ".csv")
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() == ".csv":
-        lines = read_lines(path, error=AnnotationError)
-        return tuple(line.strip() for line in lines if line.strip())
+        return tuple(line for _, line in numbered_lines(path))
     content = read_json(path, error=AnnotationError)
     labels = {str(v): str(k) for k, v in content.items()} if isinstance(content, dict) else {}
     expected = [str(i) for i in range(len(labels))]
@@ -104,7 +83,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(labels[i] for i in expected)
 
 
-def _read_json(path: Path, problems: list[Problem]) -> Iterator[_Row]:
+def _read_json(path: Path, problems: list[Problem]) -> Iterator[NamedVideo]:
     for line, item in _json_items(path):
         where = f"{path}:{line}"
         if not isinstance(item, dict) or not str(item.get("id", "")).strip():
@@ -112,7 +91,7 @@ def _read_json(path: Path, problems: list[Problem]) -> Iterator[_Row]:
             problems.append(Problem("malformed line", where, f"found {item!r:.80}", remedy))
             continue
         name = str(item.get("template", "")).replace("[", "").replace("]", "").strip()
-        yield _Row(where, str(item["id"]).strip(), name, listed_set(path.stem))
+        yield NamedVideo(where, str(item["id"]).strip(), name, listed_set(path.stem))
 
 
 def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
@@ -145,14 +124,12 @@ def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
             raise AnnotationError(f"{path}:{line}: a comma or the list's end is missing after it.")
 
 
-def _read_csv(path: Path, problems: list[Problem]) -> Iterator[_Row]:
-    for number, line in enumerate(read_lines(path, error=AnnotationError), start=1):
-        if not line.strip():
-            continue
+def _read_csv(path: Path, problems: list[Problem]) -> Iterator[NamedVideo]:
+    for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         stem, _, name = (part.strip() for part in line.partition(";"))
         if not stem:
             remedy = "The line is left out; write `id;class name`."
             problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
             continue
-        yield _Row(where, stem, name, listed_set(path.stem))
+        yield NamedVideo(where, stem, name, listed_set(path.stem))
