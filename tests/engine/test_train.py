@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 
@@ -33,7 +36,9 @@ from dualstream.errors import (
     UnknownNameError,
     WeightsError,
 )
+from dualstream.flow import FlowStore
 from dualstream.types import Clip
+from dualstream.video import write_video
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -414,3 +419,80 @@ def test_a_run_without_shared_memory_may_be_started_again(
             train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
     train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
     assert weights_of(tmp_path / "run")
+
+
+def with_single_frames(data: Path, folder: Path, *names: str) -> Path:
+    """A copy of the tiny data in which some videos have one frame, and so no flow."""
+    shutil.copytree(data, folder)
+    manifest = Manifest.read(folder)
+    for name in names:
+        write_video(folder / "videos" / name, np.full((1, 48, 64, 3), 90, np.uint8), fps=25)
+        FlowStore(folder / "flow").path(name).unlink()
+    records = tuple(
+        dataclasses.replace(record, frames=1, sha256="") if record.path in names else record
+        for record in manifest.records
+    )
+    dataclasses.replace(manifest, records=records).write(folder)
+    return folder
+
+
+def test_videos_of_one_frame_are_left_out_where_flow_is_read(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tiny_recipe("flow", epochs=2, batch_size=2, hold_out=0.4)
+    manifest = Manifest.read(tiny_data)
+    trained, held_out = (
+        [record.path for record in videos_of(manifest, recipe, part).records]
+        for part in ("train", "held_out")
+    )
+    data = with_single_frames(tiny_data, tmp_path / "data", trained[0], held_out[0])
+    result = train(recipe, data, tmp_path / "run")
+    assert result.epochs == 2
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("dualstream")]
+    assert told == (
+        "Left out of training: 2 of the videos, which have one frame, and flow needs two "
+        f"({', '.join(sorted([trained[0], held_out[0]]))})."
+    )
+    caplog.clear()
+    train(tiny_recipe(epochs=1), data, tmp_path / "rgb")
+    assert not [r for r in caplog.records if r.name.startswith("dualstream")]
+
+
+def test_flow_of_videos_of_one_frame_alone_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
+    names = [record.path for record in Manifest.read(tiny_data).records]
+    data = with_single_frames(tiny_data, tmp_path / "data", *names)
+    with pytest.raises(AnnotationError, match=r"All train videos .* have one frame"):
+        train(tiny_recipe("flow"), data, tmp_path / "run")
+
+
+def as_version_0_1(run: Path) -> None:
+    """Write recipe.yaml and run.json of a flow run as version 0.1 did: one stream, `input:`."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    ((_, stream),) = recipe.pop("inputs").items()
+    recipe["input"] = {**stream, **recipe.pop("clip")}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    info = json.loads((run / "run.json").read_text())
+    origin = info.pop("flow")["flow"]
+    info |= {
+        "flow_store": origin["store"],
+        "flow_params": origin["params"],
+        "backward_store": origin["backward_store"],
+        "version": "0.1.0",
+    }
+    (run / "run.json").write_text(json.dumps(info))
+
+
+def test_a_run_of_version_0_1_is_resumed_and_loaded(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("flow", epochs=3)
+    train(recipe, tiny_data, tmp_path / "unbroken")
+    old = tmp_path / "old"
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, tiny_data, old, listener=stop_in_epoch(1))
+    as_version_0_1(old)
+    assert "inputs" not in (old / "recipe.yaml").read_text()
+    resume(old)
+    assert_same_weights(tmp_path / "unbroken", old)
+    checkpoint, new = load_checkpoint(old), load_checkpoint(tmp_path / "unbroken")
+    assert checkpoint.spec == new.spec
+    assert checkpoint.info.flow == new.info.flow
+    assert checkpoint.flow_params == new.flow_params

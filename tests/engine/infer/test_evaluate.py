@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from tests.engine.tiny import tiny_recipe
-from torch import nn
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import test_dataset as views_of_test
-from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, view_logits
+from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.run.checkpoint import (
     Checkpoint,
@@ -27,8 +26,6 @@ from dualstream.engine.run.checkpoint import (
 )
 from dualstream.engine.train.fit import train
 from dualstream.errors import CheckpointError, RecipeError, ScoresError
-from dualstream.models.network import Network
-from dualstream.types import InputSpec
 
 
 @pytest.fixture(scope="module")
