@@ -26,7 +26,7 @@ from dualstream.models.weights import (
     verify,
     weights_entry,
 )
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec
 
 NAME = "efficientnet_lite0_imagenet"
 
@@ -343,7 +343,7 @@ def test_flow_network_from_rgb_weights(placed):
 
 def test_rgb_network_with_other_classes_keeps_the_input(placed):
     model = create_model("tsn", weights=NAME, num_classes=21)
-    assert isinstance(model.spec, InputSpec)
+    assert isinstance(model.spec, ClipSpec)
     assert model.classes == ()
     assert torch.equal(model.state_dict()["backbone.conv_stem.weight"],
                        placed["backbone.conv_stem.weight"])  # fmt: skip
