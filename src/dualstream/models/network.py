@@ -169,12 +169,21 @@ class Network(nn.Module):
 
         return OptimizedNetwork(self)
 
-    def add_classifier(self, num_features: int, *, dropout: float) -> None:
-        """Set `dropout` and `classifier` over vectors of `num_features`, and freeze."""
+    def add_classifier(
+        self, num_features: int, *, dropout: float, deviation: float | None = None
+    ) -> None:
+        """Set `dropout` and `classifier` over vectors of `num_features`, and freeze.
+
+        Args:
+            deviation: of the classifier's normal start, with zero biases; None is torch's start.
+        """
         check_dropout(dropout)
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(num_features, self.num_classes)
+        if deviation is not None:
+            nn.init.normal_(self.classifier.weight, std=deviation)
+            nn.init.zeros_(self.classifier.bias)
         self.apply_freezing()
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
