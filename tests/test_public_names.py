@@ -22,6 +22,7 @@ PUBLIC_NAMES = {
     "evaluate",
     "flow_to_rgb",
     "fuse",
+    "fuse_runs",
     "list_models",
     "list_recipes",
     "list_weights",

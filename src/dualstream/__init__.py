@@ -13,6 +13,7 @@ from dualstream.version import __version__
 if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest as Manifest
     from dualstream.engine.infer.evaluate import evaluate as evaluate
+    from dualstream.engine.infer.fuse_runs import fuse_runs as fuse_runs
     from dualstream.engine.infer.predictor import Predictor as Predictor
     from dualstream.engine.infer.predictor import predict as predict
     from dualstream.engine.recipe import list_recipes as list_recipes
@@ -59,6 +60,7 @@ _HOME = {
     "evaluate": "engine.infer.evaluate",
     "flow_to_rgb": "flow",
     "fuse": "scores",
+    "fuse_runs": "engine.infer.fuse_runs",
     "list_models": "models",
     "list_recipes": "engine.recipe",
     "list_weights": "models",

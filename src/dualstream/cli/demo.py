@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dualstream.engine.demo import DemoResult
 
 UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}
-"""What a stage of the demo counts, where it is not videos."""
+"""Unit of a stage of the demo, where it is not videos."""
 
 
 def demo(
@@ -33,8 +33,9 @@ def demo(
 
     with Progress(advice="Go on with the same command.") as progress:
 
-        def listener(stage: Stage, done: int, total: int) -> None:
-            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"))
+        def listener(stage: Stage, done: int, total: int, loss: float | None) -> None:
+            details = "" if loss is None else f"loss {loss:.3f}"
+            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"), details=details)
 
         result = run_demo(out, seed=seed, workers=workers, listener=listener)
     if json:

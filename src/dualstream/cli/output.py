@@ -1,4 +1,4 @@
-"""How every verb talks: progress and problems on stderr, results on stdout."""
+"""Output of every verb: results on stdout, progress and problems on stderr."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def print_json(value: object) -> None:
 
 
 def stdout() -> Console:
-    """Console for results."""
+    """Return the console for results."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def stderr() -> Console:
-    """Console for progress, problems and advice."""
+    """Return the console for progress, problems and advice."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def percent(value: float) -> str:
-    """A share 0..1 as it stands in tables: 0.7114 -> '71.1'."""
+    """Format a share 0..1 for tables: 0.7114 -> '71.1'."""
     return f"{100 * value:.1f}"
 
 
 def _plain(value: Any) -> Any:
-    """numpy scalars and arrays, paths."""
+    """Turn numpy scalars, arrays and paths into what JSON has."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -63,9 +63,9 @@ def test(
         print_json({**result.metrics, "scores": result.path})
     else:
         accuracy = result.accuracy
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
         stdout().print(
-            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  "
-            f"top-5 {percent(accuracy.top_5)}%  "
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
             f"mean class {percent(accuracy.mean_class)}%  -> {result.path}",
             soft_wrap=True,
         )

@@ -60,9 +60,10 @@ def place_of(values: dict[str, Any], key: str) -> list[str]:
     inputs = values.get("inputs")
     streams = list(inputs) if isinstance(inputs, dict) else []
     if len(streams) != 1:
+        example = ".".join(("inputs", streams[0] if streams else "rgb", *path[1:]))
         raise RecipeError(
-            f"Override {key!r}: the recipe has the streams {', '.join(streams) or 'none'}; say which, for "
-            f"instance inputs.{streams[0] if streams else 'rgb'}.{'.'.join(path[1:])}."
+            f"Override {key!r}: the recipe has the streams {', '.join(streams) or '(none)'}; say "
+            f"which, for instance {example}."
         )
     return ["inputs", streams[0], *path[1:]]
 
@@ -79,7 +80,9 @@ def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
     if len(path) != 3 or path[0] != "inputs" or path[2] != "modality":
         return
     name = path[1]
-    section = inputs.get(name) if isinstance(inputs, dict) else None
+    if not isinstance(inputs, dict):
+        return
+    section = inputs.get(name)
     if not isinstance(section, dict) or section.get("modality") == modality:
         return
     renamed = key.startswith("input.") and name == section.get("modality")

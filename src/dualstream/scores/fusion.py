@@ -1,4 +1,4 @@
-"""Joining the scores of several streams into one.
+"""Fusion of the scores of several streams into one.
 
     mean       average of the streams' probabilities
     weighted   weighted average; the weights are given, or searched on held-out training videos
@@ -47,7 +47,7 @@ MOST_GRID_POINTS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """A way to join streams, with everything that it has learned."""
+    """Fusion method with all that it has learned."""
 
     method: FusionMethod
     num_streams: int
@@ -67,6 +67,14 @@ class Fusion:
             raise InputError(f"{self.num_streams} streams cannot have weights {self.weights}.")
         if (self.method in ("svm", "logistic")) != (self.classifier is not None):
             raise InputError(f"The fusion method {self.method!r} and its classifier do not fit.")
+
+    def __str__(self) -> str:
+        """'mean', 'weighted, 0.4 : 0.6' or 'svm, C = 0.1', for reports."""
+        if self.weights:
+            return f"weighted, {' : '.join(f'{weight:.3g}' for weight in self.weights)}"
+        if self.classifier is not None:
+            return f"{self.method}, C = {self.classifier.c:g}"
+        return self.method
 
     def apply(self, streams: Sequence[Scores]) -> Scores:
         """Join streams, given in the order that the fusion was made for.
@@ -155,7 +163,7 @@ class Fusion:
 
 
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
-    """Make a fusion of as many streams as `fit_on` has, learning from it what there is to learn.
+    """Fit a fusion on the scores of held-out training videos.
 
     Args:
         fit_on: scores of held-out training videos, one item a stream.
@@ -225,7 +233,7 @@ def fuse(
 
 
 def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
-    """Check that what is learned from `fit_on` may be applied to `streams` and measured there.
+    """Check that a fusion fitted on `fit_on` may be applied to `streams` and measured there.
 
     Raises:
         ScoresError: another number of streams, other classes, or a video is in both.
@@ -245,7 +253,7 @@ def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
 
 
 def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
-    """Fusion by a weighted mean with given weights, scaled to sum to 1.
+    """Return the fusion by a weighted mean with given weights, scaled to sum to 1.
 
     Raises:
         InputError: another number of weights, one is negative or not finite, or all are zero.
@@ -260,7 +268,7 @@ def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
 
 
 def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
-    """Every way to share `parts` equal parts among the streams.
+    """Return every way to share `parts` equal parts among the streams.
 
     simplex_grid(2, parts=2) is [[0, 2], [1, 1], [2, 0]].
 
@@ -274,7 +282,7 @@ def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
 
 
 def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[float, ...]:
-    """Weights of the streams with the best top-1 accuracy on held-out training videos.
+    """Search the weights of the streams with the best top-1 accuracy on held-out training videos.
 
     Tries every point of a grid over the weights that sum to 1. Of weights that are equally
     accurate the ones with the higher mean log-likelihood of the true class win, then the ones
@@ -329,6 +337,6 @@ def _grid_size(num_streams: int, parts: int) -> int:
 def _stack(
     aligned: Sequence[Scores], *, of: Literal["probabilities", "log"]
 ) -> NDArray[np.float64]:
-    """(S, N, K) of the streams' probabilities, or of their logarithms."""
+    """Return (S, N, K): the streams' probabilities, or their logarithms."""
     turn = probabilities if of == "probabilities" else log_probabilities
     return np.stack([turn(stream) for stream in aligned])
