@@ -24,7 +24,7 @@ from dualstream.models.network import Accepts, Network, check_choice
 from dualstream.models.zoo.inception import WIDTHS, InceptionBlock
 
 TimePadding = Literal["zeros", "repeat"]
-"""What convolutions over time see before the first and after the last frame of a clip."""
+"""Values that convolutions over time see before the first and after the last frame of a clip."""
 
 
 def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:

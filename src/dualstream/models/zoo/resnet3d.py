@@ -22,8 +22,8 @@ Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""
 
 MiddlePlanes = Literal["block", "convolution"]
-"""Whether both (2+1)D convolutions of a block have the middle planes that its input asks for, or
-each its own."""
+"""block: both (2+1)D convolutions of a block have the middle planes that its input asks for;
+convolution: each has its own."""
 
 _DEPTH_18 = (2, 2, 2, 2)
 _DEPTH_34 = (3, 4, 6, 3)

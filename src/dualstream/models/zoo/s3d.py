@@ -23,7 +23,7 @@ from dualstream.models.network import Accepts, Network, check_choice
 from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
-"""Where convolutions see time: everywhere, in the upper layers, or in the lower ones."""
+"""Layers whose convolutions see time: all, the upper ones, or the lower ones."""
 
 Layer = Literal[
     "conv_1a",
@@ -44,7 +44,7 @@ ALL_LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 
 def layers_in_time(layout: Layout, switch_at: Layer | None) -> tuple[Layer, ...]:
-    """Which layers have a convolution over time.
+    """Return the layers that have a convolution over time.
 
     top_heavy at mixed_5c -> (mixed_5c,); bottom_heavy at mixed_3b -> (conv_1a, conv_2c).
 

@@ -1,4 +1,4 @@
-"""Where a network joins its frames (Karpathy et al. 2014): late, early, slowly, or not at all."""
+"""Networks that join their frames late, early, slowly or not at all (Karpathy et al. 2014)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LateJoin = Literal["towers", "mean"]
 """towers: the first and the last frame, side by side; mean: the mean over all frames."""
 
 Join = Literal["each", "towers", "mean"]
-"""How responses over time reach the fully connected layers; each: one by one, and the mean
-of their results."""
+"""Way of responses over time to the fully connected layers; each: one by one, and the mean of
+their results."""
 
 Steps = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Window and stride in time of the first three convolutions."""
