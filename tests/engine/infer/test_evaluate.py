@@ -85,16 +85,19 @@ def test_a_test_of_other_sizes_is_read_and_normalised_so(tiny_data: Path, tmp_pa
         ("early_fusion", "test.num_frames=12", "takes one length only, 10 in training and 12 in"),
     ],
 )
-def test_full_layers_see_the_sizes_of_training(network: str, test: str, message: str) -> None:
+def test_fully_connected_layers_see_the_sizes_of_training(
+    network: str, test: str, message: str
+) -> None:
     with torch.device("meta"), pytest.raises(RecipeError, match=message):
         build_model(load_recipe(network, [test]), 2, with_weights=False)
 
 
-def test_full_layers_are_made_for_the_input_of_the_recipe() -> None:
+def test_fully_connected_layers_are_made_for_the_input_of_the_recipe() -> None:
     recipe = load_recipe("c3d", ["input.crop_size=48", "input.num_frames=32"])
     with torch.device("meta"):
         model = build_model(recipe, 2, with_weights=False)
-    assert (model.length, model.image_size) == (32, 48)
+    accepts = model.inputs["clip"]
+    assert (accepts.length, accepts.side) == (32, 48)
 
 
 @pytest.mark.parametrize("consensus", ["max", "linear"])

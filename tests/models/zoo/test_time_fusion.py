@@ -56,7 +56,8 @@ def frames_seen(model, clips):
 
 # Convolutions of the single frame: 11*11*3*96 + 96 = 34,944; 5*5*96*256 + 256 = 614,656;
 # 9*256*384 + 384 = 885,120; 9*384*384 + 384 = 1,327,488; 9*384*256 + 256 = 884,992.
-# Fully connected layers: 9216*4096 + 4096 = 37,752,832 (6*6*256 = 9216); 4096*4096 + 4096 = 16,781,312;
+# Fully connected layers: 9216*4096 + 4096 = 37,752,832 (6*6*256 = 9216); 4096*4096 + 4096 =
+# 16,781,312;
 # 487 classes of Sports-1M: 4096*487 + 487 = 1,995,239. Together 60,276,583.
 # Towers: 9216*4096 more in the first fully connected layer. Early: 9 times 34,848 more. Slow: 3
 # times 34,848, 614,400 and 884,736 more.
