@@ -204,7 +204,10 @@ def test_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json:2: this is not JSON .* Copy it\.$"):
         read_json(file, remedy="Copy it.")
     file.write_text("[" * 100_000)
-    with pytest.raises(InputError, match="nested too deep"):
+    with pytest.raises(InputError, match=r"a\.json: cannot be read as JSON .*recursion"):
+        read_json(file)
+    file.write_text("1" * 5000)
+    with pytest.raises(InputError, match=r"a\.json: cannot be read as JSON .*4300 digits"):
         read_json(file)
 
 

@@ -160,8 +160,8 @@ def read_json(
     except json.JSONDecodeError as reason:
         where = f"{os.fspath(path)}:{reason.lineno}"
         raise error(f"{where}: this is not JSON ({reason.msg}). {remedy}") from None
-    except RecursionError:
-        raise error(f"{os.fspath(path)}: this is not JSON (nested too deep). {remedy}") from None
+    except (RecursionError, ValueError) as reason:  # nested too deep, or a number too long
+        raise error(f"{os.fspath(path)}: cannot be read as JSON ({reason}). {remedy}") from None
 
 
 def read_csv(
