@@ -185,6 +185,7 @@ def test_first_line_reads_anything(tmp_path: Path) -> None:
     assert first_line(file) == "first \ufffd"
     file.write_bytes(b"\n\n")
     assert first_line(file) == ""
+    assert first_line(tmp_path) == ""
 
 
 def test_text_has_the_callers_error_and_remedy(tmp_path: Path) -> None:

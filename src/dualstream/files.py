@@ -192,12 +192,15 @@ def read_csv(
 
 
 def first_line(path: str | os.PathLike[str]) -> str:
-    """Return the first line of a file that is not empty; "" where there is none.
+    """Return the first line of a file that is not empty; "" where there is none to be read.
 
     Bytes that are no text are replaced: it serves to tell a file's format.
     """
-    with open(path, "rb") as file:
-        head = file.read(4096)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return ""
     text = head.decode("utf-8-sig", errors="replace").replace("\r", "\n")
     return next((line.strip() for line in text.split("\n") if line.strip()), "")
 

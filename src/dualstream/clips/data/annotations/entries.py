@@ -176,7 +176,10 @@ def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
     """Text files of a folder that `matches` accepts, sorted; a named file is taken as it is."""
     if not path.is_dir():
         return [path]
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    try:
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}).") from error
     return [f for f in files if not is_hidden(f.name) and f.is_file() and matches(f)]
 
 
