@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -77,14 +78,12 @@ class Preparation:
         annotations: Annotations,
         *,
         format: AnnotationFormat,
-        workers: int,
-        check: bool,
-        journal: Path | None,
+        check: Callable[[Sequence[str]], Iterator[CheckedVideo]],
     ) -> None:
         self.root = root
         self.format = format
         self.classes = annotations.classes
-        self._workers, self._check, self._journal = workers, check, journal
+        self._check = check
         self._problems = list(annotations.problems)
         self._listed = match_entries(
             root, names, annotations, self._problems, check_folders=format != "folders"
@@ -103,10 +102,7 @@ class Preparation:
 
     def __iter__(self) -> Iterator[CheckedVideo]:
         """Check the videos that are not checked yet."""
-        due = [name for name in self.names if name not in self._checked]
-        for video in check_videos(
-            self.root, due, workers=self._workers, decode=self._check, journal=self._journal
-        ):
+        for video in self._check([name for name in self.names if name not in self._checked]):
             self._checked[video.path] = video
             yield video
 
@@ -267,15 +263,9 @@ def prepare(
     usable = [name for name in names if is_video_name(name)]
     listed = read_annotations(files, found, root=root, names=usable)
     problems += [*_bad_names(root, names), *others, *listed.problems]
-    return Preparation(
-        root,
-        usable,
-        replace(listed, problems=tuple(problems)),
-        format=found,
-        workers=workers,
-        check=check,
-        journal=journal,
-    )
+    check_all = partial(check_videos, root, workers=workers, decode=check, journal=journal)
+    listed = replace(listed, problems=tuple(problems))
+    return Preparation(root, usable, listed, format=found, check=check_all)
 
 
 def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) -> Manifest:
