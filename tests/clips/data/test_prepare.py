@@ -426,7 +426,8 @@ def test_list_and_class_folders_that_contradict_each_other(
     report = prepare(tmp_path).report()
     assert sides(report) == {"Swim/c.mp4": (2, ("train",))}
     conflicts = [p for p in report.problems if p.kind == "conflicting label"]
-    assert [p.where.rpartition(":")[2] for p in conflicts] == ["1", "2", "4"]
+    assert [p.where.rpartition(":")[2] for p in conflicts] == ["1", "2", "4", "5"]
+    assert set(kinds(report)) == {"conflicting label", "class without video"}
     assert conflicts[0].what == (
         "'Run/a.mp4' is of class 'Jump' (label 0) here and in the folder of class 'Run' (label 1)"
     )

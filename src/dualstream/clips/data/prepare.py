@@ -85,10 +85,10 @@ class Preparation:
         self.classes = annotations.classes
         self._check = check
         self._problems = list(annotations.problems)
-        self._listed = match_entries(
+        self._listed, refused = match_entries(
             root, names, annotations, self._problems, check_folders=format != "folders"
         )
-        unlisted = [name for name in names if name not in self._listed]
+        unlisted = sorted(set(names) - self._listed.keys() - refused)
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
             remedy = "They are left out; add them to the lists to use them."
