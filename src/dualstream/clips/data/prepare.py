@@ -38,7 +38,8 @@ VIDEO_FOLDER = "videos"
 _DOCUMENT_SUFFIXES = frozenset({".htm", ".html", ".log", ".md", ".pdf", ".yaml", ".yml"})
 
 ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMulti_7030_splits")
-"""Folders in a source that annotation files are looked for in, then the source itself."""
+"""Folders in a source that annotation files are looked for in, then the source itself and its
+folder of videos."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,9 @@ def prepare(
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
         annotations: split file, or folder of them. Without it, the source's folders of
-            `ANNOTATION_FOLDERS` and the source itself are looked through; where nothing is
-            found, the folders that the videos lie in are their classes.
+            `ANNOTATION_FOLDERS`, the source itself and its folder of videos are looked through:
+            the first one with lists is taken and other lists are told. Where there is none, the
+            folders that the videos lie in are their classes.
         format: form of the annotations; "auto" tells it from the files.
         workers: processes that decode.
         check: decode each video whole; otherwise frames are counted by their packets only.
@@ -308,7 +310,8 @@ def _find_annotations(
                 f"{', '.join(get_args(AnnotationFormat))}; name one with format."
             )
         return path, found, unread_lists(path, found) if path.is_dir() else []
-    folders = [path for name in (*ANNOTATION_FOLDERS, "") if (path := source / name).is_dir()]
+    names = (*ANNOTATION_FOLDERS, "", VIDEO_FOLDER)
+    folders = [path for name in names if (path := source / name).is_dir()]
     formats = [(path, detect_format(path)) for path in folders]
     usable = ((path, name) for path, name in formats if name and format in ("auto", name))
     chosen, found = next(usable, (source, "folders" if format == "auto" else format))
