@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
     from dualstream.flow.extract.job import FlowJob, FlowOutcome, Layout, Shard
     from dualstream.flow.extract.run import Directions
@@ -78,7 +80,7 @@ def flow(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute nothing; check every stored file.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
     from dualstream.cli.flow_report import print_estimate
@@ -142,20 +144,27 @@ def _follow(
     json: bool,
 ) -> None:
     """Show each result as it comes, then the summary; exit code 1 if a video failed."""
-    from dualstream.cli.flow_progress import FlowBar
     from dualstream.cli.flow_report import print_summary
+    from dualstream.cli.progress import Progress
     from dualstream.errors import FlowStoreError
 
-    bar = FlowBar(title, jobs)
-    try:
-        with bar:
+    known = {job.name: max(1, job.num_frames - 1) for job in jobs if job.num_frames is not None}
+    unit = "pairs" if len(known) == len(jobs) else "videos"
+    weights = known if unit == "pairs" else {job.name: 1 for job in jobs}
+    total, done = sum(weights.values()), 0
+    outcomes: list[FlowOutcome] = []
+    with Progress(advice="Go on with the same command: what is stored is kept.") as progress:
+        try:
             for outcome in results:
-                bar.add(outcome)
-    except FlowStoreError:  # the store is full: what came before is still told
-        print_summary(store, bar, shard=shard, json=json)
-        raise
-    print_summary(store, bar, shard=shard, json=json)
-    if any(outcome.status == "failed" for outcome in bar.outcomes):
+                outcomes.append(outcome)
+                done += weights[outcome.name]
+                is_kept = outcome.status == "kept"
+                progress.update(title, done, total, unit=unit, is_kept=is_kept)
+        except FlowStoreError:  # the store is full: what came before is still reported
+            print_summary(store, outcomes, progress, shard=shard, json=json)
+            raise
+    print_summary(store, outcomes, progress, shard=shard, json=json)
+    if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 

@@ -33,9 +33,7 @@ from dualstream.flow.methods.lookup import params_from_settings
 from dualstream.flow.extract.video_job import extract_video_alone
 video, store, method, *params = sys.argv[1:]
 settings = flow_settings(
-    store, method=method, params=params_from_settings(method, params) if params else None,
-    device="cpu", short_side=None, bound_px=20.0, quality=95, direction="forward", warped=False,
-    overwrite=False, layout="store",
+    store, method=method, params=params_from_settings(method, params) if params else None
 )
 outcome = extract_video_alone(FlowJob("a.mp4", video), settings)
 status = Path("/proc/self/status").read_text()

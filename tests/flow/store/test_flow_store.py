@@ -424,7 +424,8 @@ def test_stored_flow_is_a_flow_source(store):
     facts = meta(direction="backward")
     other = FlowStore(store.root.with_name("flow_backward"))
     other.write("c/a.mp4", [back], facts)
-    with StoredFlow(store.open("c/a.mp4"), other.open("c/a.mp4")) as flow:
+    with store.open("c/a.mp4") as there, other.open("c/a.mp4") as back_again:
+        flow = StoredFlow(there, back_again)
         assert (flow.num_fields, flow.size) == (7, (48, 64))
         forward = flow.read([5, 0])
         assert (forward.method, forward.source, forward.bound_px) == ("dis", "c/a.mp4", 20.0)
@@ -432,10 +433,10 @@ def test_stored_flow_is_a_flow_source(store):
         backward = flow.read([5, 0], direction="backward")
         assert np.abs(backward.data.astype(int) - back[[5, 0]]).max() <= 3
     with (
-        StoredFlow(store.open("c/a.mp4")) as flow,
+        store.open("c/a.mp4") as there,
         pytest.raises(InputError, match=r"forward flow only.*--direction both"),
     ):
-        flow.read([0], direction="backward")
+        StoredFlow(there).read([0], direction="backward")
     other.write("c/a.mp4", [back[:5]], facts)
     with (
         store.open("c/a.mp4") as first,
@@ -453,7 +454,7 @@ def test_error_of_storing_flow(tmp_path, quality, mean_px, most_px):
     flow = np.stack((field, -field)).astype(np.float32)
     store = FlowStore(tmp_path)
     store.write("a.mp4", [quantize(flow)], meta(quality=quality))
-    with StoredFlow(store.open("a.mp4")) as source:
-        error = np.abs(pixels(source.read(range(2))) - flow)
+    with store.open("a.mp4") as file:
+        error = np.abs(pixels(StoredFlow(file).read(range(2))) - flow)
     assert error.mean() < mean_px
     assert error.max() < most_px

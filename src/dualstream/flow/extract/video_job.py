@@ -24,7 +24,7 @@ from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short
 from dualstream.flow.methods.params import Direction
 from dualstream.flow.methods.record import FieldPair
 from dualstream.flow.quantize import encoded, pixels
-from dualstream.flow.store.checks import FlowWriter
+from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile
 from dualstream.flow.store.folders import FlowFolder, writing_folder
 from dualstream.flow.store.meta import FlowMeta
