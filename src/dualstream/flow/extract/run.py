@@ -61,7 +61,7 @@ class ExtractOptions(TypedDict, total=False):
     warped: bool
     """Remove the camera's motion; meta.json then has the method `warped-<method>`."""
     overwrite: bool
-    """Compute videos anew that the store has already."""
+    """Compute again the videos that the store has already."""
     layout: Layout
     """`store`, or `folders` of images in denseflow's mapping."""
 
@@ -99,7 +99,7 @@ def extract_flow(
         MissingDependencyError: `ray` is asked for and not installed (raised at once).
         FlowStoreError: the disk of the store is full, once the video that met it has been
             reported: the others are not begun.
-        FlowError: no Ray cluster answers.
+        FlowError: no Ray cluster can be reached.
     """
     return run_extraction(jobs, flow_settings(root, **options), workers=workers, ray=ray)
 

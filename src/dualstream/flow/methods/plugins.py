@@ -71,18 +71,12 @@ def plugin_flow(name: str, frames: Frames) -> Flow:
 
     Raises:
         UnknownNameError: no installed package offers that name.
-        FlowError: fewer than two frames; the name is a built-in method's, or is offered by two
-            packages; the plugin cannot be imported, is not callable, fails, or returns something
+        FlowError: the name is a built-in method's, or is offered by two packages; the plugin cannot be imported, is not callable, fails, or returns something
             other than a finite Flow. Names the entry point and its distribution.
         ShapeError: its flow is not (T-1, 2, H, W).
     """
     entry = _entry_point(name)
     plugin = _label(entry)
-    if len(frames) < 2:
-        raise FlowError(
-            f"Optical flow needs at least 2 frames; {frames.source or 'the input'} has "
-            f"{len(frames)}."
-        )
     try:
         compute = entry.load()
     except (*_FAILURES, ImportError, SyntaxError) as error:

@@ -74,9 +74,7 @@ class FlowFolder(StoredFields):
         if (path / META_NAME).is_file():
             meta = FlowMeta.from_json(_read(path / META_NAME), path=path)
             if meta.num_fields != count:
-                raise broken(
-                    path, f"meta.json tells of {meta.num_fields} fields, {count} are there"
-                )
+                raise broken(path, f"meta.json has {meta.num_fields} fields, {count} are there")
         else:
             first = names["x"][0]
             image = checked_image(_read(path / first), size=None, path=path, name=first)

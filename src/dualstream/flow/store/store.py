@@ -44,7 +44,7 @@ class FlowStore:
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.zip")
 
     def folder_path(self, name: str) -> Path:
-        """Where the image folder of `name` is written: `a/b.mp4` -> `a/b`."""
+        """Image folder of the video `name`: `a/b.mp4` -> `a/b`."""
         parts = _name_parts(name)
         return self.root.joinpath(*parts[:-1], PurePosixPath(parts[-1]).stem)
 
