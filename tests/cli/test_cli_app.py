@@ -16,6 +16,7 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream import __version__
 from dualstream.cli.app import explain
+from dualstream.engine.demo import Accuracy, DemoResult, StageListener
 from dualstream.engine.recipe import dump_recipe
 
 VERBS = {
@@ -133,6 +134,21 @@ def test_without_a_terminal_stderr_gets_lines(runs: Path, tiny_data: Path, tmp_p
     assert first.startswith("train: 1 of 2 batches, epoch 1/2, loss ")
     assert second.startswith("train: 2 of 2 batches, epoch 2/2, loss ")
     assert ", held out " in first
+
+
+def test_the_demo_tells_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_demo(out: Path, *, seed: int, workers: int, listener: StageListener) -> DemoResult:
+        listener("render", 16, 16, None)
+        listener("train temporal", 200, 200, 0.25)
+        half, both = Accuracy(0.25, 0.25), Accuracy(1.0, 1.0)
+        return DemoResult(half, half, both, out / "report.html", 60.0)
+
+    monkeypatch.setattr("dualstream.engine.demo.run_demo", run_demo)
+    result = dualstream("demo", "--out", tmp_path, "--json")
+    assert json.loads(result.stdout)["fused"] == {"top1": 1.0, "mean_class": 1.0}
+    first, second = result.stderr.splitlines()
+    assert first.startswith("render: 16 of 16 videos, ")
+    assert second.startswith("train temporal: 200 of 200 batches, loss 0.250, ")
 
 
 def test_test_fuse_and_predict_follow_training(runs: Path, tiny_data: Path) -> None:

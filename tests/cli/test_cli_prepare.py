@@ -61,6 +61,7 @@ def test_json(tmp_path: Path, source: Path) -> None:
 def test_table_and_problems(tmp_path: Path, source: Path) -> None:
     result = run(source, "--out", tmp_path / "out", "--workers", "1")
     assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("check: 4 of 4 videos, ")
     text = result.stdout
     assert "3 videos of 2 classes, 9 frames (hmdb51 annotations)" in text
     assert "missing file: 1" in text

@@ -56,7 +56,7 @@ def test_demo_goes_on_with_what_is_there(tmp_path: Path) -> None:
         spec=spec,
         overrides=overrides,
         workers=1,
-        listener=lambda stage, done, total: stages.append(stage),
+        listener=lambda stage, *rest: stages.append(stage),
     )
     assert list(dict.fromkeys(stages)) == [
         "render",

@@ -261,9 +261,8 @@ def test_the_default_method_is_stored_where_the_kernel_was_not_built(
     assert outcome.status == "done", outcome.error
     with FlowStore(tmp_path).open("a.mp4") as file, VideoReader(video) as reader:
         assert file.meta.method == "tvl1-fast"
-        assert np.array_equal(
-            ComputedFlow(reader, range(4)).read(range(3)).data, file.read([0, 1, 2])
-        )
+        computed = ComputedFlow(reader, range(4)).read(range(3))
+        assert np.array_equal(computed.data, file.read(range(3)))
 
 
 @pytest.mark.parametrize("method", ["tvl1", "tvl1-fast"])

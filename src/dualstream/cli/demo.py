@@ -33,8 +33,9 @@ def demo(
 
     with Progress(advice="Go on with the same command.") as progress:
 
-        def listener(stage: Stage, done: int, total: int) -> None:
-            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"))
+        def listener(stage: Stage, done: int, total: int, loss: float | None) -> None:
+            details = "" if loss is None else f"loss {loss:.3f}"
+            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"), details=details)
 
         result = run_demo(out, seed=seed, workers=workers, listener=listener)
     if json:

@@ -144,27 +144,23 @@ def _follow(
     json: bool,
 ) -> None:
     """Show each result as it comes, then the summary; exit code 1 if a video failed."""
+    from dualstream.cli.flow_progress import FlowOutcomes
     from dualstream.cli.flow_report import print_summary
     from dualstream.cli.progress import Progress
     from dualstream.errors import FlowStoreError
 
-    known = {job.name: max(1, job.num_frames - 1) for job in jobs if job.num_frames is not None}
-    unit = "pairs" if len(known) == len(jobs) else "videos"
-    weights = known if unit == "pairs" else {job.name: 1 for job in jobs}
-    total, done = sum(weights.values()), 0
-    outcomes: list[FlowOutcome] = []
     with Progress(advice="Go on with the same command: what is stored is kept.") as progress:
+        seen = FlowOutcomes(title, jobs, progress)
+        full: FlowStoreError | None = None
         try:
             for outcome in results:
-                outcomes.append(outcome)
-                done += weights[outcome.name]
-                is_kept = outcome.status == "kept"
-                progress.update(title, done, total, unit=unit, is_kept=is_kept)
-        except FlowStoreError:  # the store is full: what came before is still reported
-            print_summary(store, outcomes, progress, shard=shard, json=json)
-            raise
-    print_summary(store, outcomes, progress, shard=shard, json=json)
-    if any(outcome.status == "failed" for outcome in outcomes):
+                seen.add(outcome)
+        except FlowStoreError as error:  # the store is full: what came before is still told
+            full = error
+    print_summary(store, seen, seconds=progress.seconds, shard=shard, json=json)
+    if full is not None:
+        raise full
+    if any(outcome.status == "failed" for outcome in seen.outcomes):
         raise typer.Exit(1)
 
 

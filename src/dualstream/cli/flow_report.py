@@ -1,4 +1,4 @@
-"""Output of `dualstream flow`: the summary of a run, the estimate of a dry run."""
+"""Summary of a `dualstream flow` run, and the estimate of a dry run."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ from typing import TYPE_CHECKING
 from dualstream.cli.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from dualstream.cli.progress import Progress
+    from dualstream.cli.flow_progress import FlowOutcomes
     from dualstream.flow.extract.estimate import FlowEstimate, Spread
-    from dualstream.flow.extract.job import FlowOutcome, Shard
+    from dualstream.flow.extract.job import Shard
 
 
 def print_summary(
-    store: Path,
-    outcomes: Sequence[FlowOutcome],
-    progress: Progress,
-    *,
-    shard: Shard | None,
-    json: bool,
+    store: Path, seen: FlowOutcomes, *, seconds: float, shard: Shard | None, json: bool
 ) -> None:
-    """Print counts, fields, time and failures of what a run has done so far."""
+    """Print counts, fields, time and failures of a run."""
+    outcomes = seen.outcomes
     counts = {
         status: sum(outcome.status == status for outcome in outcomes)
         for status in ("done", "kept", "failed")
     }
     fields = sum(outcome.num_fields for outcome in outcomes)
     failures = {outcome.name: outcome.error for outcome in outcomes if outcome.status == "failed"}
-    computed = sum(outcome.num_fields for outcome in outcomes if outcome.status == "done")
-    seconds = sum(pace.seconds for pace in progress.paces.values())
-    rate = computed / seconds if computed and seconds > 0 else None
+    rate = seen.pairs_per_second
     if json:
         print_json(
             {
@@ -41,7 +34,7 @@ def print_summary(
                 "shard": None if shard is None else str(shard),
                 **counts,
                 "fields": fields,
-                "seconds": round(progress.seconds, 3),
+                "seconds": round(seconds, 3),
                 "pairs_per_second": None if rate is None else round(rate, 1),
                 "failures": failures,
             }
@@ -54,7 +47,7 @@ def print_summary(
         f"{counts['kept']} kept, {counts['failed']} failed; {fields} flow fields"
     )
     if rate is not None:
-        text += f"; {progress.seconds:.1f} s, {rate:.1f} pairs/s"
+        text += f"; {seconds:.1f} s, {rate:.1f} pairs/s"
     stdout().print(text, markup=False, soft_wrap=True)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
     from dualstream.models.inspection import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
@@ -42,7 +44,7 @@ def inspect(
     picture: Annotated[
         Path | None, typer.Option(help="Draw what the layers see over depth: an SVG file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Show a network layer by layer: output size, receptive field, parameters, multiply-adds."""
     import dataclasses

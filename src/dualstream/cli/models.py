@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the options of this network.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """List the networks, or the options of one of them."""
     from dualstream.cli.output import print_json, stdout

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dualstream.cli.options import Device, Json, Optimize
+
 if TYPE_CHECKING:
     from dualstream.engine.infer.recognizer import Recognizer
     from dualstream.scores import Fusion
@@ -43,14 +45,9 @@ def predict(
         Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
     ] = "center",
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    optimize: Annotated[
-        bool,
-        typer.Option(
-            "--optimize", help="Compile the network first where that is faster: for many videos."
-        ),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     # What is wrong with the call shows before torch is loaded, and weights are.

@@ -125,7 +125,7 @@ class Progress:
         details: str = "",
         is_kept: bool = False,
         is_due: bool = False,
-    ) -> Pace:
+    ) -> None:
         """Show what is done of a stage.
 
         Args:
@@ -136,9 +136,6 @@ class Progress:
             details: more of interest, such as "loss 0.412".
             is_kept: what is new in `done` is of an earlier run and does not count for the rate.
             is_due: print a line now where there is no terminal.
-
-        Returns:
-            Rate and time left.
         """
         now = self._clock()
         pace = self.paces.setdefault(stage, Pace(self._last_update))
@@ -154,7 +151,6 @@ class Progress:
             parts = filter(None, [f"{done} of {total} {unit}", details, rate, left])
             self._console.print(f"{stage}: {', '.join(parts)}", soft_wrap=True, markup=False)
             self._last_line = now
-        return pace
 
     def _show_bar(self, stage: str, pace: Pace, text: str) -> None:
         self._bars.start()  # only now: not above an error that comes before

@@ -28,8 +28,8 @@ STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
 """Stream -> recipe."""
 
 Stage = Literal["render", "prepare", "flow", "train spatial", "train temporal", "test", "report"]
-StageListener = Callable[[Stage, int, int], None]
-"""Called with a stage, what is done of it, and its total."""
+StageListener = Callable[[Stage, int, int, float | None], None]
+"""Called with a stage, what is done of it, its total, and of training the loss."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run_demo(
         streams[stream] = _test(run, workers, tell, number)
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
-    tell("report", 0, 1)
+    tell("report", 0, 1, None)
     page = folder / "report.html"
     write_report(
         page,
@@ -105,7 +105,7 @@ def run_demo(
             "dualstream": __version__,
         },
     )
-    tell("report", 1, 1)
+    tell("report", 1, 1, None)
     accuracies = {name: _accuracy(scores) for name, scores in streams.items()}
     return DemoResult(
         spatial=accuracies["spatial"],
@@ -132,11 +132,11 @@ def make_data(
     videos, data = folder / "synthetic", folder / "data"
     total = spec.num_looks * spec.num_motions * spec.videos_per_class
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
-        tell("render", done, total)
+        tell("render", done, total, None)
     data.mkdir(parents=True, exist_ok=True)
     preparation = prepare(videos, workers=workers, journal=data / "checked.jsonl")
     for done, _ in enumerate(preparation, start=1):
-        tell("prepare", done, len(preparation))
+        tell("prepare", done, len(preparation), None)
     preparation.report().write(data)
     manifest = Manifest.read(data)
     jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in manifest.records]
@@ -144,11 +144,11 @@ def make_data(
     for done, outcome in enumerate(outcomes, start=1):
         if outcome.status == "failed":
             raise FlowError(f"{outcome.name}: {outcome.error}")
-        tell("flow", done, len(jobs))
+        tell("flow", done, len(jobs), None)
     return data
 
 
-def _say_nothing(stage: Stage, done: int, total: int) -> None:
+def _say_nothing(stage: Stage, done: int, total: int, loss: float | None) -> None:
     """The listener of a caller who gave none."""
 
 
@@ -164,7 +164,7 @@ def _train(
 
     def listener(progress: TrainProgress) -> None:
         done = progress.epoch * progress.batches + progress.batch
-        tell(stage, done, progress.epochs * progress.batches)
+        tell(stage, done, progress.epochs * progress.batches, progress.train_loss)
 
     if (run / "recipe.yaml").is_file():
         resume(run, listener=listener)
@@ -174,7 +174,7 @@ def _train(
 
 def _test(run: Path, workers: int, tell: StageListener, number: int) -> Scores:
     def listener(done: int, total: int) -> None:
-        tell("test", number * total + done, len(STREAMS) * total)
+        tell("test", number * total + done, len(STREAMS) * total, None)
 
     return evaluate(run, workers=workers, listener=listener).scores
 
