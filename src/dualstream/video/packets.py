@@ -43,7 +43,7 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
     if codec in ("h264", "hevc"):
         length_bytes = nal_length_bytes(codec, extradata)
         facts = _h264_facts if codec == "h264" else _hevc_facts
-        return lambda data: facts(nal_units(data, length_bytes=length_bytes))
+        return lambda data: facts(nal_units(data, length_bytes=length_bytes), extradata)
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
     return known.get(codec, lambda data: PacketFacts())
 
@@ -86,10 +86,15 @@ def _are_sound(units: list[bytes]) -> bool:
     )
 
 
-def _h264_facts(units: list[bytes]) -> PacketFacts:
-    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
-    slices = [unit for unit in units if unit[:1] and unit[0] & 31 in (1, 2, 5)]
-    if not _are_sound(units) or not slices or len(slices[0]) < 2 or slices[0][1] < 128:
+def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point.
+
+    Parameter sets (7 and 8) that differ from the stream's are a spliced or a damaged stream.
+    """
+    if not _are_sound(units) or any(u[0] & 31 in (7, 8) and u not in extradata for u in units):
+        return DAMAGED
+    slices = [unit for unit in units if unit[0] & 31 in (1, 2, 5)]
+    if not slices or len(slices[0]) < 2 or slices[0][1] < 128:
         return DAMAGED
     messages = dict(m for unit in units if unit[0] & 31 == 6 for m in _sei_messages(unit[1:]))
     # The recovery point begins with the pictures until it, 0 being the bit 1.
@@ -99,10 +104,15 @@ def _h264_facts(units: list[bytes]) -> PacketFacts:
     )
 
 
-def _hevc_facts(units: list[bytes]) -> PacketFacts:
-    """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
-    slices = [unit for unit in units if unit[:1] and unit[0] >> 1 < 32]
-    if not _are_sound(units) or not slices or len(slices[0]) < 3 or slices[0][2] < 128:
+def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with its first segment; a key is a random access point (types 16 to 21).
+
+    Of parameter sets (32 to 34) holds what `_h264_facts` says.
+    """
+    if not _are_sound(units) or any(32 <= u[0] >> 1 <= 34 and u not in extradata for u in units):
+        return DAMAGED
+    slices = [unit for unit in units if unit[0] >> 1 < 32]
+    if not slices or len(slices[0]) < 3 or slices[0][2] < 128:
         return DAMAGED
     messages = dict(m for unit in units if unit[0] >> 1 == 39 for m in _sei_messages(unit[2:]))
     return PacketFacts(is_key=16 <= slices[0][0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
