@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -173,8 +174,22 @@ def _vp9_facts(data: bytes) -> PacketFacts:
 
 
 def _mjpeg_facts(data: bytes) -> PacketFacts:
-    is_whole = data[:2] == b"\xff\xd8" and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    return PacketFacts(is_whole=is_whole, turns=b"Exif\0" in data[:4096])
+    """A picture has its own tables; else it would be decoded with those of the one before.
+
+    Source:
+        ITU-T T.81, annex B (markers and segments).
+    """
+    place, kinds = 2, set()
+    while data[place : place + 1] == b"\xff" and 0xDA not in kinds:
+        kinds.add(data[place + 1] if place + 1 < len(data) else 0)
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    end = data.rstrip(b"\0")[-2:]
+    has_all = kinds >= {0xC4, 0xDA, 0xDB} and kinds & {0xC0, 0xC1, 0xC2}
+    is_plain = not re.search(rb"\xff[^\x00\xd0-\xd7\xff]", data[place : data.rfind(end)])
+    return PacketFacts(
+        is_whole=bool(data[:2] == b"\xff\xd8" and end == b"\xff\xd9" and has_all and is_plain),
+        turns=0xE1 in kinds,
+    )
 
 
 def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:
