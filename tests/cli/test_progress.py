@@ -34,6 +34,7 @@ def test_a_line_every_half_minute_and_at_the_end() -> None:
         for done in range(1, 101):
             log.now += 0.8
             progress.update("test", done, 100, unit="videos")
+        progress.update("test", 100, 100, unit="videos")
     assert log.lines == [
         "test: 38 of 100 videos, 1.25 videos/s, 0:00:50 left",
         "test: 76 of 100 videos, 1.25 videos/s, 0:00:19 left",
