@@ -1,6 +1,8 @@
 """Jobs spread over processes."""
 
 import multiprocessing
+import subprocess
+import sys
 import time
 
 import pytest
@@ -84,3 +86,25 @@ def test_no_jobs():
 def test_processes_are_used_again(workers):
     pids = list(run_jobs(eval, ["__import__('os').getpid()"] * 6, workers=workers, on_death=died))
     assert 1 <= len(set(pids)) <= workers
+
+
+def test_processes_do_not_run_ahead_of_who_takes_the_results(tmp_path):
+    jobs = [f"open({str(tmp_path / str(n))!r}, 'x').close()" for n in range(5)]
+    results = run_jobs(eval, jobs, workers=1, on_death=died)
+    next(results)
+    while not (tmp_path / "1").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+    assert list(results) == [None] * 4
+
+
+def test_a_script_without_a_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dualstream.jobs import run_jobs\n"
+        "print(list(run_jobs(eval, ['1', '2'], workers=2, on_death=print)))\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "InputError: Worker processes cannot start (exit code 1)" in result.stderr

@@ -1,4 +1,4 @@
-"""Jobs spread over processes, where a job whose process dies is tried once more."""
+"""The process pool: jobs spread over processes, a job whose process dies is tried once more."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Generic, TypeVar
 
+from dualstream.errors import InputError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _STOP_SECONDS = 10.0
+
+_NO_START = (
+    "Worker processes cannot start (exit code {code}). Put the calling code under "
+    "`if __name__ == '__main__':` in a file, or use workers=1."
+)
 
 
 @dataclass
@@ -28,6 +35,8 @@ class _Worker(Generic[Job]):
     connection: Connection
     job: Job
     is_retry: bool
+    has_started: bool = False
+    """Whether the process has come as far as to take jobs."""
 
 
 def run_jobs(
@@ -38,6 +47,9 @@ def run_jobs(
     on_death: Callable[[Job, int], Result],
 ) -> Iterator[Result]:
     """Results of `work(job)` as they come, from `workers` spawned processes.
+
+    A process begins a job once its last result was taken from it, so that no more results wait
+    than there are processes, however slowly they are taken.
 
     `concurrent.futures` gives up all jobs when one process dies and does not tell whose fault
     it was; here a new process goes on with the others. The dead process's job is tried again in
@@ -50,6 +62,9 @@ def run_jobs(
         jobs: picklable.
         workers: number of processes, at least 1.
         on_death: (job, exit code of the second process, negative for a signal) -> result.
+
+    Raises:
+        InputError: processes cannot start, as where the calling script has no `__main__` guard.
     """
     waiting, again = deque(jobs), deque[Job]()
     busy: dict[Connection, _Worker[Job]] = {}
@@ -68,11 +83,16 @@ def run_jobs(
                 except (EOFError, ConnectionResetError):
                     del busy[ready]
                     code = _exit_code(worker)
+                    if not worker.has_started:
+                        raise InputError(_NO_START.format(code=code)) from None
                     if not worker.is_retry:
                         again.append(worker.job)
                         continue
                     result = on_death(worker.job, code)
                 else:
+                    if not worker.has_started:
+                        worker.has_started = True
+                        continue
                     if waiting:
                         worker.job, worker.is_retry = waiting.popleft(), False
                         _send(worker, worker.job)
@@ -125,6 +145,7 @@ def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    connection.send(None)  # ready
     while True:
         try:
             job = connection.recv()

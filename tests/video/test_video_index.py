@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.index import (
+    FrameIndex,
+    PacketList,
+    by_decoded_pictures,
     check_positions,
     counted_index,
     decode_runs,
-    evenly_spaced,
-    frame_indices_at_rate,
-    frames_shown_at,
-    num_samples,
-    strictly_increasing,
-    timed_index,
+    packet_index,
+    stand_ins,
 )
 
 
@@ -51,114 +50,94 @@ def test_decode_runs_keep_every_position_and_never_decode_more_than_from_the_sta
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "count", "expected"),
+    ("wanted", "keys", "stands_at", "runs"),
     [
-        (10, 4, [1, 3, 6, 8]),
-        (280, 3, [46, 140, 233]),
-        (3, 5, [0, 0, 1, 2, 2]),
-        (1, 2, [0, 0]),
-        (5, 5, [0, 1, 2, 3, 4]),
+        ([5, 6], [0], 5, [(None, (5, 6))]),
+        ([9], [0], 5, [(None, (9,))]),
+        ([9], [0, 8], 5, [(None, (9,))]),  # the key frame would save three frames only
+        ([10], [0, 9], 5, [(9, (10,))]),
+        ([4, 9], [0], 5, [(0, (4, 9))]),
+        ([6, 99], [0, 50], 5, [(None, (6,)), (50, (99,))]),
     ],
 )
-def test_evenly_spaced(num_frames, count, expected):
-    assert evenly_spaced(num_frames, count) == expected
+def test_decode_runs_go_on_from_where_the_decoder_stands(wanted, keys, stands_at, runs):
+    assert decode_runs(wanted, keys, stands_at=stands_at) == runs
 
 
-@given(st.integers(1, 10_000), st.integers(1, 100))
-def test_evenly_spaced_is_the_documented_formula(num_frames, count):
-    expected = [int((i + Fraction(1, 2)) * num_frames / count) for i in range(count)]
-    assert evenly_spaced(num_frames, count) == expected
+def packets(pts, keys, **changes) -> PacketList:
+    facts = {
+        "pts": tuple(pts),
+        "dts": tuple(pts),
+        "keys": tuple(keys),
+        "pictures": ("?",) * len(pts),
+        "num_stored": len(pts),
+        "is_trusted": True,
+        "turns_within": False,
+    }
+    return PacketList(**{**facts, **changes})
 
 
-@pytest.mark.parametrize(
-    ("pts", "expected"),
-    [([0, 2, 2, 1], [0, 2, 3, 4]), ([5, 6, 9], [5, 6, 9]), ([3, 0, 10], [3, 4, 10]), ([7], [7])],
-)
-def test_strictly_increasing(pts, expected):
-    assert strictly_increasing(np.array(pts)).tolist() == expected
+def index_of(pts, keys, **changes) -> FrameIndex | None:
+    return packet_index(packets(pts, keys, **changes), stores_pts=True, time_base=Fraction(1, 100))
 
 
-def test_timed_index_sorts_packets_by_the_time_at_which_they_are_shown():
+def test_packets_are_sorted_by_the_time_at_which_they_are_shown():
     # Decoding order I P B B | I P B, the second I (packet 4) is shown sixth.
-    index = timed_index([0, 30, 10, 20, 50, 60, 40], [0, 4], time_base=Fraction(1, 100))
-    assert index.pts.tolist() == [0, 10, 20, 30, 40, 50, 60]
+    index = index_of([0, 30, 10, 20, 50, 60, 40], [0, 4])
+    assert index.numbers.tolist() == [0, 10, 20, 30, 40, 50, 60]
     assert index.pts_seconds.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert index.keys == (0, 5)
     assert not index.by_count
 
 
-def test_timed_index_refuses_two_frames_at_one_time():
-    assert timed_index([0, 1, 1], [0], time_base=Fraction(1, 25)) is None
+def test_two_packets_at_one_time_do_not_tell_the_frames():
+    assert index_of([0, 1, 1], [0]) is None
 
 
-def test_timed_index_starts_at_the_first_packet_even_if_that_is_no_key_frame():
-    assert timed_index([0, 1, 2, 3], [2], time_base=Fraction(1, 25)).keys == (0, 2)
+def test_packets_that_are_not_trusted_do_not_tell_the_frames():
+    assert index_of([0, 1, 2], [0], is_trusted=False) is None
+
+
+def test_decoding_starts_at_the_first_packet_even_if_an_edit_list_hides_the_key_frame():
+    assert index_of([0, 1, 2, 3], [2]).keys == (0, 2)
+
+
+def test_pictures_of_packed_avi_are_counted():
+    found = packets([0, 1, 2, 3, 4], [0], pictures=("I", "", "PB", "", "P"), num_stored=4)
+    index = packet_index(found, stores_pts=False, time_base=Fraction(1, 10))
+    assert index.by_count
+    assert index.keys == (0,)
+    assert index.numbers.tolist() == [0, 1, 2, 3]
+    assert index.pts_seconds.tolist() == [0.0, 0.1, 0.2, 0.3]
+
+
+def timed(num_frames: int) -> FrameIndex:
+    return index_of([10 * frame for frame in range(num_frames)], [0])
+
+
+@pytest.mark.parametrize(
+    ("decoded", "expected"),
+    [
+        ([0, 10, 20, 30, 40], [0, 10, 20, 30, 40]),
+        ([10, 30], [10, 10, 10, 30, 30]),
+        ([0, 10, 20], [0, 10, 20, 20, 20]),
+        ([0, 5, None, 20, 10, 30, 40], [0, 0, 20, 30, 40]),  # 5 is no frame, 10 comes too late
+        ([], []),
+    ],
+)
+def test_stand_ins(decoded, expected):
+    index = timed(5)
+    assert list(stand_ins(index, ((time, time) for time in decoded))) == expected
+    counted = by_decoded_pictures(index, decoded)
+    assert [decoded[number] for number in counted.numbers] == expected
+    again = stand_ins(counted, enumerate(decoded))
+    assert list(again) == expected
 
 
 def test_counted_index():
-    index = counted_index([4, 6, 5], Fraction(1, 10))
-    assert index.pts.tolist() == [4, 6, 7]
-    assert index.keys == (0,)
-    assert index.by_count
-    assert len(index) == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "frame"),
-    [(-1.0, 0), (0.0, 0), (0.099, 1), (0.098, 0), (0.1, 1), (0.25, 1), (0.4, 2), (9.0, 2)],
-)
-def test_frames_shown_at(seconds, frame):
-    pts = np.array([0.0, 0.1, 0.4])
-    assert frames_shown_at(pts, np.array([seconds])).tolist() == [frame]
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "from_fps", "to_fps", "expected"),
-    [
-        (4, 10, 25, [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]),
-        (6, 30, 25, [0, 1, 2, 3, 4]),
-        (6, 30, 15, [0, 2, 4]),
-        (6, 30, 60, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),
-        (5, 25, 25, [0, 1, 2, 3, 4]),
-        (8, 25, 10, [0, 2, 5, 7]),
-        (1, 25, 10, [0]),
-        (3, 30, 1, [0]),
-    ],
-)
-def test_frame_indices_at_rate(num_frames, from_fps, to_fps, expected):
-    pts = 3.5 + np.arange(num_frames) / from_fps
-    assert frame_indices_at_rate(pts, to_fps).tolist() == expected
-
-
-@pytest.mark.parametrize("fps", [23.976, 24, 25, 29.97, 30, 50, 59.94, 60])
-def test_a_millisecond_clock_gives_every_frame_once_at_its_own_rate(fps):
-    rounded = np.round(np.arange(500) / fps, 3)
-    assert frame_indices_at_rate(rounded, fps).tolist() == list(range(500))
-
-
-def test_frame_indices_at_rate_of_variable_rate():
-    # Shown for 0.1, 0.5, 0.1 s and, as the last one, for their mean (0.7 / 3 s): 0.933 s in all.
-    pts = np.array([0.0, 0.1, 0.6, 0.7])
-    assert frame_indices_at_rate(pts, 10).tolist() == [0, 1, 1, 1, 1, 1, 2, 3, 3, 3]
-
-
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
-def test_rates_that_are_none(fps):
-    with pytest.raises(InputError, match="fps must be a number above 0"):
-        frame_indices_at_rate(np.array([0.0, 1.0]), fps)
-
-
-def test_no_frames_have_no_rate():
-    with pytest.raises(InputError, match="at least one frame"):
-        frame_indices_at_rate(np.array([]), 25)
-
-
-@pytest.mark.parametrize(
-    ("span", "num_frames", "fps", "expected"),
-    [(0.9, 10, 25, 25), (0.0, 1, 25, 1), (0.04, 2, 25, 2), (0.04, 2, 1, 1)],
-)
-def test_num_samples(span, num_frames, fps, expected):
-    assert num_samples(span, num_frames, fps) == expected
+    index = counted_index(np.array([0.4, 0.6, 0.7]), num_stored=5)
+    assert index.numbers.tolist() == [0, 1, 2]
+    assert (index.keys, index.by_count, len(index), index.num_stored) == ((0,), True, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +151,10 @@ def test_num_samples(span, num_frames, fps, expected):
     ],
 )
 def test_check_positions(positions, error):
-    """A file of 10 frames whose header tells of 12."""
+    """A file that tells of 12 frames, of which 10 decode."""
+    index = counted_index(np.arange(10.0), num_stored=12)
     if error is None:
-        check_positions(positions, 10, promised=12, source="a.mp4")
+        check_positions(positions, index, source="a.mp4")
     else:
         with pytest.raises(error, match=rf"Frame {positions[-1]} of 'a\.mp4'"):
-            check_positions(positions, 10, promised=12, source="a.mp4")
+            check_positions(positions, index, source="a.mp4")

@@ -19,13 +19,13 @@ from dualstream.errors import (
 from dualstream.video import read_video
 from dualstream.video.motion_vectors import (
     block_motion,
-    is_h264_reference,
     motion_vector_windows,
     read_motion_vectors,
     reference_steps,
     turned,
 )
 from dualstream.video.orientation import Orientation
+from dualstream.video.packets import is_h264_reference
 
 T, HEIGHT, WIDTH = 24, 96, 128
 SHIFT = (2, -1)

@@ -49,8 +49,8 @@ def prepare(
 ) -> None:
     """Check a data set's videos and split files, and write its manifest.
 
-    What is wrong is listed in OUT/problems.csv with file and line; the rest is used. The checks
-    are kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
+    Faults are listed in OUT/problems.csv with file and line; the rest is used. The checks are
+    kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
     import os
     from typing import cast

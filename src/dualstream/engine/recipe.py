@@ -25,7 +25,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
 from dualstream.engine.recipe_text import read_yaml, value_of
@@ -386,9 +385,8 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{'.'.join(path) or 'recipe'}: {problem['msg']} (got {problem['input']!r})"
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
-        inner = StreamSection if part == "inputs" else section.model_fields.get(part)
-        if isinstance(inner, FieldInfo):
-            inner = inner.annotation
+        field = section.model_fields.get(part)
+        inner: Any = StreamSection if part == "inputs" else field and field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             section = inner
     known = list(section.model_fields)

@@ -80,7 +80,9 @@ def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
     if len(path) != 3 or path[0] != "inputs" or path[2] != "modality":
         return
     name = path[1]
-    section = inputs.get(name) if isinstance(inputs, dict) else None
+    if not isinstance(inputs, dict):
+        return
+    section = inputs.get(name)
     if not isinstance(section, dict) or section.get("modality") == modality:
         return
     renamed = key.startswith("input.") and name == section.get("modality")

@@ -14,6 +14,20 @@ from dualstream.errors import CorruptVideoError, NoVideoStreamError, VideoError,
 VIDEO_SIGNATURES = (b"ftyp", b"moov", b"mdat", b"RIFF", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba")
 """Beginnings of MP4 (three), AVI, Matroska and MPEG program files, within their first 16 bytes."""
 
+LOCAL_FORMATS = (
+    *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "m4v"),
+    *("flv", "asf", "ogg", "rm", "mxf", "gxf", "nut", "nsv", "dv", "wtv", "swf", "ivf", "obu"),
+    *("h261", "h263", "h264", "hevc", "vvc", "vc1", "cavsvideo", "dirac", "yuv4mpegpipe"),
+    *("gif", "apng", "webp_pipe", "jpeg_pipe", "png_pipe", "bmp_pipe", "mjpeg", "mpjpeg"),
+    *("wav", "mp3", "aac", "flac", "aiff", "ac3", "caf"),
+)
+"""FFmpeg's names of the containers that a local file may be: those that hold what they show.
+
+Playlists, scripts and patterns of names (hls, dash, concat, sdp, image2, ...) are not among them,
+so that a file in a data set cannot have another file or an address read. Audio is here to be
+told apart from what is no media file.
+"""
+
 
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether FFmpeg shall open it by protocol ("rtsp://...") rather than as a local file."""
@@ -25,7 +39,8 @@ def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, 
     """Open a file or URL.
 
     Args:
-        path: file name, or URL, which goes to FFmpeg as it is.
+        path: name of a local file, whatever letters it has, or a URL, which goes to FFmpeg as it
+            is and may be a playlist.
         num_threads: threads that decode.
 
     Returns:
@@ -33,34 +48,39 @@ def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, 
 
     Raises:
         VideoNotFoundError: no such file.
-        NoVideoStreamError: a folder, a file that is no media file, or audio only.
+        NoVideoStreamError: a folder, audio only, a playlist or script, or no media file.
         CorruptVideoError: an empty file, or one whose structure is broken.
-        VideoError: another failure of opening (permission, network).
+        VideoError: a codec that FFmpeg does not know, or another failure of opening.
     """
     name = os.fspath(path)
-    if not is_url(name):
+    if is_url(name):
+        target, options = name, {}
+    else:
         _check_file(Path(name))
+        # Without "file:" FFmpeg takes what stands before a colon for a protocol.
+        target = f"file:{name}"
+        options = {"format_whitelist": ",".join(LOCAL_FORMATS), "protocol_whitelist": "file"}
     try:
         # Some HMDB-51 files carry tags that are not UTF-8; they say nothing about the frames.
-        container = av.open(name, metadata_errors="ignore")
-    except (av.InvalidDataError, av.EOFError) as error:
+        container = av.open(target, metadata_errors="ignore", container_options=options)
+    except (av.InvalidDataError, av.EOFError, av.ArgumentError) as error:
         raise _unreadable(name) from error
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"Cannot open video {name!r}: {error}. Check that it can be reached and read."
-        ) from error
+    except Exception as error:
+        raise video_error(name, error, doing="open") from error
     cover = av.stream.Disposition.attached_pic
     pictures = [stream for stream in container.streams.video if not stream.disposition & cover]
-    # FFmpeg plays text files as terminal pictures ("tty"); nobody means that here.
-    is_text = container.format.name == "tty"
-    if is_text or not pictures:
-        kinds = "text" if is_text else ", ".join(sorted({s.type for s in container.streams}))
+    known = [stream for stream in pictures if stream.codec_context is not None]
+    if not known:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         container.close()
+        if pictures:
+            raise VideoError(
+                f"{name!r} is coded in a way that FFmpeg does not know. Convert it to H.264."
+            )
         raise NoVideoStreamError(
-            f"{name!r} has no video stream (found: {kinds or 'nothing'}). Pass a file with moving "
-            f"pictures."
+            f"{name!r} has no video stream (found: {kinds}). Pass a file with moving pictures."
         )
-    stream = pictures[0]
+    stream = known[0]
     stream.codec_context.thread_count = num_threads
     if num_threads > 1:
         stream.thread_type = "AUTO"
@@ -77,6 +97,8 @@ def _check_file(path: Path) -> None:
             f"No video file at {str(path)!r}. Check the path; relative ones start from "
             f"{os.getcwd()!r}."
         ) from error
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise video_error(str(path), error, doing="open") from error
     # Devices and pipes have no size.
     if path.is_file() and not size:
         raise CorruptVideoError(f"{str(path)!r} is empty (0 bytes). Copy or download it again.")
@@ -86,16 +108,28 @@ def _unreadable(name: str) -> VideoError:
     """The error of data that FFmpeg refuses: damaged if it begins like a video, else foreign."""
     head = b""
     if not is_url(name):
-        with open(name, "rb") as file:
-            head = file.read(16)
+        try:
+            with open(name, "rb") as file:
+                head = file.read(16)
+        except OSError as error:
+            return video_error(name, error, doing="open")
     if not head or any(signature in head for signature in VIDEO_SIGNATURES):
         return CorruptVideoError(
             f"{name!r} is cut off or damaged: FFmpeg finds no readable video in it. Copy or "
             f"download it again."
         )
     return NoVideoStreamError(
-        f"{name!r} is not a media file that FFmpeg knows (it begins with {head[:8]!r}). Pass a "
-        f"video file."
+        f"{name!r} is not a media file that is read from disk (it begins with {head[:8]!r}; "
+        f"playlists are only followed from a URL). Pass a video file."
+    )
+
+
+def video_error(name: str, error: Exception, *, doing: str) -> VideoError:
+    """The package's error for whatever PyAV raised on a file: the file and what FFmpeg said."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return VideoError(
+        f"Cannot {doing} video {name!r}: {said}. Check the file, the disk and the connection; "
+        f"copy or download it again."
     )
 
 
@@ -103,30 +137,47 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     """Packets of a stream from the container's present position; the last one is empty (flush).
 
     A file that is cut off simply ends where it cannot be read on.
+
+    Raises:
+        VideoError: reading fails in another way.
     """
     try:
         yield from container.demux(stream)
     except av.InvalidDataError:
         return
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"Reading {container.name!r} failed: {error}. Check the disk or the connection."
-        ) from error
+    except Exception as error:  # also PyAV's IndexError where streams appear in mid-file
+        raise video_error(name_of(container), error, doing="read") from error
 
 
 def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
-    """Frames that the decoder gives for one packet, or for the end (None); none if damaged."""
+    """Frames that the decoder gives for one packet, or for the end (None).
+
+    Raises:
+        DamagedPacketError: the packet's data are damaged.
+        VideoError: the decoder fails in another way.
+    """
+    context = stream.codec_context
     try:
-        frames: list[Any] = stream.codec_context.decode(packet)
-    except av.InvalidDataError:
-        return []
+        frames: list[Any] = context.decode(packet)
+    except Exception as error:
+        name = name_of(stream.container)
+        # dav1d says "invalid argument" of damaged data, others of data without their header; raw
+        # video says it of a picture that has not the size that the file tells.
+        is_data = isinstance(error, av.ArgumentError) and context.name != "rawvideo"
+        if is_data or isinstance(error, av.InvalidDataError):
+            raise DamagedPacketError(f"A picture of {name!r} is damaged.") from error
+        raise video_error(name, error, doing="decode") from error
     return frames
 
 
-def decode_stream(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames from the container's present position to the end, in the order of showing."""
-    for packet in packets_of(container, stream):
-        yield from decode_packet(stream, packet)
+class DamagedPacketError(CorruptVideoError):
+    """A packet that the decoder refuses; those after it may be sound."""
+
+
+def name_of(container: Any) -> str:
+    """Name that the container was opened by."""
+    name: str = container.name
+    return name.removeprefix("file:") if not is_url(name) else name
 
 
 def no_frame_error(path: str) -> CorruptVideoError:

@@ -1,26 +1,46 @@
-"""Which frames a file holds and when they are shown, found without decoding where that is exact.
+"""One list of the frames of a file: which they are, when they are shown, how each is reached.
 
-A demux pass reads the packets of the video stream. In MP4 and Matroska files every packet is one
-frame and carries the time at which it is shown, so the sorted times are the frames. AVI stores no
-such times: there the pictures in the packets of MPEG-4 part 2 (Xvid, DivX: UCF-101, HMDB-51) are
-counted, and frames are known by their place from the start of the file. Every other mixture of
-container and codec is indexed by decoding it once.
+The list is known before the first frame is given out and never changes afterwards. It holds what
+decodes: in a file that was cut out of another one, pictures whose references are missing are
+stored but never shown, and they are not frames.
+
+Files are opened thousands of times in training, so a sound file must be listed without decoding
+it. A demux pass reads the packets. They are trusted where the container stores when each picture
+is shown (MP4, Matroska) and each packet is one picture, or where the pictures of MPEG-4 part 2 can
+be counted (Xvid and DivX in AVI: UCF-101, HMDB-51), and where nothing speaks against them:
+
+- The first packet is a true key frame (by its bits, not by the container's flag), and no picture
+  is shown before it. So neither leading pictures of an open group nor a start in mid-group.
+- Every packet is structurally whole (`dualstream.video.packets`), not flagged as corrupt, and has
+  a time of its own.
+
+All other files are decoded once, from start to end, and the list is what came out: its frames are
+then found by counting from the start. That is the price of damage, and of containers such as
+MPEG-TS that say too little.
+
+What lies deeper in a packet only decoding can tell. A decoder that refuses a picture of a file
+whose packets looked whole does not change the list: the picture before it stays on display, in
+`read` and `read_all` alike (`stand_ins`), and `VideoReader.num_missing` counts it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.container import packets_of
-from dualstream.video.mpeg4 import PictureFinder, display_slots
+from dualstream.video.mpeg4 import display_slots
+from dualstream.video.packets import packet_inspector
+from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
+
+T = TypeVar("T")
 
 PTS_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 """FFmpeg's names of the containers that store when each frame is shown."""
@@ -33,224 +53,264 @@ ONE_FRAME_CODECS = frozenset(
 SEEK_COST_FRAMES = 4
 """A seek throws the decoder's state away; it must save this many frames to be worth it."""
 
-CLOCK_ROUNDING_SECONDS = 1e-3
-"""Matroska rounds times to milliseconds: a frame that starts this much late is still on time."""
-
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
     """Frames of a stream in the order in which they are shown."""
 
-    pts: NDArray[np.int64]
-    """(F,) time of each frame in units of `time_base`, strictly increasing."""
-    time_base: Fraction
-    """Seconds of one unit."""
-    keys: tuple[int, ...]
-    """Positions (0 <= position < F) of the frames at which decoding can start; has 0."""
+    pts_seconds: NDArray[np.float64]
+    """(F,) time of each frame in seconds of the stream's clock, strictly increasing."""
+    numbers: NDArray[np.int64]
+    """(F,) by what the decoder's pictures are recognised: the time of each frame in ticks, or its
+    place among all pictures that decode, counted from the start of the file."""
     by_count: bool
-    """Frames are found by counting from the start, as their own times cannot be trusted."""
+    """Which of the two `numbers` are."""
+    keys: tuple[int, ...] = (0,)
+    """Frames (0 <= number < F) at which decoding can start; has 0."""
+    num_stored: int = 0
+    """Pictures that the file holds or its header promises, whether they decode or not."""
+    turns_within: bool = False
+    """Whether pictures carry an orientation of their own; that of the first one counts."""
 
     def __len__(self) -> int:
-        return len(self.pts)
+        return len(self.numbers)
 
-    @property
-    def pts_seconds(self) -> NDArray[np.float64]:
-        """(F,) time of each frame in seconds of the stream's clock."""
-        return self.pts * self.time_base.numerator / self.time_base.denominator
+    @cached_property
+    def frame_of(self) -> dict[int, int]:
+        """Frame of each of the `numbers`; of frames with the same picture the first one."""
+        frames: dict[int, int] = {}
+        for frame, number in enumerate(self.numbers.tolist()):
+            frames.setdefault(number, frame)
+        return frames
 
 
-def index_packets(container: Any, stream: Any) -> FrameIndex | None:
-    """Index the frames by a demux pass, from the container's present position to its end.
+@dataclass(frozen=True)
+class PacketList:
+    """What a demux pass found, in the order of decoding."""
+
+    pts: tuple[int, ...]
+    """Time of each packet's picture in ticks."""
+    dts: tuple[int, ...]
+    """Time at which each packet is due."""
+    keys: tuple[int, ...]
+    """Packets at which decoding can start."""
+    pictures: tuple[str, ...]
+    """Letters of the pictures in each packet; known for MPEG-4 part 2 only."""
+    num_stored: int
+    """Pictures that they hold, with those that a header promises beyond the last one."""
+    is_trusted: bool
+    """Whether they tell the frames; see the head of this file."""
+    turns_within: bool
+
+
+def list_packets(container: Any, stream: Any) -> PacketList | None:
+    """Read all packets of a stream, from the container's present position.
 
     Returns:
-        The index, or None where only decoding can tell the frames.
+        None where the container or the codec is one whose packets do not tell the frames.
     """
     codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
     is_mpeg4 = codec == "mpeg4" and (stores_pts or container.format.name == "avi")
     if not is_mpeg4 and not (stores_pts and codec in ONE_FRAME_CODECS):
         return None
-    finder = PictureFinder(stream.codec_context.extradata or b"") if is_mpeg4 else None
+    inspect = packet_inspector(codec, stream.codec_context.extradata or b"")
     pts: list[int] = []
     dts: list[int] = []
     keys: list[int] = []
     pictures: list[str] = []
+    num_hidden = 0
+    starts_at: int | None = None  # time of the first picture of all
+    is_trusted, turns_within = True, False
     for packet in packets_of(container, stream):
-        if not packet.size or packet.is_discard:
+        if not packet.size:
             continue
-        if packet.is_corrupt or packet.pts is None:
-            return None
-        if packet.is_keyframe:
+        facts = inspect(bytes(packet))
+        is_key = bool(packet.is_keyframe and facts.is_key)
+        turns_within |= facts.turns
+        is_trusted &= facts.is_whole and not packet.is_corrupt
+        is_trusted &= not packet.has_sidedata("new_extradata")
+        if not pts and not num_hidden:
+            is_trusted &= is_key
+            starts_at = packet.pts
+        if packet.is_discard:
+            num_hidden += 1
+            continue
+        if packet.pts is None or starts_at is None or packet.pts < starts_at:
+            is_trusted = False
+        if is_key:
             keys.append(len(pts))
-        pts.append(packet.pts)
-        dts.append(packet.pts if packet.dts is None else packet.dts)
-        if finder is not None:
-            pictures.append(finder.find(bytes(packet)))
-    if not pts:
-        return None
-    plain = all(len(found) == 1 for found in pictures)
-    if plain and (stores_pts or pts == dts):
-        return timed_index(pts, keys, time_base=stream.time_base)
-    slots = display_slots(pictures)
-    if stores_pts or not slots:
-        return None
-    return counted_index([dts[slot] for slot in slots], stream.time_base)
+        pts.append(packet.pts or 0)
+        dts.append(pts[-1] if packet.dts is None else packet.dts)
+        pictures.append(facts.pictures)
+    # Of AVI the header counts placeholder packets too.
+    num_pictures = sum(map(len, pictures))
+    promised = stream.frames - num_hidden - (len(pts) - num_pictures if is_mpeg4 else 0)
+    return PacketList(
+        pts=tuple(pts),
+        dts=tuple(dts),
+        keys=tuple(keys),
+        pictures=tuple(pictures),
+        num_stored=max(num_pictures, promised),
+        is_trusted=is_trusted and bool(pts),
+        turns_within=turns_within,
+    )
 
 
-def timed_index(
-    pts: Sequence[int], keys: Sequence[int], *, time_base: Fraction
+def packet_index(
+    packets: PacketList, *, stores_pts: bool, time_base: Fraction
 ) -> FrameIndex | None:
-    """Index of packets (in decoding order) that carry their times.
+    """The frames that packets tell of, or None where they must be decoded to be known.
 
     Args:
-        pts: time of each packet's frame.
-        keys: packets at which decoding can start.
-        time_base: seconds of one unit.
+        packets: all packets of the stream.
+        stores_pts: whether the container stores when each picture is shown.
+        time_base: seconds of one tick.
+    """
+    if not packets.is_trusted:
+        return None
+    is_plain = all(len(found) == 1 for found in packets.pictures)
+    if is_plain and (stores_pts or packets.pts == packets.dts):
+        shown = np.sort(np.asarray(packets.pts, np.int64))
+        if (np.diff(shown) <= 0).any():
+            return None
+        keys = np.searchsorted(shown, [packets.pts[key] for key in packets.keys]).tolist()
+        return FrameIndex(
+            pts_seconds=in_seconds(shown, time_base),
+            numbers=shown,
+            by_count=False,
+            # Where an edit list hides the first key frame, decoding starts there all the same.
+            keys=tuple(sorted({0, *keys})),
+            num_stored=packets.num_stored,
+            turns_within=packets.turns_within,
+        )
+    slots = display_slots(packets.pictures)
+    if stores_pts or not slots:
+        return None
+    times = np.asarray([packets.dts[slot] for slot in slots], np.float64)
+    return counted_index(
+        mended_seconds(in_seconds(times, time_base), step=1 / DEFAULT_FPS),
+        num_stored=packets.num_stored,
+    )
+
+
+def counted_index(pts_seconds: NDArray[np.float64], *, num_stored: int) -> FrameIndex:
+    """The frames of a file of which every picture is one that decodes, in that order."""
+    return FrameIndex(
+        pts_seconds=pts_seconds,
+        numbers=np.arange(len(pts_seconds)),
+        by_count=True,
+        num_stored=max(num_stored, len(pts_seconds)),
+    )
+
+
+def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> Iterator[T]:
+    """Give each frame of the list its picture, from all pictures of the file in decoded order.
+
+    Where a picture is missing, the one before it stays on display; where the first ones are, the
+    first that decodes stands for them. Pictures that are no frames are left out.
+
+    Args:
+        index: the frames, F of them.
+        pictures: (number as in `FrameIndex.numbers`, picture).
+
+    Yields:
+        F pictures, or none if no frame decodes: of frames 0 1 2 3 4 and pictures 1 and 3 come
+        1 1 1 3 3.
+    """
+    due = 0
+    shown: T | None = None
+    for number, picture in pictures:
+        frame = index.frame_of.get(number, -1) if number is not None else -1
+        if frame < due:
+            continue
+        for _ in range(due, frame):
+            yield picture if shown is None else shown
+        yield picture
+        shown, due = picture, frame + 1
+    if shown is not None:
+        for _ in range(due, len(index)):
+            yield shown
+
+
+def by_decoded_pictures(index: FrameIndex, pts: Iterable[int | None]) -> FrameIndex:
+    """The same frames, each found by counting to the picture that stands for it.
+
+    Args:
+        index: frames that are recognised by their times.
+        pts: time in ticks of every picture that decodes, in decoded order.
 
     Returns:
-        The index, or None where two frames have the same time.
+        As long as `index`; None of its frames decodes where it is empty.
     """
-    times = np.asarray(pts, np.int64)
-    shown = np.sort(times)
-    if (np.diff(shown) <= 0).any():
-        return None
-    positions = np.searchsorted(shown, times[list(keys)]).tolist()
-    # What a stream shows before its first key frame is decoded from its first packet, if at all.
-    return FrameIndex(
-        pts=shown, time_base=time_base, keys=tuple(sorted({0, *positions})), by_count=False
-    )
-
-
-def counted_index(pts: Sequence[int], time_base: Fraction) -> FrameIndex:
-    """Index of frames that are found by counting from the start of the file."""
-    return FrameIndex(
-        pts=strictly_increasing(np.asarray(pts, np.int64)),
-        time_base=time_base,
-        keys=(0,),
+    pictures = ((time, number) for number, time in enumerate(pts))
+    numbers = list(stand_ins(index, pictures))
+    return replace(
+        index,
+        numbers=np.asarray(numbers, np.int64),
+        pts_seconds=index.pts_seconds[: len(numbers)],
         by_count=True,
+        keys=(0,),
     )
-
-
-def strictly_increasing(pts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same times with each one at least 1 above the one before: (0, 2, 2, 1) -> 0, 2, 3, 4."""
-    steps = np.arange(len(pts), dtype=np.int64)
-    return np.maximum.accumulate(pts - steps) + steps
 
 
 def decode_runs(
-    wanted: Sequence[int], keys: Sequence[int], *, seek_cost: int = SEEK_COST_FRAMES
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Split wanted positions into runs, each decoded in one go from a key frame.
+    wanted: Sequence[int],
+    keys: Sequence[int],
+    *,
+    stands_at: int | None = None,
+    seek_cost: int = SEEK_COST_FRAMES,
+) -> list[tuple[int | None, tuple[int, ...]]]:
+    """Split wanted frames into runs, each decoded in one go from a key frame.
 
     Args:
-        wanted: positions in rising order without repeats.
-        keys: positions of key frames in rising order, the first is 0.
+        wanted: frames in rising order without repeats.
+        keys: key frames in rising order, the first is 0.
+        stands_at: the frame that the decoder gives next, or None.
         seek_cost: frames that a seek must save.
 
     Returns:
-        One (key frame, its wanted positions) for each run. A run ends where the next wanted
-        position has a key frame before it by which at least `seek_cost` frames are saved:
-        wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)), (50, (99,)).
+        One (key frame, its wanted frames) for each run; the key frame is None where the decoder
+        goes on from where it stands. A run ends where the next wanted frame has a key frame
+        before it by which at least `seek_cost` frames are saved: wanted (3, 5, 99), keys (0, 50),
+        cost 4 -> (0, (3, 5)), (50, (99,)).
     """
-    runs: list[tuple[int, list[int]]] = []
+    runs: list[tuple[int | None, list[int]]] = []
     key_array = np.asarray(keys)
-    for position in wanted:
-        key = int(key_array[np.searchsorted(key_array, position, side="right") - 1])
-        if runs and key - (runs[-1][1][-1] + 1) < seek_cost:
-            runs[-1][1].append(position)
-        else:
-            runs.append((key, [position]))
-    return [(key, tuple(positions)) for key, positions in runs]
+    for frame in wanted:
+        key = int(key_array[np.searchsorted(key_array, frame, side="right") - 1])
+        if stands_at is None or frame < stands_at or key - stands_at >= seek_cost:
+            runs.append((key, []))
+        elif not runs:
+            runs.append((None, []))
+        runs[-1][1].append(frame)
+        stands_at = frame + 1
+    return [(key, tuple(frames)) for key, frames in runs]
 
 
-def evenly_spaced(num_frames: int, count: int) -> list[int]:
-    """Middle frames of `count` equal parts: int((i + 0.5) * F / count); (10, 4) -> 1, 3, 6, 8."""
-    return [(2 * i + 1) * num_frames // (2 * count) for i in range(count)]
-
-
-def frames_shown_at(
-    pts_seconds: NDArray[np.float64], seconds: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Frame on display at each time: the last one that has started, or the first of all.
-
-    A frame that starts within `CLOCK_ROUNDING_SECONDS` after the time counts as started.
-    """
-    late = seconds + CLOCK_ROUNDING_SECONDS
-    return np.maximum(np.searchsorted(pts_seconds, late, side="right") - 1, 0).astype(np.int64)
-
-
-def num_samples(span_seconds: float, num_frames: int, fps: float) -> int:
-    """Samples at a rate that fit a video, whose last frame lasts as long as the mean of the others.
-
-    Args:
-        span_seconds: time from the start of the first frame to the start of the last.
-        num_frames: F, at least 1.
-        fps: samples a second.
-
-    Returns:
-        At least 1: 10 frames over 0.9 s last 1 s, which is 25 samples at 25 fps.
-    """
-    if num_frames < 2:
-        return 1
-    seconds = span_seconds * num_frames / (num_frames - 1)
-    return max(1, math.ceil((seconds - CLOCK_ROUNDING_SECONDS) * fps))
-
-
-def frame_indices_at_rate(pts_seconds: NDArray[np.float64], fps: float) -> NDArray[np.int64]:
-    """Which frame is shown at 0, 1/fps, 2/fps, ... seconds after the first one.
-
-    The last frame is taken to last as long as the mean of the others. Times of a clock that is
-    rounded to milliseconds (Matroska) are allowed for, so that a video at its own rate gives
-    every frame once.
-
-    Args:
-        pts_seconds: (F,) rising times of the frames, F at least 1.
-        fps: samples a second, above 0.
-
-    Returns:
-        (M,) frame indices, never falling: 10 fps to 25 -> 0 0 0 1 1 2 2 2 3 3 ...
-
-    Raises:
-        InputError: the rate is not above 0, or there is no frame.
-    """
-    check_rate(fps)
-    if not len(pts_seconds):
-        raise InputError("pts_seconds is empty; a rate needs at least one frame.")
-    from_start = pts_seconds - pts_seconds[0]
-    samples = num_samples(float(from_start[-1]), len(from_start), fps)
-    return frames_shown_at(from_start, np.arange(samples) / fps)
-
-
-def check_rate(fps: float) -> None:
-    """Raise InputError unless `fps` is a finite number above 0."""
-    if not (np.isfinite(fps) and fps > 0):
-        raise InputError(f"fps must be a number above 0, got {fps}.")
-
-
-def check_positions(
-    positions: Sequence[int], num_frames: int, *, promised: int, source: str
-) -> None:
+def check_positions(positions: Sequence[int], index: FrameIndex, *, source: str) -> None:
     """Raise unless every position is one of a file's frames.
 
     Args:
         positions: frames asked for.
-        num_frames: frames that the file holds.
-        promised: frames that its header tells of.
+        index: the frames that there are.
         source: the file, for the message.
 
     Raises:
-        CorruptVideoError: the header promises a frame that is not there.
-        InputError: a position below 0, or beyond what anyone promised.
+        CorruptVideoError: the file promises a frame that does not decode.
+        InputError: a position below 0, or beyond what the file promises; or none.
     """
-    bad = next((position for position in positions if not 0 <= position < num_frames), None)
+    if not len(positions):
+        raise InputError(f"No frame indices were given for {source!r}; pass at least one.")
+    bad = next((position for position in positions if not 0 <= position < len(index)), None)
     if bad is None:
         return
-    if 0 <= bad < promised:
+    if 0 <= bad < index.num_stored:
         raise CorruptVideoError(
-            f"Frame {bad} of {source!r} is missing: its header tells of {promised} frames, "
-            f"{num_frames} can be decoded. The file is cut off or damaged: copy or download it "
-            f"again, or ask for frames below {num_frames}."
+            f"Frame {bad} of {source!r} is missing: the file tells of {index.num_stored} frames, "
+            f"{len(index)} can be decoded. It is cut off or damaged: copy or download it again, "
+            f"or ask for frames below {len(index)}."
         )
     raise InputError(
-        f"Frame {bad} of {source!r} does not exist: its frames are 0..{num_frames - 1}."
+        f"Frame {bad} of {source!r} does not exist: its frames are 0..{len(index) - 1}."
     )

@@ -9,10 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.video.orientation import orientation_of_frame
-
-DEFAULT_FPS = 25.0
-"""Rate assumed where neither header nor decoding tells one (a single picture)."""
+from dualstream.video.orientation import layout_of
+from dualstream.video.times import DEFAULT_FPS
 
 VARIABLE_RATE_SECONDS = 2.5e-3
 """Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
@@ -35,7 +33,9 @@ class VideoInfo:
     duration_seconds_from_header: float | None
     has_audio: bool
     num_frames_decoded: int | None = None
-    """None, as the next two, unless asked for by `probe(decode=True)`."""
+    """Frames that are read; None, as the next three, unless asked for by `probe(decode=True)`."""
+    num_frames_missing: int | None = None
+    """Pictures that the file holds or promises and that do not decode."""
     duration_seconds_decoded: float | None = None
     """Time from the start of the first frame to the end of the last."""
     is_variable_frame_rate: bool | None = None
@@ -47,6 +47,12 @@ class VideoInfo:
             return self.num_frames_decoded / self.duration_seconds_decoded
         return self.fps_from_header or DEFAULT_FPS
 
+    @property
+    def missing_share(self) -> float:
+        """Share (0..1) of the pictures that do not decode; 0 where nothing was decoded to tell."""
+        missing = self.num_frames_missing or 0
+        return missing / max(1, missing + (self.num_frames_decoded or 0))
+
 
 def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo:
     """Facts of an open stream.
@@ -57,10 +63,8 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         path: name for the result.
         first: the first decoded frame, which carries rotation and pixel format.
     """
-    orientation = orientation_of_frame(first)
-    width, height = first.width, first.height
-    if orientation.transpose:
-        width, height = height, width
+    layout = layout_of(first)
+    height, width = layout.shown_size
     seconds = None
     if stream.duration and stream.time_base:
         seconds = float(stream.duration * stream.time_base)
@@ -72,7 +76,7 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         pixel_format=first.format.name,
         width=width,
         height=height,
-        rotation_degrees=orientation.rotation_degrees,
+        rotation_degrees=layout.orientation.rotation_degrees,
         fps_from_header=float(stream.average_rate) if stream.average_rate else None,
         num_frames_from_header=stream.frames or None,
         duration_seconds_from_header=seconds,
@@ -80,13 +84,16 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
     )
 
 
-def with_decoded(info: VideoInfo, pts_seconds: NDArray[np.float64]) -> VideoInfo:
+def with_decoded(
+    info: VideoInfo, pts_seconds: NDArray[np.float64], *, num_missing: int
+) -> VideoInfo:
     """The same facts with those that the (F,) times of all decoded frames tell, F at least 1."""
     steps = np.diff(pts_seconds)
     last = float(steps.mean()) if len(steps) else 1 / info.fps
     return replace(
         info,
         num_frames_decoded=len(pts_seconds),
+        num_frames_missing=num_missing,
         duration_seconds_decoded=float(pts_seconds[-1] - pts_seconds[0]) + last,
         is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
     )

@@ -22,8 +22,15 @@ from numpy.typing import NDArray
 
 from dualstream.errors import FlowError, InputError, UnknownNameError, VideoError
 from dualstream.types import Flow
-from dualstream.video.container import decode_packet, no_frame_error, open_video, packets_of
+from dualstream.video.container import (
+    DamagedPacketError,
+    decode_packet,
+    no_frame_error,
+    open_video,
+    packets_of,
+)
 from dualstream.video.orientation import Orientation, orientation_of_frame
+from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
 """What stands where a picture has no vectors: the motion of the field before, or none."""
@@ -166,36 +173,6 @@ def reference_steps(
     return past, past if future is None else future
 
 
-def is_h264_reference(packet: bytes, *, length_bytes: int | None) -> bool:
-    """Whether other pictures may refer to the H.264 picture in a packet (its nal_ref_idc).
-
-    Args:
-        packet: one access unit.
-        length_bytes: bytes of the length before each NAL unit (MP4, Matroska), or None where
-            start codes stand between them.
-
-    Returns:
-        True too where no slice is found.
-
-    Source:
-        ITU-T H.264, section 7.3.1 (NAL unit), annex B; ISO/IEC 14496-15, section 5.2.4.1.
-    """
-    place = 0
-    while True:
-        if length_bytes is None:
-            found = packet.find(b"\0\0\1", place)
-            place = found + 3 if found >= 0 else len(packet)
-            size = 0
-        else:
-            size = int.from_bytes(packet[place : place + length_bytes], "big")
-            place += length_bytes
-        if place >= len(packet):
-            return True
-        if packet[place] & 31 in (1, 2, 5):  # a slice, or the first partition of one
-            return packet[place] >> 5 & 3 != 0
-        place += size
-
-
 def block_motion(
     blocks: NDArray[Any], *, steps: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -252,11 +229,11 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             )
         context.flags2 |= Flags2.export_mvs
         context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
-        still = field = np.zeros((2, context.height, context.width), np.float32)
         pictures = _with_steps(_pictures(container, stream))
         first, _, _ = next(pictures, (None, None, None))
         if first is None:
             raise no_frame_error(path)
+        still = field = np.zeros((2, *first.size), np.float32)
         is_alone = True
         for _, carrier, steps in pictures:
             is_alone = False
@@ -343,13 +320,14 @@ def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
 def _decoded(container: Any, stream: Any) -> Iterator[tuple[av.VideoFrame, tuple[int, bool]]]:
     """Frames, each with its place in the order of decoding and whether H.264 refers to it."""
     is_h264 = stream.codec_context.codec.canonical_name == "h264"
-    extradata = stream.codec_context.extradata or b""
-    # The box `avcC` begins with version 1; start codes begin with zeros.
-    has_lengths = len(extradata) > 4 and extradata[0] == 1
-    length_bytes = (extradata[4] & 3) + 1 if has_lengths else None
+    length_bytes = nal_length_bytes("h264", stream.codec_context.extradata or b"")
     for order, packet in enumerate(packets_of(container, stream)):
         if packet.size:
             is_reference = is_h264 and is_h264_reference(bytes(packet), length_bytes=length_bytes)
             packet.opaque = (order, is_reference)
-        for frame in decode_packet(stream, packet):
+        try:
+            frames = decode_packet(stream, packet)
+        except DamagedPacketError:
+            continue
+        for frame in frames:
             yield frame, frame.opaque or (order, True)

@@ -15,6 +15,9 @@ PICTURE_CODE = 0xB6
 PICTURE_TYPES = "IPBS"
 """Letter of each value of vop_coding_type."""
 
+LONGEST_PLACEHOLDER_BYTES = 16
+"""Longer packets begin with a start code, unless they are damaged."""
+
 
 class PictureFinder:
     """Lists the pictures that packets show; remembers the clock of the layer header.
@@ -28,9 +31,14 @@ class PictureFinder:
         self.find(extradata)
 
     def find(self, data: bytes) -> str:
-        """Types of the coded pictures of one packet: "P" mostly, "PB" packed, "" placeholder."""
+        """Types of the coded pictures of one packet: "P" mostly, "PB" packed, "" placeholder.
+
+        A "?" stands for what is damaged: a picture header, or a packet without any.
+        """
         found = ""
         position = data.find(START_CODE)
+        if position and len(data) > LONGEST_PLACEHOLDER_BYTES:
+            return "?"
         while 0 <= position < len(data) - 4:
             # 36 bytes hold every header field that is read here.
             code, body = data[position + 3], data[position + 4 : position + 40]
@@ -72,7 +80,7 @@ def layer_clock(body: bytes) -> int:
 
 
 def picture_type(body: bytes, *, increment_bits: int) -> str:
-    """Letter of a video object plane's picture, or "" for a placeholder (vop_coded = 0).
+    """Letter of a video object plane's picture, "" for a placeholder (vop_coded = 0), "?" for none.
 
     Args:
         body: what follows the start code.
@@ -83,7 +91,10 @@ def picture_type(body: bytes, *, increment_bits: int) -> str:
     for _ in range(8 * len(body)):  # modulo_time_base: a 1 for every second passed, then a 0
         if not bits.read(1):
             break
-    bits.read(1 + increment_bits + 1)  # marker, vop_time_increment, marker
+    markers = bits.read(1)
+    bits.read(increment_bits)  # vop_time_increment
+    if not markers or not bits.read(1):
+        return "?"
     return letter if bits.read(1) else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +56,24 @@ def orientation_of_frame(frame: Any) -> Orientation:
     if matrix is None:
         return Orientation()
     return orientation_of_matrix(np.frombuffer(bytes(matrix), np.int32).tolist())
+
+
+class Layout(NamedTuple):
+    """Size and orientation of a picture; those of a file's first picture hold for all."""
+
+    orientation: Orientation
+    width: int
+    """Pixels as coded, before it is turned."""
+    height: int
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(H, W) as displayed."""
+        if self.orientation.transpose:
+            return self.width, self.height
+        return self.height, self.width
+
+
+def layout_of(frame: Any) -> Layout:
+    """Layout of a decoded `av.VideoFrame`."""
+    return Layout(orientation_of_frame(frame), frame.width, frame.height)

@@ -63,4 +63,4 @@ def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
     with VideoReader(path) as reader:
         if not decode:
             return reader.info
-        return with_decoded(reader.info, reader.decoded_pts_seconds())
+        return with_decoded(reader.info, reader.pts_seconds, num_missing=reader.num_missing)

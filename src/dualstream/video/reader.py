@@ -1,49 +1,39 @@
-"""Frames of a video file, by index, by time, evenly spaced, at a rate, or all in windows."""
+"""Frames of a video file, by number, by time, evenly spaced, at a rate, or all in windows."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
-import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.errors import CorruptVideoError, InputError
+from dualstream.errors import InputError, ShapeError
 from dualstream.types import Frames
-from dualstream.video.container import (
-    decode_packet,
-    decode_stream,
-    is_url,
-    no_frame_error,
-    open_video,
-    packets_of,
+from dualstream.video.container import is_url, no_frame_error, video_error
+from dualstream.video.decoder import (
+    Decoder,
+    MissingPictureError,
+    counted_again,
+    frames_of,
+    shown_frames,
+    shown_live,
 )
-from dualstream.video.index import (
+from dualstream.video.index import FrameIndex, check_positions
+from dualstream.video.info import VideoInfo, header_info
+from dualstream.video.orientation import Layout, layout_of
+from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
-    FrameIndex,
-    check_positions,
+    DEFAULT_FPS,
     check_rate,
-    counted_index,
-    decode_runs,
     evenly_spaced,
     frames_shown_at,
-    index_packets,
 )
-from dualstream.video.info import DEFAULT_FPS, VideoInfo, header_info
-from dualstream.video.orientation import Orientation, orientation_of_frame
 from dualstream.video.windows import TimedImage, collect, cut_windows, resample
-
-SKIPPABLE_CODECS = frozenset({"h264"})
-"""Codecs whose decoder can leave out pictures that no other refers to and stay exact."""
-
-
-class _IndexDiffersError(CorruptVideoError):
-    """Decoding met other frames than the packets promised; the index is now the decoded one."""
 
 
 class VideoReader:
@@ -70,15 +60,12 @@ class VideoReader:
         self._path = os.fspath(path)
         self._num_threads = num_threads
         self._index: FrameIndex | None = None
-        self._num_promised = 0
+        self._num_standing_in: int | None = None
         self._info: VideoInfo | None = None
-        self._orientation: Orientation | None = None
+        self._layout: Layout | None = None
         self._reformatter = VideoReformatter()
-        self._container, self._stream = open_video(self._path, num_threads=num_threads)
-        self._at_start = True
+        self._decoder = Decoder(self._path, num_threads=num_threads)
         self._is_closed = False
-        # Frames of another size in the middle of a stream are scaled to the first one's.
-        self._size = (self._stream.codec_context.width, self._stream.codec_context.height)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +80,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file; the reader cannot be used afterwards."""
-        self._container.close()
+        self._decoder.close()
         self._is_closed = True
 
     def _check_open(self) -> None:
@@ -112,7 +99,7 @@ class VideoReader:
 
     @property
     def fps(self) -> float:
-        """Mean frames a second; 25 where there is one frame only."""
+        """Mean frames a second; the header's rate where there is one frame only."""
         pts = self.pts_seconds
         return (len(pts) - 1) / float(pts[-1] - pts[0]) if len(pts) > 1 else self.info.fps
 
@@ -121,27 +108,17 @@ class VideoReader:
         """Numbers of all frames: 0..num_frames - 1."""
         return range(self.num_frames)
 
-    def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """(n,) presentation times of frames by number.
-
-        Raises:
-            InputError: an index below 0 or beyond the end.
-        """
-        index = self._frame_index()
-        check_positions(indices, len(index), promised=self._num_promised, source=self._path)
-        return index.pts_seconds[np.asarray(indices, np.int64)]
-
     @property
     def info(self) -> VideoInfo:
-        """Header facts; decodes the first frame, which alone tells the rotation."""
+        """Header facts; decodes the first frame, whose size and rotation hold for all."""
         self._check_open()
         if self._info is None:
-            container, stream = open_video(self._path, num_threads=1)
-            with container:
-                first = next(decode_stream(container, stream), None)
+            with closing(Decoder(self._path, num_threads=1)) as decoder:
+                first = next(decoder.all_pictures(), None)
                 if first is None:
                     raise no_frame_error(self._path)
-                self._info = header_info(container, stream, self._path, first)
+                self._look_at_first(decoder, first)
+        assert self._info is not None
         return self._info
 
     @property
@@ -158,23 +135,56 @@ class VideoReader:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that the file holds, whatever its header says."""
+        """Number of frames that can be read, whatever the header says."""
         return len(self._frame_index())
 
-    def read(self, indices: Sequence[int]) -> Frames:
-        """Frames by number, in the order asked for; repeats are allowed.
+    @property
+    def num_missing(self) -> int:
+        """Pictures that the file holds, or its header promises, and that do not decode.
+
+        Decodes the whole file on first use. They are left out of the frames or, where damage
+        lies too deep to be seen without decoding, the picture before them stands for them.
+        """
+        index = self._frame_index()
+        if self._num_standing_in is None:
+            counted = counted_again(index, self._path, num_threads=self._num_threads)
+            self._num_standing_in = len(index) - len(counted.frame_of)
+        return index.num_stored - len(index) + self._num_standing_in
+
+    def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """(n,) presentation times of frames by number.
 
         Raises:
             CorruptVideoError: a frame that the header promises is not in the file.
             InputError: an index below 0 or beyond the end, or no index.
         """
+        index = self._frame_index()
+        check_positions(indices, index, source=self._path)
+        return index.pts_seconds[np.asarray(indices, np.int64)]
+
+    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+        """Frames by number, in the order asked for; repeats are allowed.
+
+        Frames after those that were read last, in the same group of pictures, are decoded on from
+        there: a file that is read from window to window is decoded once.
+
+        Args:
+            indices: n frames.
+            out: (n, H, W, 3) memory to write them to, which the result then shares. A caller
+                that reads many clips saves the time of taking new memory for each.
+
+        Raises:
+            CorruptVideoError: a frame that the header promises is not in the file.
+            InputError: an index below 0 or beyond the end, or no index.
+            ShapeError: `out` has another shape or dtype.
+        """
         numbers = [int(index) for index in indices]
-        if not numbers:
-            raise InputError(f"No frame indices were given for {self._path!r}; pass at least one.")
+        check_positions(numbers, self._frame_index(), source=self._path)
         try:
-            return self._read(numbers)
-        except _IndexDiffersError:
-            return self._read(numbers)
+            return self._read(numbers, out)
+        except MissingPictureError:
+            self._distrust()
+            return self._read(numbers, out)
 
     def read_at(self, seconds: Sequence[float]) -> Frames:
         """Frames on display at the given times of the file's clock.
@@ -205,10 +215,7 @@ class VideoReader:
         """
         if count < 1:
             raise InputError(f"count must be at least 1, got {count}.")
-        try:
-            return self._read(evenly_spaced(self.num_frames, count))
-        except _IndexDiffersError:
-            return self._read(evenly_spaced(self.num_frames, count))
+        return self.read(evenly_spaced(self.num_frames, count))
 
     def read_all(self) -> Frames:
         """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files).
@@ -216,7 +223,7 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        return collect(self.images(), expected=self._stream.frames, source=self._path)
+        return collect(self.images(), expected=self._num_expected(), source=self._path)
 
     def windows(
         self, length: int, *, step: int | None = None, fps: float | None = None
@@ -254,165 +261,7 @@ class VideoReader:
         """
         check_rate(fps)
         frames = resample(self.images(), fps)
-        return collect(frames, expected=self._stream.frames, source=self._path)
-
-    def decoded_pts_seconds(self) -> NDArray[np.float64]:
-        """(F,) times of the frames that really decode, found by decoding the whole file.
-
-        Differs from `pts_seconds` of a fresh reader only where the file is damaged.
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
-        """
-        return np.asarray([seconds for _, seconds in self._decoded_frames()], np.float64)
-
-    def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
-        frames = self.images()
-        if fps is not None:
-            frames = resample(frames, fps)
-        yield from cut_windows(frames, length=length, step=step, source=self._path)
-
-    def _frame_index(self) -> FrameIndex:
-        self._check_open()
-        if self._index is None:
-            self._rewind()
-            self._at_start = False
-            index = index_packets(self._container, self._stream)
-            promised = 0 if index is None else len(index)
-            self._num_promised = max(self._stream.frames, promised)
-            self._index = index or self._decoded_index()
-        return self._index
-
-    def _decoded_index(self) -> FrameIndex:
-        """Index by decoding the whole file."""
-        container, stream = open_video(self._path, num_threads=self._num_threads)
-        with container:
-            return self._index_of([frame.pts for frame in decode_stream(container, stream)])
-
-    def _index_of(self, pts: Sequence[int | None]) -> FrameIndex:
-        """Index of decoded frames: by their times where those rise, else by the header's rate."""
-        if not pts:
-            raise no_frame_error(self._path)
-        known = [time for time in pts if time is not None]
-        if len(known) == len(pts) and (np.diff(known) > 0).all():
-            return counted_index(known, self._stream.time_base)
-        rate = self._stream.average_rate or Fraction(DEFAULT_FPS)
-        return counted_index(range(len(pts)), 1 / rate)
-
-    def _rewind(self) -> None:
-        """Go to the start of the file: by seeking where that is exact, else by opening it anew."""
-        if self._at_start:
-            return
-        if self._index is not None and not self._index.by_count:
-            self._seek(int(self._index.pts[0]))
-        else:
-            self._reopen()
-        self._at_start = True
-
-    def _reopen(self) -> None:
-        self._container.close()
-        self._container, self._stream = open_video(self._path, num_threads=self._num_threads)
-
-    def _seek(self, pts: int) -> None:
-        """Go to the key frame at a time, or to the start of what cannot be sought in (a server)."""
-        try:
-            self._container.seek(pts, stream=self._stream)
-        except av.FFmpegError:
-            self._reopen()
-
-    def _read(self, numbers: Sequence[int]) -> Frames:
-        index = self._frame_index()
-        check_positions(numbers, len(index), promised=self._num_promised, source=self._path)
-        places: dict[int, list[int]] = {}
-        for place, number in enumerate(numbers):
-            places.setdefault(number, []).append(place)
-        data: NDArray[np.uint8] | None = None
-        for key, positions in decode_runs(sorted(places), index.keys):
-            for position, frame in self._decode_run(index, key, positions):
-                image = self._to_rgb(frame)
-                if data is None:
-                    data = np.empty((len(numbers), *image.shape), np.uint8)
-                data[places[position]] = image
-        assert data is not None  # every run gives its frames or raises
-        return Frames(data, index.pts_seconds[list(numbers)], self._path)
-
-    def _decode_run(
-        self, index: FrameIndex, key: int, positions: Sequence[int]
-    ) -> Iterator[tuple[int, Any]]:
-        """(position, frame) of rising positions, decoded in one go from a key frame."""
-        if key == 0:
-            self._rewind()
-        else:
-            self._seek(int(index.pts[key]))
-        self._at_start = False
-        missing = set(positions)
-        frames = self._counted() if index.by_count else self._timed(index, key, positions)
-        for position, frame in frames:
-            if position in missing:
-                missing.remove(position)
-                yield position, frame
-                if not missing:
-                    return
-        self._index = self._decoded_index()
-        raise _IndexDiffersError(
-            f"Frames {sorted(missing)} of {self._path!r} cannot be decoded: it is cut off or "
-            f"damaged. Copy or download it again."
-        )
-
-    def _counted(self) -> Iterator[tuple[int, Any]]:
-        return enumerate(decode_stream(self._container, self._stream))
-
-    def _timed(
-        self, index: FrameIndex, key: int, positions: Iterable[int]
-    ) -> Iterator[tuple[int, Any]]:
-        """(position, frame) of wanted frames, recognised by their times, decoding little else."""
-        position_of = {int(index.pts[position]): position for position in positions}
-        unsent = set(position_of)
-        key_time = int(index.pts[key])
-        is_sound = False
-        context = self._stream.codec_context
-        for packet in packets_of(self._container, self._stream):
-            if context.name in SKIPPABLE_CODECS:
-                context.skip_frame = "DEFAULT" if packet.pts in unsent else "NONREF"
-            unsent.discard(packet.pts)
-            frames = decode_packet(self._stream, packet)
-            if not unsent and packet.size:
-                # The end of input makes the decoder give what it holds back for reordering.
-                frames += decode_packet(self._stream, None)
-            for frame in frames:
-                is_sound = is_sound or frame.pts == key_time
-                if frame.pts in position_of:
-                    if not is_sound:
-                        # The key frame itself is not shown, so decoding could not start there:
-                        # a picture refreshed in stripes (x264's intra-refresh), or damage.
-                        return
-                    yield position_of[frame.pts], frame
-            if not unsent:
-                return
-
-    def _decoded_frames(self) -> Iterator[tuple[Any, float]]:
-        """(frame, seconds) of all that decodes from the start; mends an index that differs."""
-        self._check_open()
-        # What comes from a URL may never end, so it is not looked at in advance.
-        index = None if is_url(self._path) else self._frame_index()
-        # A container of its own, so that the caller may read other frames in between.
-        container, stream = open_video(self._path, num_threads=self._num_threads)
-        times = index.pts.tolist() if index is not None and index.by_count else []
-        base = index.time_base if index is not None else stream.time_base
-        decoded: list[int | None] = []
-        last = None
-        with container:
-            for number, frame in enumerate(decode_stream(container, stream)):
-                decoded.append(frame.pts)
-                ticks = times[number] if number < len(times) else frame.pts
-                if last is not None and (ticks is None or ticks <= last):
-                    ticks = last + 1
-                last = ticks or 0
-                yield frame, last * base.numerator / base.denominator
-        if not decoded:
-            raise no_frame_error(self._path)
-        if index is not None and len(decoded) != len(index):
-            self._index = self._index_of(decoded)
+        return collect(frames, expected=self._num_expected(), source=self._path)
 
     def images(self) -> Iterator[TimedImage]:
         """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
@@ -420,14 +269,95 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        return ((self._to_rgb(frame), seconds) for frame, seconds in self._decoded_frames())
+        self._check_open()
+        # A decoder of its own, so that the caller may read other frames in between.
+        with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
+            # What comes from a URL may never end, so it is not looked at in advance.
+            live = is_url(self._path)
+            shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
+            first = None
+            for picture, seconds in shown:
+                if first is None:
+                    first = picture
+                    self._look_at_first(decoder, picture)
+                yield self._to_rgb(picture), seconds
+        if first is None:
+            raise no_frame_error(self._path)
 
-    def _to_rgb(self, frame: Any) -> NDArray[np.uint8]:
-        """(H, W, 3) bytes as displayed."""
-        if self._orientation is None:
-            self._orientation = orientation_of_frame(frame)
-        width, height = self._size
-        rgb = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", threads=self._num_threads
+    def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
+        frames = self.images()
+        if fps is not None:
+            frames = resample(frames, fps)
+        yield from cut_windows(frames, length=length, step=step, source=self._path)
+
+    def _num_expected(self) -> int:
+        """Likely number of frames, 0 where unknown."""
+        return len(self._index) if self._index is not None else self._decoder.stream.frames
+
+    def _frame_index(self) -> FrameIndex:
+        self._check_open()
+        if self._index is None:
+            self._index, first = frames_of(self._decoder)
+            if first is not None:  # everything was decoded
+                self._look_at_first(self._decoder, first)
+                self._num_standing_in = 0
+        return self._index
+
+    def _distrust(self) -> None:
+        """Find the same frames by counting from the start, as the packets do not tell enough."""
+        index = self._frame_index()
+        self._index = counted_again(index, self._path, num_threads=self._num_threads)
+        self._num_standing_in = len(index) - len(self._index.frame_of)
+
+    def _read(self, numbers: Sequence[int], out: NDArray[np.uint8] | None) -> Frames:
+        index = self._frame_index()
+        wanted = index.numbers[numbers].tolist() if index.by_count else numbers
+        places: dict[int, list[int]] = {}
+        for place, picture in enumerate(wanted):
+            places.setdefault(picture, []).append(place)
+        data = out
+        for number, picture in self._decoder.pictures(index, sorted(places)):
+            first, *others = places[number]
+            if self._layout is None:
+                self._layout = self._layout_by(picture, index)
+            shape = (len(numbers), *self._layout.shown_size, 3)
+            if data is None:
+                data = np.empty(shape, np.uint8)
+            elif data.shape != shape or data.dtype != np.uint8:
+                raise ShapeError(f"out must be {shape} uint8, got {data.shape} {data.dtype}.")
+            self._to_rgb(picture, data[first])
+            data[others] = data[first]
+        assert data is not None  # every picture comes or an error is raised
+        return Frames(data, index.pts_seconds[numbers], self._path)
+
+    def _layout_by(self, picture: Any, index: FrameIndex) -> Layout:
+        """Layout of the first frame, told from another one where all must have the same."""
+        layout = layout_of(picture)
+        if index.turns_within or (layout.width, layout.height) != self._decoder.claimed_size:
+            _ = self.info  # looks at the first frame
+        return self._layout or layout
+
+    def _look_at_first(self, decoder: Decoder, picture: Any) -> None:
+        if self._info is None:
+            self._layout = layout_of(picture)
+            self._info = header_info(decoder.container, decoder.stream, self._path, picture)
+
+    def _to_rgb(self, picture: Any, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(H, W, 3) bytes as displayed, written to `out` if there is one."""
+        assert self._layout is not None
+        orientation, width, height = self._layout
+        try:
+            rgb = self._reformatter.reformat(
+                picture, width=width, height=height, format="rgb24", threads=self._num_threads
+            )
+        except Exception as error:
+            raise video_error(self._path, error, doing="convert") from error
+        plane = rgb.planes[0]
+        image: NDArray[np.uint8] = np.ndarray(
+            (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        return self._orientation.apply(np.asarray(rgb.to_ndarray(), np.uint8))
+        image = orientation.apply(image)
+        if out is None:
+            return np.ascontiguousarray(image)
+        out[...] = image
+        return out

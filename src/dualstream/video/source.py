@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
 from dualstream.types import Frames
-from dualstream.video.index import check_rate
-from dualstream.video.info import DEFAULT_FPS
+from dualstream.video.times import DEFAULT_FPS, check_rate
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.types import Frames
-from dualstream.video.index import CLOCK_ROUNDING_SECONDS, num_samples
+from dualstream.video.times import CLOCK_ROUNDING_SECONDS, num_samples
 
 TimedImage = tuple[NDArray[np.uint8], float]
 """(H, W, 3) RGB bytes and the time in seconds from which they are shown."""

@@ -742,7 +742,7 @@ def test_labels_may_count_from_1(
     annotations = read_lists(tmp_path)
     assert [entry.label for entry in annotations.entries] == labels
     counts_from_1 = not lines.splitlines()[0].endswith(str(labels[0]))
-    assert [p.kind for p in annotations.problems] == ["labels from 1"] * counts_from_1
+    assert [p.kind for p in annotations.problems] == ["label numbering"] * counts_from_1
 
 
 def test_label_above_a_list_that_counts_from_1(tmp_path: Path) -> None:
@@ -780,7 +780,7 @@ def test_names_that_cannot_stand_in_a_class_list(tmp_path: Path, name: str, text
     write(tmp_path, {name: text})
     format = detect_format(tmp_path)
     assert format is not None
-    with pytest.raises(AnnotationError, match=r"no video is listed.*is no name"):
+    with pytest.raises(AnnotationError, match=r"no video is listed.*cannot name a class"):
         read_annotations(tmp_path, format, root=tmp_path, names=())
 
 
@@ -795,3 +795,10 @@ def test_kinetics_file_with_a_cell_longer_than_csv_allows(tmp_path: Path) -> Non
     write(tmp_path, {"train.csv": KINETICS + "x" * 200_000 + ",x,0,10,train\n"})
     with pytest.raises(AnnotationError, match=r"train\.csv:2: not a CSV row"):
         read_kinetics(tmp_path)
+
+
+def test_split_number_that_cannot_be_meant(tmp_path: Path) -> None:
+    write(tmp_path, {"run_test_split1.txt": "a.avi 1\n", "run_test_split100000000.txt": "a.avi 2"})
+    assert counts(read_hmdb51(tmp_path)) == {(1, "train"): 1}
+    (problem,) = unread_lists(tmp_path, "hmdb51")
+    assert problem.where == f"{tmp_path}/run_test_split100000000.txt"

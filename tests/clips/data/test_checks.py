@@ -20,8 +20,8 @@ from dualstream.clips.data.checks import (
     check_videos,
 )
 from dualstream.errors import (
-    AnnotationError,
     CorruptVideoError,
+    DiskError,
     InputError,
     VideoNotFoundError,
 )
@@ -155,7 +155,7 @@ def test_foreign_journal_is_replaced(tmp_path: Path, tiny_video: TinyVideo) -> N
 def test_journal_that_cannot_be_written(tmp_path: Path, tiny_video: TinyVideo) -> None:
     tiny_video("a.mp4", num_frames=3)
     (tmp_path / "file").touch()
-    with pytest.raises(AnnotationError, match=r"checked\.jsonl: cannot be written"):
+    with pytest.raises(DiskError, match=r"checked\.jsonl: cannot be written"):
         list(check_videos(tmp_path, ["a.mp4"], journal=tmp_path / "file" / "checked.jsonl"))
 
 
@@ -191,3 +191,14 @@ def test_script_without_a_guard_is_told_so(tmp_path: Path, tiny_video: TinyVideo
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert done.returncode == 1
     assert "Worker processes cannot start. Put the calling code under" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_that_fills_up_under_the_journal(
+    tmp_path: Path, tiny_video: TinyVideo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_video("a.mp4", num_frames=3)
+    (tmp_path / "checked.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr("dualstream.clips.data.checks.write_text", lambda *_: None)
+    with pytest.raises(DiskError, match=r"checked\.jsonl: cannot be written \(No space left"):
+        list(check_videos(tmp_path, ["a.mp4"], journal=tmp_path / "checked.jsonl"))

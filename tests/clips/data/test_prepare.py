@@ -19,7 +19,7 @@ from dualstream.clips import Manifest, VideoRecord, source_group
 from dualstream.clips.data.annotations import Problem
 from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
-from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
 from dualstream.video import write_video
 
 TinyVideo = Callable[..., Path]
@@ -338,7 +338,7 @@ def test_full_disk_while_writing_keeps_the_old_manifest(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(AnnotationError, match=r"out: cannot be written.*No space left"):
+    with pytest.raises(DiskError, match=r"problems\.csv: cannot be written.*No space left"):
         report.write(tmp_path / "out")
     monkeypatch.undo()
     assert Manifest.read(tmp_path / "out") == report.manifest
@@ -446,7 +446,7 @@ def test_class_list_and_lists_from_1(tmp_path: Path, make_videos: Callable[..., 
         "Run/b.mp4": (0, ("test",)),
         "Swim/c.mp4": (1, ("train",)),
     }
-    assert kinds(report) == ["labels from 1"]
+    assert kinds(report) == ["label numbering"]
 
 
 def test_folders_named_by_numbers_contradict_no_label(
@@ -502,7 +502,7 @@ def test_class_folders_whose_names_cannot_be_written_down(
         ("bad file name", f"'{tmp_path}/two\\nlines'"),
         ("bad file name", f"'{tmp_path}/\\udcfcber'"),
     ]
-    assert report.problems[0].remedy == "It is left out (2 videos); rename it."
+    assert report.problems[0].remedy == "Rename it; 2 videos are left out."
     report.write(tmp_path / "out")
     assert Manifest.read(tmp_path / "out").classes == ("run",)
 

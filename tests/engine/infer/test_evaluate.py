@@ -129,31 +129,6 @@ def test_workers_and_views_at_once_change_nothing(
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [nn.Conv3d(3, 3, 1), nn.Identity()], ids=["3d", "a frame each"])
-def test_long_clips_go_through_the_network_few_at_a_time(layer: nn.Module) -> None:
-    sizes = []
-
-    class Clips(Network):
-        def __init__(self) -> None:
-            super().__init__(num_classes=2, in_channels=3, length=None)
-            self.classifier = nn.Linear(3, 2)
-            self.layer = layer
-
-        def forward(self, clips: torch.Tensor) -> torch.Tensor:
-            sizes.append(len(clips))
-            return self.classifier(self.layer(clips).mean(dim=(2, 3, 4)))
-
-    views = torch.randint(0, 255, (10, 3, 16, 8, 8), dtype=torch.uint8)
-    model, spec = Clips().eval(), InputSpec("rgb", num_frames=16)
-    logits = view_logits(model, views, spec, segments=10)
-    assert sizes == [4, 4, 2]  # 64 frames
-    with torch.no_grad():
-        np.testing.assert_allclose(logits, model(normalize(views, spec)), atol=1e-6)
-    long = views[:2].repeat(1, 1, 8, 1, 1)
-    view_logits(model, long, InputSpec("rgb", num_frames=128), segments=2)
-    assert sizes[-2:] == [1, 1]
-
-
 def test_other_views_can_be_asked_for(checkpoint: Checkpoint) -> None:
     changed = with_test_views(checkpoint, segments=5, crops="ten")
     assert (changed.recipe.test.segments, changed.recipe.test.crops) == (5, "ten")

@@ -6,12 +6,12 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from dualstream.errors import AnnotationError, InputError, VideoError
+from dualstream.errors import DiskError, InputError, VideoError
 from dualstream.files import file_sha256, write_text
 from dualstream.jobs import run_jobs
 from dualstream.video import VideoReader, probe
@@ -60,10 +60,10 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         VideoError: it cannot be decoded, or cannot be read at all.
     """
     info = probe(path, decode=decode)
-    with VideoReader(path) as reader:
-        # Until anything is decoded, the reader counts the packets that hold a picture.
-        num_packets = reader.num_frames
-    frames = num_packets if info.num_frames_decoded is None else info.num_frames_decoded
+    frames = info.num_frames_decoded
+    if frames is None:
+        with VideoReader(path) as reader:
+            frames = reader.num_frames
     try:
         digest = file_sha256(path)
     except OSError as error:
@@ -75,7 +75,7 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
         width=info.width,
         height=info.height,
         frames_from_header=info.num_frames_from_header,
-        frames_missing=max(0, num_packets - frames),
+        frames_missing=info.num_frames_missing or 0,
         sha256=digest,
     )
 
@@ -115,34 +115,28 @@ def check_videos(
 
     Raises:
         InputError: `workers` is below 1, or worker processes cannot start.
-        AnnotationError: the journal cannot be written.
+        DiskError: the journal cannot be written.
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}.")
     rows = _read_journal(journal) if journal else {}
-    with _writing(journal), ExitStack() as stack:
+    if journal:
+        # Written anew: the next line would be joined to one that a kill cut off.
+        write_text(journal, "".join(map(_line, rows.values())))
+    due: list[str] = []
+    for name in names:
+        row = rows.get(name)
+        if row and row.is_of(root / name, decode=decode):
+            yield CheckedVideo(name, row.facts, None, is_reused=True)
+        else:
+            due.append(name)
+    for name, outcome in _check_all(root, due, workers=workers, decode=decode):
+        if isinstance(outcome, str):
+            yield CheckedVideo(name, None, outcome, is_reused=False)
+            continue
         if journal:
-            # Written anew: the next line would be joined to one that a kill cut off.
-            write_text(journal, "".join(map(_line, rows.values())))
-            file = stack.enter_context(journal.open("a", encoding="utf-8"))
-        keep = stack.pop_all()
-    with keep:
-        due: list[str] = []
-        for name in names:
-            row = rows.get(name)
-            if row and row.is_of(root / name, decode=decode):
-                yield CheckedVideo(name, row.facts, None, is_reused=True)
-            else:
-                due.append(name)
-        for name, outcome in _check_all(root, due, workers=workers, decode=decode):
-            if isinstance(outcome, str):
-                yield CheckedVideo(name, None, outcome, is_reused=False)
-                continue
-            if journal:
-                with _writing(journal):
-                    file.write(_line(outcome))
-                    file.flush()
-            yield CheckedVideo(name, outcome.facts, None, is_reused=False)
+            _append(journal, outcome)
+        yield CheckedVideo(name, outcome.facts, None, is_reused=False)
 
 
 def _check_all(
@@ -183,16 +177,16 @@ def _stat(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-@contextmanager
-def _writing(journal: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AnnotationError(f"{journal}: cannot be written ({error.strerror}).") from error
-
-
 def _line(row: _Row) -> str:
     return json.dumps(asdict(row)) + "\n"
+
+
+def _append(journal: Path, row: _Row) -> None:
+    try:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+    except OSError as error:
+        raise DiskError(error.errno, error.strerror, str(journal)) from error
 
 
 def _read_journal(path: Path) -> dict[str, _Row]:

@@ -33,20 +33,15 @@ from dualstream.files import read_csv, read_text, replacing
 Part = Literal["train", "test"]
 """The two sides of a split."""
 
-MANIFEST_FILE = "manifest.csv"
+MANIFEST_FILE, CLASSES_FILE, DATASET_FILE = "manifest.csv", "classes.txt", "dataset.yaml"
+
+_FACTS = ("frames", "fps", "width", "height", "sha256")
 
 
 def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
     """Absolute folder of a manifest, of which either the folder or the file is named."""
     given = Path(path).absolute()
     return given.parent if given.name == MANIFEST_FILE else given
-
-
-CLASSES_FILE = "classes.txt"
-DATASET_FILE = "dataset.yaml"
-
-_FACTS = ("frames", "fps", "width", "height", "sha256")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class VideoRecord:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"fps must be above 0, got {self.fps}.")
-        if self.sha256 and not _SHA256.fullmatch(self.sha256):
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise InputError(f"sha256 must be 64 hexadecimal digits or empty, got {self.sha256!r}.")
 
 
@@ -102,7 +97,14 @@ class Manifest:
     """Folder that the records' paths start from."""
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
+        for name, count in Counter(self.classes).items():
+            if not is_class_name(name):
+                raise InputError(
+                    f"class name {name!r} is empty or holds blanks around it, line ends or "
+                    "characters that are not Unicode."
+                )
+            if count > 1:
+                raise InputError(f"class {name!r} stands {count} times.")
         paths: set[str] = set()
         for record in self.records:
             if record.label >= len(self.classes):
@@ -272,17 +274,6 @@ def is_video_name(path: str) -> bool:
     if re.search(r"[\0\r\n\ud800-\udfff]", path):
         return False
     return str(PurePosixPath(path)) == path
-
-
-def _check_classes(classes: tuple[str, ...]) -> None:
-    for name, count in Counter(classes).items():
-        if not is_class_name(name):
-            raise InputError(
-                f"class name {name!r} is empty or holds blanks around it, line ends or "
-                "characters that are not Unicode."
-            )
-        if count > 1:
-            raise InputError(f"class {name!r} stands {count} times.")
 
 
 def _read_root(folder: Path) -> Path:

@@ -6,7 +6,8 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
@@ -18,10 +19,7 @@ from dualstream.clips.data.annotations import (
     read_annotations,
     unread_lists,
 )
-from dualstream.clips.data.annotations.entries import (
-    TEXT_SUFFIXES,
-    VIDEO_SUFFIXES,
-)
+from dualstream.clips.data.annotations.entries import TEXT_SUFFIXES, VIDEO_SUFFIXES
 from dualstream.clips.data.checks import CheckedVideo, check_videos
 from dualstream.clips.data.listed import match_entries
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
@@ -44,7 +42,7 @@ ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMul
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """A checked data set, and what is wrong with what it was made from."""
+    """A checked data set and the problems that were found in it."""
 
     manifest: Manifest
     problems: tuple[Problem, ...]
@@ -53,21 +51,16 @@ class PrepareReport:
         """Write the manifest and problems.csv (only its header when there are none).
 
         Raises:
-            AnnotationError: the folder cannot be written to.
+            DiskError: the folder cannot be written to.
         """
-        target = Path(folder)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with (
-                replacing(target / PROBLEMS_FILE) as temporary,
-                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-            ):
-                writer = csv.writer(f, lineterminator="\n")
-                writer.writerow(["kind", "where", "what", "remedy"])
-                writer.writerows((p.kind, p.where, p.what, p.remedy) for p in self.problems)
-            self.manifest.write(target)
-        except OSError as error:
-            raise AnnotationError(f"{target}: cannot be written ({error.strerror}).") from error
+        with (
+            replacing(Path(folder) / PROBLEMS_FILE) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["kind", "where", "what", "remedy"])
+            writer.writerows(map(astuple, self.problems))
+        self.manifest.write(folder)
 
 
 class Preparation:
@@ -123,9 +116,8 @@ class Preparation:
         Raises:
             AnnotationError: no video can be used.
         """
-        if len(self._checked) < len(self):
-            for _ in self:
-                pass
+        for _ in self:
+            pass
         problems = [*self._problems]
         records: list[VideoRecord] = []
         num_splits = max((s for v in self._listed.values() for s in v.sides), default=1)
@@ -159,11 +151,8 @@ class Preparation:
             problems.append(Problem("broken video", path, what, remedy))
             return None
         if facts.frames_missing:
-            total = facts.frames + facts.frames_missing
-            share = facts.frames_missing / total
-            what = (
-                f"{share:.0%} of its pictures cannot be decoded ({facts.frames_missing} of {total})"
-            )
+            missing, total = facts.frames_missing, facts.frames + facts.frames_missing
+            what = f"{missing / total:.0%} of its pictures cannot be decoded ({missing} of {total})"
             remedy = "Those that decode are used; replace the file if it is damaged or cut off."
             problems.append(Problem("undecodable frames", path, what, remedy))
         elif facts.frames_from_header and facts.frames < 0.9 * facts.frames_from_header:
@@ -191,25 +180,20 @@ class Preparation:
         for record in records:
             by_content[record.sha256].append(record)
         problems: list[Problem] = []
-        for same in by_content.values():
-            first = same[0]
-            if other := next((r for r in same if r.label != first.label), None):
-                what = (
-                    f"{other.path!r} ({self.classes[other.label]!r}) has the content of "
-                    f"{first.path!r} ({self.classes[first.label]!r})"
-                )
-                remedy = "Both are kept as they are; remove the one of the wrong class."
+        for first, *copies in by_content.values():
+            if other := next((r for r in copies if r.label != first.label), None):
                 where = str(self.root / other.path)
+                a, b = (f"{r.path!r} ({self.classes[r.label]!r})" for r in (other, first))
+                remedy = "Both are kept as they are; remove the one of the wrong class."
+                what = f"{a} has the content of {b}"
                 problems.append(Problem("same content in two classes", where, what, remedy))
-            for split in range(len(same[0].splits) if len(same) > 1 else 0):
-                trained = next((r for r in same if r.splits[split] == "train"), None)
-                tested = next((r for r in same if r.splits[split] == "test"), None)
-                if trained and tested:
-                    where = self._listed[tested.path].origins[split + 1]
-                    what = (
-                        f"split {split + 1}: {tested.path!r} (test) has the content of "
-                        f"{trained.path!r} (train)"
-                    )
+            for split in range(len(first.splits) if copies else 0):
+                by_side = {r.splits[split]: r for r in reversed([first, *copies])}
+                if {"train", "test"} <= by_side.keys():
+                    trained, tested = by_side["train"].path, by_side["test"].path
+                    where = self._listed[tested].origins[split + 1]
+                    pair = f"{tested!r} (test) has the content of {trained!r} (train)"
+                    what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
                     problems.append(Problem("same content in train and test", where, what, remedy))
         return problems
@@ -348,34 +332,32 @@ def _find_annotations(
 
 def _bad_names(root: Path, names: Sequence[str]) -> list[Problem]:
     """One problem for each file or folder whose name cannot be written into a manifest."""
-    bad: dict[str, int] = defaultdict(int)
-    for name in names:
-        parts = name.split("/")
-        heads = ("/".join(parts[: i + 1]) for i in range(len(parts)))
-        if head := next((head for head in heads if not is_video_name(head)), ""):
-            bad[head] += 1
+    paths = [list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
+    bad = Counter(
+        next(p for p in path if not is_video_name(p))
+        for path in paths
+        if not is_video_name(path[-1])
+    )
     what = "the name holds line ends or characters that are not Unicode"
     return [
         Problem(
             "bad file name",
-            ascii(str(root / head)),
+            ascii(str(root / path)),
             what,
-            f"It is left out ({count} videos); rename it.",
+            f"Rename it; {count} videos are left out.",
         )
-        for head, count in bad.items()
+        for path, count in bad.items()
     ]
 
 
 def _other_files(root: Path, names: Sequence[str]) -> list[Problem]:
     """A problem that counts the files that are neither videos nor text."""
-    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in names if not is_video(name))
-    counts = {
-        s: n for s, n in suffixes.most_common() if s not in TEXT_SUFFIXES | _DOCUMENT_SUFFIXES
-    }
+    suffixes = [PurePosixPath(name).suffix.lower() for name in names if not is_video(name)]
+    counts = Counter(s for s in suffixes if s not in TEXT_SUFFIXES | _DOCUMENT_SUFFIXES)
     if not counts:
         return []
-    kinds = ", ".join(f"{n} {s or 'without extension'}" for s, n in [*counts.items()][:5])
-    what = f"{sum(counts.values())} files are not taken for videos: {kinds}"
+    kinds = ", ".join(f"{n} {s or 'without extension'}" for s, n in counts.most_common(5))
+    what = f"{counts.total()} files are not taken for videos: {kinds}"
     remedy = "They are left out; convert those that are videos, for instance to .mp4."
     return [Problem("other files", str(root), what, remedy)]
 

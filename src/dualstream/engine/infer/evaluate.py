@@ -56,7 +56,7 @@ class Evaluation:
     """As in metrics.json of the run."""
 
 
-EvaluationListener = Callable[[int, int], None]
+EvaluationListener = Callable[[int, int], object]
 """Called with the number of videos that are done, and of all."""
 
 

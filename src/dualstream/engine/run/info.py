@@ -78,21 +78,29 @@ def flow_origins(
     Raises:
         InputError: a store is given for a stream that reads no flow.
     """
-    origins = dict(known)
-    for field_name, folders in (("store", forward), ("backward_store", backward)):
-        if folders is None:
-            continue
-        if not isinstance(folders, Mapping):
-            folders = dict.fromkeys(origins, folders)
-        for name, folder in folders.items():
-            if name not in origins:
-                raise InputError(
-                    f"A flow store is given for the stream {name!r}; the streams that read flow "
-                    f"are: {', '.join(origins) or 'none'}."
-                )
-            path = str(Path(folder).absolute())
-            origins[name] = dataclasses.replace(origins[name], **{field_name: path})
-    return origins
+    stores, backward_stores = _folders(forward, known), _folders(backward, known)
+    return {
+        name: dataclasses.replace(
+            origin,
+            store=stores.get(name, origin.store),
+            backward_store=backward_stores.get(name, origin.backward_store),
+        )
+        for name, origin in known.items()
+    }
+
+
+def _folders(given: FlowFolders | None, known: Mapping[str, FlowOrigin]) -> dict[str, str]:
+    """Return stream -> absolute folder, for the streams that one is given for."""
+    if given is None:
+        return {}
+    by_stream = given if isinstance(given, Mapping) else dict.fromkeys(known, given)
+    for name in by_stream:
+        if name not in known:
+            raise InputError(
+                f"A flow store is given for the stream {name!r}; the streams that read flow are: "
+                f"{', '.join(known) or 'none'}."
+            )
+    return {name: str(Path(folder).absolute()) for name, folder in by_stream.items()}
 
 
 def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:

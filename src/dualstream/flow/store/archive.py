@@ -17,10 +17,7 @@ _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENTRY = [
     ("signature", "S4"),
-    ("versions", "V4"),
-    ("flags", "<u2"),
-    ("compression", "<u2"),
-    ("time", "V4"),
+    ("before", "V12"),  # versions, flags, compression, time
     ("checksum", "<u4"),
     ("stored", "<u4"),
     ("size", "<u4"),
@@ -73,9 +70,11 @@ class Archive:
             self._file.seek(offset)
             start = _LOCAL.size + len(name.encode())
             data = self._exactly(start + size)
-            extra = _LOCAL.unpack_from(data)[-1]
-            if data[:4] != b"PK\3\4" or data[_LOCAL.size : start] != name.encode():
+            signature, _, _, compression, *_, extra = _LOCAL.unpack_from(data)
+            if signature != b"PK\3\4" or data[_LOCAL.size : start] != name.encode():
                 raise ValueError("it does not begin with its name")
+            if compression:
+                raise ValueError("it is compressed")
             content = data[start + extra :] + (self._exactly(extra) if extra else b"")
         except (OSError, ValueError, struct.error) as error:
             raise broken(self.path, f"{name}: {error}") from error
@@ -117,10 +116,10 @@ class Archive:
         width = each - _ENTRY_BYTES
         images = np.frombuffer(data, _entry(width), count - 1)
         meta = np.frombuffer(data, _entry(len("meta.json")), 1, offset=length - last)
-        for table in (images, meta):
-            plain = table["lengths"] == (table.dtype["name"].itemsize, 0, 0)
-            is_stored = (table["compression"] == 0) & (table["stored"] == table["size"])
-            if not (plain.all() and is_stored.all() and (table["signature"] == b"PK\1\2").all()):
+        for table, name_bytes in ((images, width), (meta, len("meta.json"))):
+            if (table["lengths"] != (name_bytes, 0, 0)).any():
+                return None
+            if (table["stored"] != table["size"]).any():
                 return None
         names = _decoded(images["name"].tobytes(), width)
         rows = [np.concatenate((images[c], meta[c])) for c in ("offset", "size", "checksum")]

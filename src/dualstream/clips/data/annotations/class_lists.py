@@ -118,8 +118,8 @@ def label_videos(
     """Labels and splits of videos whose lines name their classes.
 
     Args:
-        videos: what the lines say; `plan_splits` tells what their sets become.
-        problems: what reading them found; the result holds it too.
+        videos: from the lines; `plan_splits` tells the splits that their sets become.
+        problems: those of reading the lines; the result holds them too.
         classes: in the order of their labels; None: the classes named, in alphabetical order.
         class_list: file that the classes are from.
     """
@@ -132,7 +132,9 @@ def label_videos(
         label, name = find_label(video.class_name, labels), video.class_name
         if label is None:
             what = (
-                f"class {name!r} is not in {class_list}" if class_list else f"{name!r} is no name"
+                f"class {name!r} is not in {class_list}"
+                if class_list
+                else f"{name!r} cannot name a class"
             )
             remedy = "The line is left out; correct it or add the class to the list."
             problems.append(Problem("unknown class", video.where, what, remedy))

@@ -33,7 +33,7 @@ ProblemKind = Literal[
     "malformed line",
     "unknown class",
     "label out of range",
-    "labels from 1",
+    "label numbering",
     "conflicting label",
     "listed twice",
     "in train and test",
@@ -64,7 +64,7 @@ class Problem:
     where: str
     """File, or `file:line` of a list."""
     what: str
-    """What was found."""
+    """Description of the fault."""
     remedy: str
     """How the rest is used, and how to correct it."""
 

@@ -23,7 +23,7 @@ from dualstream.clips.data.annotations.entries import (
     numbered_lines,
 )
 
-_LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]{0,8})\.txt")
+_LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]?)\.txt")
 _LINE = re.compile(r"(.*\S)\s+([012])")
 _SIDES: dict[str, Side] = {"0": "", "1": "train", "2": "test"}
 
@@ -52,7 +52,11 @@ def read_hmdb51(path: Path) -> Annotations:
         if name in classes:
             entries += _read_list(file, name, classes.index(name), split, problems)
             continue
-        what = f"class {name!r} is not in {class_list}" if class_list else f"{name!r} is no name"
+        what = (
+            f"class {name!r} is not in {class_list}"
+            if class_list
+            else f"{name!r} cannot name a class"
+        )
         remedy = "The file is left out; add the class to the list or rename the file."
         problems.append(Problem("unknown class", str(file), what, remedy))
     return Annotations(classes, tuple(entries), tuple(problems))

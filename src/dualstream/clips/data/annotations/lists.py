@@ -95,7 +95,7 @@ def read_lists(path: Path) -> Annotations:
     if first:
         what = f"the labels count from 1, as {class_list} shows"
         remedy = "They are read so; compare the classes in manifest.csv with the videos."
-        problems.append(Problem("labels from 1", str(path), what, remedy))
+        problems.append(Problem("label numbering", str(path), what, remedy))
     listed = {file: (split_number(file.stem), listed_set(file.stem)) for file in rows}
     plan = plan_splits(set(listed.values()))
     entries: list[Entry] = []

@@ -29,7 +29,7 @@ SLIDE_PX = 1.25
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What the videos of one index share, whatever their class."""
+    """Everything that the videos of one index have in common, whatever their class."""
 
     background: NDArray[np.float32]
     """(H + 2M, W + 2M, 3) RGB 0..255, M the margin of `_margin_px`."""
@@ -90,7 +90,7 @@ def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> 
 
 
 def draw_scene(spec: SyntheticSpec, index: int) -> Scene:
-    """Scene number `index`: it knows neither look nor motion."""
+    """Scene number `index`, which depends neither on look nor on motion."""
     rng = _generator(spec, 0, index)
     unit = spec.size / 128
     side = spec.size + 2 * _margin_px(spec.size)

@@ -1,4 +1,4 @@
-"""What decides the pixels of a synthetic data set."""
+"""Settings of a synthetic data set, from which all its pixels follow."""
 
 from __future__ import annotations
 

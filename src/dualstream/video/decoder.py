@@ -1,0 +1,253 @@
+"""Decoding forward: from the start of a file, from a key frame, or on from where it stands."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import av
+import numpy as np
+
+from dualstream.errors import CorruptVideoError
+from dualstream.video.container import (
+    DamagedPacketError,
+    decode_packet,
+    no_frame_error,
+    open_video,
+    packets_of,
+)
+from dualstream.video.index import (
+    PTS_FORMATS,
+    FrameIndex,
+    by_decoded_pictures,
+    counted_index,
+    decode_runs,
+    list_packets,
+    packet_index,
+    stand_ins,
+)
+from dualstream.video.packets import is_h264_reference, nal_length_bytes
+from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
+
+SKIPPABLE_CODECS = frozenset({"h264"})
+"""Codecs whose decoder can leave out pictures that no other refers to and stay exact."""
+
+
+class MissingPictureError(CorruptVideoError):
+    """A frame that the packets tell of does not come out of the decoder as it should."""
+
+
+class Decoder:
+    """One open file and its decoder, which goes on from where it stands wherever that is nearest.
+
+    Pictures are told apart by their place: the frame of the index where frames are recognised by
+    their times, else the number of the picture among all that decode.
+
+    Args:
+        path: file name or URL.
+        num_threads: threads that decode.
+    """
+
+    def __init__(self, path: str, *, num_threads: int) -> None:
+        self.path = path
+        self.num_threads = num_threads
+        self.num_refused = 0
+        """Packets that the decoder refused while all pictures were read."""
+        self._open()
+
+    def _open(self) -> None:
+        self.container, self.stream = open_video(self.path, num_threads=self.num_threads)
+        context = self.stream.codec_context
+        self.claimed_size = (context.width, context.height)
+        """(W, H) of the pictures by the header, which decoding may find to be others."""
+        self._begin(at=0)
+
+    def _begin(self, *, at: int | None) -> None:
+        self._packets: Iterator[Any] = packets_of(self.container, self.stream)
+        self._decoded: deque[Any] = deque()
+        self._next = at  # place of the picture that comes next; None: elsewhere in the file
+        self._starts_at: int | None = at  # until the first picture has come
+        self._last: tuple[int, Any] | None = None  # the picture given last, and its place
+        self._skipped: set[int] = set()  # places of pictures that were left out on the way
+        # Times of the packets that the threads may still be at, and of the key frame.
+        self._sent: deque[int] = deque(maxlen=self.num_threads)
+        self._key_pts: int | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def leave(self) -> None:
+        """Forget the place, as somebody else has read packets from the container."""
+        self._next = self._last = None
+
+    def all_pictures(self) -> Iterator[Any]:
+        """Every picture that decodes, from the start of the file; damaged packets are passed over.
+
+        Raises:
+            VideoError: reading or decoding fails other than by damage.
+        """
+        self._to_start()
+        self._next = None
+        for packet in self._packets:
+            try:
+                yield from decode_packet(self.stream, packet)
+            except DamagedPacketError:
+                self.num_refused += 1
+
+    def pictures(self, index: FrameIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """(place, picture) of places in rising order.
+
+        Raises:
+            MissingPictureError: one of them does not come, or the decoder met damage.
+        """
+        stands_at = self._next if self._last is None else self._last[0]
+        if self._skipped.intersection(wanted):
+            stands_at = None
+        for key, run in decode_runs(wanted, index.keys, stands_at=stands_at):
+            if key is not None:
+                self._go_to(index, key)
+            yield from self._forward(index, run)
+
+    def _go_to(self, index: FrameIndex, key: int) -> None:
+        if index.by_count or (key == 0 and self._next == 0):
+            self._to_start()
+            return
+        try:
+            self.container.seek(int(index.numbers[key]), stream=self.stream)
+        except av.FFmpegError:  # a server that cannot seek
+            self._to_start(anew=True)
+        else:
+            self._begin(at=key)
+            self._key_pts = int(index.numbers[key])
+
+    def _to_start(self, *, anew: bool = False) -> None:
+        if anew or self._next != 0:
+            self.close()
+            self._open()
+
+    def _forward(self, index: FrameIndex, run: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        due = deque(run)
+        if self._last is not None and self._last[0] == due[0]:
+            yield self._last
+            due.popleft()
+        unsent = {int(index.numbers[place]) for place in due} if not index.by_count else set()
+        while due:
+            while not self._decoded:
+                self._feed(index, unsent)
+            picture = self._decoded.popleft()
+            place = self._next if index.by_count else index.frame_of.get(picture.pts)
+            if place is None or self._next is None or place < self._next:
+                continue
+            # Decoding could not start at a key frame that is not shown itself, as in pictures
+            # that are refreshed in stripes (x264's intra-refresh).
+            is_late = place > due[0] or (self._starts_at is not None and place != self._starts_at)
+            # A damaged picture is patched up with parts of the one decoded before it.
+            if is_late or (picture.is_corrupt and not index.by_count):
+                raise self._missing(due[0])
+            self._starts_at = None
+            self._next, self._last = place + 1, (place, picture)
+            if place == due[0]:
+                due.popleft()
+                yield place, picture
+
+    def _feed(self, index: FrameIndex, unsent: set[int]) -> None:
+        """Decode one packet more; only pictures that are wanted, as long as some are to come."""
+        packet = next(self._packets, None)
+        if packet is None:
+            raise self._missing(self._next or 0)
+        context = self.stream.codec_context
+        if not index.by_count and context.name in SKIPPABLE_CODECS:
+            is_wanted = not unsent or packet.pts in unsent
+            context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+            if not is_wanted and not is_h264_reference(
+                bytes(packet), length_bytes=nal_length_bytes("h264", context.extradata or b"")
+            ):
+                self._skipped.add(index.frame_of.get(packet.pts, -1))
+            unsent.discard(packet.pts)
+        if packet.pts is not None:
+            self._sent.append(packet.pts)
+        try:
+            self._decoded.extend(decode_packet(self.stream, packet))
+        except DamagedPacketError as error:
+            # Pictures before the key frame of an open group lack what they refer to.
+            leads = self._key_pts is not None and min(self._sent) < self._key_pts
+            if not index.by_count and not leads:
+                raise self._missing(self._next or 0) from error
+
+    def _missing(self, place: int) -> MissingPictureError:
+        self.leave()
+        return MissingPictureError(
+            f"Frame {place} of {self.path!r} cannot be decoded: it is cut off or damaged. Copy or "
+            f"download it again."
+        )
+
+
+def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
+    """List the frames of a file: by its packets where they can be trusted, else by decoding it.
+
+    Args:
+        decoder: the open file; it stands elsewhere afterwards.
+
+    Returns:
+        The list, and the first picture if all were decoded.
+
+    Raises:
+        CorruptVideoError: no frame can be decoded.
+    """
+    container, stream = decoder.container, decoder.stream
+    packets = list_packets(container, stream)
+    decoder.leave()
+    if packets is not None:
+        stores_pts = container.format.name in PTS_FORMATS
+        index = packet_index(packets, stores_pts=stores_pts, time_base=stream.time_base)
+        if index is not None:
+            return index, None
+    first: Any | None = None
+    pts: list[float] = []
+    with closing(Decoder(decoder.path, num_threads=decoder.num_threads)) as anew:
+        for picture in anew.all_pictures():
+            first = picture if first is None else first
+            pts.append(np.nan if picture.pts is None else picture.pts)
+    if first is None:
+        raise no_frame_error(decoder.path)
+    rate = float(stream.average_rate or DEFAULT_FPS)
+    seconds = in_seconds(np.asarray(pts, np.float64), stream.time_base)
+    stored = len(pts) + anew.num_refused if packets is None else packets.num_stored
+    return counted_index(mended_seconds(seconds, step=1 / rate), num_stored=stored), first
+
+
+def counted_again(index: FrameIndex, path: str, *, num_threads: int) -> FrameIndex:
+    """The same frames, found by counting to the pictures that decode; see `by_decoded_pictures`.
+
+    Raises:
+        CorruptVideoError: none of them decodes.
+    """
+    with closing(Decoder(path, num_threads=num_threads)) as decoder:
+        pictures = decoder.all_pictures()
+        numbers = [n if index.by_count else picture.pts for n, picture in enumerate(pictures)]
+    counted = by_decoded_pictures(index, numbers)
+    if not len(counted):
+        raise no_frame_error(path)
+    return counted
+
+
+def shown_frames(decoder: Decoder, index: FrameIndex) -> Iterator[tuple[Any, float]]:
+    """(picture, seconds) of each of the F frames, decoded from the start of the file."""
+    pictures = enumerate(decoder.all_pictures())
+    by_number = ((n if index.by_count else p.pts, p) for n, p in pictures)
+    return zip(stand_ins(index, by_number), index.pts_seconds.tolist(), strict=False)
+
+
+def shown_live(decoder: Decoder) -> Iterator[tuple[Any, float]]:
+    """(picture, seconds) of all that comes from a source that may never end."""
+    base = decoder.stream.time_base
+    last: int | None = None
+    for picture in decoder.all_pictures():
+        ticks = picture.pts
+        if last is not None and (ticks is None or ticks <= last):
+            ticks = last + 1
+        last = ticks or 0
+        yield picture, last * base.numerator / base.denominator
