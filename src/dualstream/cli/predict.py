@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dualstream.cli.options import Device, Json, Optimize
+from dualstream.cli.options import Device, Json, Optimize, numbers
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.recognizer import Recognizer
@@ -132,7 +132,7 @@ def _shares(
             )
         return fitted, None
     if stream_weights is not None:
-        parts = _numbers(stream_weights)
+        parts = numbers(stream_weights, "--stream-weights")
         try:
             weighted_fusion(parts, num_streams=num_streams)
         except InputError as error:
@@ -198,17 +198,6 @@ def _files(videos: list[str]) -> list[str]:
             raise InputError(f"{folder} holds no video file.")
         files += inside
     return files
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    from dualstream.errors import InputError
-
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"--stream-weights must be numbers between commas, got {text!r}."
-        ) from None
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
