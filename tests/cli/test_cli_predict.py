@@ -18,7 +18,6 @@ from tests.engine.tiny import tiny_recipe, untrained_run
 from typer.testing import CliRunner
 
 from dualstream.cli.predict import predict as verb
-from dualstream.engine.train.fit import train
 from dualstream.errors import (
     CheckpointError,
     DualstreamError,
