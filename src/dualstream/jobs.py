@@ -117,7 +117,7 @@ def _start(work: Callable[[Job], Result], job: Job, *, is_retry: bool) -> _Worke
 
 
 def _send(worker: _Worker[Job], job: Job | None) -> None:
-    """Hand over a job, or None for the end; a process that died tells by its closed connection."""
+    """Hand over a job, or None for the end; a process that died is noticed when it is read."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.connection.send(job)
 

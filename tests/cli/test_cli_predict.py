@@ -95,14 +95,14 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("dualstream.cli.predict._recognizers", load)
+    monkeypatch.setattr("dualstream.models.create_model", load)
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stream-weights", "much"], "--stream-weights must be numbers between commas"),
+        (["--stream-weights", "much"], "--stream-weights must be numbers with commas"),
         (["--stream-weights", "1,2"], "--stream-weights 1,2: 1 streams need 1 weights, got 2"),
         (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
         (["--window", "0"], "--window must be above 0 seconds, got 0"),

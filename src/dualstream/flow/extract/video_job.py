@@ -24,7 +24,7 @@ from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short
 from dualstream.flow.methods.params import Direction
 from dualstream.flow.methods.record import FieldPair
 from dualstream.flow.quantize import encoded, pixels
-from dualstream.flow.store.checks import FlowWriter
+from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile
 from dualstream.flow.store.folders import FlowFolder, writing_folder
 from dualstream.flow.store.meta import FlowMeta
@@ -39,7 +39,7 @@ _WINDOW_BYTES = 64 * 2**20
 Window = NDArray[np.uint8] | Frames | Flow
 """Grey frames (T, H, W), colour frames, or flow that is there already."""
 
-# What an OSError says of a store that no other video could be written to either.
+# Errors of a store that no other video could be written to either.
 _STORE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -71,7 +71,7 @@ def _outcome(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> FlowOut
     try:
         with one_opencv_thread():
             status, count = _extract(job, settings, one_core=one_core)
-    # RuntimeError is how torch tells that a GPU's memory is full.
+    # RuntimeError is what torch raises when a GPU's memory is full.
     except (DualstreamError, OSError, MemoryError, RuntimeError) as failure:
         error = str(failure) or type(failure).__name__
         cause = failure if isinstance(failure, OSError) else failure.__cause__
