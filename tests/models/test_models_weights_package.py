@@ -245,7 +245,7 @@ class TestRealI3D:
             create_model("s3d", weights=NAME)
 
     def test_a_real_clip_is_recognised(self, path: Path, shared: Path) -> None:
-        from dualstream.engine.infer.predict import predict
+        from dualstream.engine.infer.predictor import predict
 
         model = create_model("i3d", weights=NAME)
         video = shared / "clips" / "arm_wrestling.mp4"
