@@ -68,8 +68,8 @@ def test_every_network_stands_there_once() -> None:
 def test_a_row_is_true(row: Row) -> None:
     recipe = recipe_of(row)
     assert recipe.model.name == row.network
-    seen = recipe.input.spec()
-    frames, side = seen.num_frames, seen.crop_size
+    (seen,) = recipe.inputs.values()
+    frames, side = seen.num_frames, recipe.clip.crop_size
     assert row.clip == f"{frames}x{seen.frame_stride}, {side}"
     options = {k: v for k, v in recipe.model.options.items() if k != "pretrained"}
     with torch.device("meta"):

@@ -160,8 +160,8 @@ def read_json(
     except json.JSONDecodeError as reason:
         where = f"{os.fspath(path)}:{reason.lineno}"
         raise error(f"{where}: this is not JSON ({reason.msg}). {remedy}") from None
-    except RecursionError:
-        raise error(f"{os.fspath(path)}: this is not JSON (nested too deep). {remedy}") from None
+    except (RecursionError, ValueError) as reason:  # nested too deep, or a number too long
+        raise error(f"{os.fspath(path)}: cannot be read as JSON ({reason}). {remedy}") from None
 
 
 def read_csv(
@@ -192,12 +192,15 @@ def read_csv(
 
 
 def first_line(path: str | os.PathLike[str]) -> str:
-    """Return the first line of a file that is not empty; "" where there is none.
+    """Return the first line of a file that is not empty; "" where there is none to be read.
 
     Bytes that are no text are replaced: it serves to tell a file's format.
     """
-    with open(path, "rb") as file:
-        head = file.read(4096)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return ""
     text = head.decode("utf-8-sig", errors="replace").replace("\r", "\n")
     return next((line.strip() for line in text.split("\n") if line.strip()), "")
 

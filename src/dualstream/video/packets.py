@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
     if codec in ("h264", "hevc"):
         length_bytes = nal_length_bytes(codec, extradata)
         facts = _h264_facts if codec == "h264" else _hevc_facts
-        return lambda data: facts(nal_units(data, length_bytes=length_bytes))
+        return lambda data: facts(nal_units(data, length_bytes=length_bytes), extradata)
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
     return known.get(codec, lambda data: PacketFacts())
 
@@ -86,10 +87,15 @@ def _are_sound(units: list[bytes]) -> bool:
     )
 
 
-def _h264_facts(units: list[bytes]) -> PacketFacts:
-    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
-    slices = [unit for unit in units if unit[:1] and unit[0] & 31 in (1, 2, 5)]
-    if not _are_sound(units) or not slices or len(slices[0]) < 2 or slices[0][1] < 128:
+def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point.
+
+    Parameter sets (7 and 8) that differ from the stream's are a spliced or a damaged stream.
+    """
+    if not _are_sound(units) or any(u[0] & 31 in (7, 8) and u not in extradata for u in units):
+        return DAMAGED
+    slices = [unit for unit in units if unit[0] & 31 in (1, 2, 5)]
+    if not slices or len(slices[0]) < 2 or slices[0][1] < 128:
         return DAMAGED
     messages = dict(m for unit in units if unit[0] & 31 == 6 for m in _sei_messages(unit[1:]))
     # The recovery point begins with the pictures until it, 0 being the bit 1.
@@ -99,10 +105,15 @@ def _h264_facts(units: list[bytes]) -> PacketFacts:
     )
 
 
-def _hevc_facts(units: list[bytes]) -> PacketFacts:
-    """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
-    slices = [unit for unit in units if unit[:1] and unit[0] >> 1 < 32]
-    if not _are_sound(units) or not slices or len(slices[0]) < 3 or slices[0][2] < 128:
+def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with its first segment; a key is a random access point (types 16 to 21).
+
+    Of parameter sets (32 to 34) holds what `_h264_facts` says.
+    """
+    if not _are_sound(units) or any(32 <= u[0] >> 1 <= 34 and u not in extradata for u in units):
+        return DAMAGED
+    slices = [unit for unit in units if unit[0] >> 1 < 32]
+    if not slices or len(slices[0]) < 3 or slices[0][2] < 128:
         return DAMAGED
     messages = dict(m for unit in units if unit[0] >> 1 == 39 for m in _sei_messages(unit[2:]))
     return PacketFacts(is_key=16 <= slices[0][0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
@@ -163,8 +174,22 @@ def _vp9_facts(data: bytes) -> PacketFacts:
 
 
 def _mjpeg_facts(data: bytes) -> PacketFacts:
-    is_whole = data[:2] == b"\xff\xd8" and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    return PacketFacts(is_whole=is_whole, turns=b"Exif\0" in data[:4096])
+    """A picture has its own tables; else it would be decoded with those of the one before.
+
+    Source:
+        ITU-T T.81, annex B (markers and segments).
+    """
+    place, kinds = 2, set()
+    while data[place : place + 1] == b"\xff" and 0xDA not in kinds:
+        kinds.add(data[place + 1] if place + 1 < len(data) else 0)
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    end = data.rstrip(b"\0")[-2:]
+    has_all = kinds >= {0xC4, 0xDA, 0xDB} and kinds & {0xC0, 0xC1, 0xC2}
+    is_plain = not re.search(rb"\xff[^\x00\xd0-\xd7\xff]", data[place : data.rfind(end)])
+    return PacketFacts(
+        is_whole=bool(data[:2] == b"\xff\xd8" and end == b"\xff\xd9" and has_all and is_plain),
+        turns=0xE1 in kinds,
+    )
 
 
 def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:

@@ -64,7 +64,7 @@ class VideoReader:
         self._info: VideoInfo | None = None
         self._layout: Layout | None = None
         self._reformatter = VideoReformatter()
-        self._decoder = Decoder(self._path, num_threads=num_threads)
+        self._decoder = Decoder(self._path, num_threads=num_threads, tells_damage=True)
         self._is_closed = False
 
     def __enter__(self) -> Self:

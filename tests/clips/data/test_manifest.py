@@ -176,6 +176,7 @@ def test_wrong_classes(tmp_path: Path, content: str, message: str) -> None:
         ("- videos\n", "must hold `videos: FOLDER`"),
         ("video: x\n", "unknown key 'video'"),
         ("a: b: c\n", r"dataset\.yaml:1: this is not YAML"),
+        ("videos: 2020-13-01\n", r"dataset\.yaml:1: this is not YAML"),
     ],
 )
 def test_wrong_dataset_file(tmp_path: Path, content: str, message: str) -> None:

@@ -282,7 +282,7 @@ def _read_root(folder: Path) -> Path:
         return folder
     try:
         content = yaml.safe_load(read_text(path, error=AnnotationError))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-01
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise AnnotationError(f"{path}:{line}: this is not YAML.") from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -37,7 +38,8 @@ VIDEO_FOLDER = "videos"
 _DOCUMENT_SUFFIXES = frozenset({".htm", ".html", ".log", ".md", ".pdf", ".yaml", ".yml"})
 
 ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMulti_7030_splits")
-"""Folders in a source that annotation files are looked for in, then the source itself."""
+"""Folders in a source that annotation files are looked for in, then the source itself and its
+folder of videos."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,17 @@ class Preparation:
         annotations: Annotations,
         *,
         format: AnnotationFormat,
-        workers: int,
-        check: bool,
-        journal: Path | None,
+        check: Callable[[Sequence[str]], Iterator[CheckedVideo]],
     ) -> None:
         self.root = root
         self.format = format
         self.classes = annotations.classes
-        self._workers, self._check, self._journal = workers, check, journal
+        self._check = check
         self._problems = list(annotations.problems)
-        self._listed = match_entries(
+        self._listed, refused = match_entries(
             root, names, annotations, self._problems, check_folders=format != "folders"
         )
-        unlisted = [name for name in names if name not in self._listed]
+        unlisted = sorted(set(names) - self._listed.keys() - refused)
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
             remedy = "They are left out; add them to the lists to use them."
@@ -103,10 +103,7 @@ class Preparation:
 
     def __iter__(self) -> Iterator[CheckedVideo]:
         """Check the videos that are not checked yet."""
-        due = [name for name in self.names if name not in self._checked]
-        for video in check_videos(
-            self.root, due, workers=self._workers, decode=self._check, journal=self._journal
-        ):
+        for video in self._check([name for name in self.names if name not in self._checked]):
             self._checked[video.path] = video
             yield video
 
@@ -235,8 +232,9 @@ def prepare(
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
         annotations: split file, or folder of them. Without it, the source's folders of
-            `ANNOTATION_FOLDERS` and the source itself are looked through; where nothing is
-            found, the folders that the videos lie in are their classes.
+            `ANNOTATION_FOLDERS`, the source itself and its folder of videos are looked through:
+            the first one with lists is taken and other lists are told. Where there is none, the
+            folders that the videos lie in are their classes.
         format: form of the annotations; "auto" tells it from the files.
         workers: processes that decode.
         check: decode each video whole; otherwise frames are counted by their packets only.
@@ -267,15 +265,9 @@ def prepare(
     usable = [name for name in names if is_video_name(name)]
     listed = read_annotations(files, found, root=root, names=usable)
     problems += [*_bad_names(root, names), *others, *listed.problems]
-    return Preparation(
-        root,
-        usable,
-        replace(listed, problems=tuple(problems)),
-        format=found,
-        workers=workers,
-        check=check,
-        journal=journal,
-    )
+    check_all = partial(check_videos, root, workers=workers, decode=check, journal=journal)
+    listed = replace(listed, problems=tuple(problems))
+    return Preparation(root, usable, listed, format=found, check=check_all)
 
 
 def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) -> Manifest:
@@ -318,7 +310,8 @@ def _find_annotations(
                 f"{', '.join(get_args(AnnotationFormat))}; name one with format."
             )
         return path, found, unread_lists(path, found) if path.is_dir() else []
-    folders = [path for name in (*ANNOTATION_FOLDERS, "") if (path := source / name).is_dir()]
+    names = (*ANNOTATION_FOLDERS, "", VIDEO_FOLDER)
+    folders = [path for name in names if (path := source / name).is_dir()]
     formats = [(path, detect_format(path)) for path in folders]
     usable = ((path, name) for path, name in formats if name and format in ("auto", name))
     chosen, found = next(usable, (source, "folders" if format == "auto" else format))

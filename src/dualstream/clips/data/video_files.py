@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, is_hidden, normalize_class
+from dualstream.errors import AnnotationError
 
 
 def list_videos(root: Path) -> list[str]:
@@ -25,10 +26,14 @@ def is_video(name: str) -> bool:
 
 
 def list_files(root: Path) -> list[str]:
-    """Paths of all files below `root`; see `list_videos`."""
+    """Paths of all files below `root`; see `list_videos`.
+
+    Raises:
+        AnnotationError: a folder cannot be read.
+    """
     names: list[str] = []
     seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()
@@ -38,6 +43,10 @@ def list_files(root: Path) -> list[str]:
         base = PurePosixPath(Path(folder).relative_to(root).as_posix())
         names += [str(base / name) for name in files if not is_hidden(name)]
     return sorted(names)
+
+
+def _refuse(error: OSError) -> None:
+    raise AnnotationError(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
 
 class VideoIndex:

@@ -118,7 +118,8 @@ def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
         _by_stream({name: stream.num_frames for name, stream in spec.streams.items()})
         for spec in (trained, tested)
     ]
-    fixed = MODELS[recipe.model.name].fixed
+    entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
+    fixed = () if entry is None else entry.fixed
     sizes: dict[str, Any] = {}
     for option, size, test_size, key in (
         ("length", *lengths, "test.num_frames"),

@@ -18,8 +18,9 @@ ListedSet = Literal["train", "validation", "test", ""]
 """The set that a list's file name, folder or column speaks of; "" where it says none."""
 
 VIDEO_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t"}
-    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf"}
+    {".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif"}
+    | {".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg"}
+    | {".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm"}
     | {".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 """Extensions, in lower case, of the files that are taken for videos."""
@@ -176,7 +177,10 @@ def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
     """Text files of a folder that `matches` accepts, sorted; a named file is taken as it is."""
     if not path.is_dir():
         return [path]
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    try:
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}).") from error
     return [f for f in files if not is_hidden(f.name) and f.is_file() and matches(f)]
 
 

@@ -112,10 +112,9 @@ def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
         line, counted = line + text.count("\n", counted, position), position
         try:
             item, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise AnnotationError(
-                f"{path}:{error.lineno}: this is not JSON ({error.msg})."
-            ) from None
+        except (ValueError, RecursionError) as error:
+            found = getattr(error, "lineno", line)
+            raise AnnotationError(f"{path}:{found}: this is not JSON ({error}).") from None
         yield line, item
         position = skip(end)
         if text[position : position + 1] == ",":

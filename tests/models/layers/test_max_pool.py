@@ -9,8 +9,8 @@ from torch import nn
 from dualstream.models.layers.max_pool import MaxPool, windows_of_offset
 
 LAYERS = [
-    ((1, 3, 3), (1, 2, 2), (0, 1, 1)),  # behind the stem of a ResNet
-    ((2, 1, 1), (2, 1, 1), (0, 0, 0)),  # behind res2 of I3D-R50
+    ((1, 3, 3), (1, 2, 2), (0, 1, 1)),  # after the stem of a ResNet
+    ((2, 1, 1), (2, 1, 1), (0, 0, 0)),  # after res2 of I3D-R50
     ((3, 3, 3), (1, 1, 1), (1, 1, 1)),  # Inception's fourth branch
     ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
 ]

@@ -65,7 +65,7 @@ def test_unfit_layouts_are_refused():
 @pytest.mark.parametrize(
     "options", [{}, {"layout": "top_heavy", "switch_at": "mixed_4b"}], ids=["full", "top_heavy"]
 )
-def test_sizes_behind_each_stage(options):
+def test_sizes_after_each_stage(options):
     with torch.device("meta"):
         model = s3d_g(num_classes=2, **options)
         x = model.stem(torch.zeros(1, 3, 64, 224, 224))

@@ -169,7 +169,7 @@ def test_stages_are_all_but_the_classifier() -> None:
     assert len(model.stages()) == 8
 
 
-def test_the_last_stage_alone_learns_behind_what_is_kept() -> None:
+def test_the_last_stage_alone_learns_from_kept_features() -> None:
     model = small()
     set_trainable(model, 1)
     learning = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}

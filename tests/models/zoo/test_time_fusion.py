@@ -56,10 +56,11 @@ def frames_seen(model, clips):
 
 # Convolutions of the single frame: 11*11*3*96 + 96 = 34,944; 5*5*96*256 + 256 = 614,656;
 # 9*256*384 + 384 = 885,120; 9*384*384 + 384 = 1,327,488; 9*384*256 + 256 = 884,992.
-# Full layers: 9216*4096 + 4096 = 37,752,832 (6*6*256 = 9216); 4096*4096 + 4096 = 16,781,312;
+# Fully connected layers: 9216*4096 + 4096 = 37,752,832 (6*6*256 = 9216); 4096*4096 + 4096 =
+# 16,781,312;
 # 487 classes of Sports-1M: 4096*487 + 487 = 1,995,239. Together 60,276,583.
-# Towers: 9216*4096 more in the first full layer. Early: 9 times 34,848 more. Slow: 3 times
-# 34,848, 614,400 and 884,736 more.
+# Towers: 9216*4096 more in the first fully connected layer. Early: 9 times 34,848 more. Slow: 3
+# times 34,848, 614,400 and 884,736 more.
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -76,7 +77,7 @@ def test_parameters(name, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-# (channels, time, height and width) behind each stage for 170 x 170 pixels.
+# (channels, time, height and width) after each stage for 170 x 170 pixels.
 SHAPES = {
     ("single", 1): [(96, 1, 27), (256, 1, 13), (384, 1, 13), (384, 1, 13), (256, 1, 6)],
     ("early", 10): [(96, 1, 27), (256, 1, 13), (384, 1, 13), (384, 1, 13), (256, 1, 6)],
@@ -203,7 +204,7 @@ def test_stages_are_trained_from_the_end():
 def test_frozen_parts_can_be_computed_beforehand(nets, name):
     model, clips = MAKERS[name](num_classes=4, image_size=SIDE).eval(), clip(10)
     model.load_state_dict(nets[name].state_dict())
-    set_trainable(model, 2)  # both full layers
+    set_trainable(model, 2)  # both fully connected layers
     assert model.num_frozen_parts() == 7  # frames, five convolutions, rows
     with torch.inference_mode():
         rows = model.begin(clips, parts=7)

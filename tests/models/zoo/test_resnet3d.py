@@ -64,7 +64,7 @@ def test_flow_changes_the_first_convolution_only():
     assert count(r3d_18, num_classes=400) - count(r3d_18, num_classes=400, in_channels=2) == 9408
 
 
-# T, H, W behind the stem and each stage for 16 x 112 x 112 (Tran et al. 2018, table 1; 2D stages
+# T, H, W after the stem and each stage for 16 x 112 x 112 (Tran et al. 2018, table 1; 2D stages
 # keep T).
 @pytest.mark.parametrize(
     ("function", "lengths"),
@@ -77,7 +77,7 @@ def test_flow_changes_the_first_convolution_only():
         (r2plus1d_34, (16, 16, 8, 4, 2)),
     ],
 )
-def test_sizes_behind_each_stage(function, lengths):
+def test_sizes_after_each_stage(function, lengths):
     with torch.device("meta"):
         x = torch.zeros(1, 3, 16, 112, 112)
         shapes = []

@@ -31,7 +31,7 @@ from dualstream.models.zoo.i3d import I3D, SamePool, SameUnit, i3d, inception_v1
     ],
 )
 def test_same_padding(size: int, kernel: int, stride: int, expected: tuple[int, int]) -> None:
-    """By hand from TensorFlow's rule: ceil(size / stride) outputs, the odd one behind."""
+    """By hand from TensorFlow's rule: ceil(size / stride) outputs, the odd one after."""
     assert same_padding(size, kernel=kernel, stride=stride) == expected
 
 
@@ -106,7 +106,7 @@ def test_still_clip_gives_what_its_frame_gives_with_repeated_ends() -> None:
 
 
 def test_unit_with_steps_sees_the_ends_again() -> None:
-    """By hand: ones over 3 frames at stride 2 on 1, 2, 3, 4; SAME pads one frame, behind."""
+    """By hand: ones over 3 frames at stride 2 on 1, 2, 3, 4; SAME pads one frame, after."""
     for padding, expected in (("zeros", [6.0, 7.0]), ("repeat", [6.0, 11.0])):
         unit = SameUnit(1, 1, (3, 1, 1), stride=(2, 1, 1), time_padding=padding)
         nn.init.ones_(unit.conv.weight)

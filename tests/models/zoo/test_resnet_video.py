@@ -53,7 +53,7 @@ def test_parameters_with_the_five_non_local_blocks(kind, count):
     assert parameters(on_meta("i3d_r50", non_local=FIVE_BLOCKS, non_local_kind=kind)) == count
 
 
-# Sizes behind stem, res2, res3, res4, res5: Wang et al. 2018, table 1 (its pool is behind res2);
+# Sizes after stem, res2, res3, res4, res5: Wang et al. 2018, table 1 (its pool is after res2);
 # Feichtenhofer et al. 2019, table 1; pytorchvideo's r2plus1d_r50.
 @pytest.mark.parametrize(
     ("name", "frames", "sizes"),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, UnknownNameError
+from dualstream.models import create_model
 from dualstream.models.layers.non_local import NonLocalBlock, insert_non_local
 
 KINDS = ["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
@@ -139,7 +140,7 @@ def stages():
     return {"res2": [Block(4)], "res3": [Block(6), Block(6), Block(6)]}
 
 
-def test_insertion_behind_the_chosen_blocks_only():
+def test_insertion_after_the_chosen_blocks_only():
     parts = stages()
     insert_non_local(parts, {"res3": [0, 2]}, kind="gaussian")
     kinds = [type(block.non_local) for block in parts["res3"]]
@@ -168,6 +169,5 @@ def test_wrong_places_are_refused():
 
 @pytest.mark.parametrize("places", [{"res3": 1}, ["res3"], {"res3": ["1"]}, {"res3": "1"}, 3])
 def test_places_of_another_form_are_refused(places):
-    stage = [nn.Identity(), nn.Identity()]
-    with pytest.raises(InputError, match=r"such as \{'res3': \[1, 3\]"):
-        insert_non_local({"res3": stage}, places, kind="gaussian")
+    with pytest.raises(InputError, match=r"non_local of r3d_18 must be Mapping\[str, Sequence"):
+        create_model("r3d_18", num_classes=2, non_local=places)

@@ -45,7 +45,7 @@ def test_feature_size_is_that_of_the_last_pool(length, image_size, size):
     assert x.shape == (1, 512, size[0], size[1], size[1])
 
 
-def test_sizes_behind_each_group_at_112():
+def test_sizes_after_each_group_at_112():
     with torch.device("meta"):
         x = torch.zeros(1, 3, 16, 112, 112)
         shapes = []
