@@ -38,7 +38,7 @@ LONGEST_REORDERING = 16
 """Pictures that H.264 and HEVC may show between two that were coded in turn."""
 
 HELD_BYTES = 16 << 20
-"""Memory for decoded pictures that a next read may ask for again: 120 of 340x256 pixels."""
+"""Memory for decoded pictures that a next read may ask for again: 96 of 340x256 pixels."""
 
 _END = object()
 
@@ -65,6 +65,7 @@ class Decoder:
         self.path = path
         self.num_threads = num_threads
         self._held: dict[int, Any] = {}  # the pictures that came last, by their places
+        self._reads_on = False  # whether the caller reads on from where the last read ended
         self.num_refused = 0
         """Packets that the decoder refused while all pictures were read."""
         self._open()
@@ -123,14 +124,23 @@ class Decoder:
         held = {place: self._held[place] for place in wanted if place in self._held}
         yield from held.items()
         wanted = [place for place in wanted if place not in held]
+        if not wanted:
+            return
         stands_at = self._next
-        if not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist()):
+        if self._is_emptied or (
+            not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist())
+        ):
             stands_at = None
         runs = decode_runs(wanted, index.keys, stands_at=stands_at)
+        # Emptying the decoder saves a few pictures, but it cannot go on afterwards: of a caller
+        # that reads forward, only the first read does so, unless it starts with the file.
+        self._reads_on |= index.by_count or wanted[0] == 0 or runs[0][0] is None
+        if self._is_emptied and self._next is not None:
+            self._reads_on |= (runs[0][0] or 0) <= self._next <= wanted[0]
         for number, (key, run) in enumerate(runs, start=1):
             if key is not None:
                 self._go_to(index, key)
-            yield from self._forward(index, run, goes_on=number == len(runs))
+            yield from self._forward(index, run, goes_on=self._reads_on and number == len(runs))
 
     def _go_to(self, index: FrameIndex, key: int) -> None:
         if index.by_count or (key == 0 and self._next == 0):
@@ -184,11 +194,12 @@ class Decoder:
                 break
 
     def _hold(self, place: int, picture: Any) -> None:
-        """Keep the pictures that came last, for readers whose windows overlap."""
-        self._held[place] = picture
-        size = sum(plane.buffer_size for plane in picture.planes)
-        while len(self._held) > max(1, HELD_BYTES // max(1, size)):
+        """Keep the pictures that came last for a caller whose windows overlap."""
+        if not self._reads_on:  # its memory then serves the next picture
+            self._held.clear()
+        elif len(self._held) * 2 * picture.width * picture.height > HELD_BYTES:  # 2 bytes a pixel
             del self._held[next(iter(self._held))]
+        self._held[place] = picture
 
     def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
         """Decode one packet more, or what the decoder holds back if nothing more is wanted.
