@@ -40,7 +40,7 @@ LONGEST_REORDERING = 16
 HELD_BYTES = 16 << 20
 """Memory for decoded pictures that a next read may ask for again: 96 of 340x256 pixels."""
 
-_END = object()
+_END: Any = object()
 
 
 class MissingPictureError(CorruptVideoError):

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
 from dualstream.video.decoder import (
@@ -26,6 +26,7 @@ from dualstream.video.decoder import (
 from dualstream.video.index import FrameIndex, check_positions
 from dualstream.video.info import VideoInfo, header_info
 from dualstream.video.orientation import Layout, layout_of
+from dualstream.video.source import memory_for
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
@@ -315,16 +316,13 @@ class VideoReader:
         places: dict[int, list[int]] = {}
         for place, picture in enumerate(wanted):
             places.setdefault(picture, []).append(place)
-        data = out
+        data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
             if self._layout is None:
                 self._layout = self._layout_by(picture, index)
-            shape = (len(numbers), *self._layout.shown_size, 3)
             if data is None:
-                data = np.empty(shape, np.uint8)
-            elif data.shape != shape or data.dtype != np.uint8:
-                raise ShapeError(f"out must be {shape} uint8, got {data.shape} {data.dtype}.")
+                data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
             self._to_rgb(picture, data[first])
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
