@@ -124,7 +124,8 @@ def _is_damaged(unit: bytes) -> bool:
     """Whether these bytes cannot be a NAL unit."""
     if not unit or unit[0] >= 128:
         return True
-    return b"\0\0" in unit and any(code in unit for code in FORBIDDEN_IN_UNIT)
+    # Zeros may follow a unit; some writers count them in.
+    return b"\0\0" in unit and any(code in unit.rstrip(b"\0") for code in FORBIDDEN_IN_UNIT)
 
 
 def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:
