@@ -1,4 +1,4 @@
-"""What packets say of themselves, on bytes written by hand after the specifications."""
+"""Packets looked into: bytes written by hand after the specifications."""
 
 import pytest
 

@@ -97,7 +97,7 @@ class Decoder:
         self.container.close()
 
     def leave(self) -> None:
-        """Forget the place, as somebody else has read packets from the container."""
+        """Forget the place, after packets were read from the container by another function."""
         self._next = None
         self._held.clear()
 

@@ -37,7 +37,7 @@ from dualstream.video.orientation import Orientation, orientation_of_frame
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
-"""What stands where a picture has no vectors: the motion of the field before, or none."""
+"""Filling where a picture has no vectors: the motion of the field before, or none."""
 
 METHOD = "motion-vectors"
 """`Flow.method` of these fields."""

@@ -1,4 +1,4 @@
-"""What packets tell of their pictures without decoding: whole or damaged, key frame or not."""
+"""Packets looked into without decoding: whole or damaged, key frame or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
 
 
 class PacketFacts(NamedTuple):
-    """What one packet says of itself."""
+    """Facts that one packet tells of itself."""
 
     is_whole: bool = True
     """Nothing in its structure speaks of damage; what lies deeper only decoding can tell."""
