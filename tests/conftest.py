@@ -71,7 +71,7 @@ def square_moving(direction: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with manifest.csv, classes.txt, dataset.yaml, videos/ and flow/; do not change it."""
-    from dualstream.clips.manifest import Manifest, VideoRecord
+    from dualstream.clips.data.manifest import Manifest, VideoRecord
     from dualstream.flow import FlowJob, FlowStore, extract_flow
     from dualstream.video import write_video
 

@@ -81,15 +81,15 @@ def opencv_dis(preset: str) -> Prepare:
 def dualstream_flow(method: str, **settings: Any) -> Prepare:
     """`dualstream.flow.optical_flow` of two frames; KeyError where it has no such method."""
     from dualstream.flow import optical_flow
-    from dualstream.flow.params import PARAMS
+    from dualstream.flow.methods.lookup import METHODS
 
-    params: Any = PARAMS[method](**settings)
+    params: Any = METHODS[method].params(**settings)
     return _frame_pair(lambda frames: optical_flow(frames, method=method, params=params).data)
 
 
 def dualstream_raft(size: Literal["small", "large"]) -> Prepare:
     """RAFT, where its weights lie already: a benchmark fetches none."""
-    from dualstream.flow.raft import weights_path
+    from dualstream.flow.methods.raft import weights_path
 
     if not weights_path(size).is_file():
         raise FileNotFoundError(f"RAFT's weights are not at {weights_path(size)}")
@@ -98,8 +98,8 @@ def dualstream_raft(size: Literal["small", "large"]) -> Prepare:
 
 def torch_tvl1() -> Prepare:
     """TV-L1 as tensors, which serves where there is no compiled kernel."""
+    from dualstream.flow.methods.params import TVL1Params
     from dualstream.flow.on_torch.tvl1 import tvl1_flow
-    from dualstream.flow.params import TVL1Params
 
     params = TVL1Params()
     return _grey_pair(lambda first, second: tvl1_flow(np.stack([first, second]), params=params)[0])

@@ -8,17 +8,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from dualstream.version import __version__
 
 if TYPE_CHECKING:
-    from dualstream.clips.manifest import Manifest as Manifest
-    from dualstream.engine.checkpoint import load_checkpoint as load_checkpoint
-    from dualstream.engine.evaluate import evaluate as evaluate
-    from dualstream.engine.predict import predict as predict
+    from dualstream.clips.data.manifest import Manifest as Manifest
+    from dualstream.engine.infer.evaluate import evaluate as evaluate
+    from dualstream.engine.infer.fuse_runs import fuse_runs as fuse_runs
+    from dualstream.engine.infer.predictor import Predictor as Predictor
+    from dualstream.engine.infer.predictor import predict as predict
     from dualstream.engine.recipe import list_recipes as list_recipes
     from dualstream.engine.recipe import load_recipe as load_recipe
-    from dualstream.engine.train import resume as resume
-    from dualstream.engine.train import train as train
+    from dualstream.engine.run.checkpoint import load_checkpoint as load_checkpoint
+    from dualstream.engine.train.fit import resume as resume
+    from dualstream.engine.train.fit import train as train
     from dualstream.errors import DualstreamError as DualstreamError
     from dualstream.flow import FlowStore as FlowStore
     from dualstream.flow import flow_to_rgb as flow_to_rgb
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from dualstream.scores import read_scores as read_scores
     from dualstream.scores import write_scores as write_scores
     from dualstream.types import Clip as Clip
+    from dualstream.types import ClipSpec as ClipSpec
     from dualstream.types import Flow as Flow
     from dualstream.types import Frames as Frames
-    from dualstream.types import InputSpec as InputSpec
     from dualstream.types import Prediction as Prediction
     from dualstream.types import Scores as Scores
+    from dualstream.types import StreamSpec as StreamSpec
     from dualstream.video import VideoReader as VideoReader
     from dualstream.video import probe as probe
     from dualstream.video import read_video as read_video
@@ -42,31 +45,34 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Clip": "types",
+    "ClipSpec": "types",
     "DualstreamError": "errors",
     "Flow": "types",
     "FlowStore": "flow",
     "Frames": "types",
-    "InputSpec": "types",
-    "Manifest": "clips.manifest",
+    "Manifest": "clips.data.manifest",
     "Prediction": "types",
+    "Predictor": "engine.infer.predictor",
     "Scores": "types",
+    "StreamSpec": "types",
     "VideoReader": "video",
     "create_model": "models",
-    "evaluate": "engine.evaluate",
+    "evaluate": "engine.infer.evaluate",
     "flow_to_rgb": "flow",
     "fuse": "scores",
+    "fuse_runs": "engine.infer.fuse_runs",
     "list_models": "models",
     "list_recipes": "engine.recipe",
     "list_weights": "models",
-    "load_checkpoint": "engine.checkpoint",
+    "load_checkpoint": "engine.run.checkpoint",
     "load_recipe": "engine.recipe",
     "optical_flow": "flow",
-    "predict": "engine.predict",
+    "predict": "engine.infer.predictor",
     "probe": "video",
     "read_scores": "scores",
     "read_video": "video",
-    "resume": "engine.train",
-    "train": "engine.train",
+    "resume": "engine.train.fit",
+    "train": "engine.train.fit",
     "write_scores": "scores",
     "write_video": "video",
 }

@@ -17,12 +17,15 @@
     ├── WeightsError                        pretrained weights: missing, corrupt, of another net
     ├── ScoresError                         score files that cannot be read or joined
     ├── ReportError                         a report page that cannot be written
+    ├── DiskError (also OSError)            a file that cannot be written: full disk, no permission
+    ├── SharedMemoryError                   no room for what reading processes hand over
     └── MissingDependencyError (also ImportError)   an optional package is not installed
 
 Messages name the file (or argument), say what was found and what to do about it.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -104,6 +107,19 @@ class ScoresError(DualstreamError):
 
 class ReportError(DualstreamError):
     """A report cannot be written."""
+
+
+class DiskError(DualstreamError, OSError):
+    """A file cannot be written; made as OSError is, of (errno, strerror, filename)."""
+
+    def __str__(self) -> str:
+        is_full = self.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space there" if is_full else "Choose another place, or allow it"
+        return f"{self.filename}: cannot be written ({self.strerror}). {remedy}, then try again."
+
+
+class SharedMemoryError(DualstreamError):
+    """Reading processes have no room in shared memory to hand their batches over."""
 
 
 class MissingDependencyError(DualstreamError, ImportError):

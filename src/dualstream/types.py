@@ -6,6 +6,7 @@ T frames in time, H height, W width, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,18 +19,25 @@ if TYPE_CHECKING:
     import torch
 
 Modality = Literal["rgb", "flow", "rgb_diff"]
-"""What a stream sees: frames, optical flow, or differences of neighbouring frames."""
+"""Frames, optical flow, or differences of neighbouring frames."""
 
 Stacking = Literal["flow", "trajectory", "bidirectional"]
 """How L flow fields become one input (Simonyan & Zisserman 2014, section 3.1)."""
 
 BeyondEnd = Literal["hold", "loop"]
-"""What a snippet longer than its video goes on with: the last position, or the first again."""
+"""How a snippet longer than its video goes on: with the last position, or from the first again."""
 
 ScoreKind = Literal["logits", "probabilities"]
 
 MODALITY_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2, "rgb_diff": 3}
 """Channels C of one time step of each modality."""
+
+MODALITY_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "flow": ((0.0, 0.0), (1.0, 1.0)),
+    "rgb_diff": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and std of a modality where none are given: ImageNet's for rgb."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,22 +76,27 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Optical flow of consecutive frames."""
+    """Optical flow of consecutive frames, as pixels or as the bytes that stand for them."""
 
-    data: NDArray[np.float32]
-    """(T-1, 2, H, W) displacement from frame t to t + 1 in pixels of this grid;
-    channel 0 is x (right is +), channel 1 is y (down is +)."""
+    data: NDArray[np.float32 | np.uint8]
+    """(T-1, 2, H, W) displacement from frame t to t + 1; channel 0 is x (right is +), channel 1
+    is y (down is +). float32 pixels of this grid where `bound_px` is None, else bytes."""
     method: str
     """Name of the method that computed it."""
     source: str = ""
     """The file that the frames came from; empty for frames made in memory."""
+    bound_px: float | None = None
+    """Bound of the bytes, round(d * 127.5 / bound_px) + 128 (see `flow.quantize`)."""
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != np.float32:
+        dtype = np.float32 if self.bound_px is None else np.uint8
+        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != dtype:
             raise ShapeError(
-                f"Flow.data must be (T-1, 2, H, W) float32, got {self.data.shape} "
+                f"Flow.data must be (T-1, 2, H, W) {np.dtype(dtype)}, got {self.data.shape} "
                 f"{self.data.dtype}."
             )
+        if self.bound_px is not None and not 0 < self.bound_px < float("inf"):
+            raise InputError(f"Flow.bound_px must be above 0 and finite, got {self.bound_px}.")
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
@@ -98,29 +111,27 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class InputSpec:
-    """What a network wants to see; saved with its weights so that prediction repeats training."""
+class StreamSpec:
+    """Input of one stream: its modality, its snippets, the scale of its numbers.
+
+    Size and frame rate, which all streams of a clip share, are in `ClipSpec`.
+    """
 
     modality: Modality
     num_frames: int = 1
     """T of one snippet: frames for rgb and rgb_diff, flow fields L for flow."""
     frame_stride: int = 1
-    """Distance of neighbouring frames of a snippet, in frames of the video (or of `fps`)."""
-    fps: float | None = None
-    """Frame rate that videos are resampled to; None keeps their own."""
-    beyond_end: BeyondEnd = "hold"
-    short_side: int = 256
-    """Short side in pixels of the grid on which crops are chosen."""
-    crop_size: int = 224
-    """Side in pixels of the square that the network sees."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    """Subtracted per channel: of RGB in 0..1, of flow in pixels."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    """Divisor per channel, in the same unit."""
+    """Distance of neighbouring frames of a snippet, in frames of the video (or of
+    `ClipSpec.fps`)."""
+    mean: tuple[float, ...] = ()
+    """Subtracted per channel: of RGB in 0..1, of flow in pixels. (): ImageNet's for rgb, zeros
+    for the others."""
+    std: tuple[float, ...] = ()
+    """Divisor per channel, in the same unit. (): ImageNet's for rgb, ones for the others."""
     stacking: Stacking = "flow"
     subtract_mean_flow: bool = False
     """Subtract from each displacement field its mean vector."""
-    flow_method: str = "dis"
+    flow_method: str = "tvl1-fast"
     """Optical-flow method for prediction on files that have no flow store."""
     flow_bound_px: float = 20.0
     """Largest stored displacement (see `flow.quantize`)."""
@@ -132,29 +143,17 @@ class InputSpec:
             raise UnknownNameError("modality", self.modality, get_args(Modality))
         if self.stacking not in get_args(Stacking):
             raise UnknownNameError("stacking", self.stacking, get_args(Stacking))
-        if self.beyond_end not in get_args(BeyondEnd):
-            raise UnknownNameError("beyond_end", self.beyond_end, get_args(BeyondEnd))
-        for name in ("num_frames", "frame_stride", "short_side", "crop_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"InputSpec.{name} must be at least 1, got {getattr(self, name)}.")
-        if self.crop_size > self.short_side:
+        _check_at_least_1(self, "num_frames", "frame_stride")
+        mean, std = MODALITY_SCALES[self.modality]
+        object.__setattr__(self, "mean", tuple(self.mean) or mean)
+        object.__setattr__(self, "std", tuple(self.std) or std)
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise InputError(
-                f"InputSpec.crop_size ({self.crop_size}) must not exceed short_side "
-                f"({self.short_side})."
-            )
-        channels = MODALITY_CHANNELS[self.modality]
-        if len(self.mean) != channels or len(self.std) != channels:
-            raise InputError(
-                f"InputSpec.mean and std need {channels} values for {self.modality}, got "
+                f"StreamSpec.mean and std need {self.channels} values for {self.modality}, got "
                 f"{len(self.mean)} and {len(self.std)}."
             )
         if any(not value > 0 for value in self.std):
-            raise InputError(f"InputSpec.std must be above 0, got {self.std}.")
-        if self.stacking != "flow" and self.beyond_end == "loop":
-            raise InputError(
-                f"Stacking {self.stacking!r} follows the motion, which a looped video breaks: use "
-                "beyond_end='hold'."
-            )
+            raise InputError(f"StreamSpec.std must be above 0, got {self.std}.")
         if self.stacking == "bidirectional" and self.num_frames % 2:
             raise InputError(
                 f"Bi-directional stacking needs an even num_frames, got {self.num_frames}."
@@ -165,13 +164,90 @@ class InputSpec:
         """C of one time step."""
         return MODALITY_CHANNELS[self.modality]
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether the stream reads flow fields, not frames."""
+        return self.modality == "flow"
+
+    @property
+    def steps(self) -> int:
+        """Positions that a snippet reads: a difference needs one frame more than it gives."""
+        return self.num_frames + (self.modality == "rgb_diff")
+
+    @property
+    def span(self) -> int:
+        """Positions that a snippet covers from its first to its last step, both included."""
+        return (self.steps - 1) * self.frame_stride + 1
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """Input of a network: a `StreamSpec` for each stream, and what all of them share.
+
+    Saved with the network's weights, so that prediction repeats training.
+    """
+
+    streams: Mapping[str, StreamSpec]
+    """Stream name -> its input; one entry for a network that sees one stream."""
+    short_side: int = 256
+    """Short side in pixels of the grid on which crops are chosen."""
+    crop_size: int = 224
+    """Side in pixels of the square that the network sees."""
+    fps: float | None = None
+    """Frame rate that videos are resampled to; None keeps their own."""
+    beyond_end: BeyondEnd = "hold"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "streams", dict(self.streams))
+        if not self.streams:
+            raise InputError("ClipSpec.streams must name at least one stream.")
+        if self.beyond_end not in get_args(BeyondEnd):
+            raise UnknownNameError("beyond_end", self.beyond_end, get_args(BeyondEnd))
+        _check_at_least_1(self, "short_side", "crop_size")
+        if self.crop_size > self.short_side:
+            raise InputError(
+                f"ClipSpec.crop_size ({self.crop_size}) must not exceed short_side "
+                f"({self.short_side})."
+            )
+        if self.fps is not None and not self.fps > 0:
+            raise InputError(f"ClipSpec.fps must be above 0, got {self.fps}.")
+        for name, stream in self.streams.items():
+            if stream.stacking != "flow" and self.beyond_end == "loop":
+                raise InputError(
+                    f"Stacking {stream.stacking!r} of stream {name!r} follows the motion, which a "
+                    "looped video breaks: use beyond_end='hold'."
+                )
+
+    @property
+    def flow_streams(self) -> dict[str, StreamSpec]:
+        """The streams that read flow fields."""
+        return {name: stream for name, stream in self.streams.items() if stream.is_flow}
+
+    @property
+    def frame_streams(self) -> dict[str, StreamSpec]:
+        """The streams that read frames."""
+        return {name: stream for name, stream in self.streams.items() if not stream.is_flow}
+
+    @property
+    def span(self) -> int:
+        """Positions that the longest snippet covers."""
+        return max(stream.span for stream in self.streams.values())
+
+
+def _check_at_least_1(spec: StreamSpec | ClipSpec, *names: str) -> None:
+    for name in names:
+        if getattr(spec, name) < 1:
+            raise InputError(
+                f"{type(spec).__name__}.{name} must be at least 1, got {getattr(spec, name)}."
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
     """One training or test sample, or a batch of them, as bytes before normalisation."""
 
-    data: dict[str, torch.Tensor]
-    """Modality name -> uint8 (V, C, T, H, W), or (N, V, C, T, H, W) for a batch."""
+    data: Mapping[str, torch.Tensor]
+    """Stream name -> uint8 (V, C, T, H, W), or (N, V, C, T, H, W) for a batch."""
     label: torch.Tensor
     """int64, () or (N,); -1 where unknown."""
     name: tuple[str, ...] = field(default=())
@@ -179,33 +255,36 @@ class Clip:
 
     def __post_init__(self) -> None:
         dims = self.label.ndim + 5
-        for modality, value in self.data.items():
-            if modality not in get_args(Modality):
-                raise UnknownNameError("modality", modality, get_args(Modality))
-            if value.ndim != dims or value.shape[-4] != MODALITY_CHANNELS[modality]:
+        for stream, value in self.data.items():
+            if value.ndim != dims:
                 raise ShapeError(
-                    f"Clip.data[{modality!r}] must have {dims} dimensions "
-                    f"{'(N, V, C, T, H, W)' if dims == 6 else '(V, C, T, H, W)'} with "
-                    f"C = {MODALITY_CHANNELS[modality]}, got {tuple(value.shape)}."
+                    f"Clip.data[{stream!r}] must have {dims} dimensions "
+                    f"{'(N, V, C, T, H, W)' if dims == 6 else '(V, C, T, H, W)'}, got "
+                    f"{tuple(value.shape)}."
                 )
 
     def __len__(self) -> int:
         return 1 if self.label.ndim == 0 else int(self.label.shape[0])
 
+    def sample(self, index: int) -> Clip:
+        """Return one sample of a batch."""
+        data = {stream: value[index] for stream, value in self.data.items()}
+        return Clip(data, self.label[index], self.name[index : index + 1])
+
     def pin_memory(self) -> Clip:
         """Page-locked copy, called by torch's loader when the batch goes to a GPU."""
-        pinned = {modality: value.pin_memory() for modality, value in self.data.items()}
+        pinned = {stream: value.pin_memory() for stream, value in self.data.items()}
         return Clip(pinned, self.label.pin_memory(), self.name)
 
     def to(self, device: Any, non_blocking: bool = False) -> Clip:
         """The same values on another device."""
-        moved = {m: v.to(device, non_blocking=non_blocking) for m, v in self.data.items()}
+        moved = {s: v.to(device, non_blocking=non_blocking) for s, v in self.data.items()}
         return Clip(moved, self.label.to(device, non_blocking=non_blocking), self.name)
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one network (or a fusion of several) says about each video of a list."""
+    """Scores that one network (or a fusion of several) gives to each video of a list."""
 
     names: tuple[str, ...]
     """N video names (manifest paths)."""

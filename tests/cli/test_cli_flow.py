@@ -13,9 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from dualstream.cli.flow import find_jobs, flow
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow import FlowJob, FlowStore
+from dualstream.flow.methods.params import DEFAULT_METHOD
 
 
 def run(*arguments):
@@ -63,7 +64,18 @@ def test_a_manifest_gets_its_flow_beside_it(tmp_path, tiny_video):
 
 def test_options_reach_the_extraction(tmp_path, tiny_video):
     video = tiny_video("a.mp4", num_frames=4)
-    options = ("--param", "preset=fast", "--bound", 8, "--short-side", 32, "--quality", 90)
+    options = (
+        "--method",
+        "dis",
+        "--param",
+        "preset=fast",
+        "--bound",
+        8,
+        "--short-side",
+        32,
+        "--quality",
+        90,
+    )
     result = run(video, "--out", tmp_path / "flow", *options, "--direction", "backward")
     assert result.exit_code == 0
     with FlowStore(tmp_path / "flow").open("a.mp4") as file:
@@ -72,6 +84,22 @@ def test_options_reach_the_extraction(tmp_path, tiny_video):
     assert (meta.bound_px, meta.short_side, meta.quality) == (8.0, 32, 90)
     run(video, "--out", tmp_path / "images", "--format", "folders", "--method", "farneback")
     assert (tmp_path / "images" / "a" / "flow_y_00003.jpg").is_file()
+
+
+def test_both_directions_go_to_two_stores(tmp_path, tiny_video):
+    tiny_video("videos/a.mp4", num_frames=4)
+    work = prepared(tmp_path, ["a.mp4"])
+    result = run(work, "--direction", "both")
+    assert "1 videos done, 0 kept, 0 failed; 3 flow fields" in result.stdout
+    for store, direction in (("flow", "forward"), ("flow_backward", "backward")):
+        with FlowStore(work / store).open("a.mp4") as file:
+            assert (file.meta.method, file.meta.direction) == (DEFAULT_METHOD, direction)
+    assert "1 kept, 0 failed" in run(work, "--direction", "both", "--verify").stdout
+    (work / "flow_backward" / "a.mp4.zip").unlink()
+    assert "1 kept, 0 failed" in run(work, "--verify").stdout
+    assert "0 kept, 1 failed" in run(work, "--direction", "both", "--verify").stdout
+    assert "1 videos done, 0 kept" in run(work, "--direction", "both").stdout
+    assert (work / "flow_backward" / "a.mp4.zip").is_file()
 
 
 def test_failed_videos_are_listed_and_the_exit_code_is_1(tmp_path, tiny_video):
@@ -200,7 +228,7 @@ def test_wrong_calls(tmp_path, tiny_video):
     video = tiny_video("a.mp4", num_frames=3)
     with pytest.raises(UnknownNameError, match="Unknown flow method 'lk'"):
         run(video, "--out", tmp_path / "flow", "--method", "lk")
-    with pytest.raises(UnknownNameError, match="setting of dis 'speed'"):
+    with pytest.raises(UnknownNameError, match="setting of tvl1-fast 'speed'"):
         run(video, "--out", tmp_path / "flow", "--param", "speed=fast")
     for options, message in (
         (("--dry-run", "--verify"), "one of --dry-run and --verify"),

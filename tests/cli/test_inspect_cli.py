@@ -85,7 +85,7 @@ def test_pretrained_weights_are_not_asked_for(call: Call, monkeypatch: pytest.Mo
     def start(*arguments: object, **options: object) -> None:
         raise AssertionError("timm's weights were asked for")
 
-    monkeypatch.setattr("dualstream.models.backbone._start_pretrained", start)
+    monkeypatch.setattr("dualstream.models.layers.backbone._start_pretrained", start)
     small = ("tsn", "--option", "backbone=resnet18", "--input", "3x1x64x64", "--json")
     assert call(*small, "--option", "pretrained=true") == call(*small)
     with pytest.raises(InputError, match="pretrained of tsn must be bool"):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.cli.command import dualstream
 from tests.engine.tiny import tiny_recipe
 
-from dualstream.cli.app import run
-from dualstream.engine.train import train
+from dualstream.engine.train.fit import train
 
 STUDENT = """
 title: student
@@ -29,35 +26,7 @@ test: {segments: 1, crops: center}
 """
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command printed, and its exit code."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def dualstream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command, in this process: another one imports torch for seconds."""
-
-    def call(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["dualstream", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run()
-        printed = capsys.readouterr()
-        return Done(int(end.value.code or 0), printed.out, printed.err)
-
-    return call
-
-
-def test_transfer_then_training_from_it(
-    dualstream: Command, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_transfer_then_training_from_it(tiny_data: Path, tmp_path: Path) -> None:
     teacher, start, trained = (tmp_path / name for name in ("teacher", "start", "trained"))
     train(tiny_recipe(epochs=1), tiny_data, teacher)
     recipe = tmp_path / "student.yaml"
@@ -107,7 +76,6 @@ def test_errors_are_one_line_and_a_code(
     arguments: list[str],
     code: int,
     message: str,
-    dualstream: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

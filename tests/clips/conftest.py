@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.flow import FlowMeta, FlowStore
 from dualstream.video import write_video
 

@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.clips.specs import joined, one_stream, stored
 
-from dualstream.clips import views as views_module
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips import read as read_module
+from dualstream.clips.data.manifest import Manifest, VideoRecord
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.geometry import View
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.errors import (
-    InputError,
-)
+from dualstream.errors import InputError
 from dualstream.flow import FlowStore
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec
 from dualstream.video import write_video
 
 HEIGHT, WIDTH = 48, 64  # of all videos and fields
-RGB = InputSpec("rgb", short_side=48, crop_size=32)
-FLOW = InputSpec("flow", num_frames=3, short_side=48, crop_size=32, mean=(0.0, 0.0), std=(1.0, 1.0))
+RGB = one_stream("rgb")
+FLOW = one_stream("flow", num_frames=3, flow_method="dis")
 CENTERS = Sampling("segment_centers", segments=3)
 CENTER = Cropping("center")
 
@@ -54,7 +54,7 @@ def field_positions(view: torch.Tensor) -> list[list[int]]:
 
 def test_clip_has_views_label_and_name(grey_manifest: Manifest, grey_store: FlowStore) -> None:
     dataset = ClipDataset(
-        grey_manifest, [RGB, FLOW], sampling=CENTERS, cropping=CENTER, flow_store=grey_store
+        grey_manifest, joined(RGB, FLOW), sampling=CENTERS, cropping=CENTER, flow=stored(grey_store)
     )
     assert len(dataset) == 3
     assert dataset.labels == (0, 1, 2)
@@ -74,29 +74,23 @@ def test_clip_has_views_label_and_name(grey_manifest: Manifest, grey_store: Flow
     [
         (RGB, CENTERS, [[5], [15], [25]]),
         (RGB, Sampling("evenly_spaced", segments=4), [[0], [9], [19], [29]]),
-        (RGB, Sampling("dense", segments=2, span=8), [[11], [15]]),
         (
-            InputSpec("rgb", num_frames=4, frame_stride=3, short_side=48, crop_size=32),
+            one_stream("rgb", num_frames=4, frame_stride=3),
             Sampling("evenly_spaced", segments=2),
             [[0, 3, 6, 9], [20, 23, 26, 29]],
         ),
         (
-            InputSpec("rgb", num_frames=8, short_side=48, crop_size=32),
-            Sampling("windows", step=8),
-            [list(range(start, start + 8)) for start in (0, 8, 16, 22)],
-        ),
-        (
-            InputSpec("rgb_diff", num_frames=2, short_side=48, crop_size=32),
+            one_stream("rgb_diff", num_frames=2),
             Sampling("evenly_spaced", segments=2),
             [[0, 1, 2], [27, 28, 29]],
         ),
     ],
 )
 def test_frames_are_those_of_the_sampler(
-    grey_manifest: Manifest, spec: InputSpec, sampling: Sampling, expected: list[list[int]]
+    grey_manifest: Manifest, spec: ClipSpec, sampling: Sampling, expected: list[list[int]]
 ) -> None:
-    dataset = ClipDataset(grey_manifest, [spec], sampling=sampling, cropping=CENTER)
-    assert positions(dataset[0].data[spec.modality]) == expected
+    dataset = ClipDataset(grey_manifest, spec, sampling=sampling, cropping=CENTER)
+    assert positions(dataset[0].data[next(iter(spec.streams))]) == expected
 
 
 def test_flow_fields_are_those_of_the_sampler(
@@ -104,7 +98,7 @@ def test_flow_fields_are_those_of_the_sampler(
 ) -> None:
     # 29 fields, snippets of 3: 27 starts, tick 9
     dataset = ClipDataset(
-        grey_manifest, [FLOW], sampling=CENTERS, cropping=CENTER, flow_store=grey_store
+        grey_manifest, FLOW, sampling=CENTERS, cropping=CENTER, flow=stored(grey_store)
     )
     assert field_positions(dataset[0].data["flow"]) == [[4, 5, 6], [13, 14, 15], [22, 23, 24]]
 
@@ -112,19 +106,23 @@ def test_flow_fields_are_those_of_the_sampler(
 def test_flow_views_come_snippet_by_snippet(grey_manifest: Manifest, grey_store: FlowStore) -> None:
     dataset = ClipDataset(
         grey_manifest,
-        [FLOW],
+        FLOW,
         sampling=Sampling("evenly_spaced", segments=2),
         cropping=Cropping("three"),
-        flow_store=grey_store,
+        flow=stored(grey_store),
     )
     fields = field_positions(dataset[0].data["flow"])
     assert fields == [[0, 1, 2]] * 3 + [[26, 27, 28]] * 3
 
 
 def test_a_short_video_repeats_its_end(grey_manifest: Manifest, grey_store: FlowStore) -> None:
-    spec = InputSpec("rgb", num_frames=6, short_side=48, crop_size=32)
+    spec = one_stream("rgb", num_frames=6)
     dataset = ClipDataset(
-        grey_manifest, [spec, FLOW], sampling=CENTERS, cropping=CENTER, flow_store=grey_store
+        grey_manifest,
+        joined(spec, FLOW),
+        sampling=CENTERS,
+        cropping=CENTER,
+        flow=stored(grey_store),
     )
     clip = dataset[2]  # 4 frames, 3 fields
     assert positions(clip.data["rgb"]) == [[0, 1, 2, 3, 3, 3]] * 3
@@ -136,10 +134,10 @@ def test_both_modalities_start_at_the_same_frame(
 ) -> None:
     dataset = ClipDataset(
         grey_manifest,
-        [RGB, FLOW],
+        joined(RGB, FLOW),
         sampling=Sampling("random_segments", segments=3),
         cropping=CENTER,
-        flow_store=grey_store,
+        flow=stored(grey_store),
     )
     starts = set()
     for epoch in range(12):
@@ -165,11 +163,11 @@ def test_both_modalities_share_box_and_flip(
     record = VideoRecord("ramp.mp4", 0, (), 6, 25.0, WIDTH, HEIGHT, "")
     dataset = ClipDataset(
         Manifest((record,), ("a",), tmp_path),
-        [RGB, FLOW],
+        joined(RGB, FLOW),
         sampling=Sampling("random_segments"),
         cropping=Cropping("multi_scale"),
         flip=True,
-        flow_store=store,
+        flow=stored(store),
     )
     flips, corners = set(), set()
     for epoch in range(25):
@@ -191,16 +189,16 @@ def test_twenty_five_times_ten_views(
 ) -> None:
     """The paper's test: exact positions and boxes, snippet by snippet, box by box."""
     calls: list[tuple[list[int], View]] = []
-    cut_frames = views_module.cut_frames
+    cut_frames = read_module.cut_frames
 
     def recorded(frames: Any, view: View, *, steps: NDArray[np.int64], **options: Any) -> Any:
         calls.append((steps.tolist(), view))
         return cut_frames(frames, view, steps=steps, **options)
 
-    monkeypatch.setattr(views_module, "cut_frames", recorded)
+    monkeypatch.setattr(read_module, "cut_frames", recorded)
     dataset = ClipDataset(
         grey_manifest,
-        [InputSpec("rgb", short_side=256, crop_size=224)],
+        one_stream("rgb", short_side=256, crop_size=224),
         sampling=Sampling("evenly_spaced", segments=25),
         cropping=Cropping("ten"),
     )
@@ -222,12 +220,12 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(
     def make(seed: int) -> ClipDataset:
         return ClipDataset(
             grey_manifest,
-            [RGB, FLOW],
+            joined(RGB, FLOW),
             sampling=Sampling("random_segments", segments=2),
             cropping=Cropping("random"),
             flip=True,
             jitter=ColorJitter(),
-            flow_store=grey_store,
+            flow=stored(grey_store),
             seed=seed,
         )
 
@@ -256,22 +254,18 @@ def test_bidirectional_reads_both_stores(
     backward = FlowStore(tmp_path / "backward")
     for record in grey_manifest.records:
         write_flow(backward, record.path, record.frames - 1, offset=80, direction="backward")
-    spec = InputSpec(
+    spec = one_stream(
         "flow",
+        flow_method="dis",
         num_frames=4,
-        short_side=48,
-        crop_size=32,
-        mean=(0, 0),
-        std=(1, 1),
         stacking="bidirectional",
     )
     dataset = ClipDataset(
         grey_manifest,
-        [spec],
+        spec,
         sampling=Sampling("evenly_spaced", segments=3),
         cropping=CENTER,
-        flow_store=grey_store,
-        backward_store=backward,
+        flow=stored(grey_store, backward),
     )
     fields = field_positions(dataset[0].data["flow"])
     # Starts 0, 12, 25: tau is 2, 14, 27; an offset of 80 is 40 positions.
@@ -288,21 +282,18 @@ def test_trajectory_follows_the_motion(tmp_path: Path, write_flow: Callable[...,
     record = VideoRecord("a.mp4", 0, (), 3, 25.0, WIDTH, HEIGHT, "")
 
     def read(stacking: Any) -> torch.Tensor:
-        spec = InputSpec(
+        spec = one_stream(
             "flow",
+            flow_method="dis",
             num_frames=2,
-            short_side=48,
-            crop_size=32,
-            mean=(0, 0),
-            std=(1, 1),
             stacking=stacking,
         )
         dataset = ClipDataset(
             Manifest((record,), ("a",), tmp_path),
-            [spec],
+            spec,
             sampling=Sampling("segment_centers"),
             cropping=CENTER,
-            flow_store=FlowStore(tmp_path),
+            flow=stored(FlowStore(tmp_path)),
         )
         return dataset[0].data["flow"][0].float()
 
@@ -315,9 +306,9 @@ def test_trajectory_follows_the_motion(tmp_path: Path, write_flow: Callable[...,
 
 
 def test_frame_rates_are_resampled_by_time(grey_manifest: Manifest) -> None:
-    spec = InputSpec("rgb", num_frames=3, fps=12.5, short_side=48, crop_size=32)
+    spec = one_stream("rgb", num_frames=3, fps=12.5)
     dataset = ClipDataset(
-        grey_manifest, [spec], sampling=Sampling("evenly_spaced", segments=2), cropping=CENTER
+        grey_manifest, spec, sampling=Sampling("evenly_spaced", segments=2), cropping=CENTER
     )
     # 30 frames at 25 fps are frames 0, 2, ... 28 at 12.5 fps
     assert positions(dataset[0].data["rgb"]) == [[0, 2, 4], [24, 26, 28]]
@@ -330,17 +321,15 @@ def test_flow_of_another_rate_is_refused(
         store = FlowStore(tmp_path / f"flow{fps}")
         write_flow(store, "c0.mp4", num_fields, fps=fps)
         specs = [
-            InputSpec("rgb", fps=12.5, short_side=48, crop_size=32),
-            InputSpec(
-                "flow", num_frames=3, fps=12.5, short_side=48, crop_size=32, mean=(0, 0), std=(1, 1)
-            ),
+            one_stream("rgb", fps=12.5),
+            one_stream("flow", num_frames=3, fps=12.5, flow_method="dis"),
         ]
         return ClipDataset(
             grey_manifest,
-            specs,
+            joined(*specs),
             sampling=Sampling("evenly_spaced", segments=2),
             cropping=CENTER,
-            flow_store=store,
+            flow=stored(store),
         )
 
     with pytest.raises(InputError, match=r"extracted at 25 frames a second.*wants 12\.5"):
@@ -355,13 +344,16 @@ def test_sample_bytes_are_those_of_the_sample(
 ) -> None:
     def make(sampling: Sampling, cropping: Cropping) -> ClipDataset:
         return ClipDataset(
-            grey_manifest, [RGB, FLOW], sampling=sampling, cropping=cropping, flow_store=grey_store
+            grey_manifest,
+            joined(RGB, FLOW),
+            sampling=sampling,
+            cropping=cropping,
+            flow=stored(grey_store),
         )
 
     for cropping in (CENTER, Cropping("three"), Cropping("ten"), Cropping("multi_scale")):
         dataset = make(CENTERS, cropping)
         assert dataset.sample_bytes == sum(value.numel() for value in dataset[0].data.values())
-    assert make(Sampling("windows"), CENTER).sample_bytes is None
 
 
 def test_jitter_changes_all_snippets_alike_and_never_flow(
@@ -370,10 +362,10 @@ def test_jitter_changes_all_snippets_alike_and_never_flow(
     def make(jitter: ColorJitter | None) -> ClipDataset:
         return ClipDataset(
             grey_manifest,
-            [RGB, FLOW],
+            joined(RGB, FLOW),
             sampling=CENTERS,
             cropping=CENTER,
-            flow_store=grey_store,
+            flow=stored(grey_store),
             jitter=jitter,
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.clips.specs import joined, one_stream, stored
 
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.manifest import Manifest, VideoRecord
+from dualstream.clips.data.manifest import Manifest, VideoRecord
+from dualstream.clips.dataset import ClipDataset
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.errors import (
     CorruptVideoError,
     FlowStoreError,
@@ -18,18 +20,17 @@ from dualstream.errors import (
     VideoNotFoundError,
 )
 from dualstream.flow import FlowStore
-from dualstream.types import InputSpec
 
 HEIGHT, WIDTH = 48, 64
-RGB = InputSpec("rgb", short_side=48, crop_size=32)
-FLOW = InputSpec("flow", num_frames=3, short_side=48, crop_size=32, mean=(0.0, 0.0), std=(1.0, 1.0))
+RGB = one_stream("rgb")
+FLOW = one_stream("flow", num_frames=3, flow_method="dis")
 CENTERS = Sampling("segment_centers", segments=3)
 CENTER = Cropping("center")
 
 
 def flow_dataset(manifest: Manifest, store: FlowStore, **options: Any) -> ClipDataset:
     return ClipDataset(
-        manifest, [FLOW], sampling=CENTERS, cropping=CENTER, flow_store=store, **options
+        manifest, FLOW, sampling=CENTERS, cropping=CENTER, flow=stored(store), **options
     )
 
 
@@ -79,7 +80,7 @@ def test_one_frame_has_no_flow(tmp_path: Path, grey_store: FlowStore) -> None:
 
 
 def test_broken_and_missing_videos_are_named(grey_manifest: Manifest) -> None:
-    dataset = ClipDataset(grey_manifest, [RGB], sampling=CENTERS, cropping=CENTER)
+    dataset = ClipDataset(grey_manifest, RGB, sampling=CENTERS, cropping=CENTER)
     (grey_manifest.root / "c0.mp4").write_bytes(b"")
     (grey_manifest.root / "c1.mp4").unlink()
     with pytest.raises(CorruptVideoError, match=r"c0\.mp4"):
@@ -88,22 +89,9 @@ def test_broken_and_missing_videos_are_named(grey_manifest: Manifest) -> None:
         dataset[1]
 
 
-@pytest.mark.parametrize(
-    ("specs", "message"),
-    [
-        ([], "one spec for each modality"),
-        ([RGB, RGB], "one spec for each modality"),
-        ([RGB, InputSpec("rgb_diff", short_side=50, crop_size=32)], "short_side differ"),
-        ([RGB, InputSpec("rgb_diff", short_side=48, crop_size=30)], "crop_size differ"),
-        ([RGB, InputSpec("rgb_diff", short_side=48, crop_size=32, fps=5.0)], "fps differ"),
-        ([FLOW], "flow_store"),
-    ],
-)
-def test_specs_must_fit_together(
-    grey_manifest: Manifest, specs: Sequence[InputSpec], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        ClipDataset(grey_manifest, specs, sampling=CENTERS, cropping=CENTER)
+def test_a_stream_of_flow_needs_a_store(grey_manifest: Manifest) -> None:
+    with pytest.raises(InputError, match="'flow' reads flow and has no flow store"):
+        ClipDataset(grey_manifest, joined(RGB, FLOW), sampling=CENTERS, cropping=CENTER)
 
 
 def test_misuse_is_named(grey_manifest: Manifest, grey_store: FlowStore) -> None:
@@ -112,16 +100,14 @@ def test_misuse_is_named(grey_manifest: Manifest, grey_store: FlowStore) -> None
         make(Manifest((), ("a",), grey_manifest.root), grey_store)
     with pytest.raises(InputError, match="seed"):
         make(grey_manifest, grey_store, seed=-1)
-    both_ways = InputSpec("flow", num_frames=2, mean=(0, 0), std=(1, 1), stacking="bidirectional")
+    both_ways = one_stream("flow", num_frames=2, stacking="bidirectional")
     with pytest.raises(InputError, match="--direction backward"):
         ClipDataset(
-            grey_manifest, [both_ways], sampling=CENTERS, cropping=CENTER, flow_store=grey_store
+            grey_manifest, both_ways, sampling=CENTERS, cropping=CENTER, flow=stored(grey_store)
         )
     with pytest.raises(UnknownNameError, match="Did you mean 'random_segments'"):
         Sampling("random_segment")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="Did you mean 'center'"):
         Cropping("centre")  # type: ignore[arg-type]
-    with pytest.raises(UnknownNameError, match="positions"):
-        Cropping("multi_scale", positions="four")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"Sampling\.segments must be at least 1"):
         Sampling("evenly_spaced", segments=0)

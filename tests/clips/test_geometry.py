@@ -22,7 +22,7 @@ from dualstream.clips.geometry import (
     ten_crops,
     three_crops,
 )
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import InputError
 
 TEN_OF_256_X_340 = (
     View(0, 0, 224, 224),
@@ -103,7 +103,7 @@ def test_a_zoom_must_enlarge(zoom: tuple[float, float]) -> None:
 
 def test_multi_scale_sizes_of_tsn() -> None:
     # Sides 256, 224, 192, 168; width and height at most one place apart.
-    assert multi_scale_sizes(256, size=224, scales=(1, 0.875, 0.75, 0.66), max_distort=1) == (
+    assert multi_scale_sizes(256, size=224, scales=(1, 0.875, 0.75, 0.66)) == (
         (256, 256),
         (224, 256),
         (256, 224),
@@ -118,56 +118,31 @@ def test_multi_scale_sizes_of_tsn() -> None:
 
 
 def test_a_side_near_the_size_becomes_the_size() -> None:
-    assert multi_scale_sizes(256, size=166, scales=(0.66,), max_distort=0) == ((166, 166),)
-    assert multi_scale_sizes(256, size=165, scales=(0.66,), max_distort=0) == ((168, 168),)
+    assert multi_scale_sizes(256, size=166, scales=(0.66,)) == ((166, 166),)
+    assert multi_scale_sizes(256, size=165, scales=(0.66,)) == ((168, 168),)
     # ... but never one that does not fit
-    assert multi_scale_sizes(100, size=102, scales=(1,), max_distort=0) == ((100, 100),)
+    assert multi_scale_sizes(100, size=102, scales=(1,)) == ((100, 100),)
 
 
 def test_corner_offsets_of_tsn() -> None:
-    assert corner_offsets(256, 340, crop=(224, 192), positions="five") == (
+    assert corner_offsets(256, 340, crop=(224, 192)) == (
         (0, 0),
         (116, 0),
         (0, 64),
         (116, 64),
         (58, 32),
     )
-    assert corner_offsets(256, 340, crop=(224, 192), positions="thirteen")[5:] == (
-        (0, 32),
-        (116, 32),
-        (58, 64),
-        (58, 0),
-        (29, 16),
-        (87, 16),
-        (29, 48),
-        (87, 48),
-    )
     # Margins that are no multiple of 4 keep the reference's four equal steps: 117 // 4 * 4 = 116.
-    assert corner_offsets(224, 341, crop=(224, 224), positions="five")[1] == (116, 0)
+    assert corner_offsets(224, 341, crop=(224, 224))[1] == (116, 0)
 
 
-@pytest.mark.parametrize(("positions", "places"), [("five", 5), ("thirteen", 13)])
-def test_multi_scale_crop_draws_all_sizes_and_places(positions: str, places: int) -> None:
+def test_multi_scale_crop_draws_all_sizes_and_places() -> None:
     rng = np.random.default_rng(0)
-    views = [
-        multi_scale_crop(256, 340, size=224, rng=rng, positions=positions)  # type: ignore[arg-type]
-        for _ in range(4000)
-    ]
+    views = [multi_scale_crop(256, 340, size=224, rng=rng) for _ in range(4000)]
     sizes = Counter((view.width, view.height) for view in views)
-    assert set(sizes) == set(
-        multi_scale_sizes(256, size=224, scales=(1, 0.875, 0.75, 0.66), max_distort=1)
-    )
+    assert set(sizes) == set(multi_scale_sizes(256, size=224, scales=(1, 0.875, 0.75, 0.66)))
     assert min(sizes.values()) > 300  # ten sizes, equally likely: 400 expected
-    assert len({(v.x, v.y) for v in views if (v.width, v.height) == (192, 192)}) == places
-
-
-def test_multi_scale_crop_anywhere_uses_more_places() -> None:
-    rng = np.random.default_rng(0)
-    views = [
-        multi_scale_crop(20, 24, size=16, rng=rng, scales=(0.8,), positions="anywhere")
-        for _ in range(600)
-    ]
-    assert {(v.x, v.y) for v in views} == {(x, y) for x in range(9) for y in range(5)}
+    assert len({(v.x, v.y) for v in views if (v.width, v.height) == (192, 192)}) == 5
 
 
 def test_flip_of_a_flip_is_the_view() -> None:
@@ -226,18 +201,8 @@ def test_misuse_is_named() -> None:
     with pytest.raises(InputError, match="width, height >= 1"):
         View(0, 0, 0, 4)
     with pytest.raises(InputError, match="scales"):
-        multi_scale_sizes(10, size=5, scales=(), max_distort=1)
+        multi_scale_sizes(10, size=5, scales=())
     with pytest.raises(InputError, match="scales"):
-        multi_scale_sizes(10, size=5, scales=(1.2,), max_distort=1)
-    with pytest.raises(InputError, match="max_distort"):
-        multi_scale_sizes(10, size=5, scales=(1,), max_distort=-1)
-    with pytest.raises(UnknownNameError, match="Did you mean 'five'"):
-        multi_scale_crop(
-            10,
-            10,
-            size=5,
-            rng=np.random.default_rng(0),
-            positions="fiv",  # type: ignore[arg-type]
-        )
+        multi_scale_sizes(10, size=5, scales=(1.2,))
     with pytest.raises(InputError, match="short_side must be at least 1"):
         reference_size(4, 4, short_side=0)

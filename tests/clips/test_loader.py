@@ -11,15 +11,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.clips.specs import one_stream
 
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.data.manifest import Manifest, VideoRecord
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.loader import EpochBatches, collate, make_loader
-from dualstream.clips.manifest import Manifest, VideoRecord
-from dualstream.errors import CorruptVideoError, InputError, ShapeError
-from dualstream.types import Clip, InputSpec
+from dualstream.clips.plan import Cropping, Sampling
+from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
+from dualstream.types import Clip
 from dualstream.video import write_video
 
-SPEC = InputSpec("rgb", short_side=48, crop_size=32)
+SPEC = one_stream("rgb")
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def dataset(tmp_path: Path) -> ClipDataset:
         records.append(VideoRecord(f"{i}.mp4", i % 3, (), 6, 25.0, 64, 48, ""))
     return ClipDataset(
         Manifest(tuple(records), ("a", "b", "c"), tmp_path),
-        [SPEC],
+        SPEC,
         sampling=Sampling("random_segments", segments=2),
         cropping=Cropping("random"),
         flip=True,
@@ -262,7 +264,7 @@ def test_large_batches_are_not_hoarded(
 ) -> None:
     large = ClipDataset(
         dataset.manifest,
-        [InputSpec("rgb", num_frames=10)],
+        one_stream("rgb", num_frames=10, short_side=256, crop_size=224),
         sampling=Sampling("evenly_spaced", segments=10),
         cropping=Cropping("center"),
     )
@@ -278,3 +280,21 @@ def test_length_is_the_number_of_batches(dataset: ClipDataset) -> None:
 def test_negative_workers_are_named(dataset: ClipDataset) -> None:
     with pytest.raises(InputError, match="workers must be at least 0, got -1"):
         make_loader(dataset, EpochBatches(8, batch_size=4), workers=-1)
+
+
+def test_too_little_shared_memory_is_named(dataset: ClipDataset) -> None:
+    class WithoutRoom(ClipDataset):
+        def __getitem__(self, key: object) -> Clip:
+            raise RuntimeError(
+                "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on "
+                "device (28)"  # as torch 2.14 says in a worker of a container with 64 MB
+            )
+
+    full = WithoutRoom(
+        dataset.manifest,
+        SPEC,
+        sampling=Sampling("random_segments", segments=2),
+        cropping=Cropping("random"),
+    )
+    with pytest.raises(SharedMemoryError, match=r"data\.workers=0"):
+        next(iter(make_loader(full, [[(0, 0)]], workers=0)))

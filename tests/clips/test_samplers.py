@@ -12,13 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualstream.clips.samplers import (
-    covered,
-    dense_clip_starts,
     evenly_spaced_starts,
     segment_starts_center,
     segment_starts_random,
     snippet_indices,
-    window_starts,
 )
 from dualstream.errors import InputError
 
@@ -37,13 +34,6 @@ EVEN_OF_40_FRAMES = [
 
 counts = st.integers(1, 400)
 small = st.integers(1, 40)
-
-
-@pytest.mark.parametrize(
-    ("count", "stride", "expected"), [(1, 9, 1), (5, 1, 5), (8, 4, 29), (2, 3, 4)]
-)
-def test_covered(count: int, stride: int, expected: int) -> None:
-    assert covered(count, stride=stride) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,62 +130,6 @@ def test_evenly_spaced(num_frames: int, count: int, length: int, expected: list[
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "segments", "length", "span", "windows", "expected"),
-    [
-        (100, 4, 1, 64, 2, [0, 16, 32, 48, 36, 52, 68, 84]),
-        (100, 4, 1, 64, 1, [18, 34, 50, 66]),
-        (40, 8, 1, 64, 1, [0, 8, 16, 24, 32, 0, 8, 16]),  # wraps, as in TSM's code
-        (40, 4, 10, 64, 1, [0, 16, 1, 17]),
-        (5, 3, 1, 2, 1, [1, 2, 3]),  # more snippets than positions in the window
-        (3, 2, 8, 64, 1, [0, 0]),
-    ],
-)
-def test_dense(
-    num_frames: int, segments: int, length: int, span: int, windows: int, expected: list[int]
-) -> None:
-    starts = dense_clip_starts(
-        num_frames, segments=segments, length=length, span=span, windows=windows
-    )
-    assert starts.tolist() == expected
-
-
-def test_dense_at_random_moves_the_window_only() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [dense_clip_starts(70, segments=4, length=1, span=64, rng=rng) for _ in range(200)]
-    assert {int(starts[0]) for starts in drawn} == {0, 1, 2, 3, 4, 5, 6}
-    assert all(np.all(np.diff(starts) == 16) for starts in drawn)
-
-
-def test_dense_draws_one_window() -> None:
-    with pytest.raises(InputError, match="windows=2"):
-        dense_clip_starts(70, segments=4, length=1, windows=2, rng=np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "length", "step", "expected"),
-    [
-        (23, 10, 5, [0, 5, 10, 13]),
-        (20, 10, 5, [0, 5, 10]),
-        (11, 10, 20, [0, 1]),
-        (10, 10, 5, [0]),
-        (7, 10, 5, [0]),
-        (5, 1, 2, [0, 2, 4]),
-    ],
-)
-def test_windows(num_frames: int, length: int, step: int, expected: list[int]) -> None:
-    assert window_starts(num_frames, length=length, step=step).tolist() == expected
-
-
-@given(num_frames=counts, length=small, step=small)
-def test_windows_see_every_position_when_they_touch(
-    num_frames: int, length: int, step: int
-) -> None:
-    starts = window_starts(num_frames, length=length, step=min(step, length))
-    seen = snippet_indices(starts, count=length, stride=1, num_frames=num_frames)
-    assert set(seen.ravel().tolist()) == set(range(num_frames))
-
-
-@pytest.mark.parametrize(
     ("starts", "count", "stride", "num_frames", "expected"),
     [
         ([0, 7], 3, 2, 10, [[0, 2, 4], [7, 9, 9]]),
@@ -235,8 +169,6 @@ def test_every_sampler_stays_inside(num_frames: int, segments: int, length: int,
         segment_starts_random(num_frames, segments=segments, length=length, rng=rng),
         segment_starts_center(num_frames, segments=segments, length=length),
         evenly_spaced_starts(num_frames, count=segments, length=length),
-        dense_clip_starts(num_frames, segments=segments, length=length),
-        dense_clip_starts(num_frames, segments=segments, length=length, rng=rng),
     ):
         assert starts.dtype == np.int64
         assert starts.shape == (segments,)
@@ -251,10 +183,7 @@ def test_every_sampler_stays_inside(num_frames: int, segments: int, length: int,
         lambda: segment_starts_center(5, segments=0, length=1),
         lambda: segment_starts_random(5, segments=3, length=0, rng=np.random.default_rng(0)),
         lambda: evenly_spaced_starts(5, count=0, length=1),
-        lambda: dense_clip_starts(5, segments=1, length=1, span=0),
-        lambda: window_starts(5, length=1, step=0),
         lambda: snippet_indices(np.zeros(1, np.int64), count=1, stride=0, num_frames=1),
-        lambda: covered(0, stride=1),
     ],
 )
 def test_counts_below_one_are_named(call) -> None:  # type: ignore[no-untyped-def]

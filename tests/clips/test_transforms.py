@@ -19,7 +19,7 @@ from dualstream.clips.transforms import (
 )
 from dualstream.errors import InputError, ShapeError
 from dualstream.flow import dequantize, quantize
-from dualstream.types import InputSpec
+from dualstream.types import StreamSpec
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_out_must_be_able_to_take_the_result(frames: NDArray[np.uint8]) -> None:
 
 
 def test_normalize_rgb() -> None:
-    spec = InputSpec("rgb", num_frames=2, mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
+    spec = StreamSpec("rgb", num_frames=2, mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
     data = torch.zeros(4, 3, 2, 5, 6, dtype=torch.uint8)
     data[:, 0] = 255
     data[:, 1] = 51
@@ -217,7 +217,7 @@ def test_normalize_rgb() -> None:
 
 
 def test_normalize_flow_is_dequantize() -> None:
-    spec = InputSpec("flow", num_frames=3, mean=(0.0, 0.0), std=(1.0, 1.0), flow_bound_px=15.0)
+    spec = StreamSpec("flow", num_frames=3, mean=(0.0, 0.0), std=(1.0, 1.0), flow_bound_px=15.0)
     data = torch.randint(0, 256, (2, 2, 3, 4, 5), dtype=torch.uint8)
     expected = torch.from_numpy(dequantize(data.numpy(), bound_px=15.0))
     torch.testing.assert_close(normalize(data, spec), expected)
@@ -226,7 +226,9 @@ def test_normalize_flow_is_dequantize() -> None:
 
 
 def test_normalize_subtracts_the_mean_vector_of_each_field() -> None:
-    spec = InputSpec("flow", num_frames=2, mean=(0.0, 0.0), std=(2.0, 2.0), subtract_mean_flow=True)
+    spec = StreamSpec(
+        "flow", num_frames=2, mean=(0.0, 0.0), std=(2.0, 2.0), subtract_mean_flow=True
+    )
     data = torch.full((2, 2, 4, 4), 128, dtype=torch.uint8)
     data[0, 0] = 190  # a pure translation in x of the first field: nothing is left
     data[1, 1, :2] = 148  # half of the second field moves by 20 steps in y: +-10 steps are left
@@ -238,13 +240,13 @@ def test_normalize_subtracts_the_mean_vector_of_each_field() -> None:
 
 
 def test_normalize_flow_mean_and_std_are_in_pixels() -> None:
-    spec = InputSpec("flow", mean=(1.0, -1.0), std=(2.0, 4.0))
+    spec = StreamSpec("flow", mean=(1.0, -1.0), std=(2.0, 4.0))
     data = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
     assert normalize(data, spec)[:, 0, 0, 0].tolist() == [-0.5, 0.25]
 
 
 def test_normalize_rgb_diff_takes_differences_in_time() -> None:
-    spec = InputSpec("rgb_diff", num_frames=2, mean=(0.9, 0.9, 0.9), std=(0.5, 1.0, 2.0))
+    spec = StreamSpec("rgb_diff", num_frames=2, mean=(0.9, 0.9, 0.9), std=(0.5, 1.0, 2.0))
     data = torch.zeros(2, 3, 3, 4, 4, dtype=torch.uint8)
     data[:, :, 1] = 255
     data[:, :, 2] = 204
@@ -256,7 +258,7 @@ def test_normalize_rgb_diff_takes_differences_in_time() -> None:
 
 
 def test_normalize_names_what_does_not_fit() -> None:
-    spec = InputSpec("rgb_diff", num_frames=5)
+    spec = StreamSpec("rgb_diff", num_frames=5)
     with pytest.raises(ShapeError, match="C = 3 and T = 6"):
         normalize(torch.zeros(1, 3, 5, 4, 4, dtype=torch.uint8), spec)
     with pytest.raises(ShapeError, match="float32"):
@@ -265,5 +267,5 @@ def test_normalize_names_what_does_not_fit() -> None:
 
 def test_normalize_leaves_its_input_alone() -> None:
     data = torch.full((3, 1, 2, 2), 7, dtype=torch.uint8)
-    normalize(data, InputSpec("rgb"))
+    normalize(data, StreamSpec("rgb"))
     assert data.unique().tolist() == [7]

@@ -6,17 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.engine.recipe import dump_recipe, list_recipes, load_recipe
+from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe, list_recipes, load_recipe
 from dualstream.errors import RecipeError, UnknownNameError
-from dualstream.models import WEIGHTS, model_function
+from dualstream.models import MODELS, WEIGHTS
+from dualstream.types import StreamSpec
+
+
+def stream_of(recipe: Recipe) -> StreamSection:
+    """Section of the only stream."""
+    (section,) = recipe.inputs.values()
+    return section
+
+
+def spec_of(recipe: Recipe) -> StreamSpec:
+    """Input of the only stream in training."""
+    (stream,) = recipe.clip_spec().streams.values()
+    return stream
 
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_shipped_recipes_are_whole(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.source
-    assert recipe.input.spec().modality == recipe.input.modality
-    model_function(recipe.model.name)
+    assert recipe.clip_spec().streams.keys() == recipe.inputs.keys()
+    assert recipe.model.name in MODELS
 
 
 def test_the_published_ones_are_there() -> None:
@@ -56,9 +69,9 @@ x3d_l               16x5  crop 312 of 356  batch   64  lr 0.05   epochs 256  tes
 def test_published_settings(line: str) -> None:
     name = line.split()[0]
     recipe = load_recipe(name)
-    seen, training, test = recipe.input, recipe.train, recipe.test
+    seen, clip, training, test = stream_of(recipe), recipe.clip, recipe.train, recipe.test
     found = (
-        f"{name} {seen.num_frames}x{seen.frame_stride} crop {seen.crop_size} of {seen.short_side} "
+        f"{name} {seen.num_frames}x{seen.frame_stride} crop {clip.crop_size} of {clip.short_side} "
         f"batch {training.batch_size} lr {training.optimizer.lr} epochs {training.epochs} "
         f"test {test.segments} x {test.crops} of {recipe.test_spec().crop_size}"
     )
@@ -70,7 +83,7 @@ def test_recipes_test_what_published_weights_were_made_for(name: str) -> None:
     entry = WEIGHTS[name]
     recipe = load_recipe(entry.model)
     # I3D's accuracy is of whole videos, its training of 64 frames.
-    spec = recipe.input.spec() if entry.model == "i3d" else recipe.test_spec()
+    spec = recipe.clip_spec() if entry.model == "i3d" else recipe.test_spec()
     assert spec == entry.spec
 
 
@@ -97,46 +110,49 @@ def test_overrides_change_values_of_every_type() -> None:
     assert recipe.train.optimizer.lr == 1e-3
     assert recipe.train.schedule.milestones == (2, 4)
     assert recipe.model.options["backbone"] == "resnet18"
-    assert recipe.input.spec().mean == (0.5, -0.5)
+    assert spec_of(recipe).mean == (0.5, -0.5)
     assert recipe.augment.flip is False
 
 
 def test_defaults_of_mean_and_std_depend_on_the_modality() -> None:
-    assert load_recipe("tsn_rgb").input.spec().mean == (0.485, 0.456, 0.406)
-    flow = load_recipe("two_stream_flow").input.spec()
+    assert spec_of(load_recipe("tsn_rgb")).mean == (0.485, 0.456, 0.406)
+    flow = spec_of(load_recipe("two_stream_flow"))
     assert (flow.mean, flow.std) == ((0.0, 0.0), (1.0, 1.0))
 
 
 @pytest.mark.parametrize("name", list_recipes())
 @pytest.mark.parametrize("modality", ["rgb", "flow", "rgb_diff"])
 def test_every_recipe_gives_the_other_streams_of_a_pair(name: str, modality: str) -> None:
-    stated = load_recipe(name).input
+    stated = load_recipe(name)
     recipe = load_recipe(name, [f"input.modality={modality}"])
-    spec = recipe.input.spec()
+    spec = spec_of(recipe)
     assert spec.modality == modality
-    if stated.modality == modality:
-        assert recipe.input == stated
+    assert list(recipe.inputs) == [modality]
+    if stream_of(stated).modality == modality:
+        assert recipe == stated
     elif modality == "rgb":
         assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     else:
         assert (set(spec.mean), set(spec.std)) == ({0.0}, {1.0})
     if modality == "flow":
-        assert spec.fps is None
+        assert recipe.clip.fps is None
     else:
-        assert spec.fps == stated.fps
+        assert recipe.clip.fps == stated.clip.fps
 
 
 def test_an_override_of_the_modality_may_bring_its_own_mean_in_any_order() -> None:
     other = ["input.std=[9, 9]", "input.modality=flow", "input.mean=[0.5, 0.5]", "input.fps=25"]
-    spec = load_recipe("slow_r50", other).input.spec()
-    assert (spec.mean, spec.std, spec.fps) == ((0.5, 0.5), (9.0, 9.0), 25.0)
+    recipe = load_recipe("slow_r50", other)
+    spec = spec_of(recipe)
+    assert (spec.mean, spec.std, recipe.clip.fps) == ((0.5, 0.5), (9.0, 9.0), 25.0)
 
 
 def test_a_test_may_see_longer_and_larger_snippets_than_training() -> None:
     recipe = load_recipe("slow_r50", ["test.num_frames=16"])
-    assert (recipe.input.spec().num_frames, recipe.input.spec().crop_size) == (8, 224)
-    assert (recipe.test_spec().num_frames, recipe.test_spec().crop_size) == (16, 256)
-    assert load_recipe("tsn_rgb").test_spec() == load_recipe("tsn_rgb").input.spec()
+    trained, tested = recipe.clip_spec(), recipe.test_spec()
+    assert (trained.streams["rgb"].num_frames, trained.crop_size) == (8, 224)
+    assert (tested.streams["rgb"].num_frames, tested.crop_size) == (16, 256)
+    assert load_recipe("tsn_rgb").test_spec() == load_recipe("tsn_rgb").clip_spec()
 
 
 def test_stages_to_train_are_a_number_or_a_name() -> None:
@@ -150,6 +166,12 @@ def test_stages_to_train_are_a_number_or_a_name() -> None:
         ("train.epoch=5", "train.epoch: no such key; did you mean epochs?"),
         ("trian.epochs=5", "trian: no such key; did you mean train?"),
         ("train.optimizer.learning_rate=1", "train.optimizer.learning_rate: no such key"),
+        ("input.epochs=5", "inputs.flow.epochs: no such key; "),
+        ("inputs.flow.num_frame=5", "inputs.flow.num_frame: no such key; did you mean num_frames?"),
+        ("clip.crop=5", "clip.crop: no such key; did you mean crop_size?"),
+        ("inputs.flow=5", "inputs.flow: Input should be a valid dictionary"),
+        ("inputs={}", "inputs: Dictionary should have at least 1 item"),
+        ("inputs.sound={num_frames: 3}", "inputs.sound.modality: Field required"),
         ("train.epochs=0", "train.epochs: Input should be greater than or equal to 1"),
         ("train.epochs=many", "train.epochs: Input should be a valid integer"),
         ("train.optimizer.name=adam", "train.optimizer.name: Input should be 'sgd' or 'adamw'"),
@@ -185,26 +207,25 @@ def test_bad_overrides_are_explained(override: str, message: str) -> None:
 
 @pytest.mark.parametrize("number", [".inf", "inf", ".nan", "1e400"])
 @pytest.mark.parametrize(
-    "override",
+    ("override", "key"),
     [
-        "input.fps={}",
-        "input.mean=[{}, 0]",
-        "input.std=[1, {}]",
-        "input.flow_bound_px={}",
-        "augment.scales=[{}]",
-        "augment.zoom=[1, {}]",
-        "augment.hue_turns={}",
-        "data.hold_out={}",
-        "train.optimizer.lr={}",
-        "train.optimizer.weight_decay={}",
-        "train.schedule.gamma={}",
-        "train.schedule.warmup_epochs={}",
-        "train.clip_norm={}",
-        "train.ema_decay={}",
+        ("input.fps={}", "clip.fps"),
+        ("input.mean=[{}, 0]", "inputs.flow.mean"),
+        ("inputs.flow.std=[1, {}]", "inputs.flow.std"),
+        ("input.flow_bound_px={}", "inputs.flow.flow_bound_px"),
+        ("augment.scales=[{}]", "augment.scales"),
+        ("augment.zoom=[1, {}]", "augment.zoom"),
+        ("augment.hue_turns={}", "augment.hue_turns"),
+        ("data.hold_out={}", "data.hold_out"),
+        ("train.optimizer.lr={}", "train.optimizer.lr"),
+        ("train.optimizer.weight_decay={}", "train.optimizer.weight_decay"),
+        ("train.schedule.gamma={}", "train.schedule.gamma"),
+        ("train.schedule.warmup_epochs={}", "train.schedule.warmup_epochs"),
+        ("train.clip_norm={}", "train.clip_norm"),
+        ("train.ema_decay={}", "train.ema_decay"),
     ],
 )
-def test_numbers_must_be_finite(override: str, number: str) -> None:
-    key = override.partition("=")[0]
+def test_numbers_must_be_finite(override: str, key: str, number: str) -> None:
     with pytest.raises(RecipeError, match=rf"{key}[.\d]*: Input should be a finite number"):
         load_recipe("tsn_flow", ["augment.crop=random", override.format(number)])
 
@@ -236,7 +257,7 @@ def test_bad_files_are_named(tmp_path: Path, content: str, message: str) -> None
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes("model: {name: tsn}\ntitle: Übung\n".encode("latin-1"))
-    with pytest.raises(RecipeError, match=r"mine\.yaml is not UTF-8 text: byte 0xdc in line 2"):
+    with pytest.raises(RecipeError, match=r"mine\.yaml:2: byte 0xdc is not UTF-8 text"):
         load_recipe(path)
 
 

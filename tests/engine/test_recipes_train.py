@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from dualstream.cli.app import app
-from dualstream.clips.manifest import Manifest
-from dualstream.engine.checkpoint import load_checkpoint
+from dualstream.clips.data.manifest import Manifest
 from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_recipe
-from dualstream.engine.run_folder import WholeFileCheckpointIO
-from dualstream.engine.train import train
-from dualstream.models import MODELS, model_function
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train.fit import train
+from dualstream.engine.train.run_folder import WholeFileCheckpointIO
+from dualstream.models import MODELS
+from dualstream.models.create import network_options
 from dualstream.scores import read_scores
 
 OF_OTHER_RECIPES = {"inception_v1": "i3d", "t3d_169": "t3d_rgb", "x3d": "x3d_xs"}
@@ -103,7 +103,7 @@ def tiny(name: str, *overrides: str) -> Recipe:
     """A shipped recipe, made tiny."""
     model = load_recipe(name, overrides).model
     network = model.name
-    options = inspect.signature(model_function(network)).parameters
+    options = network_options(network).model_fields
     frames, side = SMALLEST.get(network, (4, 24))
     rate, epochs = LEARNING.get(
         "last_layer" if model.trainable == "last_layer" else network, (0.0005, 3)
@@ -139,7 +139,7 @@ def four_videos(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def saving_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs keep their log only: states and weights of all networks would be 30 gigabytes."""
     monkeypatch.setattr(WholeFileCheckpointIO, "save_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr("dualstream.engine.run_folder.save_weights", lambda *_: None)
+    monkeypatch.setattr("dualstream.engine.train.run_folder.save_weights", lambda *_: None)
 
 
 def losses_of(run: Path) -> list[float]:
@@ -165,7 +165,7 @@ def test_every_recipe_trains_to_a_falling_loss(
     name: str, overrides: tuple[str, ...], four_videos: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(tiny(name, *overrides), four_videos, run, flow_store=tiny_data / "flow", limit=1)
+    train(tiny(name, *overrides), four_videos, run, flow=tiny_data / "flow", limit=1)
     losses = losses_of(run)
     assert losses[-1] < 0.8 * losses[0], losses
 
@@ -189,7 +189,7 @@ def test_a_two_stream_pair_of_one_3d_network(tiny_data: Path, tmp_path: Path) ->
             "train", tiny_data, *overrides, "--recipe", recipe, "--out", run, "--limit", 2, "--json"
         )
         dualstream("test", run, "--workers", 0, "--json")
-    specs = {name: load_checkpoint(run).spec for name, run in runs.items()}
+    specs = {name: load_checkpoint(run).spec.streams[name] for name, run in runs.items()}
     assert [spec.modality for spec in specs.values()] == ["rgb", "flow"]
     assert specs["rgb"].mean == (0.45, 0.45, 0.45)
     assert (specs["flow"].mean, specs["flow"].std) == ((0.0, 0.0), (1.0, 1.0))

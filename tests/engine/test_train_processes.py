@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
 
 from dualstream.engine.recipe import dump_recipe, load_recipe
-from dualstream.engine.train import train
+from dualstream.engine.train.fit import train
 
 COMMAND = [sys.executable, "-m", "dualstream"]
 

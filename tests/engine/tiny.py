@@ -1,8 +1,18 @@
-"""A recipe that trains in a second, for the tests of the engine."""
+"""Recipes that train in a second and runs without training, for the tests of the engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.recipe_inputs import place_of
+from dualstream.engine.run.checkpoint import build_model, save_weights
+from dualstream.engine.run.info import FlowFolders, start_run
+from dualstream.engine.train.fit import open_run
+from dualstream.engine.train.run_folder import TrainProgress
 
 
 def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object) -> Recipe:
@@ -10,12 +20,8 @@ def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object
     values = {
         "title": "tiny",
         "model": {"name": "tsn", "options": {"backbone": "test_resnet", "dropout": 0.5}},
-        "input": {
-            "modality": modality,
-            "num_frames": 3 if modality == "flow" else 1,
-            "short_side": 48,
-            "crop_size": 32,
-        },
+        "clip": {"short_side": 48, "crop_size": 32},
+        "inputs": {modality: {"num_frames": 3 if modality == "flow" else 1}},
         "data": {"workers": 0, "hold_out": hold_out},
         "train": {
             "epochs": 3,
@@ -28,3 +34,50 @@ def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object
         "test": {"segments": 2, "crops": "three"},
     }
     return Recipe.model_validate(values)
+
+
+def changed(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe with other values: `model__name="tsn"`, `input__num_frames=4` of its one input."""
+    values = recipe.model_dump()
+    for key, value in changes.items():
+        *sections, last = place_of(values, key.replace("__", "."))
+        target = values
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return Recipe.model_validate(values)
+
+
+def stop_in_epoch(epoch: int) -> Callable[[TrainProgress], None]:
+    """A listener that raises RuntimeError after the first batch of an epoch, counted from 0."""
+
+    def listener(progress: TrainProgress) -> None:
+        if (progress.phase, progress.epoch, progress.batch) == ("train", epoch, 1):
+            raise RuntimeError("stopped by the test")
+
+    return listener
+
+
+def untrained_run(
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    *,
+    flow: FlowFolders | None = None,
+    seed: int = 0,
+) -> Path:
+    """A run folder as training leaves it, with the random weights that training starts from.
+
+    Args:
+        recipe: of the run.
+        data: folder of the manifest.
+        folder: to be made.
+        flow: store of the flow; the default lies beside the manifest.
+        seed: of the weights.
+    """
+    run = open_run(recipe, data, folder, flow=flow)
+    start_run(folder, run.recipe, run.manifest.classes, run.info)
+    torch.manual_seed(seed)
+    model = build_model(run.recipe, len(run.manifest.classes), with_weights=False)
+    save_weights(folder, model.state_dict())
+    return folder

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
-from dualstream.models.layers import ConvUnit
-from dualstream.models.video_network import VideoNetwork
+from dualstream.models.layers.conv import ConvUnit
+from dualstream.models.network import Accepts, Network
 
 
-class TinyStudent(VideoNetwork):
+class TinyStudent(Network):
     """Two convolutions."""
 
     def __init__(self, *, num_classes: int, in_channels: int) -> None:
-        super().__init__(num_classes=num_classes, in_channels=in_channels, smallest=(1, 1, 1))
+        super().__init__(num_classes=num_classes, inputs=Accepts(in_channels))
         self.conv1 = ConvUnit(in_channels, 16, (3, 3, 3), stride=(1, 2, 2))
         self.conv2 = ConvUnit(16, 32, (3, 3, 3), stride=(2, 2, 2))
         self.add_classifier(32, dropout=0.0)

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from dualstream.errors import FlowError, InputError, ShapeError, UnknownNameError
-from dualstream.flow import FarnebackParams, optical_flow
+from dualstream.flow import FarnebackParams, optical_flow, warped_flow
 from dualstream.flow.camera import (
     CameraMotion,
     estimate_camera_motion,
     is_plausible,
     sift_features,
     warp_back,
-    warped_flow,
 )
 from dualstream.types import Flow, Frames
 
@@ -105,7 +104,7 @@ def displacement(homography):
 @pytest.mark.parametrize("name", CAMERAS)
 def test_the_camera_s_motion_is_found(name):
     scene = Scene(**CAMERAS[name])
-    motion = estimate_camera_motion(scene.frames, optical_flow(scene.frames))
+    motion = estimate_camera_motion(scene.frames, optical_flow(scene.frames, method="dis"))
     assert motion.homographies.shape == (2, 3, 3)
     assert motion.homographies.dtype == np.float64
     assert len(motion) == 2
@@ -136,14 +135,14 @@ def test_warped_flow_has_no_background_motion_and_keeps_the_sprite_s(name, metho
 
 def test_half_a_picture_of_moving_people_needs_a_mask():
     scene = Scene(pan=(3, 0), own=(-5, 0), sprite=(190, 170))
-    flow = optical_flow(scene.frames)
+    flow = optical_flow(scene.frames, method="dis")
     fooled = estimate_camera_motion(scene.frames, flow)
     expected = displacement(scene.homographies[0])
     assert np.abs(displacement(fooled.homographies[0]) - expected).mean() > 1
     wide = np.stack([cv2.dilate(m.astype(np.uint8), np.ones((9, 9))) > 0 for m in scene.sprite])
     masked = estimate_camera_motion(scene.frames, flow, mask=wide)
     assert np.abs(displacement(masked.homographies[0]) - expected).mean() < 0.2
-    warped = warped_flow(scene.frames, mask=wide)
+    warped = warped_flow(scene.frames, mask=wide, method="dis")
     assert np.median(warped.data[0, 0][scene.inner_sprite(0)]) == pytest.approx(-5, abs=0.3)
 
 
@@ -152,28 +151,28 @@ def test_a_textured_person_before_an_even_wall_is_not_the_camera():
     wall = cv2.GaussianBlur(texture(HEIGHT, WIDTH, 8), (0, 0), 8)
     data = np.where(scene.sprite[..., None], scene.frames.data, wall.astype(np.uint8))
     frames = Frames(data, scene.frames.pts_seconds, "wall")
-    flow = optical_flow(frames)
+    flow = optical_flow(frames, method="dis")
     corners = cv2.goodFeaturesToTrack(cv2.cvtColor(data[0], cv2.COLOR_RGB2GRAY), 1000, 0.001, 3)
     x, y = corners.astype(int).reshape(-1, 2).T
     assert scene.sprite[0][y, x].mean() > 0.8  # it would win the vote
     motion = estimate_camera_motion(frames, flow)
     assert (motion.homographies == np.eye(3)).all()
     assert (motion.inlier_ratio < 0.5).all()
-    assert np.abs(warped_flow(frames).data - flow.data).max() == 0
+    assert np.abs(warped_flow(frames, method="dis").data - flow.data).max() == 0
 
 
 def test_a_change_of_brightness_does_not_hide_the_camera_s_motion():
     scene = Scene(pan=(6, 2), own=(3, 0))
     frames = Frames(scene.frames.data.copy(), scene.frames.pts_seconds, "flash")
     frames.data[1] = np.clip(frames.data[1].astype(int) + 40, 0, 255)
-    motion = estimate_camera_motion(frames, optical_flow(frames))
+    motion = estimate_camera_motion(frames, optical_flow(frames, method="dis"))
     for found, true in zip(motion.homographies, scene.homographies, strict=True):
         assert np.abs(displacement(found) - displacement(true)).mean() < 0.3
 
 
 def test_the_same_input_gives_the_same_result():
     scene = Scene(pan=(4, 1), own=(3, 0))
-    flow = optical_flow(scene.frames)
+    flow = optical_flow(scene.frames, method="dis")
     results = []
     for seed in (0, 1, 12345):
         cv2.setRNGSeed(seed)
@@ -190,19 +189,19 @@ def test_the_same_input_gives_the_same_result():
 
 def test_pairs_do_not_depend_on_each_other():
     scene = Scene(pan=(4, 1), own=(3, 0))
-    together = warped_flow(scene.frames).data
+    together = warped_flow(scene.frames, method="dis").data
     for t in range(2):
         pair = Frames(scene.frames.data[t : t + 2], scene.frames.pts_seconds[t : t + 2], "")
-        assert (warped_flow(pair).data[0] == together[t]).all()
+        assert (warped_flow(pair, method="dis").data[0] == together[t]).all()
 
 
 def test_a_scene_cut_is_no_camera_motion():
     first, second = Scene(seed=3).frames.data[0], Scene(seed=40).frames.data[0]
     cut = Frames(np.stack((first, second)), np.arange(2.0), "")
-    motion = estimate_camera_motion(cut, optical_flow(cut))
+    motion = estimate_camera_motion(cut, optical_flow(cut, method="dis"))
     assert (motion.homographies[0] == np.eye(3)).all()
     assert motion.inlier_ratio[0] < 0.1
-    assert np.isfinite(warped_flow(cut).data).all()
+    assert np.isfinite(warped_flow(cut, method="dis").data).all()
 
 
 @pytest.mark.parametrize("size", [(40, 50), (16, 16), (17, 33), (8, 12), (2, 2)])
@@ -219,13 +218,13 @@ def test_even_and_tiny_frames_have_a_still_camera(size, level):
 
 def test_short_side_gives_homographies_of_the_flow_s_grid():
     scene = Scene(pan=(8, -4))
-    flow = optical_flow(scene.frames, short_side=96)
+    flow = optical_flow(scene.frames, short_side=96, method="dis")
     motion = estimate_camera_motion(scene.frames, flow)
     for homography in motion.homographies:
         way = displacement(homography)[:, :96, :128]
         assert np.abs(way[0] - 4).mean() < 0.15
         assert np.abs(way[1] + 2).mean() < 0.15
-    assert warped_flow(scene.frames, short_side=96).size == (96, 128)
+    assert warped_flow(scene.frames, short_side=96, method="dis").size == (96, 128)
 
 
 def test_settings_reach_the_method():
@@ -304,4 +303,4 @@ def test_bad_input_is_named():
     with pytest.raises(UnknownNameError, match="flow method 'lk'"):
         warped_flow(frames, method="lk")
     with pytest.raises(InputError, match="CPU only"):
-        warped_flow(frames, device="cuda")
+        warped_flow(frames, device="cuda", method="dis")

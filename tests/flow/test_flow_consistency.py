@@ -110,7 +110,7 @@ def covered_scene(num_frames=3, step_px=4):
 
 def test_what_the_square_hides_next_is_inconsistent():
     frames, where = covered_scene(step_px=8)
-    both = bidirectional_flow(frames)
+    both = bidirectional_flow(frames, method="dis")
     for t in range(2):
         hidden = where[t + 1] & ~where[t]
         hidden[:31] = hidden[65:] = False  # away from the square's corners
@@ -137,7 +137,7 @@ def test_both_directions_are_those_of_optical_flow():
 
 def test_still_frames_agree_everywhere():
     frames, _ = covered_scene(step_px=0)
-    assert bidirectional_flow(frames).consistent.all()
+    assert bidirectional_flow(frames, method="dis").consistent.all()
 
 
 def test_bad_input_is_named():
@@ -149,7 +149,7 @@ def test_bad_input_is_named():
         check_consistency(constant(0, 0), broken)
     frames, _ = covered_scene(1)
     with pytest.raises(FlowError, match="square has 1"):
-        bidirectional_flow(frames)
+        bidirectional_flow(frames, method="dis")
     flow = constant(0, 0)
     with pytest.raises(ShapeError, match=r"error_px must be \(1, 12, 16\)"):
         BidirectionalFlow(flow, flow, np.zeros((1, 3, 3), np.float32), np.zeros((1, 12, 16), bool))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dualstream.errors import MissingDependencyError, ShapeError, UnknownNameError
 from dualstream.flow import kernel
 from dualstream.flow.kernel import instruction_sets, kernel_flow
-from dualstream.flow.params import TVL1FastParams, TVL1Params
+from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
 from dualstream.flow.quantize import quantize
 
 pytestmark = pytest.mark.skipif(
@@ -39,7 +39,7 @@ def waves(height: int, width: int, *, x: float = 0, y: float = 0) -> NDArray[np.
 
 
 def forward(frames: NDArray[np.uint8], params: TVL1Params | TVL1FastParams) -> NDArray[np.float32]:
-    result = kernel_flow(frames, params=params).forward
+    result = kernel_flow(frames, params=params)[0]
     assert result is not None
     return result
 
@@ -92,15 +92,13 @@ def clip(count: int, height: int = 90, width: int = 117) -> NDArray[np.uint8]:
 def test_a_field_does_not_depend_on_the_others(params: TVL1Params | TVL1FastParams) -> None:
     frames = clip(5)
     both = kernel_flow(frames, params=params, backward=True)
-    assert both.forward is not None
-    assert both.backward is not None
     for t in range(4):
         pair = kernel_flow(frames[t : t + 2], params=params, backward=True)
-        assert pair.forward is not None
-        assert pair.backward is not None
-        np.testing.assert_array_equal(pair.forward[0], both.forward[t])
-        np.testing.assert_array_equal(pair.backward[0], both.backward[t])
-    np.testing.assert_array_equal(forward(frames[::-1], params)[::-1], both.backward)
+        for alone, together in zip(pair, both, strict=True):
+            assert alone is not None
+            assert together is not None
+            np.testing.assert_array_equal(alone[0], together[t])
+    np.testing.assert_array_equal(forward(frames[::-1], params)[::-1], both[1])
 
 
 @pytest.mark.parametrize("params", METHODS, ids=IDS)
@@ -121,7 +119,7 @@ def test_instruction_sets_agree(params: TVL1Params | TVL1FastParams, arithmetic:
     frames = clip(3)
     expected = forward(frames, replace(params, arithmetic="exact"))
     for name in instruction_sets():
-        flow = kernel_flow(frames, params=settings_, instructions=name).forward
+        flow = kernel_flow(frames, params=settings_, instructions=name)[0]
         assert flow is not None
         # In exact arithmetic only the order of sums differs; measured 6e-6 px.
         assert np.abs(flow - expected).mean() < (1e-4 if arithmetic == "exact" else 2e-3), name
@@ -135,7 +133,7 @@ def test_median_sizes_run_alike_on_every_instruction_set(median_size: int) -> No
     frames[1, 20:22, 22:24] = 200
     params = TVL1Params(scales=1, median_size=median_size)
     flows = [
-        kernel_flow(frames, params=params, instructions=name).forward for name in instruction_sets()
+        kernel_flow(frames, params=params, instructions=name)[0] for name in instruction_sets()
     ]
     for flow in flows:
         assert flow is not None
@@ -144,35 +142,28 @@ def test_median_sizes_run_alike_on_every_instruction_set(median_size: int) -> No
 
 def test_bytes_are_those_of_quantize() -> None:
     frames = clip(4) * np.uint8(1)
+    flows = kernel_flow(frames, params=TVL1FastParams(), backward=True)
     for bound_px in (20.0, 1.0, 0.3):
-        result = kernel_flow(
-            frames,
-            params=TVL1FastParams(),
-            backward=True,
-            forward_bytes=True,
-            backward_bytes=True,
-            bound_px=bound_px,
-        )
-        for flow, data in (
-            (result.forward, result.forward_bytes),
-            (result.backward, result.backward_bytes),
-        ):
+        pair = kernel_flow(frames, params=TVL1FastParams(), backward=True, bound_px=bound_px)
+        for flow, data in zip(flows, pair, strict=True):
             assert flow is not None
             np.testing.assert_array_equal(data, quantize(flow, bound_px=bound_px))
-    alone = kernel_flow(frames, params=TVL1FastParams(), forward=False, forward_bytes=True)
-    assert alone.forward is None
-    assert alone.backward is alone.backward_bytes is None
-    np.testing.assert_array_equal(alone.forward_bytes, quantize(forward(frames, TVL1FastParams())))
+    there, back = kernel_flow(
+        frames, params=TVL1FastParams(), forward=False, backward=True, bound_px=20.0
+    )
+    assert there is None
+    np.testing.assert_array_equal(back, quantize(flows[1]))
 
 
 def test_subtracted_means() -> None:
     frames = clip(3)
     plain = forward(frames, TVL1FastParams())
-    result = kernel_flow(frames, params=TVL1FastParams(), subtract_mean=True, forward_bytes=True)
-    assert result.forward is not None
+    flow, _ = kernel_flow(frames, params=TVL1FastParams(), subtract_mean=True)
     expected = plain - plain.mean(axis=(2, 3), keepdims=True)
-    np.testing.assert_allclose(result.forward, expected, atol=1e-5)
-    np.testing.assert_array_equal(result.forward_bytes, quantize(result.forward))
+    assert flow is not None
+    np.testing.assert_allclose(flow, expected, atol=1e-5)
+    data, _ = kernel_flow(frames, params=TVL1FastParams(), subtract_mean=True, bound_px=20.0)
+    np.testing.assert_array_equal(data, quantize(flow))
 
 
 @settings(max_examples=60, deadline=None)
@@ -195,7 +186,7 @@ def test_any_size_and_content_gives_finite_flow_on_every_instruction_set(
     params = TVL1FastParams(smallest_px=8) if is_fast else TVL1Params(warps=2, outer_iterations=2)
     flows = []
     for name in instruction_sets():
-        flow = kernel_flow(frames, params=params, instructions=name).forward
+        flow = kernel_flow(frames, params=params, instructions=name)[0]
         assert flow is not None
         assert np.isfinite(flow).all()
         flows.append(flow)

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.flow import dequantize, from_denseflow, quantize, quantize_denseflow
+from dualstream.flow import (
+    dequantize,
+    encoded,
+    from_denseflow,
+    pixels,
+    quantize,
+    quantize_denseflow,
+)
+from dualstream.types import Flow
 
 
 def column(*values: float) -> np.ndarray:
@@ -98,3 +106,21 @@ def test_denseflow_bytes_become_ours():
 def test_denseflow_round_trip_is_off_by_a_step_at_most(flow):
     back = dequantize(from_denseflow(quantize_denseflow(flow)))
     assert np.abs(back - flow).max() <= 20 / 127.5 * 1.0001
+
+
+def test_flow_of_bytes_and_of_pixels():
+    data = np.full((1, 2, 1, 3), [0.0, 1.0, -20.0], np.float32)
+    flow = Flow(data, "dis")
+    stored = Flow(encoded(flow), "dis", bound_px=20.0)
+    assert stored.data[0, 0, 0].tolist() == [128, 134, 0]
+    assert pixels(stored)[0, 0, 0] == pytest.approx([0, 0.941176, -20.07843], abs=1e-5)
+    assert pixels(flow) is data
+    assert encoded(stored) is stored.data
+    # The same displacements with half the bound.
+    assert encoded(stored, bound_px=10.0)[0, 0, 0].tolist() == [128, 140, 0]
+    with pytest.raises(ShapeError, match="uint8"):
+        Flow(data, "dis", bound_px=20.0)
+    with pytest.raises(ShapeError, match="float32"):
+        Flow(stored.data, "dis")
+    with pytest.raises(InputError, match="bound_px"):
+        Flow(stored.data, "dis", bound_px=0.0)

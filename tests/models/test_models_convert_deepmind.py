@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.i3d import I3D, i3d, inception_v1
-from dualstream.models.s3d import s3d
+from dualstream.models.zoo.i3d import I3D, i3d, inception_v1
+from dualstream.models.zoo.s3d import s3d
 
 State = dict[str, torch.Tensor]
 

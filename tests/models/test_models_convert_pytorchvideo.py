@@ -122,7 +122,7 @@ def test_same_logits_with_their_own_head_above_the_training_size():
     theirs = reference(hub.slow_r50, seed=3)
     state = theirs.state_dict()
     ours = filled("slow_r50", from_layout(state, on_meta("slow_r50"), layout="pytorchvideo"))
-    clips = torch.randn(1, 3, 8, 256, 224)  # 8 x 7 places behind res5, a window of 7 x 7
+    clips = torch.randn(1, 3, 8, 256, 224)  # 8 x 7 places after res5, a window of 7 x 7
     with torch.no_grad():
         assert relative_difference(ours(clips), theirs(clips)) < 1e-5
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.convert.pytorchvideo_x3d import x3d_names
-from dualstream.models.x3d import X3D, x3d, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
+from dualstream.models.zoo.x3d import X3D, x3d, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
 
 with warnings.catch_warnings():  # their import compiles a function in a way torch warns about
     warnings.simplefilter("ignore")

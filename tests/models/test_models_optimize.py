@@ -11,7 +11,7 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model, optimize
 from dualstream.models.inspection import inspect_network
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.optimize import (
     FastestForm,
     OptimizedNetwork,
@@ -214,7 +214,7 @@ def test_optimised_network_is_the_network_for_prediction(network, no_compiler):
     torch.testing.assert_close(optimised(clips), network.eval()(clips))
     assert optimised.name == "lecture_3d_cnn"
     assert optimised.classes == network.classes
-    assert (optimised.num_classes, optimised.in_channels) == (5, 3)
+    assert (optimised.num_classes, optimised.inputs) == (5, network.inputs)
     assert not optimised(clips).requires_grad
     assert not optimised.training
     assert not any(parameter.requires_grad for parameter in optimised.parameters())

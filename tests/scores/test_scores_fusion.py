@@ -226,7 +226,7 @@ def test_a_saved_fusion_gives_the_same_scores(method: FusionMethod, tmp_path: Pa
 
 def test_broken_fusion_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "fusion.json"
-    with pytest.raises(ScoresError, match=r"fusion\.json: no such"):
+    with pytest.raises(ScoresError, match=r"fusion\.json: there is no such file"):
         Fusion.load(path)
     fit_fusion(two_streams(8, prefix="t", seed=0), method="svm").save(path)
     content = json.loads(path.read_text())

@@ -84,7 +84,16 @@ def test_per_class_and_mean_class_leave_out_classes_that_do_not_occur() -> None:
     scores = by_answers([0, 0, 0, 0, 2, 2], [0, 1, 1, 1, 2, 2])
     np.testing.assert_array_equal(per_class_accuracy(scores), [0.25, np.nan, 1.0])
     assert mean_class_accuracy(scores) == 0.625
-    assert measure(scores) == Accuracy(num_videos=6, top_1=0.5, top_5=1.0, mean_class=0.625)
+    assert measure(scores) == Accuracy(num_videos=6, top_1=0.5, top_5=None, mean_class=0.625)
+
+
+@pytest.mark.parametrize(("num_classes", "top_5"), [(2, None), (5, None), (6, 0.75)])
+def test_top_5_is_measured_where_it_says_something(num_classes: int, top_5: float | None) -> None:
+    values = np.tile(np.arange(num_classes, 0, -1, dtype=np.float32), (4, 1))  # class 0 is best
+    labels = np.array([0, 1, 0, num_classes - 1])
+    classes = tuple(str(i) for i in range(num_classes))
+    scores = Scores(("a", "b", "c", "d"), labels, values, classes, "logits")
+    assert measure(scores).top_5 == top_5
 
 
 def test_most_confused_pairs_in_their_order() -> None:

@@ -1,13 +1,14 @@
-"""All verbs under one Typer application, and what an error looks like."""
+"""All verbs under one Typer application, and what becomes of their errors."""
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
 import typer
 
-from dualstream import __version__
+from dualstream.cli import output
 from dualstream.cli.demo import demo
 from dualstream.cli.expand import expand
 from dualstream.cli.flow import flow
@@ -21,6 +22,7 @@ from dualstream.cli.train import train
 from dualstream.cli.transfer import transfer
 from dualstream.cli.weights import weights
 from dualstream.errors import DualstreamError, InputError, RecipeError
+from dualstream.version import __version__
 
 app = typer.Typer(
     name="dualstream",
@@ -58,17 +60,56 @@ app.add_typer(weights, name="weights")
 
 
 def run() -> None:
-    """Run the command line; exit code 0, 1 (the work failed) or 2 (the call was wrong)."""
+    """Run the command line; exit code 0, 1 (the work failed) or 2 (the call was wrong).
+
+    With --json, a failure is an object with `error` and `exit_code` on stdout, unless the verb
+    has printed its own.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console without the letters of a path
+            stream.reconfigure(errors="backslashreplace")
+    output.json_printed = False
     try:
         app()
-    except (InputError, RecipeError) as error:
-        print(f"dualstream: {error}", file=sys.stderr)
-        sys.exit(2)
-    except DualstreamError as error:
-        print(f"dualstream: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"dualstream: {error}. Mend this and run the command again.", file=sys.stderr)
-        sys.exit(1)
     except SystemExit as end:
-        sys.exit(1 if end.code == INTERRUPTED else end.code)
+        code = 1 if end.code == INTERRUPTED else end.code
+        if code:
+            _print_failure("The call was wrong or the work failed; stderr says why.", code)
+        sys.exit(code)
+    except Exception as error:
+        found = explain(error)
+        if found is None:
+            raise
+        message, code = found
+        print(f"dualstream: {message}", file=sys.stderr)
+        _print_failure(message, code)
+        sys.exit(code)
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """Message and exit code of an error that users can do something about; None for others.
+
+    Libraries have their own errors for what Python calls OSError and MemoryError.
+    """
+    if isinstance(error, InputError | RecipeError):
+        return str(error), 2
+    if isinstance(error, DualstreamError):
+        return str(error), 1
+    if isinstance(error, OSError):  # a folder that may not be read, a network drive that is gone
+        return f"{error}. Check that path and run the command again.", 1
+    text = str(error)
+    is_torch = isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+    if isinstance(error, MemoryError) or is_torch:
+        first = text.partition("\n")[0] or "the system gives no more"
+        return (
+            f"Not enough memory ({first}). Lower train.batch_size, data.workers or --workers, or "
+            "end other programs, and run the command again."
+        ), 1
+    return None
+
+
+def _print_failure(message: str, code: object) -> None:
+    if "--json" in sys.argv and not output.json_printed:
+        output.print_json({"error": message, "exit_code": code})

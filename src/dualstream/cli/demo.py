@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
     from dualstream.engine.demo import DemoResult
+
+UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}
+"""Unit of a stage of the demo, where it is not videos."""
 
 
 def demo(
@@ -17,21 +22,20 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Of data and training.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Render a data set, train both streams on it and show that two beat one, in minutes."""
     import dataclasses
 
-    from dualstream.cli.output import print_json, progress_bar
-    from dualstream.engine.demo import run_demo
+    from dualstream.cli.output import print_json
+    from dualstream.cli.progress import Progress
+    from dualstream.engine.demo import Stage, run_demo
 
-    with progress_bar("") as bar:
-        tasks = {}
+    with Progress(advice="Go on with the same command.") as progress:
 
-        def listener(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
+        def listener(stage: Stage, done: int, total: int, loss: float | None) -> None:
+            details = "" if loss is None else f"loss {loss:.3f}"
+            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"), details=details)
 
         result = run_demo(out, seed=seed, workers=workers, listener=listener)
     if json:

@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dualstream.cli.options import (
+    DATA_HELP,
+    RECIPE_HELP,
+    FlowStore,
+    Json,
+    Limit,
+    Overrides,
+)
+
 if TYPE_CHECKING:
-    from dualstream.engine.expansion import Expansion
+    from rich.table import Table
+
     from dualstream.engine.recipe import Recipe
+    from dualstream.engine.train.expansion import Expansion
     from dualstream.models.x3d_expansion import Factors
 
 
 def expand(
-    data: Annotated[Path, typer.Argument(help="Folder that `dualstream prepare` wrote.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
-    ] = None,
+    data: Annotated[Path, typer.Argument(help=DATA_HELP)],
+    overrides: Overrides = None,
     *,
     recipe: Annotated[
         str,
-        typer.Option(help="Name of a shipped recipe, or a YAML file; its network must be x3d."),
+        typer.Option(help=f"{RECIPE_HELP} Its network must be x3d."),
     ],
     target: Annotated[float, typer.Option(help="Cost to reach, in 1e9 multiply-adds a clip.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the search; a stopped one goes on.")
     ] = None,
     step_factor: Annotated[float, typer.Option(help="Growth of the cost in one step.")] = 2.0,
-    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: DATA/flow]")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
-    ] = None,
+    flow: FlowStore = None,
+    limit: Limit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the first candidates and their cost only.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
-    from dualstream.engine.expansion import search
+    from dualstream.cli.progress import Progress, show_training
     from dualstream.engine.recipe import load_recipe
+    from dualstream.engine.train.expansion import ExpansionProgress, search
     from dualstream.errors import InputError
 
     resolved = load_recipe(recipe, overrides or ())
@@ -51,122 +59,79 @@ def expand(
             "Give --out, the folder of the search (or --dry-run), for instance: "
             f"dualstream expand {data} --recipe {recipe} --target {target:g} --out runs/x3d"
         )
-    with _Bar() as bar:
+    with Progress(advice="Go on with the same command.") as progress:
+
+        def show(trial: ExpansionProgress) -> None:
+            stage = f"step {trial.step}, {trial.axis} ({trial.trial} of {trial.trials})"
+            show_training(progress, stage, trial.training)
+
         result = search(
             resolved,
             data,
             out,
             target=1e9 * target,
             step_factor=step_factor,
-            flow_store=flow,
+            flow=flow,
             limit=limit,
-            listener=bar,
+            listener=show,
         )
     _print(result, data, json=json)
 
 
-class _Bar:
-    """Progress of a search on stderr, and how to go on when it is interrupted."""
-
-    def __enter__(self) -> _Bar:
-        from dualstream.cli.output import progress_bar
-
-        self._progress = progress_bar("batches")
-        self._progress.start()
-        self._task = self._progress.add_task("expand", total=None)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._progress.stop()
-        if kind is KeyboardInterrupt:
-            from dualstream.cli.output import stderr
-
-            stderr().print("Go on with the same command.")
-
-    def __call__(self, progress: object) -> None:
-        from dualstream.engine.expansion import ExpansionProgress
-
-        assert isinstance(progress, ExpansionProgress)
-        training = progress.training
-        self._progress.update(
-            self._task,
-            description=(
-                f"step {progress.step}  {progress.axis} ({progress.trial}/{progress.trials})  "
-                f"epoch {training.epoch + 1}/{training.epochs}"
-            ),
-            completed=training.epoch * training.batches + training.batch,
-            total=training.epochs * training.batches,
-        )
-
-
 def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json: bool) -> None:
     """Print the candidates of the first step; which of them later steps start from is unknown."""
-    import dataclasses
-
-    from rich.table import Table
+    from dataclasses import asdict
 
     from dualstream.cli.output import print_json, stdout
-    from dualstream.clips.manifest import Manifest
-    from dualstream.engine.expansion import next_candidates, start_factors
-    from dualstream.models.x3d_expansion import multiply_adds
+    from dualstream.clips.data.manifest import Manifest
+    from dualstream.engine.train.expansion import cost_of, next_candidates, start_factors
 
-    start, num_classes = start_factors(recipe), len(Manifest.read(data).classes)
-    cost = multiply_adds(start, num_classes=num_classes, in_channels=recipe.input.spec().channels)
+    factors, num_classes = start_factors(recipe), len(Manifest.read(data).classes)
+    cost = cost_of(recipe, factors, num_classes=num_classes)
     candidates = next_candidates(
-        recipe, start, num_classes=num_classes, target=target, step_factor=step_factor
+        recipe, factors, num_classes=num_classes, target=target, step_factor=step_factor
     )
     if json:
-        print_json(
-            {
-                "start": {"factors": dataclasses.asdict(start), "multiply_adds": cost},
-                "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
-            }
-        )
+        start = {"factors": asdict(factors), "multiply_adds": cost}
+        print_json({"start": start, "candidates": [asdict(c) for c in candidates]})
         return
-    table = Table("axis", *_COLUMNS)
-    table.add_row("(start)", *_cells(start, cost))
+    table = _table("axis")
+    table.add_row("(start)", *_cells(factors, cost))
     for candidate in candidates:
         table.add_row(candidate.axis, *_cells(candidate.factors, candidate.multiply_adds))
     stdout().print(table)
 
 
-_COLUMNS = ("frames", "stride", "size", "width", "bottleneck", "depth", "1e9 multiply-adds")
+def _table(*columns: str, after: tuple[str, ...] = ()) -> Table:
+    from rich.table import Table
+
+    network = ("frames", "stride", "size", "width", "bottleneck", "depth", "1e9 multiply-adds")
+    return Table(*columns, *network, *after)
 
 
-def _cells(factors: Factors, multiply_adds: int) -> list[str]:
-    return [
-        str(factors.gamma_t),
-        str(factors.gamma_tau),
-        str(factors.image_size),
-        f"{factors.gamma_w:g}",
-        f"{factors.gamma_b:g}",
-        f"{factors.gamma_d:g}",
-        f"{multiply_adds / 1e9:.4f}",
-    ]
+def _cells(factors: Factors, multiply_adds: int) -> tuple[str, ...]:
+    sizes = (factors.gamma_t, factors.gamma_tau, factors.image_size)
+    parts = (factors.gamma_w, factors.gamma_b, factors.gamma_d)
+    return *(f"{value:g}" for value in sizes + parts), f"{multiply_adds / 1e9:.4f}"
 
 
 def _print(result: Expansion, data: Path, *, json: bool) -> None:
-    import dataclasses
-
-    from rich.table import Table
+    from dataclasses import asdict
 
     from dualstream.cli.output import percent, print_json, stdout
 
     if json:
-        values: dict[str, Any] = dataclasses.asdict(result)
-        reached = {
-            "factors": dataclasses.asdict(result.factors),
-            "multiply_adds": result.multiply_adds,
-        }
-        print_json(values | {"reached": reached})
+        last = asdict(result.reached)
+        reached = {name: last[name] for name in ("factors", "multiply_adds")}
+        print_json({**asdict(result), "reached": reached})
         return
-    table = Table("step", "axis", *_COLUMNS, "held-out top-1 %", "taken")
-    table.add_row("", "(start)", *_cells(result.start, result.start_multiply_adds), "", "")
+    table = _table("step", "axis", after=("held-out top-1 %", "taken"))
+    table.add_row("", "(start)", *_cells(result.start, result.start_multiply_adds))
     for step in result.steps:
         for trial in step.trials:
             top1 = "diverged" if trial.held_out_top1 is None else percent(trial.held_out_top1)
-            taken = "yes" if trial is step.chosen else ""
             cells = _cells(trial.factors, trial.multiply_adds)
+            taken = "yes" if trial is step.chosen else ""
             table.add_row(str(trial.step), trial.axis, *cells, top1, taken)
     console = stdout()
     console.print(table)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
-    from dualstream.flow.jobs import FlowJob, FlowOutcome, Layout, Shard
-    from dualstream.flow.params import Direction
+    from dualstream.flow.extract.job import FlowJob, FlowOutcome, Layout, Shard
+    from dualstream.flow.extract.run import Directions
 
 
 def flow(
@@ -26,12 +28,12 @@ def flow(
     method: Annotated[
         str,
         typer.Option(
-            help="dis, farneback, tvl1, tvl1-fast, raft, motion-vectors, or a plugin's name."
+            help="tvl1-fast, tvl1, dis, farneback, raft, motion-vectors, or a plugin's name."
         ),
-    ] = "dis",
+    ] = "tvl1-fast",
     param: Annotated[
         list[str] | None,
-        typer.Option(help="Setting of the method, for instance preset=fast; may be repeated."),
+        typer.Option(help="Setting of the method, for instance warps=2; may be repeated."),
     ] = None,
     warped: Annotated[
         bool, typer.Option("--warped", help="Remove the camera's motion from the flow.")
@@ -54,17 +56,21 @@ def flow(
         str | None,
         typer.Option(metavar="I/N", help="Only the I-th of N equal parts, for batch schedulers."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device for tvl1 and raft: cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Device for tvl1, tvl1-fast and raft: cpu or cuda.")
+    ] = "cpu",
     short_side: Annotated[
         int | None, typer.Option(help="Resize frames to this short side first.", min=1)
     ] = None,
     bound: Annotated[float, typer.Option(help="Largest displacement stored, in pixels.")] = 20.0,
-    direction: Annotated[str, typer.Option(help="forward or backward.")] = "forward",
+    direction: Annotated[
+        str, typer.Option(help="forward, backward, or both: backward flow goes to STORE_backward.")
+    ] = "forward",
     quality: Annotated[int, typer.Option(help="JPEG quality.", min=1, max=100)] = 95,
     layout: Annotated[
         str, typer.Option("--format", help="store, or folders as MMAction2 reads them.")
     ] = "store",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute all anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute all again.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -74,13 +80,18 @@ def flow(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compute nothing; check every stored file.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
     from dualstream.cli.flow_report import print_estimate
-    from dualstream.flow.extract import flow_settings, run_extraction
-    from dualstream.flow.jobs import Shard, shard_jobs
-    from dualstream.flow.params import params_from_settings
+    from dualstream.flow.extract.job import Shard, shard_jobs
+    from dualstream.flow.extract.run import (
+        flow_settings,
+        run_extraction,
+        stores_of,
+        verify_flow,
+    )
+    from dualstream.flow.methods.lookup import params_from_settings
 
     _check_together(dry_run=dry_run, verify=verify, ray=ray)
     jobs, store = find_jobs(source, out)
@@ -88,7 +99,8 @@ def flow(
     if part is not None:
         jobs = shard_jobs(jobs, part)
     if verify:
-        _follow(verify_jobs(jobs, store), jobs, title="verify", store=store, shard=part, json=json)
+        results = verify_flow(jobs, stores_of(store, cast("Directions", direction)).values())
+        _follow(results, jobs, title="verify", store=store, shard=part, json=json)
         return
     settings = flow_settings(
         store,
@@ -98,13 +110,13 @@ def flow(
         short_side=short_side,
         bound_px=bound,
         quality=quality,
-        direction=cast("Direction", direction),
+        direction=cast("Directions", direction),
         warped=warped,
         overwrite=overwrite,
         layout=cast("Layout", layout),
     )
     if dry_run:
-        from dualstream.flow.estimate import estimate_flow
+        from dualstream.flow.extract.estimate import estimate_flow
 
         print_estimate(estimate_flow(jobs, settings, workers=workers or 1), json=json)
         return
@@ -132,20 +144,23 @@ def _follow(
     json: bool,
 ) -> None:
     """Show each result as it comes, then the summary; exit code 1 if a video failed."""
-    from dualstream.cli.flow_progress import FlowBar
+    from dualstream.cli.flow_progress import FlowOutcomes
     from dualstream.cli.flow_report import print_summary
+    from dualstream.cli.progress import Progress
     from dualstream.errors import FlowStoreError
 
-    bar = FlowBar(title, jobs)
-    try:
-        with bar:
+    with Progress(advice="Go on with the same command: what is stored is kept.") as progress:
+        seen = FlowOutcomes(title, jobs, progress)
+        full: FlowStoreError | None = None
+        try:
             for outcome in results:
-                bar.add(outcome)
-    except FlowStoreError:  # the store is full: what came before is still told
-        print_summary(store, bar, shard=shard, json=json)
-        raise
-    print_summary(store, bar, shard=shard, json=json)
-    if any(outcome.status == "failed" for outcome in bar.outcomes):
+                seen.add(outcome)
+        except FlowStoreError as error:  # the store is full: what came before is still told
+            full = error
+    print_summary(store, seen, seconds=progress.seconds, shard=shard, json=json)
+    if full is not None:
+        raise full
+    if any(outcome.status == "failed" for outcome in seen.outcomes):
         raise typer.Exit(1)
 
 
@@ -157,10 +172,10 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         AnnotationError: a manifest that cannot be read.
     """
     from dualstream.errors import InputError
-    from dualstream.flow.jobs import FlowJob
+    from dualstream.flow.extract.job import FlowJob
 
     if (source / "manifest.csv").is_file() or source.name == "manifest.csv":
-        from dualstream.clips.manifest import Manifest
+        from dualstream.clips.data.manifest import Manifest
 
         manifest = Manifest.read(source)
         folder = source if source.is_dir() else source.parent
@@ -177,7 +192,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     if source.is_file():
         jobs = [FlowJob(source.name, str(source))]
     elif source.is_dir():
-        from dualstream.clips.video_files import list_videos
+        from dualstream.clips.data.video_files import list_videos
 
         jobs = [FlowJob(name, str(source / name)) for name in list_videos(source)]
     else:
@@ -187,24 +202,3 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     if out is None:
         raise InputError(f"{source} has no manifest.csv beside which to store: give --out FOLDER.")
     return jobs, out
-
-
-def verify_jobs(jobs: Sequence[FlowJob], store: Path) -> Iterator[FlowOutcome]:
-    """Check every stored file against its checksums and its video: `kept` or `failed`."""
-    import time
-
-    from dualstream.errors import FlowStoreError
-    from dualstream.flow.jobs import FlowOutcome
-    from dualstream.flow.store import FlowStore
-
-    for job in jobs:
-        start = time.perf_counter()
-        try:
-            with FlowStore(store).open(job.name, source_sha256=job.sha256) as file:
-                file.verify()
-                outcome = FlowOutcome(
-                    job.name, "kept", file.num_fields, time.perf_counter() - start
-                )
-        except FlowStoreError as error:
-            outcome = FlowOutcome(job.name, "failed", 0, time.perf_counter() - start, str(error))
-        yield outcome

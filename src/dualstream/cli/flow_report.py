@@ -1,4 +1,4 @@
-"""What `dualstream flow` prints at the end: the summary of a run, the estimate of a dry run."""
+"""Summary of a `dualstream flow` run, and the estimate of a dry run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from dualstream.cli.output import print_json, stderr, stdout
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dualstream.cli.flow_progress import FlowBar
-    from dualstream.flow.estimate import FlowEstimate, Spread
-    from dualstream.flow.jobs import Shard
+    from dualstream.cli.flow_progress import FlowOutcomes
+    from dualstream.flow.extract.estimate import FlowEstimate, Spread
+    from dualstream.flow.extract.job import Shard
 
 
-def print_summary(store: Path, bar: FlowBar, *, shard: Shard | None, json: bool) -> None:
-    """Counts, fields, time and failures of what the bar has seen."""
-    outcomes, throughput = bar.outcomes, bar.throughput
+def print_summary(
+    store: Path, seen: FlowOutcomes, *, seconds: float, shard: Shard | None, json: bool
+) -> None:
+    """Print counts, fields, time and failures of a run."""
+    outcomes = seen.outcomes
     counts = {
         status: sum(outcome.status == status for outcome in outcomes)
         for status in ("done", "kept", "failed")
     }
     fields = sum(outcome.num_fields for outcome in outcomes)
     failures = {outcome.name: outcome.error for outcome in outcomes if outcome.status == "failed"}
-    rate = throughput.pairs_per_second
+    rate = seen.pairs_per_second
     if json:
         print_json(
             {
@@ -32,7 +34,7 @@ def print_summary(store: Path, bar: FlowBar, *, shard: Shard | None, json: bool)
                 "shard": None if shard is None else str(shard),
                 **counts,
                 "fields": fields,
-                "seconds": round(bar.seconds, 3),
+                "seconds": round(seconds, 3),
                 "pairs_per_second": None if rate is None else round(rate, 1),
                 "failures": failures,
             }
@@ -45,12 +47,12 @@ def print_summary(store: Path, bar: FlowBar, *, shard: Shard | None, json: bool)
         f"{counts['kept']} kept, {counts['failed']} failed; {fields} flow fields"
     )
     if rate is not None:
-        text += f"; {bar.seconds:.1f} s, {rate:.1f} pairs/s"
+        text += f"; {seconds:.1f} s, {rate:.1f} pairs/s"
     stdout().print(text, markup=False, soft_wrap=True)
 
 
 def print_estimate(estimate: FlowEstimate, *, json: bool) -> None:
-    """What a run will cost, with the range over the sampled videos."""
+    """Print the cost of a run, with the range over the sampled videos."""
     if json:
         print_json(asdict(estimate))
         return

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
     from dualstream.models.inspection import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
-    from dualstream.types import InputSpec
+    from dualstream.types import ClipSpec
 
 KINETICS_CLASSES = 400
 """Classes of a network that is looked at without saying."""
@@ -42,7 +44,7 @@ def inspect(
     picture: Annotated[
         Path | None, typer.Option(help="Draw what the layers see over depth: an SVG file.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Show a network layer by layer: output size, receptive field, parameters, multiply-adds."""
     import dataclasses
@@ -135,20 +137,21 @@ def _default_size(made: Network, name: str, weights: str | None) -> InputSize:
         own = [entry.spec for entry in WEIGHTS.values() if entry.model == name]
         specs = _recipe_specs(name) or own
     sizes = [
-        (spec.num_frames, spec.crop_size, spec.crop_size)
+        (stream.num_frames, spec.crop_size, spec.crop_size)
         for spec in specs
-        if spec.channels == made.in_channels
+        for stream in spec.streams.values()
+        if stream.channels == next(iter(made.inputs.values())).channels
     ]
     if not sizes:
         return usual_input_size(made)
     return usual_input_size(made, wanted=max(sizes, key=lambda size: (size[1], size[0])))
 
 
-def _recipe_specs(name: str) -> list[InputSpec]:
+def _recipe_specs(name: str) -> list[ClipSpec]:
     from dualstream.engine.recipe import list_recipes, load_recipe
 
     recipes = [load_recipe(recipe) for recipe in list_recipes()]
-    return [recipe.input.spec() for recipe in recipes if recipe.model.name == name]
+    return [recipe.clip_spec() for recipe in recipes if recipe.model.name == name]
 
 
 def _print(table: NetworkTable) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the options of this network.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """List the networks, or the options of one of them."""
     from dualstream.cli.output import print_json, stdout
@@ -19,6 +21,7 @@ def models(
     if json:
         print_json({"models": described})
         return
+    from rich.markup import escape
     from rich.table import Table
 
     if name is None:
@@ -29,35 +32,30 @@ def models(
         table = Table("option", "default", "value", title=described[0]["summary"])
         for option in described[0]["options"]:
             default = "must be given" if option["required"] else str(option["default"])
-            kind = " | ".join(option["choices"]) if option["choices"] else option["type"]
-            table.add_row(option["name"], default, kind)
+            table.add_row(option["name"], default, escape(option["type"]))
     stdout().print(table)
 
 
 def _describe(name: str) -> dict[str, Any]:
     """Name, first line of the docstring, options and weights of a network."""
     import inspect
-    import typing
 
-    from dualstream.models import WEIGHTS, model_function
+    from dualstream.models import WEIGHTS
+    from dualstream.models.create import choices, model_function, network_options, type_name
 
-    function = model_function(name)
-    hints = typing.get_type_hints(function)
-    parameters = inspect.signature(function).parameters.values()
+    fields = network_options(name).model_fields
     return {
         "name": name,
-        "summary": (inspect.getdoc(function) or "").partition("\n")[0],
+        "summary": (inspect.getdoc(model_function(name)) or "").partition("\n")[0],
         "options": [
             {
-                "name": parameter.name,
-                "default": None if parameter.default is parameter.empty else parameter.default,
-                "required": parameter.default is parameter.empty,
-                "choices": list(typing.get_args(hints[parameter.name]))
-                if typing.get_origin(hints[parameter.name]) is typing.Literal
-                else None,
-                "type": str(parameter.annotation),
+                "name": option,
+                "default": None if field.is_required() else field.default,
+                "required": field.is_required(),
+                "choices": list(choices(field.annotation)) or None,
+                "type": type_name(field.annotation),
             }
-            for parameter in parameters
+            for option, field in fields.items()
         ],
         "weights": [entry.name for entry in WEIGHTS.values() if entry.model == name],
     }

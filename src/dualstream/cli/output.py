@@ -1,4 +1,4 @@
-"""How every verb talks: progress and problems on stderr, results on stdout."""
+"""Output of every verb: results on stdout, progress and problems on stderr."""
 
 from __future__ import annotations
 
@@ -7,60 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+
+
+json_printed = False
+"""Whether this command has printed its JSON object."""
 
 
 def print_json(value: object) -> None:
     """Print one JSON object on stdout and nothing else."""
+    global json_printed
+    json_printed = True
     print(json.dumps(value, indent=2, default=_plain))
 
 
 def stdout() -> Console:
-    """Console for results."""
+    """Return the console for results."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def stderr() -> Console:
-    """Console for progress, problems and advice."""
+    """Return the console for progress, problems and advice."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
-def progress_bar(unit: str) -> Progress:
-    """A bar on stderr with count, rate, elapsed and remaining time.
-
-    Args:
-        unit: what is counted, in the plural ("videos").
-    """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=stderr(),
-    )
-
-
 def percent(value: float) -> str:
-    """A share 0..1 as it stands in tables: 0.7114 -> '71.1'."""
+    """Format a share 0..1 for tables: 0.7114 -> '71.1'."""
     return f"{100 * value:.1f}"
 
 
 def _plain(value: Any) -> Any:
-    """numpy scalars and arrays, paths."""
+    """Turn numpy scalars, arrays and paths into what JSON has."""
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dualstream.cli.options import Device, Json, Optimize, numbers
+
 if TYPE_CHECKING:
-    from dualstream.engine.predict import Stream
+    from dualstream.engine.infer.recognizer import Recognizer
     from dualstream.scores import Fusion
     from dualstream.types import Prediction
 
@@ -43,23 +45,19 @@ def predict(
         Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
     ] = "center",
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    optimize: Annotated[
-        bool,
-        typer.Option(
-            "--optimize", help="Compile the network first where that is faster: for many videos."
-        ),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    # What is wrong with the call shows before torch is loaded, and weights are.
+    # Errors of the call come before torch and weights are loaded, which takes seconds.
     _check_weights(checkpoint or [], weights or [])
     _check_window(window)
     files = _files(videos)
     num_streams = len(checkpoint or []) + len(weights or [])
     fitted, parts = _shares(fusion, stream_weights, num_streams=num_streams)
     from dualstream.cli.output import print_json, stderr
+    from dualstream.cli.progress import Progress
     from dualstream.errors import VideoError
 
     failures = _missing(files)
@@ -67,28 +65,33 @@ def predict(
         stderr().print(f"{video}: {problem}", style="red", markup=False)
     present = [video for video in files if video not in failures]
     if present:
-        streams = _streams(checkpoint or [], weights or [], device=device, optimize=optimize)
-        from dualstream.engine.predict import predict as predict_video
+        models = _recognizers(checkpoint or [], weights or [], device=device)
+        from dualstream.engine.infer.predictor import Predictor
+
+        predictor = Predictor(
+            models,
+            fusion=fitted,
+            weights=parts,
+            window_seconds=window,
+            segments=segments,
+            crops=crops,
+            optimize=optimize,
+        )
     results: list[dict[str, Any]] = []
-    for video in present:
-        try:
-            prediction = predict_video(
-                video,
-                streams,
-                fusion=fitted,
-                weights=parts,
-                window_seconds=window,
-                segments=segments,
-                crops=crops,
-            )
-        except VideoError as error:
-            failures[video] = str(error)
-            stderr().print(f"{video}: {error}", style="red", markup=False)
-            continue
-        if json:
-            results.append(_as_dict(prediction, top))
-        else:
-            _print(prediction, top)
+    with Progress() as progress:
+        for done, video in enumerate(present, start=1):
+            try:
+                prediction = predictor.predict(video)
+            except VideoError as error:
+                failures[video] = str(error)
+                stderr().print(f"{video}: {error}", style="red", markup=False)
+            else:
+                if json:
+                    results.append(_as_dict(prediction, top))
+                else:
+                    _print(prediction, top)
+            if json:  # else the tables show how far it is
+                progress.update("predict", done, len(present), unit="videos")
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
@@ -118,7 +121,7 @@ def _check_window(seconds: float) -> None:
 def _shares(
     fusion: Path | None, stream_weights: str | None, *, num_streams: int
 ) -> tuple[Fusion | None, tuple[float, ...] | None]:
-    """The fitted fusion and the weights of the streams, as far as one of them is given."""
+    """Return the fitted fusion and the weights of the streams, as far as one of them is given."""
     from dualstream.errors import InputError
     from dualstream.scores import Fusion, weighted_fusion
 
@@ -133,7 +136,7 @@ def _shares(
             )
         return fitted, None
     if stream_weights is not None:
-        parts = _numbers(stream_weights)
+        parts = numbers(stream_weights, "--stream-weights")
         try:
             weighted_fusion(parts, num_streams=num_streams)
         except InputError as error:
@@ -143,7 +146,7 @@ def _shares(
 
 
 def _missing(files: list[str]) -> dict[str, str]:
-    """Files that are not there -> what reading them says; URLs are not asked for."""
+    """Return the files that are missing, with the error that reading them gives; no URLs."""
     import os
 
     from dualstream.errors import VideoError
@@ -161,37 +164,31 @@ def _missing(files: list[str]) -> dict[str, str]:
     return problems
 
 
-def _streams(
-    checkpoints: list[Path], weights: list[str], *, device: str, optimize: bool
-) -> list[Stream]:
-    """Streams of run folders, then of published weights, which are fetched if necessary."""
-    from dataclasses import replace
-
+def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Recognizer]:
+    """Recognizers of run folders, then of published weights, which are fetched if necessary."""
     from dualstream.cli.output import stderr
-    from dualstream.engine.checkpoint import load_checkpoint
     from dualstream.engine.devices import check_device
-    from dualstream.engine.predict import as_stream
+    from dualstream.engine.infer.recognizer import as_recognizer
+    from dualstream.engine.run.checkpoint import load_checkpoint
     from dualstream.models import create_model
     from dualstream.models.weights import weights_entry
 
     place = check_device(device)
-    streams = [as_stream(load_checkpoint(run, device=device)) for run in checkpoints]
+    found = [as_recognizer(load_checkpoint(run, device=device)) for run in checkpoints]
     for entry in map(weights_entry, weights):
         with stderr().status(f"loading {entry.name}"):
             model = create_model(entry.model, weights=entry.name)
-        streams.append(as_stream(model.to(place)))
-    if optimize:
-        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
-    return streams
+        found.append(as_recognizer(model.to(place)))
+    return found
 
 
 def _files(videos: list[str]) -> list[str]:
-    """The arguments, folders replaced by the video files in them.
+    """Return the arguments, folders replaced by the video files in them.
 
     Raises:
         InputError: a folder holds none.
     """
-    from dualstream.clips.video_files import list_videos
+    from dualstream.clips.data.video_files import list_videos
     from dualstream.errors import InputError
 
     files: list[str] = []
@@ -205,17 +202,6 @@ def _files(videos: list[str]) -> list[str]:
             raise InputError(f"{folder} holds no video file.")
         files += inside
     return files
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    from dualstream.errors import InputError
-
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"--stream-weights must be numbers between commas, got {text!r}."
-        ) from None
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:

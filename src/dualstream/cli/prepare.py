@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 if TYPE_CHECKING:
-    from dualstream.clips.annotations import AnnotationFormat
-    from dualstream.clips.prepare import PrepareReport
+    from dualstream.clips.data.annotations import AnnotationFormat
+    from dualstream.clips.data.prepare import PrepareReport
 
 SHOWN_PER_KIND = 3
 """Problems of one kind that are printed; problems.csv has them all."""
@@ -43,18 +45,19 @@ def prepare(
     check: Annotated[
         bool, typer.Option(help="Decode every video whole; else only count its packets.")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Check a data set's videos and split files, and write its manifest.
 
-    What is wrong is listed in OUT/problems.csv with file and line; the rest is used. The checks
-    are kept in OUT/checked.csv, so that an interrupted run goes on and a second one is quick.
+    Faults are listed in OUT/problems.csv with file and line; the rest is used. The checks are
+    kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
     import os
     from typing import cast
 
-    from dualstream.cli.output import print_json, progress_bar
-    from dualstream.clips import prepare as layer
+    from dualstream.cli.output import print_json
+    from dualstream.cli.progress import Progress
+    from dualstream.clips.data import prepare as layer
 
     preparation = layer.prepare(
         source,
@@ -66,11 +69,11 @@ def prepare(
         journal=out / layer.JOURNAL_FILE,
     )
     reused = 0
-    with progress_bar("videos") as bar:
-        task = bar.add_task("check", total=len(preparation))
-        for video in preparation:
+    with Progress(advice="Go on with the same command: what is checked is kept.") as progress:
+        for done, video in enumerate(preparation, start=1):
             reused += video.is_reused
-            bar.advance(task)
+            total = len(preparation)
+            progress.update("check", done, total, unit="videos", is_kept=video.is_reused)
     report = preparation.report()
     if test_fraction is not None:
         manifest = layer.split_by_source(report.manifest, test_fraction=test_fraction, seed=seed)
@@ -86,7 +89,7 @@ def prepare(
 def _summary(report: PrepareReport, *, out: Path, format: str, reused: int) -> dict[str, Any]:
     from collections import Counter
 
-    from dualstream.clips.prepare import PROBLEMS_FILE
+    from dualstream.clips.data.prepare import PROBLEMS_FILE
 
     manifest = report.manifest
     sides = [Counter(r.splits[i] for r in manifest.records) for i in range(manifest.num_splits)]

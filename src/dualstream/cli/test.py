@@ -7,6 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from dualstream.cli.options import (
+    BackwardFlow,
+    Crops,
+    Device,
+    FlowStore,
+    Json,
+    Optimize,
+    Segments,
+)
+
 
 def test(
     run: Annotated[Path, typer.Argument(help="Run folder that `dualstream train` wrote.")],
@@ -14,81 +24,50 @@ def test(
         Literal["test", "held_out", "train"],
         typer.Option(help="Videos to score; the latter two serve to fit a fusion."),
     ] = "test",
-    segments: Annotated[
-        int | None, typer.Option(help="Snippets a video.  [default: the recipe's]", min=1)
-    ] = None,
-    crops: Annotated[
-        Literal["center", "three", "ten"] | None,
-        typer.Option(help="Views of a snippet.  [default: the recipe's]"),
-    ] = None,
+    segments: Segments = None,
+    crops: Crops = None,
     data: Annotated[
         Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
     ] = None,
-    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: the run's]")] = None,
-    backward_flow: Annotated[
-        Path | None, typer.Option(help="Store of backward flow.  [default: the run's]")
-    ] = None,
+    flow: FlowStore = None,
+    backward_flow: BackwardFlow = None,
     out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
     workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    optimize: Annotated[
-        bool,
-        typer.Option(
-            "--optimize", help="Compile the network first where that is faster: for many videos."
-        ),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
 ) -> None:
-    """Score the test videos with a trained stream and print its accuracy."""
-    from dataclasses import replace
+    """Score the test videos with a trained network and print its accuracy."""
+    from dualstream.cli.output import percent, print_json, stderr, stdout
+    from dualstream.cli.progress import Progress
+    from dualstream.engine.infer.evaluate import evaluate
 
-    from dualstream.cli.output import percent, print_json, progress_bar, stderr, stdout
-    from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
-    from dualstream.engine.evaluate import collect, evaluate
-    from dualstream.scores import measure, write_scores
-
-    checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)
-    if optimize:
-        model = checkpoint.model.to(device).optimized()
-        checkpoint = replace(checkpoint, model=model)
-    count, results = evaluate(
-        checkpoint,
-        part=part,
-        manifest_folder=data,
-        flow_store=flow,
-        backward_store=backward_flow,
-        workers=workers,
-        device=device,
-    )
-    done = []
-    with progress_bar("videos") as bar:
-        for result in bar.track(results, total=count, description=part):
-            done.append(result)
-    failures = [result for result in done if result.error is not None]
-    scores = collect(done, checkpoint.classes)
-    path = out or run / ("scores.npz" if part == "test" else f"scores_{part}.npz")
-    write_scores(path, scores)
-    accuracy = measure(scores)
-    metrics = {
-        "videos": accuracy.num_videos,
-        "failed": len(failures),
-        "top1": accuracy.top_1,
-        "top5": accuracy.top_5,
-        "mean_class": accuracy.mean_class,
-        "segments": checkpoint.recipe.test.segments,
-        "crops": checkpoint.recipe.test.crops,
-    }
-    save_metrics(run, {part: metrics})
-    for failure in failures:
-        stderr().print(f"{failure.name}: {failure.error}", style="red", markup=False)
+    with Progress() as progress:
+        result = evaluate(
+            run,
+            part=part,
+            segments=segments,
+            crops=crops,
+            data=data,
+            flow=flow,
+            backward_flow=backward_flow,
+            out=out,
+            workers=workers,
+            device=device,
+            optimize=optimize,
+            listener=lambda done, total: progress.update(part, done, total, unit="videos"),
+        )
+    for name, error in result.failures.items():
+        stderr().print(f"{name}: {error}", style="red", markup=False)
     if json:
-        print_json({**metrics, "scores": path})
+        print_json({**result.metrics, "scores": result.path})
     else:
+        accuracy = result.accuracy
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
         stdout().print(
-            f"{part}: {len(scores)} videos  top-1 {percent(accuracy.top_1)}%  "
-            f"top-5 {percent(accuracy.top_5)}%  "
-            f"mean class {percent(accuracy.mean_class)}%  -> {path}",
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
+            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}",
             soft_wrap=True,
         )
-    if failures:
+    if result.failures:
         raise typer.Exit(1)

@@ -2,124 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from dualstream.cli.options import (
+    BackwardFlow,
+    FlowStore,
+    Json,
+    Limit,
+    OptionalData,
+    OptionalRecipe,
+    Overrides,
+    Resume,
+    RunFolder,
+)
 
 if TYPE_CHECKING:
-    from dualstream.engine.train import TrainResult
+    from dualstream.engine.train.fit import TrainResult, Verb
+    from dualstream.engine.train.run_folder import Listener
 
 
 def train(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder that `dualstream prepare` wrote.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to create.")] = None,
-    flow: Annotated[Path | None, typer.Option(help="Flow store.  [default: DATA/flow]")] = None,
-    backward_flow: Annotated[
-        Path | None,
-        typer.Option(help="Store of backward flow, for bi-directional stacking."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data: OptionalData = None,
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
+    out: RunFolder = None,
+    flow: FlowStore = None,
+    backward_flow: BackwardFlow = None,
+    limit: Limit = None,
+    resume: Resume = None,
+    json: Json = False,
 ) -> None:
-    """Train one stream by a recipe, or go on with a run that was stopped."""
+    """Train a network by a recipe, or go on with a run that was stopped."""
     from dualstream.errors import InputError
 
     if resume is not None:
-        if data or recipe or out or overrides or flow or backward_flow or limit:
-            raise InputError("--resume takes its recipe and data from the run; give nothing else.")
-        from dualstream.engine import train as engine
+        check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        from dualstream.engine.train import fit
 
-        with RunBar(resume) as bar:
-            result = engine.resume(resume, listener=bar)
+        with showing("train", resume) as listener:
+            result = fit.resume(resume, listener=listener)
+    elif data is None or recipe is None or out is None:
+        raise InputError(
+            "Give the data folder, --recipe and --out, for instance: "
+            "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
+        )
     else:
-        if data is None or recipe is None or out is None:
-            raise InputError(
-                "Give the data folder, --recipe and --out, for instance: "
-                "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
-            )
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
-        from dualstream.engine import train as engine
+        from dualstream.engine.train import fit
 
-        with RunBar(out) as bar:
-            result = engine.train(
+        with showing("train", out) as listener:
+            result = fit.train(
                 resolved,
                 data,
                 out,
-                flow_store=flow,
-                backward_store=backward_flow,
+                flow=flow,
+                backward_flow=backward_flow,
                 limit=limit,
-                listener=bar,
+                listener=listener,
             )
-    _print(result, json=json)
+    print_result(
+        result,
+        "loss {loss:.3f}, training top-1 {top1}%",
+        held_out="held-out top-1",
+        then=f"dualstream test {result.run}",
+        json=json,
+    )
 
 
-class RunBar:
-    """Progress of a run on stderr, and how to go on when it is interrupted."""
+def check_alone(*arguments: object) -> None:
+    """Refuse other arguments beside --resume."""
+    from dualstream.errors import InputError
 
-    def __init__(self, run: Path, *, verb: str = "train") -> None:
-        self._run = run
-        self._verb = verb
-
-    def __enter__(self) -> RunBar:
-        from dualstream.cli.output import progress_bar
-
-        self._progress = progress_bar("batches")
-        self._task = self._progress.add_task(self._verb, total=None)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
-        if kind is KeyboardInterrupt:
-            from dualstream.cli.output import stderr
-
-            advice = f"Go on with: dualstream {self._verb} --resume {self._run}"
-            stderr().print(advice, soft_wrap=True, markup=False)
-
-    def __call__(self, progress: object) -> None:
-        from dualstream.cli.output import percent
-        from dualstream.engine.run_folder import TrainProgress
-
-        assert isinstance(progress, TrainProgress)
-        self._progress.start()  # not above an error that comes before
-        if progress.phase == "frozen stages":
-            self._progress.update(
-                self._task,
-                description="frozen stages, videos",
-                completed=progress.batch,
-                total=progress.batches,
-            )
-            return
-        text = f"epoch {progress.epoch + 1}/{progress.epochs}"
-        if progress.train_loss is not None:
-            text += f"  loss {progress.train_loss:.3f}"
-        if progress.held_out_top1 is not None:
-            text += f"  held out {percent(progress.held_out_top1)}%"
-        self._progress.update(
-            self._task,
-            description=text,
-            completed=progress.epoch * progress.batches + progress.batch,
-            total=progress.epochs * progress.batches,
-        )
+    if any(arguments):
+        raise InputError("--resume takes its recipe and data from the run; give nothing else.")
 
 
-def _print(result: TrainResult, *, json: bool) -> None:
+@contextmanager
+def showing(verb: Verb, run: Path) -> Iterator[Listener]:
+    """Show the progress of a run on stderr, and how to go on when it is interrupted."""
+    from functools import partial
+
+    from dualstream.cli.progress import Progress, show_training
+
+    with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
+        yield partial(show_training, progress, verb)
+
+
+def print_result(
+    result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
+) -> None:
+    """Print the result of a training, and the command that comes next.
+
+    Args:
+        reached: format of training loss and accuracy, with the fields `loss` and `top1`.
+        held_out: name of the accuracy on the held-out videos.
+        then: the next command.
+    """
     import dataclasses
 
     from dualstream.cli.output import percent, print_json, stdout
@@ -128,11 +111,10 @@ def _print(result: TrainResult, *, json: bool) -> None:
         print_json(dataclasses.asdict(result))
         return
     console = stdout()
+    done = reached.format(loss=result.train_loss, top1=percent(result.train_top1))
     console.print(
-        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, "
-        f"loss {result.train_loss:.3f}, training top-1 {percent(result.train_top1)}%",
-        soft_wrap=True,
+        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}", soft_wrap=True
     )
     if result.held_out_top1 is not None:
-        console.print(f"held-out top-1 {percent(result.held_out_top1)}%")
-    console.print(f"Next: dualstream test {result.run}", soft_wrap=True)
+        console.print(f"{held_out} {percent(result.held_out_top1)}%")
+    console.print(f"Next: {then}", soft_wrap=True)

@@ -2,85 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from dualstream.engine.train import TrainResult
+from dualstream.cli.options import (
+    Json,
+    Limit,
+    OptionalData,
+    OptionalRecipe,
+    Overrides,
+    Resume,
+    RunFolder,
+)
 
 
 def transfer(
-    data: Annotated[
-        Path | None, typer.Argument(help="Folder that `dualstream prepare` wrote.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")
-    ] = None,
+    data: OptionalData = None,
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Weights of a tsn, or the run folder of one, on RGB frames.")
+        str | None,
+        typer.Option(help="Weights or run folder of a 2D network on RGB frames, such as a tsn."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder to create.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: RunFolder = None,
+    limit: Limit = None,
+    resume: Resume = None,
+    json: Json = False,
 ) -> None:
     """Let a 2D network teach a 3D one without labels, as a start for training."""
-    from dualstream.cli.train import RunBar
+    from dualstream.cli.train import check_alone, print_result, showing
     from dualstream.errors import InputError
 
     if resume is not None:
-        if data or recipe or teacher or out or overrides or limit:
-            raise InputError("--resume takes its recipe and data from the run; give nothing else.")
-        from dualstream.engine import transfer as engine
+        check_alone(data, overrides, recipe, teacher, out, limit)
+        from dualstream.engine.train import transfer as engine
 
-        with RunBar(resume, verb="transfer") as bar:
-            result = engine.resume_transfer(resume, listener=bar)
+        with showing("transfer", resume) as listener:
+            result = engine.resume_transfer(resume, listener=listener)
+    elif data is None or recipe is None or teacher is None or out is None:
+        raise InputError(
+            "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
+            "transfer work/jhmdb --recipe t3d_transfer_rgb "
+            "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
+        )
     else:
-        if data is None or recipe is None or teacher is None or out is None:
-            raise InputError(
-                "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
-                "transfer work/jhmdb --recipe t3d_transfer_rgb "
-                "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
-            )
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
-        from dualstream.engine import transfer as engine
+        from dualstream.engine.train import transfer as engine
 
-        with RunBar(out, verb="transfer") as bar:
+        with showing("transfer", out) as listener:
             result = engine.transfer(
-                resolved, data, out, teacher=teacher, limit=limit, listener=bar
+                resolved, data, out, teacher=teacher, limit=limit, listener=listener
             )
-    _print(result, json=json)
-
-
-def _print(result: TrainResult, *, json: bool) -> None:
-    import dataclasses
-
-    from dualstream.cli.output import percent, print_json, stdout
-
-    if json:
-        print_json(dataclasses.asdict(result))
-        return
-    console = stdout()
-    console.print(
-        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, "
-        f"loss {result.train_loss:.3f}, {percent(result.train_top1)}% of the pairs judged rightly "
-        "(chance 50%)",
-        soft_wrap=True,
-    )
-    if result.held_out_top1 is not None:
-        console.print(f"held-out pairs {percent(result.held_out_top1)}%")
-    console.print(
-        f"Next: dualstream train DATA --recipe ... --out ... model.weights={result.run}",
-        soft_wrap=True,
+    print_result(
+        result,
+        "loss {loss:.3f}, {top1}% of the pairs judged rightly (chance 50%)",
+        held_out="held-out pairs",
+        then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        json=json,
     )

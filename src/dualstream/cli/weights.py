@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dualstream.cli.options import Json
+
 weights = typer.Typer(
     help="Pretrained weights: what there is, what is in the cache.", rich_markup_mode=None
 )
@@ -14,7 +16,6 @@ Names = Annotated[
     list[str] | None, typer.Argument(help="Names of weights.  [default: all in the cache]")
 ]
 Name = Annotated[str, typer.Argument(help="Name of the weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @weights.callback(invoke_without_command=True)
@@ -26,7 +27,7 @@ def _default(context: typer.Context, json: Json = False) -> None:
         from dualstream.errors import InputError
 
         verb = context.invoked_subcommand
-        raise InputError(f"Give --json behind {verb}: dualstream weights {verb} --json")
+        raise InputError(f"Give --json after {verb}: dualstream weights {verb} --json")
 
 
 @weights.command(name="list")

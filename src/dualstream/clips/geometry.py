@@ -1,7 +1,7 @@
 """Which part of a picture a network sees: integer boxes, and their place in another resolution.
 
 Boxes are chosen on the *reference grid*: the displayed video scaled so that its short side has
-`InputSpec.short_side` pixels. The same box and flip serve all modalities of a sample, each read
+`ClipSpec.short_side` pixels. The same box and flip serve all streams of a sample, each read
 at its own resolution (`source_box`).
 """
 
@@ -9,15 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 
-from dualstream.errors import InputError, UnknownNameError
-
-CornerPositions = Literal["five", "thirteen", "anywhere"]
-"""Where a multi-scale crop may lie: four corners and the centre; those and the points between
-them; or any pixel."""
+from dualstream.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -163,35 +158,33 @@ def random_crop(
 
 
 def multi_scale_sizes(
-    short_side: int, *, size: int, scales: Sequence[float], max_distort: int
+    short_side: int, *, size: int, scales: Sequence[float]
 ) -> tuple[tuple[int, int], ...]:
-    """(width, height) pairs that a multi-scale crop draws from.
+    """Return the (width, height) pairs that a multi-scale crop draws from.
 
-    Sides are int(short_side * scale), one within 2 pixels of `size` becomes `size`; a pair may
-    be `max_distort` places of the list apart. 256 with (1, .875, .75, .66) and size 224 has the
+    Sides are int(short_side * scale), one within 2 pixels of `size` becomes `size`; width and
+    height are equal or neighbours in the list. 256 with (1, .875, .75, .66) and size 224 has the
     sides 256, 224, 192, 168 and ten pairs.
 
     Raises:
-        InputError: no scale, a scale outside (0, 1], or a negative `max_distort`.
+        InputError: no scale, or a scale outside (0, 1].
     """
     if not scales or any(not 0 < scale <= 1 for scale in scales):
         raise InputError(f"scales must lie above 0 and up to 1, got {tuple(scales)}.")
-    if max_distort < 0:
-        raise InputError(f"max_distort must be at least 0, got {max_distort}.")
     sides = [max(int(short_side * scale), 1) for scale in scales]
     sides = [size if abs(side - size) < 3 and size <= short_side else side for side in sides]
     return tuple(
         (width, height)
         for i, height in enumerate(sides)
         for j, width in enumerate(sides)
-        if abs(i - j) <= max_distort
+        if abs(i - j) <= 1
     )
 
 
 def corner_offsets(
-    height: int, width: int, *, crop: tuple[int, int], positions: Literal["five", "thirteen"]
+    height: int, width: int, *, crop: tuple[int, int]
 ) -> tuple[tuple[int, int], ...]:
-    """(x, y) of the fixed places of a crop of (width, height) `crop`.
+    """Return the (x, y) of a crop of (width, height) `crop` in the four corners and the centre.
 
     The margins are cut into four steps, (width - crop width) // 4 and so on; the far corners lie
     at four steps, up to 3 pixels before the edge.
@@ -200,10 +193,7 @@ def corner_offsets(
         Wang et al. 2016, section 4.1 (corner cropping); the steps follow TSN's published code.
     """
     step_x, step_y = (width - crop[0]) // 4, (height - crop[1]) // 4
-    places = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
-    if positions == "thirteen":
-        places += [(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)]
-    return tuple((i * step_x, j * step_y) for i, j in places)
+    return tuple((i * step_x, j * step_y) for i, j in ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)))
 
 
 def multi_scale_crop(
@@ -213,10 +203,8 @@ def multi_scale_crop(
     size: int,
     rng: np.random.Generator,
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
-    max_distort: int = 1,
-    positions: CornerPositions = "five",
 ) -> View:
-    """A box of random size, aspect and place, later resized to `size` (TSN, training).
+    """Draw a box of random size, aspect and place, later resized to `size` (TSN, training).
 
     Args:
         height: rows of the reference grid.
@@ -224,26 +212,18 @@ def multi_scale_crop(
         size: side that the network sees; sides within 2 pixels of it become it.
         rng: source of the random numbers.
         scales: sides as parts of the short side.
-        max_distort: how many places of `scales` width and height may lie apart.
-        positions: where the box may lie.
 
     Raises:
-        UnknownNameError: `positions` is none of the allowed names.
         InputError: a size or scale cannot be used.
 
     Source:
         Wang et al. 2016, section 4.1 (scale jittering with corner cropping).
     """
-    if positions not in get_args(CornerPositions):
-        raise UnknownNameError("positions", positions, get_args(CornerPositions))
     _check_sizes(height=height, width=width, size=size)
-    pairs = multi_scale_sizes(min(height, width), size=size, scales=scales, max_distort=max_distort)
+    pairs = multi_scale_sizes(min(height, width), size=size, scales=scales)
     crop = pairs[int(rng.integers(len(pairs)))]
-    if positions == "anywhere":
-        x, y = int(rng.integers(width - crop[0] + 1)), int(rng.integers(height - crop[1] + 1))
-    else:
-        offsets = corner_offsets(height, width, crop=crop, positions=positions)
-        x, y = offsets[int(rng.integers(len(offsets)))]
+    offsets = corner_offsets(height, width, crop=crop)
+    x, y = offsets[int(rng.integers(len(offsets)))]
     return View(x, y, *crop)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dualstream.clips.dataset import ClipDataset, SampleKey
-from dualstream.errors import DualstreamError, InputError, ShapeError
+from dualstream.errors import DualstreamError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20
@@ -218,7 +218,16 @@ class _Batches(Iterator[Clip]):
         self._inner = inner
 
     def __next__(self) -> Clip:
-        return _raised(next(self._inner))
+        try:
+            return _raised(next(self._inner))
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            raise SharedMemoryError(
+                "The reading processes have too little shared memory (/dev/shm) for their batches. "
+                "Give them more (docker run --shm-size=2g), or read without processes: "
+                "data.workers=0 in training, --workers 0 in `dualstream test`."
+            ) from error
 
 
 class ClipLoader(DataLoader[Clip]):

@@ -1,8 +1,8 @@
 """Where in a video the snippets start: pure functions on integers.
 
 `num_frames` is the number of positions that exist: F frames for RGB, F - 1 fields for flow.
-`length` is what one snippet covers of them, (T - 1) * stride + 1 (see `covered`). Starts are
-always within 0..num_frames - 1; in a video shorter than a snippet they are 0, and
+`length` is the positions that one snippet covers, (T - 1) * stride + 1 (`StreamSpec.span`). Starts
+are always within 0..num_frames - 1; in a video shorter than a snippet they are 0, and
 `snippet_indices` then holds the last position or starts again.
 """
 
@@ -17,16 +17,6 @@ from dualstream.errors import InputError, UnknownNameError
 from dualstream.types import BeyondEnd
 
 Indices = NDArray[np.int64]
-
-
-def covered(count: int, *, stride: int) -> int:
-    """Positions that a snippet of `count` steps covers from its first to its last, both included.
-
-    >>> covered(5, stride=1), covered(8, stride=4), covered(1, stride=9)
-    (5, 29, 1)
-    """
-    _check_positive(count=count, stride=stride)
-    return (count - 1) * stride + 1
 
 
 def segment_starts_random(
@@ -107,63 +97,6 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
     if count == 1:
         return np.array([last // 2], np.int64)
     return np.arange(count, dtype=np.int64) * last // (count - 1)
-
-
-def dense_clip_starts(
-    num_frames: int,
-    *,
-    segments: int,
-    length: int,
-    span: int = 64,
-    windows: int = 1,
-    rng: np.random.Generator | None = None,
-) -> Indices:
-    """Snippets spread over a window of `span` neighbouring frames, as 3D networks sample.
-
-    Inside a window the snippets start span // segments apart. In training (`rng` given) the
-    window lies anywhere; otherwise `windows` of them lie at equal distance, one of them in the
-    middle. num_frames 100, segments 4, span 64, two windows: the windows start at 0 and 36, the
-    snippets at 0, 16, 32, 48, 36, 52, 68, 84. In a video shorter than the window, starts that
-    would leave no room for a whole snippet wrap around to the beginning.
-
-    Returns:
-        (windows * segments,) starts, window by window.
-
-    Raises:
-        InputError: a count is below 1, or several windows are to be drawn at random.
-
-    Source:
-        The dense sampling of TSM's published code, there attributed to I3D.
-    """
-    _check_positive(
-        num_frames=num_frames, segments=segments, length=length, span=span, windows=windows
-    )
-    if rng is not None and windows > 1:
-        raise InputError(f"One window is drawn at random, got windows={windows} together with rng.")
-    if rng is None:
-        first = evenly_spaced_starts(num_frames, count=windows, length=span)
-    else:
-        first = rng.integers(max(num_frames - span, 0) + 1, size=1)
-    inside = np.arange(segments, dtype=np.int64) * max(span // segments, 1)
-    room = max(num_frames - length + 1, 1)
-    return ((first[:, None] + inside[None, :]) % room).reshape(-1)
-
-
-def window_starts(num_frames: int, *, length: int, step: int) -> Indices:
-    """All windows of a video: one every `step` positions, and one that ends with the last.
-
-    num_frames 23, length 10, step 5 give 0, 5, 10 and 13. A video of at most one window gives 0.
-
-    Returns:
-        (M,) starts, rising; M depends on the video.
-
-    Raises:
-        InputError: a count is below 1.
-    """
-    _check_positive(num_frames=num_frames, length=length, step=step)
-    last = max(num_frames - length, 0)
-    starts = np.arange(0, last + 1, step, dtype=np.int64)
-    return starts if starts[-1] == last else np.append(starts, last)
 
 
 def snippet_indices(

@@ -5,6 +5,8 @@ Cutting works on bytes in a loader's worker; `normalize` works on the whole batc
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from dualstream.clips.geometry import View, source_box
 from dualstream.clips.samplers import Indices
 from dualstream.errors import InputError, ShapeError
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec, StreamSpec
 
 Bytes = NDArray[np.uint8]
 
@@ -203,46 +205,90 @@ def cut_flow(
     return result
 
 
-def normalize(data: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+def normalize(
+    data: torch.Tensor, stream: StreamSpec, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Turn bytes into the numbers that the network was made for, on the data's own device.
 
-    rgb: value / 255, minus `spec.mean`, over `spec.std`.
+    rgb: value / 255, minus `mean`, over `std`.
     flow: pixels, (byte - 128) * bound / 127.5; each field minus its mean vector if
-    `spec.subtract_mean_flow`; minus `spec.mean`, over `spec.std`.
-    rgb_diff: value / 255 of each frame minus that of the frame before, over `spec.std`; the
-    mean is not used, as it drops out of a difference.
+    `subtract_mean_flow`; minus `mean`, over `std`.
+    rgb_diff: value / 255 of each frame minus that of the frame before, over `std`; the mean is
+    not used, as it drops out of a difference.
 
     Args:
-        data: (..., C, T, H, W) uint8; T is spec.num_frames, one more for rgb_diff.
-        spec: what the network wants.
+        data: (..., C, T, H, W) uint8; T is num_frames, one more for rgb_diff.
+        stream: input of the network.
+        out: float32 tensor of the result's shape to write to.
 
     Returns:
-        (..., C, T, H, W) float32; for rgb_diff one frame less than came in.
+        (..., C, T, H, W) float32, `out` if it was given; for rgb_diff one frame less than came in.
 
     Raises:
-        ShapeError: another dtype, or C or T do not fit the spec.
+        ShapeError: another dtype, or C or T do not fit the stream.
     """
-    steps = spec.num_frames + (spec.modality == "rgb_diff")
     if data.dtype != torch.uint8 or data.ndim < 4:
         raise ShapeError(
             f"normalize needs (..., C, T, H, W) uint8, got {tuple(data.shape)} {data.dtype}."
         )
-    if data.shape[-4] != spec.channels or data.shape[-3] != steps:
+    if data.shape[-4] != stream.channels or data.shape[-3] != stream.steps:
         raise ShapeError(
-            f"normalize of {spec.modality} with num_frames={spec.num_frames} needs "
-            f"C = {spec.channels} and T = {steps}, got {tuple(data.shape)}."
+            f"normalize of {stream.modality} with num_frames={stream.num_frames} needs "
+            f"C = {stream.channels} and T = {stream.steps}, got {tuple(data.shape)}."
         )
-    values = data.to(torch.float32)
-    mean = torch.tensor(spec.mean, device=data.device).view(-1, 1, 1, 1)
-    std = torch.tensor(spec.std, device=data.device).view(-1, 1, 1, 1)
-    if spec.modality == "rgb_diff":
-        return (values[..., 1:, :, :] - values[..., :-1, :, :]).div_(255 * std)
-    if spec.modality == "rgb":
-        return values.div_(255).sub_(mean).div_(std)
-    values = values.sub_(128).mul_(spec.flow_bound_px / 127.5)
-    if spec.subtract_mean_flow:
-        values = values.sub_(values.mean(dim=(-2, -1), keepdim=True))
-    return values.sub_(mean).div_(std)
+    std = torch.tensor(stream.std, device=data.device).view(-1, 1, 1, 1)
+    if stream.modality == "rgb_diff":
+        after, before = data[..., 1:, :, :], data[..., :-1, :, :]
+        values = after.to(torch.float32) if out is None else out.copy_(after)
+        return values.sub_(before).div_(255 * std)
+    # A byte b stands for (b - zero) * unit.
+    zero, unit = (128, stream.flow_bound_px / 127.5) if stream.is_flow else (0, 1 / 255)
+    mean = torch.tensor(stream.mean, device=data.device).view(-1, 1, 1, 1)
+    values = torch.sub(data, zero + mean / unit, out=out)
+    if stream.subtract_mean_flow:
+        values = values.sub_(values.mean(dim=(-2, -1), keepdim=True)).sub_(mean / unit)
+    return values.mul_(unit / std)
+
+
+class Normalizer:
+    """Turns the bytes of clips into numbers for a network, in memory that is kept.
+
+    Large temporaries would be taken from the system and given back to it for every clip, page by
+    page. The numbers of one call are overwritten by the next.
+
+    Args:
+        spec: input of the network.
+    """
+
+    def __init__(self, spec: ClipSpec) -> None:
+        self.spec = spec
+        self._memory: dict[str, torch.Tensor] = {}
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`normalize` every stream.
+
+        Args:
+            data: stream name -> (..., C, T, H, W) uint8.
+
+        Returns:
+            Stream name -> (..., C, T, H, W) float32, valid until the next call.
+        """
+        return {
+            name: normalize(data[name], stream, out=self._space(name, stream, data[name]))
+            for name, stream in self.spec.streams.items()
+        }
+
+    def _space(self, name: str, stream: StreamSpec, data: torch.Tensor) -> torch.Tensor:
+        """Memory for the numbers of a stream."""
+        shape = (*data.shape[:-3], stream.num_frames, *data.shape[-2:])
+        count = math.prod(shape)
+        kept = self._memory.get(name)
+        if kept is None or kept.numel() < count or kept.device != data.device:
+            # A tensor that is made in inference mode could not serve training later.
+            with torch.inference_mode(False):
+                kept = torch.empty(count, dtype=torch.float32, device=data.device)
+            self._memory[name] = kept
+        return kept[:count].view(shape)
 
 
 def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:

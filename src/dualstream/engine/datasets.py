@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.manifest import Manifest
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.dataset import ClipDataset, FlowStores
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
-from dualstream.engine.checkpoint import RunInfo
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import RunInfo
 from dualstream.errors import RecipeError
 from dualstream.flow import FlowStore
 
@@ -39,7 +39,7 @@ def videos_of(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
 
 
 def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset:
-    """Random snippets, crops, flips and colours."""
+    """Return random snippets, crops, flips and colours."""
     augment = recipe.augment
     jitter = ColorJitter(
         brightness=augment.brightness,
@@ -49,40 +49,43 @@ def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDat
     )
     return ClipDataset(
         videos,
-        [recipe.input.spec()],
+        recipe.clip_spec(),
         sampling=Sampling("random_segments", segments=recipe.train.segments),
         cropping=Cropping(augment.crop, scales=augment.scales, zoom=augment.zoom),
         jitter=jitter,
         flip=augment.flip,
-        flow_store=_store(info.flow_store),
-        backward_store=_store(info.backward_store),
+        flow=_flow_stores(info),
         seed=recipe.train.seed,
     )
 
 
 def validation_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset:
-    """The centre of each segment, the centre crop."""
+    """Return the centre of each segment, the centre crop."""
     return ClipDataset(
         videos,
-        [recipe.input.spec()],
+        recipe.clip_spec(),
         sampling=Sampling("segment_centers", segments=recipe.train.segments),
         cropping=Cropping("center"),
-        flow_store=_store(info.flow_store),
-        backward_store=_store(info.backward_store),
+        flow=_flow_stores(info),
     )
 
 
 def test_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset:
-    """All segments x crops views of the recipe's test."""
+    """Return all segments x crops views of the recipe's test."""
     return ClipDataset(
         videos,
-        [recipe.test_spec()],
+        recipe.test_spec(),
         sampling=Sampling("evenly_spaced", segments=recipe.test.segments),
         cropping=Cropping(recipe.test.crops),
-        flow_store=_store(info.flow_store),
-        backward_store=_store(info.backward_store),
+        flow=_flow_stores(info),
     )
 
 
-def _store(root: str | None) -> FlowStore | None:
-    return FlowStore(Path(root)) if root else None
+def _flow_stores(info: RunInfo) -> dict[str, FlowStores]:
+    return {
+        name: FlowStores(
+            FlowStore(origin.store),
+            None if origin.backward_store is None else FlowStore(origin.backward_store),
+        )
+        for name, origin in info.flow.items()
+    }

@@ -9,28 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dualstream import __version__
-from dualstream.clips.manifest import Manifest
-from dualstream.clips.prepare import prepare
-from dualstream.clips.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.checkpoint import load_checkpoint
-from dualstream.engine.evaluate import collect, evaluate
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.data.prepare import prepare
+from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
 from dualstream.engine.examples import example_figures
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.run_folder import TrainProgress
-from dualstream.engine.train import resume, train
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
-from dualstream.flow.extract import FlowJob, extract_flow
+from dualstream.flow import FlowJob, extract_flow
 from dualstream.report import write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores
+from dualstream.version import __version__
 
 STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
 """Stream -> recipe."""
 
 Stage = Literal["render", "prepare", "flow", "train spatial", "train temporal", "test", "report"]
-StageListener = Callable[[Stage, int, int], None]
-"""Called with a stage, what is done of it, and its total."""
+StageListener = Callable[[Stage, int, int, float | None], None]
+"""Called with a stage, what is done of it, its total, and of training the loss."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found."""
+    """Accuracies of the demo, and its page."""
 
     spatial: Accuracy
     temporal: Accuracy
@@ -89,7 +88,7 @@ def run_demo(
         streams[stream] = _test(run, workers, tell, number)
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
-    tell("report", 0, 1)
+    tell("report", 0, 1, None)
     page = folder / "report.html"
     write_report(
         page,
@@ -106,7 +105,7 @@ def run_demo(
             "dualstream": __version__,
         },
     )
-    tell("report", 1, 1)
+    tell("report", 1, 1, None)
     accuracies = {name: _accuracy(scores) for name, scores in streams.items()}
     return DemoResult(
         spatial=accuracies["spatial"],
@@ -133,11 +132,11 @@ def make_data(
     videos, data = folder / "synthetic", folder / "data"
     total = spec.num_looks * spec.num_motions * spec.videos_per_class
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
-        tell("render", done, total)
+        tell("render", done, total, None)
     data.mkdir(parents=True, exist_ok=True)
-    preparation = prepare(videos, workers=workers, journal=data / "checked.csv")
+    preparation = prepare(videos, workers=workers, journal=data / "checked.jsonl")
     for done, _ in enumerate(preparation, start=1):
-        tell("prepare", done, len(preparation))
+        tell("prepare", done, len(preparation), None)
     preparation.report().write(data)
     manifest = Manifest.read(data)
     jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in manifest.records]
@@ -145,11 +144,11 @@ def make_data(
     for done, outcome in enumerate(outcomes, start=1):
         if outcome.status == "failed":
             raise FlowError(f"{outcome.name}: {outcome.error}")
-        tell("flow", done, len(jobs))
+        tell("flow", done, len(jobs), None)
     return data
 
 
-def _say_nothing(stage: Stage, done: int, total: int) -> None:
+def _say_nothing(stage: Stage, done: int, total: int, loss: float | None) -> None:
     """The listener of a caller who gave none."""
 
 
@@ -165,7 +164,7 @@ def _train(
 
     def listener(progress: TrainProgress) -> None:
         done = progress.epoch * progress.batches + progress.batch
-        tell(stage, done, progress.epochs * progress.batches)
+        tell(stage, done, progress.epochs * progress.batches, progress.train_loss)
 
     if (run / "recipe.yaml").is_file():
         resume(run, listener=listener)
@@ -174,15 +173,10 @@ def _train(
 
 
 def _test(run: Path, workers: int, tell: StageListener, number: int) -> Scores:
-    checkpoint = load_checkpoint(run)
-    count, results = evaluate(checkpoint, workers=workers)
-    done = []
-    for result in results:
-        done.append(result)
-        tell("test", number * count + len(done), len(STREAMS) * count)
-    scores = collect(done, checkpoint.classes)
-    write_scores(run / "scores.npz", scores)
-    return scores
+    def listener(done: int, total: int) -> None:
+        tell("test", number * total + done, len(STREAMS) * total, None)
+
+    return evaluate(run, workers=workers, listener=listener).scores
 
 
 def _accuracy(scores: Scores) -> Accuracy:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dualstream.clips.manifest import Manifest
-from dualstream.flow import flow_to_rgb, optical_flow
+from dualstream.clips.data.manifest import Manifest
+from dualstream.flow import flow_to_rgb, optical_flow, pixels
 from dualstream.report import SampleFigure, choose_examples, top_by_stream
 from dualstream.types import Scores
 from dualstream.video import VideoReader
@@ -46,7 +46,7 @@ def example_figures(
         if len(frames) > 1:
             flow = optical_flow(frames, short_side=EXAMPLE_SHORT_SIDE)
             largest = float(np.percentile(np.hypot(flow.data[:, 0], flow.data[:, 1]), 99.5))
-            drawn = flow_to_rgb(flow.data, max_px=max(largest, 1.0))
+            drawn = flow_to_rgb(pixels(flow), max_px=max(largest, 1.0))
         figures.append(
             SampleFigure(
                 name=name,

@@ -7,7 +7,6 @@ nearest known key.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib.resources
 import os
@@ -27,13 +26,21 @@ from pydantic import (
     model_validator,
 )
 
-from dualstream.engine.recipe_text import read_text, read_yaml, value_of
+from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
+from dualstream.engine.recipe_text import read_yaml, value_of
 from dualstream.errors import RecipeError, UnknownNameError
-from dualstream.flow.named import check_flow_name
-from dualstream.types import MODALITY_CHANNELS, BeyondEnd, InputSpec, Modality, Stacking
+from dualstream.files import read_text
+from dualstream.flow.methods.lookup import check_flow_name
+from dualstream.types import BeyondEnd, ClipSpec, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Numbers = Annotated[
+    tuple[float, ...], BeforeValidator(lambda value: () if value is None else value)
+]
+"""Numbers of a stream's channels; null, as version 0.1 wrote where none were given, is ()."""
+Crops = Literal["center", "three", "ten"]
+"""Views of a snippet in a test."""
 
 
 def _check_trainable(value: object) -> object:
@@ -52,9 +59,9 @@ _DECIDED_ELSEWHERE = {
     "name": "give model.name",
     "weights": "give model.weights",
     "num_classes": "the data decide it",
-    "in_channels": "input.modality and input.stacking decide it",
+    "in_channels": "the modality of the inputs decides it",
 }
-"""What `create_model` takes besides the options of a network."""
+"""Arguments of `create_model` that are no options of a network."""
 
 
 class ModelSection(Section):
@@ -64,14 +71,14 @@ class ModelSection(Section):
     """A name of `dualstream models`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the network besides num_classes, in_channels, and the length and
-    image_size that full layers fix: those are the input's."""
+    image_size that fully connected layers fix: those are the inputs'."""
     weights: str | None = None
     """A name of `dualstream weights`, or the folder of a run of the same network (its classifier
     is taken over where it has as many classes); None starts from random numbers."""
     trainable: Annotated[
         Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
     ] = "all"
-    """What is trained: everything, the head, or the head and that many last stages."""
+    """The trained part: everything, the head, or the head and that many last stages."""
 
     @field_validator("options")
     @classmethod
@@ -82,47 +89,41 @@ class ModelSection(Section):
         return options
 
 
-class InputSection(Section):
-    """What the network sees; the fields are those of `InputSpec`.
+class ClipSection(Section):
+    """Fields that all streams share, those of `ClipSpec`."""
 
-    An override of `modality` makes the other stream of a pair: the file's `mean` and `std`, which
-    are in units of its own modality, then give way to the defaults, and its `fps` does for flow,
-    whose fields have the rate that they were extracted at.
-    """
-
-    modality: Modality
-    num_frames: Positive = 1
-    frame_stride: Positive = 1
+    short_side: Positive = 256
+    crop_size: Positive = 224
     fps: float | None = Field(None, gt=0)
     beyond_end: BeyondEnd = "hold"
     """How a video shorter than a snippet goes on: its last frame is held, or it starts again."""
-    short_side: Positive = 256
-    crop_size: Positive = 224
-    mean: tuple[float, ...] | None = None
+
+
+class StreamSection(Section):
+    """Input of one stream; the fields are those of `StreamSpec`."""
+
+    modality: Modality
+    """Default: the name of the stream."""
+    num_frames: Positive = 1
+    frame_stride: Positive = 1
+    mean: Numbers = ()
     """Default: ImageNet's for rgb, zeros for the others."""
-    std: tuple[float, ...] | None = None
+    std: Numbers = ()
     """Default: ImageNet's for rgb, ones for the others."""
     stacking: Stacking = "flow"
     subtract_mean_flow: bool = False
-    flow_method: Annotated[str, AfterValidator(check_flow_name)] = "dis"
+    flow_method: Annotated[str, AfterValidator(check_flow_name)] = "tvl1-fast"
     flow_bound_px: float = Field(20.0, gt=0)
     flow_short_side: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
-    def _fits_input_spec(self) -> InputSection:
+    def _fits_stream_spec(self) -> StreamSection:
         self.spec()
         return self
 
-    def spec(self) -> InputSpec:
-        """The same as an `InputSpec`, defaults filled in."""
-        values = self.model_dump()
-        channels = MODALITY_CHANNELS[self.modality]
-        imagenet = InputSpec(modality="rgb")
-        if values["mean"] is None:
-            values["mean"] = imagenet.mean if self.modality == "rgb" else (0.0,) * channels
-        if values["std"] is None:
-            values["std"] = imagenet.std if self.modality == "rgb" else (1.0,) * channels
-        return InputSpec(**values)
+    def spec(self, *, num_frames: int | None = None) -> StreamSpec:
+        """Return the same as a `StreamSpec`, of another length if one is given."""
+        return StreamSpec(**{**self.model_dump(), "num_frames": num_frames or self.num_frames})
 
 
 class AugmentSection(Section):
@@ -195,7 +196,7 @@ class ScheduleSection(Section):
     warmup_start: Fraction = 0.0
     """Part of the learning rate that warm-up rises from."""
     cosine_over: Literal["rest", "all"] = "rest"
-    """rest: the cosine falls over the epochs behind warm-up; all: over every epoch, and warm-up
+    """rest: the cosine falls over the epochs after warm-up; all: over every epoch, and warm-up
     rises to where it then is (PySlowFast)."""
 
     @model_validator(mode="after")
@@ -244,11 +245,11 @@ class TestSection(Section):
     """How a video is seen in a test: segments x crops views, scores averaged."""
 
     segments: Positive = 25
-    crops: Literal["center", "three", "ten"] = "ten"
+    crops: Crops = "ten"
     num_frames: int | None = Field(None, ge=1)
-    """Length of the snippets; None takes input.num_frames."""
+    """Length of the snippets of every stream; None takes the inputs'."""
     whole_side: bool = False
-    """Crops as large as input.short_side instead of input.crop_size (SlowFast)."""
+    """Crops as large as clip.short_side instead of clip.crop_size (SlowFast)."""
 
 
 class Recipe(Section):
@@ -258,11 +259,18 @@ class Recipe(Section):
     source: str = ""
     """Publication that the settings follow."""
     model: ModelSection
-    input: InputSection
+    clip: ClipSection = ClipSection()
+    inputs: dict[str, StreamSection] = Field(min_length=1)
+    """Stream -> its input, an entry for each stream that the network sees."""
     augment: AugmentSection = AugmentSection()
     data: DataSection = DataSection()
     train: TrainSection
     test: TestSection = TestSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_0_1(cls, values: Any) -> Any:
+        return with_inputs(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -270,16 +278,26 @@ class Recipe(Section):
             raise ValueError("train.early_stop_patience needs data.hold_out above 0")
         if self.augment.zoom != (1.0, 1.0) and self.augment.crop != "random":
             raise ValueError(f"augment.zoom is for augment.crop=random, not {self.augment.crop}")
+        self.clip_spec()
         return self
 
-    def test_spec(self) -> InputSpec:
-        """What the network sees in a test."""
-        spec = self.input.spec()
-        return dataclasses.replace(
-            spec,
-            num_frames=self.test.num_frames or spec.num_frames,
-            crop_size=spec.short_side if self.test.whole_side else spec.crop_size,
-        )
+    def clip_spec(self) -> ClipSpec:
+        """Return what the network sees in training."""
+        streams = {name: section.spec() for name, section in self.inputs.items()}
+        return ClipSpec(streams, **self.clip.model_dump())
+
+    def flow_streams(self) -> tuple[str, ...]:
+        """Return the names of the streams that read flow."""
+        return tuple(name for name, section in self.inputs.items() if section.modality == "flow")
+
+    def test_spec(self) -> ClipSpec:
+        """Return what the network sees in a test and in prediction."""
+        length = self.test.num_frames
+        streams = {name: section.spec(num_frames=length) for name, section in self.inputs.items()}
+        clip = self.clip.model_dump()
+        if self.test.whole_side:
+            clip["crop_size"] = self.clip.short_side
+        return ClipSpec(streams, **clip)
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -306,7 +324,7 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
-        content, where = read_text(path), text
+        content, where = read_text(path, error=RecipeError), text
     elif text in list_recipes():
         resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
         content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"
@@ -315,11 +333,7 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     values = read_yaml(content, where)
     if not isinstance(values, dict):
         raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
-    changes = [_parsed(override) for override in overrides]
-    _forget_other_modality(values, dict(changes))
-    for key, value in changes:
-        _apply(values, key, value)
-    return _validated(values, where)
+    return _validated(_overridden(values, overrides), where)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -328,28 +342,29 @@ def dump_recipe(recipe: Recipe) -> str:
     return text
 
 
+def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a recipe, changed."""
+    values = with_inputs(values)
+    changes = [_parsed(override) for override in overrides]
+    # First, as the other fields of the stream are then in units of the new modality.
+    for key, value in changes:
+        change_modality(values, key, str(value))
+    for key, value in changes:
+        _apply(values, key, value)
+    return values
+
+
 def _parsed(override: str) -> tuple[str, Any]:
-    """Key and value of `a.b.c=value`."""
+    """Return key and value of `a.b.c=value`."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
     return key.strip(), value_of(text, f"The value of override {override!r}")
 
 
-def _forget_other_modality(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Remove what a file says for its own modality only, where an override gives another."""
-    stated = values.get("input")
-    if not isinstance(stated, dict):
-        return
-    modality = changes.get("input.modality", stated.get("modality"))
-    if modality != stated.get("modality"):
-        for name in ("mean", "std", *(["fps"] if modality == "flow" else [])):
-            stated.pop(name, None)
-
-
 def _apply(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a.b.c in nested dicts."""
-    *sections, last = key.split(".")
+    """Set a.b.c in nested dicts; `input.c` is that of the only stream."""
+    *sections, last = place_of(values, key)
     target = values
     for part in sections:
         inner = target.setdefault(part, {})
@@ -374,10 +389,10 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{'.'.join(path) or 'recipe'}: {problem['msg']} (got {problem['input']!r})"
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
-        inner = section.model_fields[part].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        section = inner
+        field = section.model_fields.get(part)
+        inner: Any = StreamSection if part == "inputs" else field and field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            section = inner
     known = list(section.model_fields)
     nearest = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,25 +28,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
-def read_text(path: Path) -> str:
-    """Text of a recipe file.
-
-    Raises:
-        RecipeError: it is not UTF-8.
-    """
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise RecipeError(
-            f"{path} is not UTF-8 text: byte 0x{data[error.start]:02x} in line {line}. Save the "
-            "file as UTF-8."
-        ) from error
-
-
 def read_yaml(text: str, where: str) -> Any:
-    """What a YAML text says.
+    """Return the value that a YAML text holds.
 
     Args:
         where: what to call it in errors.
@@ -64,7 +46,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def value_of(text: str, where: str) -> Any:
-    """What stands behind the `=` of an override: YAML, and 1e-3 is a number.
+    """Return the value after the `=` of an override: YAML, and 1e-3 is a number.
 
     Args:
         where: what to call it in errors.

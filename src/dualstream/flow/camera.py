@@ -1,4 +1,4 @@
-"""Motion of the camera between neighbouring frames, and flow without it (warped flow)."""
+"""Motion of the camera between neighbouring frames."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.flow.grey import resize_short_side
-from dualstream.flow.methods import optical_flow
-from dualstream.flow.opencv import one_opencv_thread
-from dualstream.flow.params import SMALLEST_SIDE_PX, FlowParams
+from dualstream.flow.images import one_opencv_thread, resize_short_side
 from dualstream.types import Flow, Frames
 
 _NUM_CORNERS = 1000
@@ -34,11 +31,11 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class CameraMotion:
-    """How the background moves from each frame to the next."""
+    """Motion of the background from each frame to the next."""
 
     homographies: NDArray[np.float64]
     """(T-1, 3, 3): the background pixel (x, y, 1) of frame t is at H (x, y, 1) in frame t + 1,
-    after division by the third coordinate. The identity where no motion could be told."""
+    after division by the third coordinate. The identity where no motion was found."""
     inlier_ratio: NDArray[np.float64]
     """(T-1,) share of the matched points that H explains; 0 where there are none."""
 
@@ -116,63 +113,6 @@ def estimate_camera_motion(
                 min_inliers=min_inliers,
             )
     return CameraMotion(homographies, ratios)
-
-
-def warped_flow(
-    frames: Frames,
-    *,
-    method: str = "dis",
-    params: FlowParams | None = None,
-    device: str = "cpu",
-    short_side: int | None = None,
-    mask: NDArray[np.bool_] | None = None,
-) -> Flow:
-    """Flow with the camera's motion removed: zero on the background, its own motion elsewhere.
-
-    The second frame of each pair is warped onto the first by the homography of the background,
-    and the flow to it is computed. Where it shows nothing (it has left the picture) the first
-    frame's own pixels stand, so that there is no motion. The homography comes from features and
-    from DIS flow, whatever the method.
-
-    Measured on synthetic pans of 4 to 15 px and zooms of 2 to 3 % a frame under a moving sprite
-    (320x240, DIS, noise of 2 grey levels), mean absolute flow left on the background: .02 to .03
-    px. Subtracting the homography's displacement from flow that is computed once, instead, leaves
-    .02 to .08 px, and .24 and 4 px at pans of 30 and 45 px, which the flow itself cannot follow;
-    here it stays .03. The error on the sprite is .10 to .18 px here and .11 to .22 px there.
-    Hence this way, although it computes flow twice.
-
-    Args:
-        frames: T >= 2 frames; below 16 px the camera is taken to stand still.
-        method: see `optical_flow`, as the next three.
-        params: settings of the method.
-        device: torch device of methods that use one.
-        short_side: size that frames are brought to first; the flow is in pixels of that grid.
-        mask: (T, H, W) on that grid, see `estimate_camera_motion`.
-
-    Returns:
-        Flow of method "warped-<method>", (T-1, 2, H, W): displacement from frame t to where it
-        would be in frame t + 1 had the camera stood still.
-
-    Raises:
-        FlowError, InputError, UnknownNameError, WeightsError: as `optical_flow`.
-
-    Source:
-        Wang & Schmid 2013, section 2 (they too warp the second frame and compute flow again);
-        Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
-    """
-    images = resize_short_side(frames.data, short_side)
-    resized = Frames(images, frames.pts_seconds, frames.source)
-    if len(frames) < 2 or min(resized.size) < SMALLEST_SIDE_PX["dis"]:
-        plain = optical_flow(resized, method=method, params=params, device=device)
-        return Flow(plain.data, f"warped-{method}", frames.source)
-    guide = optical_flow(resized, method="dis")
-    motion = estimate_camera_motion(resized, guide, mask=mask)
-    fields = []
-    for t, homography in enumerate(motion.homographies):
-        second = warp_back(images[t], images[t + 1], homography)
-        pair = Frames(np.stack((images[t], second)), frames.pts_seconds[t : t + 2], frames.source)
-        fields.append(optical_flow(pair, method=method, params=params, device=device).data)
-    return Flow(np.concatenate(fields), f"warped-{method}", frames.source)
 
 
 def warp_back(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.flow.methods import flow_both_ways
-from dualstream.flow.opencv import one_opencv_thread
-from dualstream.flow.params import FlowParams
+from dualstream.flow.compute import flow_both_ways
+from dualstream.flow.images import one_opencv_thread
+from dualstream.flow.methods.params import DEFAULT_METHOD, FlowParams
 from dualstream.types import Flow, Frames
 
 RELATIVE_TOLERANCE = 0.01
@@ -53,7 +53,7 @@ class BidirectionalFlow:
 def bidirectional_flow(
     frames: Frames,
     *,
-    method: str = "dis",
+    method: str = DEFAULT_METHOD,
     params: FlowParams | None = None,
     device: str = "cpu",
     short_side: int | None = None,
@@ -84,7 +84,7 @@ def bidirectional_flow(
 
 
 def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
-    """Where forward and backward flow of the same frames agree.
+    """Compare forward and backward flow of the same frames.
 
     With forward flow f and backward flow b, a pixel x is consistent if it stays in the image and
 

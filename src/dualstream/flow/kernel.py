@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import MissingDependencyError, ShapeError, UnknownNameError
-from dualstream.flow.params import TVL1FastParams, TVL1Params
+from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
+from dualstream.flow.methods.record import FieldPair, Fields
 
 
 def _extension() -> ModuleType | None:
@@ -21,20 +21,6 @@ def _extension() -> ModuleType | None:
 
 
 _tvl1 = _extension()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class KernelFlow:
-    """What was asked for of the flow of T frames; the rest is None."""
-
-    forward: NDArray[np.float32] | None
-    """(T-1, 2, H, W) pixels: field t leads from frame t to t + 1."""
-    backward: NDArray[np.float32] | None
-    """(T-1, 2, H, W) pixels: field t leads from frame t + 1 to t."""
-    forward_bytes: NDArray[np.uint8] | None
-    """`quantize` of `forward`."""
-    backward_bytes: NDArray[np.uint8] | None
-    """`quantize` of `backward`."""
 
 
 def is_available() -> bool:
@@ -53,12 +39,10 @@ def kernel_flow(
     params: TVL1Params | TVL1FastParams,
     forward: bool = True,
     backward: bool = False,
-    forward_bytes: bool = False,
-    backward_bytes: bool = False,
-    bound_px: float = 20.0,
+    bound_px: float | None = None,
     subtract_mean: bool = False,
     instructions: str = "",
-) -> KernelFlow:
+) -> FieldPair:
     """Flow of neighbouring frames in one thread, without holding Python's lock.
 
     Pyramid and gradients of a frame are computed once for all fields that it takes part in. A
@@ -67,11 +51,14 @@ def kernel_flow(
     Args:
         frames: (T, H, W) grey, T >= 2, of any strides.
         params: the method and its settings.
-        forward, backward: which directions are wanted in pixels.
-        forward_bytes, backward_bytes: which are wanted as bytes.
-        bound_px: bound of the bytes (see `quantize`).
+        forward, backward: which directions are wanted.
+        bound_px: bound of the bytes that are wanted (see `quantize`); None for pixels.
         subtract_mean: move the mean of each plane of each field to zero first.
         instructions: one of `instruction_sets()`; empty takes the first.
+
+    Returns:
+        Flow from frame t to t + 1 and from frame t + 1 to t, (T-1, 2, H, W) each; None for what
+        is not wanted.
 
     Raises:
         MissingDependencyError: the kernel was not built.
@@ -92,19 +79,21 @@ def kernel_flow(
             f"{frames.dtype}."
         )
     count, height, width = frames.shape
-    shape = (count - 1, 2, height, width)
-    result = KernelFlow(
-        forward=np.empty(shape, np.float32) if forward else None,
-        backward=np.empty(shape, np.float32) if backward else None,
-        forward_bytes=np.empty(shape, np.uint8) if forward_bytes else None,
-        backward_bytes=np.empty(shape, np.uint8) if backward_bytes else None,
-    )
+    as_bytes = bound_px is not None
+
+    def array(is_wanted: bool) -> Fields | None:
+        shape = (count - 1, 2, height, width)
+        if not is_wanted:
+            return None
+        return np.empty(shape, np.uint8) if as_bytes else np.empty(shape, np.float32)
+
+    there, back = array(forward), array(backward)
     arrays = _tvl1.Arrays(
-        forward=result.forward,
-        backward=result.backward,
-        forward_bytes=result.forward_bytes,
-        backward_bytes=result.backward_bytes,
-        bound_px=bound_px,
+        forward=None if as_bytes else there,
+        backward=None if as_bytes else back,
+        forward_bytes=there if as_bytes else None,
+        backward_bytes=back if as_bytes else None,
+        bound_px=bound_px or 1.0,
         subtract_mean=subtract_mean,
     )
     images = np.ascontiguousarray(frames)
@@ -112,7 +101,7 @@ def kernel_flow(
         _tvl1.tvl1_fast(images, _fast_options(_tvl1, params), arrays, instructions)
     else:
         _tvl1.tvl1(images, _options(_tvl1, params), arrays, instructions)
-    return result
+    return there, back
 
 
 def _options(kernel: ModuleType, params: TVL1Params) -> object:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
+from dualstream.types import Flow
 
 ZERO_BYTE = 128
 """The byte of no motion."""
@@ -60,6 +61,26 @@ def dequantize(data: NDArray[np.uint8], *, bound_px: float = 20.0) -> NDArray[np
         raise ShapeError(f"Quantised flow is uint8, got {data.dtype}.")
     _check_bound(bound_px)
     return (data.astype(np.float32) - np.float32(ZERO_BYTE)) * np.float32(bound_px / 127.5)
+
+
+def pixels(flow: Flow) -> NDArray[np.float32]:
+    """Displacements (T-1, 2, H, W) in pixels, whether `flow` holds pixels or bytes."""
+    if flow.bound_px is None:
+        return flow.data.astype(np.float32, copy=False)
+    return dequantize(flow.data.astype(np.uint8, copy=False), bound_px=flow.bound_px)
+
+
+def encoded(flow: Flow, *, bound_px: float = 20.0) -> NDArray[np.uint8]:
+    """Bytes (T-1, 2, H, W) of `flow` in the mapping of `quantize` with `bound_px`.
+
+    Bytes of that bound are returned as they are, those of another are mapped again.
+
+    Raises:
+        InputError: the flow holds a NaN or infinity, or the bound is not above 0.
+    """
+    if flow.bound_px == bound_px:
+        return flow.data.astype(np.uint8, copy=False)
+    return quantize(pixels(flow), bound_px=bound_px)
 
 
 def quantize_denseflow(flow: NDArray[np.float32], *, bound_px: float = 20.0) -> NDArray[np.uint8]:

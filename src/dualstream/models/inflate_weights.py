@@ -14,37 +14,14 @@ from typing import cast
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, WeightsError
+from dualstream.errors import InputError, WeightsError
 from dualstream.models.convert import NON_LOCAL
-from dualstream.models.i3d import I3D
-from dualstream.models.layers import Triple
+from dualstream.models.layers.conv import Triple
+from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
-from dualstream.models.resnet_video import VideoResNet
 from dualstream.models.weights.loading import list_problems
-
-
-def inflate_weight(weight: torch.Tensor, *, time_kernel: int) -> torch.Tensor:
-    """Window of a 2D convolution over `time_kernel` frames.
-
-    Args:
-        weight: (O, I, kh, kw), or (O, I, 1, kh, kw).
-        time_kernel: kt, at least 1.
-
-    Returns:
-        (O, I, kt, kh, kw), whose sum over time is `weight`.
-
-    Raises:
-        ShapeError: `weight` has another shape.
-
-    Source:
-        Carreira & Zisserman 2017, section 2.4.
-    """
-    if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[2] != 1):
-        raise ShapeError(
-            f"A 2D window must be (O, I, kh, kw) or (O, I, 1, kh, kw), got {tuple(weight.shape)}."
-        )
-    flat = weight if weight.ndim == 5 else weight.unsqueeze(2)  # (O, I, 1, kh, kw)
-    return flat.repeat(1, 1, time_kernel, 1, 1) / time_kernel
+from dualstream.models.zoo.i3d import I3D
+from dualstream.models.zoo.resnet_video import VideoResNet
 
 
 def inflate_state(
@@ -126,22 +103,6 @@ def _name_in_resnet(key: str) -> str:
         return f"{block}.downsample.{0 if part == 'conv' else 1}.{tensor}"
     number = unit.removeprefix("conv")
     return f"{block}.{'conv' if part == 'conv' else 'bn'}{number}.{tensor}"
-
-
-class RepeatingConv3d(nn.Conv3d):
-    """Convolution that sees the first and the last frame again where others see zeros.
-
-    Over height and width it pads zeros as usual.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, C', T', H', W')."""
-        time, *space = (int(pad) for pad in self.padding)
-        if time:
-            x = nn.functional.pad(x, (0, 0, 0, 0, time, time), mode="replicate")
-        return nn.functional.conv3d(
-            x, self.weight, self.bias, self.stride, (0, *space), self.dilation, self.groups
-        )
 
 
 def repeat_border_frames(model: nn.Module) -> None:

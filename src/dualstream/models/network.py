@@ -1,42 +1,125 @@
-"""What every network of this package is: input check, classifier, freezing."""
+"""Network: declared inputs, their check, segments, freezing and the classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.types import InputSpec
+from dualstream.models.layers.checkpointing import checkpointed
+from dualstream.models.layers.conv import Triple
+from dualstream.models.layers.norm import batch_norms, explained_statistics
+from dualstream.models.layers.pooling import global_mean
+from dualstream.types import ClipSpec
 
 if TYPE_CHECKING:
     from dualstream.models.optimize import OptimizedNetwork
 
 FrozenBatchNorm = Literal["none", "partial", "all"]
-"""Which batch norms keep their statistics and are not trained; partial: all but the first."""
+"""Batch norms that keep their statistics and are not trained; partial: all but the first."""
 
 Trainable = Literal["all", "last_layer"] | int
-"""Which parameters are trained; a number n >= 1: the head and the last n stages."""
+"""Parameters that are trained; a number n >= 1: the head and the last n stages."""
 
-ANY_LENGTH = None
-"""`length` of a network that takes snippets of any length."""
+_V = TypeVar("_V")
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+@dataclass(frozen=True)
+class Accepts:
+    """Shape of clips that a network takes as one of its inputs."""
+
+    channels: int
+    """C of one time step: 3 for RGB and RGB difference, 2 for optical flow."""
+    length: int | None = None
+    """T that is demanded; None takes any from `smallest` on."""
+    smallest: Triple = (1, 1, 1)
+    """Least T, H and W that every layer has an output for."""
+    side: int | None = None
+    """H = W in pixels that is demanded, as fully connected layers do; None takes any."""
+
+    def __post_init__(self) -> None:
+        for option, value in (
+            ("in_channels", self.channels),
+            ("length", self.length),
+            ("image_size", self.side),
+        ):
+            if value is not None and value < 1:
+                raise InputError(f"{option} must be at least 1, got {value}.")
+
+    def nearest(self, wanted: Triple) -> Triple:
+        """T, H, W of a clip that is taken, as near to `wanted` as may be."""
+        time, height, width = (max(a, b) for a, b in zip(wanted, self.smallest, strict=True))
+        return self.length or time, self.side or height, self.side or width
+
+    def check(self, shape: Sequence[int], *, name: str) -> None:
+        """Raise ShapeError unless clips of a shape are taken.
+
+        Args:
+            shape: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
+            name: of what takes them, for the message.
+        """
+        if (
+            len(shape) not in (5, 6)
+            or shape[-4] != self.channels
+            or self.length not in (None, shape[-3])
+            or 0 in shape
+        ):
+            demanded = "" if self.length is None else f" and T = {self.length}"
+            raise ShapeError(
+                f"Input of {name} must be (N, C, T, H, W) or (N, S, C, T, H, W) with "
+                f"C = {self.channels}{demanded}, got {tuple(shape)}."
+            )
+        time, height, width = shape[-3:]
+        if self.side is not None and (height, width) != (self.side, self.side):
+            raise ShapeError(
+                f"{name} was made for images of {self.side} x {self.side}, got {height} x "
+                f"{width}. Give it images of that size, or make it for another one "
+                "(`dualstream models` shows the options: image_size or backbone)."
+            )
+        least = self.nearest((1, 1, 1))
+        if any(found < wanted for found, wanted in zip(shape[-3:], least, strict=True)):
+            wanted = " x ".join(str(number) for number in least)
+            raise ShapeError(
+                f"{name} needs clips of at least {wanted} (frames x height x width), "
+                f"got {time} x {height} x {width}."
+            )
+
+
+class _Necessary(TypedDict):
+    num_classes: int
+    """K, at least 1."""
+
+
+class NetworkOptions(_Necessary, total=False):
+    """Options of every network over clips; their defaults are those of the network's class."""
+
+    in_channels: int
+    """C of one time step: 3 for RGB and RGB difference, 2 for optical flow."""
+    dropout: float
+    """Probability in front of the classifier, 0 up to (not including) 1."""
+    checkpointing: bool
+    """Compute activations inside blocks again in the backward pass: less memory, about a third
+    more time."""
 
 
 class Network(nn.Module):
     """A network from clips to logits.
 
-    Subclasses set `classifier`, the last linear layer, and call `apply_freezing` at the end of
-    their `__init__`. Freezing holds through any later call of `train()`.
+    Subclasses make their layers, call `add_classifier` last, and define `stages` and either `parts`
+    and `pool` or, where they are no chain, `encode`. The base checks the input, folds segments into
+    samples and joins them again. Freezing holds through any later call of `train()`. What is
+    called through `run` has gradient checkpointing.
 
     Args:
         num_classes: K, at least 1.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for optical flow.
-        length: T of one snippet; None takes any.
+        inputs: what the network takes; of several streams by their names.
+        checkpointing: keep no activations inside blocks for the backward pass, compute them
+            again: less memory, about a third more time.
         frozen_batch_norm: which batch norms are frozen.
 
     Raises:
@@ -44,34 +127,37 @@ class Network(nn.Module):
         UnknownNameError: `frozen_batch_norm` is none of its choices.
     """
 
-    classifier: nn.Linear
-    spec: InputSpec | None
+    conv_dims: Literal[2, 3] = 3
+    """3 where convolutions run over time, 2 where they run over images; decides the layout in
+    memory, and whether memory grows with T."""
+    inputs: Mapping[str, Accepts]
+    """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
+    spec: ClipSpec | None
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""
     name: str
-    """What `create_model` knows it by; until that sets it, the name of the class."""
+    """Name in `MODELS`; until `create_model` sets it, that of the class."""
+    num_features: int
+    """D of the vectors that the classifier sees."""
+    dropout: nn.Dropout
+    classifier: nn.Linear
 
     def __init__(
         self,
         *,
         num_classes: int,
-        in_channels: int,
-        length: int | None,
+        inputs: Accepts | Mapping[str, Accepts],
+        checkpointing: bool = False,
         frozen_batch_norm: FrozenBatchNorm = "none",
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_classes", num_classes),
-            ("in_channels", in_channels),
-            ("length", length),
-        ):
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}.")
+        if num_classes < 1:
+            raise InputError(f"num_classes must be at least 1, got {num_classes}.")
         check_choice("frozen_batch_norm", frozen_batch_norm, FrozenBatchNorm)
         self.num_classes = num_classes
-        self.in_channels = in_channels
-        self.length = length
+        self.inputs = {"clip": inputs} if isinstance(inputs, Accepts) else dict(inputs)
+        self.checkpointing = checkpointing
         self.frozen_batch_norm = frozen_batch_norm
         self.trainable: Trainable = "all"
         self.spec = None
@@ -84,18 +170,183 @@ class Network(nn.Module):
 
         return OptimizedNetwork(self)
 
+    def add_classifier(
+        self, num_features: int, *, dropout: float, deviation: float | None = None
+    ) -> None:
+        """Set `dropout` and `classifier` over vectors of `num_features`, and freeze.
+
+        Args:
+            deviation: of the classifier's normal start, with zero biases; None is torch's start.
+        """
+        check_dropout(dropout)
+        self.num_features = num_features
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(num_features, self.num_classes)
+        if deviation is not None:
+            nn.init.normal_(self.classifier.weight, std=deviation)
+            nn.init.zeros_(self.classifier.bias)
+        self.apply_freezing()
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Logits (N, K), joined over segments S.
+
+        Args:
+            x: (N, C, T, H, W) or (N, S, C, T, H, W), floating point; for several inputs a mapping
+                from each stream's name to one.
+
+        Raises:
+            InputError: a mapping of other streams.
+            ShapeError: a shape that `inputs` does not take; in training, too few values for the
+                statistics of a batch norm.
+        """
+        features = self.embed(x)  # (N*S, D)
+        logits: Tensor = self.classifier(self.dropout(features))  # (N*S, K)
+        samples = len(next(iter(x.values())) if isinstance(x, Mapping) else x)  # N
+        return self.join(
+            logits.reshape(samples, -1, logits.shape[1]),
+            features.reshape(samples, -1, features.shape[1]),
+        )
+
+    def embed(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Return the vectors that the classifier sees, (N*S, num_features).
+
+        Input and errors are those of `forward`.
+        """
+        clips = self._checked(x)
+        with self._explained():
+            return self.encode(clips)
+
+    def check(self, shape: Sequence[int] | Mapping[str, Sequence[int]]) -> None:
+        """Raise unless input of a shape is taken; nothing is run.
+
+        Args:
+            shape: (N, C, T, H, W) or (N, S, C, T, H, W); for several inputs a mapping from each
+                stream's name to one, with the same N and S.
+
+        Raises:
+            InputError: a mapping of other streams.
+            ShapeError: `inputs` does not take the shape.
+        """
+        shapes = self._by_stream(shape)
+        for stream, found in shapes.items():
+            name = self.name if len(shapes) == 1 else f"{self.name} ({stream})"
+            self.inputs[stream].check(found, name=name)
+        if len({tuple(found[:-4]) for found in shapes.values()}) > 1:
+            got = ", ".join(f"{stream} {tuple(found)}" for stream, found in shapes.items())
+            raise ShapeError(f"The inputs of {self.name} must have the same N and S, got {got}.")
+
+    def _checked(self, x: Tensor | Mapping[str, Tensor]) -> Any:
+        """Argument of `encode`: one tensor (N*S, C, T, H, W), or a mapping of several."""
+        streams = self._by_stream(x)
+        for clips in streams.values():
+            if not clips.is_floating_point():
+                kind = str(clips.dtype).removeprefix("torch.")
+                raise ShapeError(f"Input of {self.name} must be floating point, got {kind}.")
+        self.check({stream: clips.shape for stream, clips in streams.items()})
+        folded = {stream: fold_segments(clips) for stream, clips in streams.items()}
+        return folded if len(folded) > 1 else folded.popitem()[1]
+
+    def _by_stream(self, x: _V | Mapping[str, _V]) -> dict[str, _V]:
+        """One value for each of `inputs`; where there is one, it may have any name or none."""
+        given: Mapping[str, _V] = x if isinstance(x, Mapping) else {"clip": x}
+        if len(self.inputs) == len(given) == 1:
+            return dict(zip(self.inputs, given.values(), strict=True))
+        if given.keys() != self.inputs.keys():
+            streams = ", ".join(self.inputs)
+            wanted = "one input" if len(self.inputs) == 1 else f"a mapping of {streams}"
+            got = f"a mapping of {', '.join(given)}" if isinstance(x, Mapping) else "one tensor"
+            raise InputError(f"{self.name} takes {wanted}, got {got}.")
+        return {stream: given[stream] for stream in self.inputs}
+
+    def encode(self, clips: Any) -> Tensor:
+        """Vectors for the classifier.
+
+        Args:
+            clips: (N, C, T, H, W), checked; for several inputs a mapping from each stream's name
+                to one.
+
+        Returns:
+            (N, num_features); by default what `parts` and `pool` make of it.
+        """
+        return self._finish(clips, first=0)
+
+    def join(self, logits: Tensor, features: Tensor) -> Tensor:
+        """Logits (N, S, K), features (N, S, D) -> (N, K): the mean over segments."""
+        return logits.mean(dim=1)
+
+    @property
+    def joins_segments(self) -> bool:
+        """True where the logits of a video are more than the mean over its segments' logits."""
+        return False
+
     def stages(self) -> tuple[nn.Module, ...]:
         """Parts of the network in front of the head, from input to output; () if it has none."""
         return ()
 
     def head(self) -> tuple[nn.Module, ...]:
-        """What is trained where only the last layer is."""
+        """Parts that are trained where only the last layer is."""
         return (self.classifier,)
 
-    @property
-    def joins_segments(self) -> bool:
-        """Whether the logits of a video are more than the mean over its segments' logits."""
-        return False
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Modules that a clip passes one after the other in front of `pool`; () where a network is
+        no such chain and defines `encode` itself."""
+        return ()
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean."""
+        return global_mean(features)
+
+    def num_frozen_parts(self) -> int:
+        """Number of parts at the beginning without anything trained (see `set_trainable`)."""
+        trained = [any(p.requires_grad for p in part.parameters()) for part in self.parts()]
+        return trained.index(True) if True in trained else len(trained)
+
+    def begin(self, clips: Tensor | Mapping[str, Tensor], *, parts: int) -> Tensor:
+        """Clips through the first `parts`; pooled where those are all.
+
+        Raises:
+            InputError: the network is no chain of parts.
+            ShapeError: as of `forward`.
+        """
+        if not self.parts():
+            raise InputError(f"{self.name} is no chain of parts that can be run in pieces.")
+        x: Tensor = self._checked(clips)
+        for part in self.parts()[:parts]:
+            x = self.run(part, x)
+        return self.pool(x) if parts == len(self.parts()) else x
+
+    def finish(self, features: Tensor, *, parts: int) -> Tensor:
+        """Logits (N, K) of what `begin` gave with the same `parts`.
+
+        Raises:
+            ShapeError: in training, too few values for the statistics of a batch norm.
+        """
+        if parts < len(self.parts()):
+            with self._explained():
+                features = self._finish(features, first=parts)
+        logits: Tensor = self.classifier(self.dropout(features))
+        return logits
+
+    def _finish(self, x: Tensor, *, first: int) -> Tensor:
+        for part in self.parts()[first:]:
+            x = self.run(part, x)
+        return self.pool(x)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained_statistics(self.name) if self.training else nullcontext()
+
+    def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
+        """Modules of a part that are checkpointed each as one: the blocks of a stage."""
+        return tuple(part) if isinstance(part, nn.Sequential) else (part,)
+
+    def run(self, part: nn.Module, x: Tensor) -> Tensor:
+        """`part(x)`; with gradient checkpointing while training."""
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            y: Tensor = part(x)
+            return y
+        for unit in self.units(part):
+            x = checkpointed(unit, x)
+        return x
 
     def apply_freezing(self) -> None:
         """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
@@ -135,29 +386,10 @@ class Network(nn.Module):
             yield from (norm for norm in norms if id(norm) not in trained)
 
 
-def batch_norms(module: nn.Module) -> list[nn.Module]:
-    """All batch norms inside a module."""
-    return [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
-
-
 def check_dropout(dropout: float) -> None:
     """Raise InputError unless 0 <= dropout < 1."""
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
-
-
-@contextmanager
-def explained_statistics(name: str) -> Iterator[None]:
-    """Raise ShapeError where torch's batch norms complain of too few values to train with."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise ShapeError(
-            f"In training a batch norm of {name} is left with one value a channel, which has no "
-            "variance: give it a larger batch, or larger or longer clips."
-        ) from error
 
 
 def check_choice(kind: str, value: object, choices: Any) -> None:
@@ -217,64 +449,6 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
     return [group for group in groups if group["params"]]
 
 
-def split_segments(
-    clips: torch.Tensor, *, in_channels: int, length: int | None
-) -> tuple[torch.Tensor, int]:
-    """Bring both forms of input to one.
-
-    Args:
-        clips: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
-        in_channels: the C that is expected.
-        length: the T that is expected; None takes any.
-
-    Returns:
-        (N*S, C, T, H, W), segments of a sample next to each other, and S (1 in the first form).
-
-    Raises:
-        ShapeError: `clips` has neither form, another C or T, or no sample.
-    """
-    if (
-        clips.ndim not in (5, 6)
-        or clips.shape[-4] != in_channels
-        or length not in (ANY_LENGTH, clips.shape[-3])
-        or not clips.is_floating_point()
-        or 0 in clips.shape
-    ):
-        raise ShapeError(
-            f"Input must be (N, C, T, H, W) or (N, S, C, T, H, W) floating point with "
-            f"C = {in_channels}{'' if length is None else f' and T = {length}'}, "
-            f"got {tuple(clips.shape)} "
-            f"{str(clips.dtype).removeprefix('torch.')}."
-        )
-    if clips.ndim == 5:
-        return clips, 1
-    return clips.flatten(0, 1), int(clips.shape[1])
-
-
-def check_image_size(clips: torch.Tensor, image_size: int, *, name: str) -> None:
-    """Raise ShapeError where H, W of (N, C, T, H, W) are not those of a network's full layers."""
-    height, width = int(clips.shape[-2]), int(clips.shape[-1])
-    if (height, width) != (image_size, image_size):
-        raise ShapeError(
-            f"{name} was made for images of {image_size} x {image_size}, got {height} x {width}; "
-            "its full layers fix the size, make it with another image_size."
-        )
-
-
-def join_segments(values: torch.Tensor, *, segments: int) -> torch.Tensor:
-    """(N*S, D) -> (N, S, D), the inverse of `split_segments` behind a network."""
-    return values.reshape(-1, segments, values.shape[1])
-
-
-def stack_time(clips: torch.Tensor) -> torch.Tensor:
-    """Fold time into channels for a 2D network.
-
-    Two flow fields come out as x1, y1, x2, y2 (Simonyan & Zisserman 2014, equation 1).
-
-    Args:
-        clips: (N, C, T, H, W).
-
-    Returns:
-        (N, T*C, H, W), the C channels of a time step next to each other.
-    """
-    return clips.transpose(1, 2).flatten(1, 2)
+def fold_segments(clips: Tensor) -> Tensor:
+    """(N, C, T, H, W) as it is, (N, S, C, T, H, W) -> (N*S, C, T, H, W), N by N."""
+    return clips.flatten(0, 1) if clips.ndim == 6 else clips

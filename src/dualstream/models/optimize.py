@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dualstream.errors import InputError
-from dualstream.models.layers import ConvUnit
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.network import Network, check_choice
 from dualstream.models.weights import cache_folder
 
@@ -162,9 +162,7 @@ class OptimizedNetwork(Network):
     """
 
     def __init__(self, model: Network) -> None:
-        super().__init__(
-            num_classes=model.num_classes, in_channels=model.in_channels, length=model.length
-        )
+        super().__init__(num_classes=model.num_classes, inputs=model.inputs)
         self.plain = copy.deepcopy(model).eval().requires_grad_(False)
         self.spec, self.classes, self.name = model.spec, model.classes, model.name
         self._fastest = FastestForm(self.plain, name=model.name)
@@ -205,7 +203,9 @@ class OptimizedNetwork(Network):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own gap
         return self
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+    def forward(  # type: ignore[override]  # one tensor only
+        self, clips: torch.Tensor
+    ) -> torch.Tensor:
         """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
 
         Raises:

@@ -35,7 +35,7 @@ class MatrixStyle:
 
 
 def matrix_style(num_classes: int) -> MatrixStyle:
-    """Sizes that keep every class name readable: larger cells for fewer classes."""
+    """Return sizes that keep every class name readable: larger cells for fewer classes."""
     if num_classes <= 12:
         return MatrixStyle(cell=40, font=13, counts=True)
     if num_classes <= 26:
@@ -46,9 +46,10 @@ def matrix_style(num_classes: int) -> MatrixStyle:
 
 
 def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
-    """Confusion matrix: a row a true class, a column a predicted one, shaded by share of the row.
+    """Draw a confusion matrix: row the true class, column the predicted one.
 
-    Cells without a video are not drawn, which keeps 101 classes small. Each drawn cell says on
+    Cells are shaded by their share of the row; those without a video are not drawn, which keeps
+    101 classes small. Each drawn cell says on
     hover which class was taken for which how often.
 
     Args:
@@ -139,7 +140,7 @@ def _matrix_cells(
 
 
 def _matrix_grid(k: int, *, style: MatrixStyle, left: int, top: int) -> list[Markup]:
-    """Thin lines: between all classes where cells are large, between every fifth else."""
+    """Draw thin lines: between all classes where cells are large, else every five."""
     step = 1 if style.counts else 5
     side = k * style.cell
     path = "".join(
@@ -150,12 +151,12 @@ def _matrix_grid(k: int, *, style: MatrixStyle, left: int, top: int) -> list[Mar
 
 
 def shortened(text: str) -> str:
-    """At most 26 characters, the last one of a longer text being an ellipsis."""
+    """Cut a text to 26 characters, the last one of a longer text being an ellipsis."""
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """`count` places from 0 to total - 1 at equal spacing, both ends among them.
+    """Return `count` places from 0 to total - 1 at equal spacing, both ends among them.
 
     evenly(9, 3) is [0, 4, 8]; evenly(2, 4) is [0, 0, 1, 1].
     """
@@ -173,7 +174,7 @@ def animation(
     most_frames: int = 24,
     quality: int = 60,
 ) -> tuple[str, str, int, int]:
-    """A video as an animated picture, with its flow to the right where there is one.
+    """Draw a video as an animated picture, with its flow to the right where there is one.
 
     Frames and flow share one picture so that they stay in step.
 

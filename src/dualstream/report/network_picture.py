@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from dualstream.atomic import write_text
 from dualstream.errors import InputError, ReportError
+from dualstream.files import write_text
 
 if TYPE_CHECKING:
     from dualstream.models.inspection import LayerRow, NetworkTable

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, neither a server nor a network."""
+"""Report: one HTML file that needs nothing else, neither a server nor a network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from dualstream.atomic import write_text
 from dualstream.errors import InputError, ReportError
+from dualstream.files import write_text
 from dualstream.report.figures import animation, confusion_svg
 from dualstream.report.samples import SampleFigure
 from dualstream.report.tables import (
@@ -106,7 +106,7 @@ def render_report(
     facts: Mapping[str, str] | None = None,
     fused_name: str = "fused",
 ) -> str:
-    """The page of `write_report` as text; see there."""
+    """Return the page of `write_report` as text; see there."""
     from jinja2 import Environment, StrictUndefined
 
     comparable = compare(streams, fused, fused_name=fused_name)
@@ -171,6 +171,6 @@ def _package_text(name: str) -> str:
 
 
 def _content_hash(script: str) -> str:
-    """What the page's content policy must name so that this script and no other runs."""
+    """Return the hash by which the page's content policy allows this script and no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")

@@ -1,4 +1,4 @@
-"""Example videos of a report: which ones to show, and what is shown of each."""
+"""Example videos of a report, and the choice of them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def top_by_stream(
     fused_name: str = "fused",
     k: int = 3,
 ) -> dict[str, list[tuple[str, float]]]:
-    """The best k classes of one video in each stream and last in the fusion, for `SampleFigure`.
+    """Return the best k classes of one video in each stream and last in the fusion.
 
-    Logits are shown as their softmax.
+    It is the `top` of a `SampleFigure`. Logits are shown as their softmax.
 
     Raises:
         InputError: there is no such video.
@@ -87,7 +87,7 @@ def top_by_stream(
 def choose_examples(
     streams: Mapping[str, Scores], fused: Scores | None = None, *, count: int = 12
 ) -> tuple[str, ...]:
-    """Names of videos that tell most: saved by the fusion, mistaken, and plainly right ones.
+    """Choose videos to show: saved by the fusion, mistaken, and right in every stream.
 
     A third each, as far as there are such videos, and no class twice before every class that
     can has been shown once. Saved are videos that the fusion gets right and some stream wrong,
@@ -114,7 +114,7 @@ def choose_examples(
 
 
 def _groups(comparable: Comparable) -> tuple[list[int], list[int], list[int]]:
-    """Rows that are saved by the fusion, mistaken, and right everywhere; the telling ones first."""
+    """Return the rows saved by the fusion, mistaken, and right everywhere, best examples first."""
     _, main = comparable.main
     labels = main.labels
     right = predicted_classes(main) == labels
@@ -131,7 +131,7 @@ def _groups(comparable: Comparable) -> tuple[list[int], list[int], list[int]]:
 
 
 def _one_of_each_class(rows: list[int], labels: NDArray[np.int64], count: int) -> list[int]:
-    """The first `count` rows, one of each class before a second of any."""
+    """Return the first `count` rows, one of each class before a second of any."""
     times: dict[int, int] = {}
     ranked = []
     for place, row in enumerate(rows):

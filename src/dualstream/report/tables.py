@@ -1,4 +1,4 @@
-"""The numbers of a report as plain rows, ready to be printed or drawn."""
+"""Tables of a report as rows of numbers, ready to be printed or drawn."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def compare(
 
 
 def headline(comparable: Comparable) -> tuple[HeadlineRow, ...]:
-    """One row a stream, last the fusion."""
+    """Return one row a stream, last the fusion."""
     rows = []
     for name, scores in comparable.columns:
         accuracy = measure(scores)
@@ -139,7 +139,7 @@ def headline(comparable: Comparable) -> tuple[HeadlineRow, ...]:
 
 
 def class_rows(comparable: Comparable) -> tuple[ClassRow, ...]:
-    """One row for each class that occurs, in class order."""
+    """Return one row for each class that occurs, in class order."""
     columns = [per_class_accuracy(scores) for _, scores in comparable.columns]
     counts = np.bincount(comparable.streams[0].labels, minlength=len(comparable.streams[0].classes))
     best = comparable.best_stream
@@ -155,7 +155,7 @@ def class_rows(comparable: Comparable) -> tuple[ClassRow, ...]:
 
 
 def agreement_rows(comparable: Comparable) -> tuple[AgreementRow, ...]:
-    """How many videos each combination of streams gets right; most right streams first.
+    """Count the videos that each combination of streams gets right; most right streams first.
 
     Combinations without a video are left out.
     """
@@ -176,7 +176,7 @@ def agreement_rows(comparable: Comparable) -> tuple[AgreementRow, ...]:
 
 
 def fusion_gain(comparable: Comparable) -> Comparison | None:
-    """Videos gained and lost by the fusion against the best single stream; None without one."""
+    """Count videos gained and lost by the fusion against the best stream; None without one."""
     if comparable.fused is None:
         return None
     best = comparable.best_stream
@@ -187,7 +187,7 @@ def fusion_gain(comparable: Comparable) -> Comparison | None:
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share from counts (Wilson 1927); stays within 0..1 for small counts.
+    """Return the 95 % interval of a share from counts (Wilson 1927); within 0..1 for small counts.
 
     Raises:
         InputError: `right` is not in 0..total, or total is 0.
@@ -203,7 +203,9 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
-    """Exact two-sided p-value of McNemar's test: of gained + lost coin throws, so uneven a split.
+    """Return the exact two-sided p-value of McNemar's test.
+
+    It is the chance that gained + lost coin throws split so unevenly or more.
 
     Raises:
         InputError: a count is negative.
@@ -217,7 +219,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
 
 
 def top_classes(scores: Sequence[float], classes: Sequence[str], k: int) -> list[tuple[str, float]]:
-    """The k best classes with their scores, best first; of equal scores the first class."""
+    """Return the k best classes with their scores; of equal scores the first class first."""
     values = np.asarray(scores, np.float64)
     order = np.argsort(-values, kind="stable")[:k]
     return [(classes[i], float(values[i])) for i in order]

@@ -1,4 +1,4 @@
-"""Bringing the scores of several streams to the same videos in the same order."""
+"""Alignment: the scores of several streams for the same videos in the same order."""
 
 from __future__ import annotations
 

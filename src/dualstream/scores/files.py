@@ -22,14 +22,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import InputError, ScoresError
+from dualstream.files import replacing
 from dualstream.scores.pickles import load_arrays
 from dualstream.types import ScoreKind, Scores
 
 OUR_MEMBERS = ("names", "labels", "scores", "classes", "kind")
 NAME_KEYS = ("filename", "frame_dir", "video_id")
-"""Where MMAction2's dicts may carry the video's name; usually they do not."""
+"""Keys of MMAction2's dicts that may hold the video's name; usually there is none."""
 
 
 def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
@@ -120,7 +120,7 @@ def _read_npz(
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[Any]:
-    """One array of the archive; numpy would unpickle an object array, here the allow-list does."""
+    """Read one array of the archive; object arrays through the allow-list, not numpy's pickle."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -242,7 +242,7 @@ def _checked(
 
 
 def _to_array(value: Any, source: Path) -> NDArray[np.float64]:
-    """Numbers from a numpy array, a torch tensor or a list, as float64."""
+    """Return the numbers of a numpy array, a torch tensor or a list as float64."""
     tensor_to_float = getattr(value, "float", None)
     if tensor_to_float is not None:
         value = tensor_to_float().numpy()  # numpy has no bfloat16
@@ -253,7 +253,7 @@ def _to_array(value: Any, source: Path) -> NDArray[np.float64]:
 
 
 def _to_label(value: Any, source: Path) -> int:
-    """A whole number from an int, an array or a tensor of one element."""
+    """Return the whole number of an int, or of an array or tensor of one element."""
     numbers = _to_array(value, source).ravel()
     if numbers.size != 1 or numbers[0] != round(numbers[0]):
         raise ScoresError(

@@ -1,4 +1,4 @@
-"""Joining the scores of several streams into one.
+"""Fusion of the scores of several streams into one.
 
     mean       average of the streams' probabilities
     weighted   weighted average; the weights are given, or searched on held-out training videos
@@ -19,14 +19,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.atomic import write_text
 from dualstream.errors import InputError, ScoresError, UnknownNameError
+from dualstream.files import read_json, write_text
 from dualstream.scores.alignment import align, reject_overlap
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
 from dualstream.scores.metrics import require_labels
@@ -48,7 +47,7 @@ MOST_GRID_POINTS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """A way to join streams, with everything that it has learned."""
+    """Fusion method with all that it has learned."""
 
     method: FusionMethod
     num_streams: int
@@ -68,6 +67,14 @@ class Fusion:
             raise InputError(f"{self.num_streams} streams cannot have weights {self.weights}.")
         if (self.method in ("svm", "logistic")) != (self.classifier is not None):
             raise InputError(f"The fusion method {self.method!r} and its classifier do not fit.")
+
+    def __str__(self) -> str:
+        """'mean', 'weighted, 0.4 : 0.6' or 'svm, C = 0.1', for reports."""
+        if self.weights:
+            return f"weighted, {' : '.join(f'{weight:.3g}' for weight in self.weights)}"
+        if self.classifier is not None:
+            return f"{self.method}, C = {self.classifier.c:g}"
+        return self.method
 
     def apply(self, streams: Sequence[Scores]) -> Scores:
         """Join streams, given in the order that the fusion was made for.
@@ -140,12 +147,7 @@ class Fusion:
         Raises:
             ScoresError: the file is missing, is not JSON, or is no such fusion.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ScoresError(f"{path}: no such fusion file.") from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ScoresError(f"{path}: cannot be read as JSON ({error}).") from error
+        content = read_json(path, error=ScoresError)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ScoresError(f"{path}: is no fusion file ('format' is not {FORMAT!r}).")
         try:
@@ -161,7 +163,7 @@ class Fusion:
 
 
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
-    """Make a fusion of as many streams as `fit_on` has, learning from it what there is to learn.
+    """Fit a fusion on the scores of held-out training videos.
 
     Args:
         fit_on: scores of held-out training videos, one item a stream.
@@ -209,29 +211,43 @@ def fuse(
         ScoresError: the streams cannot be aligned with each other, or with `fit_on`; or a video
             is in both.
     """
+    fusion = make_fusion(streams, method=method, weights=weights, fit_on=fit_on)
+    return fusion.apply(streams)
+
+
+def make_fusion(
+    streams: Sequence[Scores],
+    *,
+    method: FusionMethod = "mean",
+    weights: Sequence[float] | None = None,
+    fit_on: Sequence[Scores] | None = None,
+) -> Fusion:
+    """Return the fusion that `fuse` applies, fitted where it learns; arguments and errors there."""
     if method not in get_args(FusionMethod):
         raise UnknownNameError("fusion method", method, get_args(FusionMethod))
-    aligned = align(streams)
+    streams = align(streams)
     if fit_on is not None:
-        check_fit_on(aligned, fit_on)
+        check_fit_on(streams, fit_on)
     if weights is not None:
         if method != "weighted":
             raise InputError(f"`weights` belong to the method 'weighted', not to {method!r}.")
         if fit_on is not None:
             raise InputError("Give `weights`, or `fit_on` to search them on, not both.")
-        return weighted_fusion(weights, num_streams=len(aligned)).apply(aligned)
-    if method not in FITTED_METHODS:
-        return Fusion(method, len(aligned)).apply(aligned)
-    if fit_on is None:
+        return weighted_fusion(weights, num_streams=len(streams))
+    if fit_on is not None:
+        return fit_fusion(fit_on, method=method)
+    if method in FITTED_METHODS:
         raise InputError(
-            f"The method {method!r} learns from `fit_on`: give the scores of held-out training "
-            f"videos, one item a stream{', or `weights`' if method == 'weighted' else ''}."
+            f"The method {method!r} learns from `fit_on` (--fit): give the scores of held-out "
+            "training videos, one item a stream"
+            f"{', or `weights`' if method == 'weighted' else ''}. `dualstream test RUN --part "
+            "held_out` writes them into a run folder."
         )
-    return fit_fusion(fit_on, method=method).apply(aligned)
+    return Fusion(method, len(streams))
 
 
 def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
-    """Check that what is learned from `fit_on` may be applied to `streams` and measured there.
+    """Check that a fusion fitted on `fit_on` may be applied to `streams` and measured there.
 
     Raises:
         ScoresError: another number of streams, other classes, or a video is in both.
@@ -251,7 +267,7 @@ def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
 
 
 def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
-    """Fusion by a weighted mean with given weights, scaled to sum to 1.
+    """Return the fusion by a weighted mean with given weights, scaled to sum to 1.
 
     Raises:
         InputError: another number of weights, one is negative or not finite, or all are zero.
@@ -266,7 +282,7 @@ def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
 
 
 def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
-    """Every way to share `parts` equal parts among the streams.
+    """Return every way to share `parts` equal parts among the streams.
 
     simplex_grid(2, parts=2) is [[0, 2], [1, 1], [2, 0]].
 
@@ -280,7 +296,7 @@ def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
 
 
 def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[float, ...]:
-    """Weights of the streams with the best top-1 accuracy on held-out training videos.
+    """Search the weights of the streams with the best top-1 accuracy on held-out training videos.
 
     Tries every point of a grid over the weights that sum to 1. Of weights that are equally
     accurate the ones with the higher mean log-likelihood of the true class win, then the ones
@@ -335,6 +351,6 @@ def _grid_size(num_streams: int, parts: int) -> int:
 def _stack(
     aligned: Sequence[Scores], *, of: Literal["probabilities", "log"]
 ) -> NDArray[np.float64]:
-    """(S, N, K) of the streams' probabilities, or of their logarithms."""
+    """Return (S, N, K): the streams' probabilities, or their logarithms."""
     turn = probabilities if of == "probabilities" else log_probabilities
     return np.stack([turn(stream) for stream in aligned])

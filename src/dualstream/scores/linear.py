@@ -80,7 +80,7 @@ class LinearClassifier:
         return result
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers that `from_json` reads back exactly."""
+        """Return lists and numbers that `from_json` reads back exactly."""
         return {
             "kind": self.kind,
             "c": self.c,
@@ -91,7 +91,7 @@ class LinearClassifier:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> LinearClassifier:
-        """The classifier that `to_json` wrote; KeyError, TypeError or ValueError if it is not."""
+        """Return the classifier of `to_json`; else KeyError, TypeError or ValueError."""
         if content["kind"] not in ("svm", "logistic"):
             raise InputError(f"unknown kind of classifier {content['kind']!r}")
         return cls(
@@ -104,7 +104,7 @@ class LinearClassifier:
 
 
 def stacked_features(aligned: Sequence[Scores]) -> NDArray[np.float64]:
-    """Softmax scores of each stream scaled to Euclidean length 1, side by side.
+    """Stack the softmax scores of each stream, scaled to Euclidean length 1, side by side.
 
     Args:
         aligned: S streams with the same N videos in the same order and K classes.
@@ -124,7 +124,7 @@ def fit_linear(aligned: Sequence[Scores], *, kind: LinearKind) -> LinearClassifi
     """Fit a classifier on the stacked scores of held-out training videos.
 
     The SVM is Crammer & Singer's multi-class one, as in Simonyan & Zisserman 2014. C is the value
-    with the most right answers in cross-validation within these videos (up to 5 folds,
+    with the most right videos in cross-validation within these videos (up to 5 folds,
     stratified by class); of equals the one closest to 1 wins.
 
     Args:
@@ -145,12 +145,12 @@ def fit_linear(aligned: Sequence[Scores], *, kind: LinearKind) -> LinearClassifi
         )
     folds = fold_numbers(labels)
     candidates = sorted(CANDIDATES, key=lambda c: abs(math.log(c)))
-    right = [_cross_validated_hits(features, labels, folds, kind=kind, c=c) for c in candidates]
+    right = [_cross_validated_right(features, labels, folds, kind=kind, c=c) for c in candidates]
     return _fit(features, labels, kind=kind, c=candidates[int(np.argmax(right))])
 
 
 def fold_numbers(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Fold of each video: the videos of each class are dealt out in turn.
+    """Return the fold of each video: the videos of each class are dealt out in turn.
 
     There are as many folds as the largest class has videos, at most 5. For instance labels
     0 0 0 1 1 go to folds 0 1 2 1 2: class 1 begins one fold later, which keeps folds equal.
@@ -167,7 +167,7 @@ def fold_numbers(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return result
 
 
-def _cross_validated_hits(
+def _cross_validated_right(
     features: NDArray[np.float64],
     labels: NDArray[np.int64],
     folds: NDArray[np.int64],
@@ -175,15 +175,15 @@ def _cross_validated_hits(
     kind: LinearKind,
     c: float,
 ) -> int:
-    hits = 0
+    right = 0
     for fold in np.unique(folds):
         rest, part = folds != fold, folds == fold
         if len(np.unique(labels[rest])) < 2:
             continue
         fitted = _fit(features[rest], labels[rest], kind=kind, c=c)
-        answers = fitted.apply(features[part], num_classes=int(labels.max()) + 1)
-        hits += int((answers.argmax(axis=1) == labels[part]).sum())
-    return hits
+        decisions = fitted.apply(features[part], num_classes=int(labels.max()) + 1)
+        right += int((decisions.argmax(axis=1) == labels[part]).sum())
+    return right
 
 
 def _fit(

@@ -20,12 +20,12 @@ NAMES_IN_A_MESSAGE = 3
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The three numbers that papers print, as fractions."""
+    """Top-1, top-5 and mean class accuracy, as fractions."""
 
     num_videos: int
     top_1: float
-    top_5: float
-    """1.0 by definition where there are five classes or fewer."""
+    top_5: float | None
+    """None for five classes or fewer, where it would be 1 whatever the scores."""
     mean_class: float
     """Mean of the per-class recalls."""
 
@@ -42,7 +42,7 @@ class ConfusedPair:
 
 
 def first_names(names: tuple[str, ...] | list[str]) -> str:
-    """Text for a message: the first three names, and how many more there are."""
+    """Return the first three names, and how many more there are, for a message."""
     shown = ", ".join(repr(name) for name in names[:NAMES_IN_A_MESSAGE])
     rest = len(names) - NAMES_IN_A_MESSAGE
     return f"{shown} and {rest} more" if rest > 0 else shown
@@ -61,7 +61,7 @@ def require_labels(scores: Scores) -> None:
 
 
 def true_class_rank(scores: Scores) -> NDArray[np.int64]:
-    """How many classes stand before the true one, for each video.
+    """Count the classes that stand before the true one, for each video.
 
     Returns:
         (N,) from 0 (right) to K - 1.
@@ -79,13 +79,13 @@ def true_class_rank(scores: Scores) -> NDArray[np.int64]:
 
 
 def predicted_classes(scores: Scores) -> NDArray[np.int64]:
-    """(N,) class with the highest score; of equal ones the first."""
+    """Return (N,) the class with the highest score; of equal ones the first."""
     best: NDArray[np.int64] = scores.scores.argmax(axis=1).astype(np.int64)
     return best
 
 
 def top_k_accuracy(scores: Scores, k: int = 1) -> float:
-    """Share of the videos whose true class is among the k best scored.
+    """Return the share of the videos whose true class is among the k best scored.
 
     Raises:
         InputError: k is below 1.
@@ -97,7 +97,7 @@ def top_k_accuracy(scores: Scores, k: int = 1) -> float:
 
 
 def confusion_matrix(scores: Scores) -> NDArray[np.int64]:
-    """(K, K) counts: row the true class, column the predicted one.
+    """Return (K, K) counts: row the true class, column the predicted one.
 
     Raises:
         ScoresError: no video, or a label is -1.
@@ -109,7 +109,7 @@ def confusion_matrix(scores: Scores) -> NDArray[np.int64]:
 
 
 def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
-    """(K,) share of each class's videos that are recognised; NaN for a class without a video.
+    """Return (K,) the share of each class's videos that are recognised; NaN without a video.
 
     Raises:
         ScoresError: no video, or a label is -1.
@@ -122,7 +122,7 @@ def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
 
 
 def mean_class_accuracy(scores: Scores) -> float:
-    """Mean over the classes that occur of the share of their videos that are recognised.
+    """Return the mean, over the classes that occur, of the share of videos recognised.
 
     Raises:
         ScoresError: no video, or a label is -1.
@@ -131,7 +131,7 @@ def mean_class_accuracy(scores: Scores) -> float:
 
 
 def measure(scores: Scores) -> Accuracy:
-    """Top-1, top-5 and mean class accuracy together.
+    """Return top-1, top-5 and mean class accuracy together.
 
     Raises:
         ScoresError: no video, or a label is -1.
@@ -139,13 +139,13 @@ def measure(scores: Scores) -> Accuracy:
     return Accuracy(
         num_videos=len(scores),
         top_1=top_k_accuracy(scores, 1),
-        top_5=top_k_accuracy(scores, 5),
+        top_5=top_k_accuracy(scores, 5) if len(scores.classes) > 5 else None,
         mean_class=mean_class_accuracy(scores),
     )
 
 
 def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, ...]:
-    """The wrong cells of the confusion matrix with the most videos.
+    """Return the wrong cells of the confusion matrix with the most videos.
 
     Args:
         scores: with a known class for every video.

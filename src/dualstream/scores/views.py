@@ -1,4 +1,4 @@
-"""From the scores of many views of a video to one row of scores for the video."""
+"""Average of the scores of many views of a video; softmax and its logarithm."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.types import Scores
 
 ViewAverage = Literal["logits", "probabilities"]
-"""What is averaged over the views of a video."""
+"""Quantity that is averaged over the views of a video."""
 
 SMALLEST_PROBABILITY = 1e-12
 """Stands for zero where a logarithm of a stored probability is needed."""
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logarithm of the softmax over the last axis, safe for logits of any size.
+    """Return the logarithm of the softmax over the last axis, for logits of any size.
 
     Args:
         logits: (..., K), finite.
@@ -38,7 +38,7 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Softmax over the last axis, computed in float64.
+    """Return the softmax over the last axis, computed in float64.
 
     Args:
         logits: (..., K), finite.
@@ -55,7 +55,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 def average_views(
     logits: NDArray[np.floating], *, average: ViewAverage = "logits"
 ) -> NDArray[np.float32]:
-    """Mean over the views (segments x crops) of each video.
+    """Average the views (segments x crops) of each video.
 
     Args:
         logits: (N, V, K), or (V, K) of one video; what a network returned.
@@ -89,14 +89,14 @@ def average_views(
 
 
 def probabilities(scores: Scores) -> NDArray[np.float64]:
-    """(N, K) probabilities: the softmax of logits, or the scores themselves."""
+    """Return (N, K) probabilities: the softmax of logits, or the scores themselves."""
     if scores.kind == "probabilities":
         return scores.scores.astype(np.float64)
     return np.exp(log_softmax(scores.scores))
 
 
 def log_probabilities(scores: Scores) -> NDArray[np.float64]:
-    """(N, K) logarithms of the probabilities; stored zeros count as 1e-12."""
+    """Return (N, K) logarithms of the probabilities; stored zeros count as 1e-12."""
     if scores.kind == "probabilities":
         clipped = np.maximum(scores.scores.astype(np.float64), SMALLEST_PROBABILITY)
         return np.log(clipped)

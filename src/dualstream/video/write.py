@@ -14,7 +14,6 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.atomic import replacing
 from dualstream.errors import (
     DualstreamError,
     InputError,
@@ -22,6 +21,7 @@ from dualstream.errors import (
     UnknownNameError,
     VideoError,
 )
+from dualstream.files import replacing
 
 WriteCodec = Literal["libx264", "mpeg4", "ffv1"]
 """Encoders of `write_video`: H.264, MPEG-4 part 2, and lossless FFV1 (RGB, for .mkv and .avi)."""

@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.flow.methods.params import TVL1Params
 from dualstream.flow.on_torch.clip import Pyramid, clip_flow
 from dualstream.flow.on_torch.image import resize, with_gradient
 from dualstream.flow.on_torch.iterate import Schedule
 from dualstream.flow.on_torch.level import Energy, solve_level
-from dualstream.flow.params import TVL1Params
 
 _SMALLEST_LEVEL_PX = 16
 

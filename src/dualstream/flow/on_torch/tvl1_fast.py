@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dualstream.flow.methods.params import TVL1FastParams
 from dualstream.flow.on_torch.clip import Pyramid, clip_flow
 from dualstream.flow.on_torch.dis import PATCH_PX, Search, patch_images, search_flow
 from dualstream.flow.on_torch.image import half_size, resize, with_gradient
 from dualstream.flow.on_torch.iterate import Schedule
 from dualstream.flow.on_torch.level import Energy, solve_level
-from dualstream.flow.params import TVL1FastParams
 
 
 def tvl1_fast_flow(
@@ -89,7 +89,7 @@ def tvl1_fast_flow(
 
 
 def count_halves(height: int, width: int, *, smallest_px: int) -> int:
-    """How often the size is halved: as long as the short side keeps `smallest_px`, and a patch.
+    """Number of times that the size is halved: the short side keeps `smallest_px`, and a patch.
 
     240x320 at 32: twice (60x80); 60x80 at 32: never.
     """

@@ -139,7 +139,7 @@ def _input_channels(model: Network) -> int | None:
 
 
 def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int | None) -> bool:
-    """Whether a tensor of theirs has our shape, but for classes and input channels."""
+    """Return whether a tensor of theirs has our shape, but for classes and input channels."""
     wanted = list(own.shape)
     if key.startswith("classifier.") and value.ndim:
         wanted[0] = value.shape[0]

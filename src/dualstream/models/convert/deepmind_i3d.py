@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Fixed, Their
-from dualstream.models.i3d import I3D
 from dualstream.models.network import Network
+from dualstream.models.zoo.i3d import I3D
 
 KERNEL_ORDER = (2, 3, 4, 1, 0)
 """Ours is (out, in, T, H, W), theirs (T, H, W, in, out)."""
@@ -47,7 +47,8 @@ def names(model: Network) -> dict[str, Their | Fixed]:
     Raises:
         WeightsError: not a network of `i3d`.
     """
-    scope = f"{'Flow' if check_i3d(model, 'DeepMind').in_channels == 2 else 'RGB'}/inception_i3d"
+    is_flow = check_i3d(model, "DeepMind").inputs["clip"].channels == 2
+    scope = f"{'Flow' if is_flow else 'RGB'}/inception_i3d"
     table: dict[str, Their | Fixed] = {}
     for key in model.state_dict():
         unit, tensor = split_key(key)

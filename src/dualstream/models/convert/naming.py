@@ -1,4 +1,4 @@
-"""Where a tensor of ours lies in another package's state dict, and in which form."""
+"""Place and form of a tensor of ours in another package's state dict."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Their:
     name: str
     """Key in their state dict."""
     ones: int = 0
-    """Dimensions of size one that theirs has behind ours: 3 for a linear layer that is a 1x1x1
+    """Dimensions of size one that theirs has after ours: 3 for a linear layer that is a 1x1x1
     convolution there."""
     order: tuple[int, ...] | None = None
-    """Which dimension of ours each of theirs is; None: the same order. (2, 3, 4, 1, 0) where a
+    """Dimension of ours that each of theirs is; None: the same order. (2, 3, 4, 1, 0) where a
     kernel is (T, H, W, in, out) there."""
     ones_in_front: int = 0
     """Dimensions of size one that theirs has in front."""
@@ -54,4 +54,4 @@ class Fixed:
 
     value: float
     ignored: bool = False
-    """Whether ours may have other values all the same: a counter that no output depends on."""
+    """Return whether values may differ: of a counter that no output depends on."""

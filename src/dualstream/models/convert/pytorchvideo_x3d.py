@@ -1,12 +1,12 @@
-"""Where pytorchvideo's `create_x3d` keeps the tensors of an X3D."""
+"""Names of the tensors of an X3D in pytorchvideo's `create_x3d`."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from dualstream.models.convert.naming import Their
-from dualstream.models.layers import ConvUnit
-from dualstream.models.x3d import X3D, Block, SqueezeExcitation
+from dualstream.models.layers.conv import ConvUnit
+from dualstream.models.zoo.x3d import X3D, Block, SqueezeExcitation
 
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -18,7 +18,7 @@ def x3d_names(model: X3D) -> Table:
     """Every key of the model's state dict -> its place in pytorchvideo's.
 
     Their stem calls the spatial convolution `conv_t` and the temporal one `conv_xy`; their
-    squeeze-and-excitation lies inside `norm_b`, behind the norm.
+    squeeze-and-excitation lies inside `norm_b`, after the norm.
 
     Args:
         model: without non-local blocks, which `create_x3d` does not have.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Their
 from dualstream.models.network import Network
-from dualstream.models.resnet3d import ResNet3D
-from dualstream.models.s3d import ALL_LAYERS, S3D
+from dualstream.models.zoo.resnet3d import ResNet3D
+from dualstream.models.zoo.s3d import ALL_LAYERS, S3D
 
 _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
 

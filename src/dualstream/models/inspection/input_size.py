@@ -21,13 +21,5 @@ def usual_input_size(model: Network, *, wanted: tuple[int, int, int] = USUAL) ->
     Returns:
         C, T, H, W.
     """
-    least = getattr(model, "smallest", (1, 1, 1))
-    frames, height, width = (max(a, b) for a, b in zip(wanted, least, strict=True))
-    side = getattr(model, "image_size", None)
-    fixed = getattr(model, "fixed_size", None) or (side, side)
-    return (
-        model.in_channels,
-        model.length or frames,
-        fixed[0] or height,
-        fixed[1] or width,
-    )
+    (accepts,) = model.inputs.values()
+    return (accepts.channels, *accepts.nearest(wanted))

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dualstream.atomic import replacing, write_text
 from dualstream.errors import UnknownNameError, WeightsError
+from dualstream.files import replacing, write_text
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 from dualstream.models.weights.class_lists import read_class_list
 from dualstream.models.weights.sources import Original, find_original
@@ -205,8 +205,9 @@ def load_weights(model: Network, name: str) -> None:
     new_classifier = model.num_classes != entry.options["num_classes"]
     state = load_file(fetch(name))
     load_state(model, state, source=f"Weights {name!r}", new_classifier=new_classifier)
-    length = entry.options.get("length", model.length)
-    same_input = (model.in_channels, model.length) == (entry.options["in_channels"], length)
+    seen = [(accepts.channels, accepts.length) for accepts in model.inputs.values()]
+    length = entry.options.get("length", seen[0][1])
+    same_input = seen == [(entry.options["in_channels"], length)]
     model.spec = entry.spec if same_input else None
     model.classes = () if new_classifier else class_names(name)
 
@@ -306,7 +307,7 @@ def _skeleton(entry: WeightsEntry) -> Network:
     """The network that the weights are for, without memory for its own."""
     import torch
 
-    from dualstream.models import create_model
+    from dualstream.models.create import new_network
 
     with torch.device("meta"):
-        return create_model(entry.model, **entry.options)
+        return new_network(entry.model, **entry.options)

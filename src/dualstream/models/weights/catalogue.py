@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dualstream.errors import WeightsError
 from dualstream.models.weights.class_lists import ClassList
 from dualstream.models.weights.sources import PackageFile, Source, WebFile
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec, StreamSpec
 
 KINETICS_OPTIONS: Mapping[str, Any] = {"num_classes": 400, "in_channels": 3}
 
@@ -27,7 +27,7 @@ class WeightsEntry:
     """Name of the network."""
     parameters: int
     """Of that network, exactly."""
-    spec: InputSpec
+    spec: ClipSpec
     """Input that they were trained for."""
     class_list: ClassList
     """What the outputs mean; `class_names` gives the names."""
@@ -105,12 +105,16 @@ def _efficientnet_lite(
             "in_channels": 3,
             "length": 1,
         },
-        spec=InputSpec(
-            modality="rgb",
+        spec=ClipSpec(
+            {
+                "rgb": StreamSpec(
+                    "rgb",
+                    mean=(127 / 255, 127 / 255, 127 / 255),
+                    std=(128 / 255, 128 / 255, 128 / 255),
+                )
+            },
             short_side=crop_size + 32,
             crop_size=crop_size,
-            mean=(127 / 255, 127 / 255, 127 / 255),
-            std=(128 / 255, 128 / 255, 128 / 255),
         ),
         class_list="imagenet-1k",
         licence="Apache-2.0",
@@ -144,14 +148,18 @@ def _torchvision(
         layout="torchvision",
         model=model,
         parameters=parameters,
-        spec=InputSpec(
-            modality="rgb",
-            num_frames=num_frames,
+        spec=ClipSpec(
+            {
+                "rgb": StreamSpec(
+                    "rgb",
+                    num_frames=num_frames,
+                    mean=(0.43216, 0.394666, 0.37645),
+                    std=(0.22803, 0.22145, 0.216989),
+                )
+            },
             fps=15,
             short_side=short_side,
             crop_size=crop_size,
-            mean=(0.43216, 0.394666, 0.37645),
-            std=(0.22803, 0.22145, 0.216989),
         ),
         class_list="kinetics-400",
         licence="BSD-3-Clause",
@@ -186,15 +194,19 @@ def _pytorchvideo(
         layout="pytorchvideo",
         model=model,
         parameters=parameters,
-        spec=InputSpec(
-            modality="rgb",
-            num_frames=num_frames,
-            frame_stride=frame_stride,
+        spec=ClipSpec(
+            {
+                "rgb": StreamSpec(
+                    "rgb",
+                    num_frames=num_frames,
+                    frame_stride=frame_stride,
+                    mean=(0.45, 0.45, 0.45),
+                    std=(0.225, 0.225, 0.225),
+                )
+            },
             fps=30,
             short_side=crop_size,
             crop_size=crop_size,
-            mean=(0.45, 0.45, 0.45),
-            std=(0.225, 0.225, 0.225),
         ),
         class_list="kinetics-400",
         licence="Apache-2.0",
@@ -222,15 +234,12 @@ _ENTRIES = (
         tensors_sha256="ef5d3339a872536eb68b610008dc8581bbed8cb116ce0bfe7539533d3655f857",
         model="i3d",
         parameters=12697264,
-        spec=InputSpec(
-            modality="rgb",
-            num_frames=64,
+        spec=ClipSpec(
+            {"rgb": StreamSpec("rgb", num_frames=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))},
             fps=25,
             beyond_end="loop",
             short_side=256,
             crop_size=224,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
         ),
         class_list="kinetics-400",
         licence="Apache-2.0, MIT",

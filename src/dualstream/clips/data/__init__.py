@@ -1,0 +1,1 @@
+"""Data sets on disk: annotation files, checked manifests, and a synthetic set."""

@@ -1,0 +1,119 @@
+"""Readers of the annotation files that data sets are published with, one file a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from dualstream.clips.data.annotations.class_lists import read_class_list
+from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
+    Problem,
+    ProblemKind,
+    annotation_files,
+    is_class_name,
+    listed_set,
+)
+from dualstream.clips.data.annotations.folders import read_folders
+from dualstream.clips.data.annotations.hmdb51 import is_hmdb51, read_hmdb51
+from dualstream.clips.data.annotations.kinetics import is_kinetics, read_kinetics
+from dualstream.clips.data.annotations.lists import LIST_SUFFIXES, is_list, read_lists
+from dualstream.clips.data.annotations.something import is_something, read_something
+from dualstream.clips.data.annotations.ucf101 import is_ucf101, read_ucf101
+from dualstream.errors import AnnotationError, UnknownNameError
+
+__all__ = [
+    "AnnotationFormat",
+    "Annotations",
+    "Entry",
+    "Problem",
+    "ProblemKind",
+    "detect_format",
+    "read_annotations",
+    "read_class_list",
+    "read_folders",
+    "read_hmdb51",
+    "read_kinetics",
+    "read_lists",
+    "read_something",
+    "read_ucf101",
+    "unread_lists",
+]
+
+AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
+
+
+_READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
+    "ucf101": (is_ucf101, read_ucf101),
+    "hmdb51": (is_hmdb51, read_hmdb51),
+    "kinetics": (is_kinetics, read_kinetics),
+    "something": (is_something, read_something),
+    "list": (is_list, read_lists),
+}
+"""How a file of each format is told, and how it is read; the first one that fits is taken."""
+
+
+def detect_format(path: Path) -> AnnotationFormat | None:
+    """Format of an annotation file, or of the annotation files that lie in a folder.
+
+    None: there are none, so that the folders alone tell the classes.
+    """
+    for format, (matches, _) in _READERS.items():
+        if any(matches(file) for file in annotation_files(path, matches)):
+            return format
+    return "list" if path.suffix.lower() in LIST_SUFFIXES and path.is_file() else None
+
+
+def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
+    """Problems of files that are called as lists are (`val.csv`) but are of no or another format.
+
+    Args:
+        folder: where annotations were looked for.
+        format: the format that is read; "folders" reads none of them.
+    """
+    matches = _READERS[format][0] if format in _READERS else None
+    unread = annotation_files(folder, lambda file: bool(listed_set(file.stem)))
+    remedy = "It is left out; name it and its form with --splits and --format to read it."
+    return [
+        Problem("unread list", str(file), f"it is no list of the form {format!r}", remedy)
+        for file in unread
+        if matches is None or not matches(file)
+    ]
+
+
+def read_annotations(
+    path: Path, format: AnnotationFormat, *, root: Path, names: Sequence[str]
+) -> Annotations:
+    """Read annotations of a known format.
+
+    Args:
+        path: annotation file or folder of such files; not looked at for "folders".
+        format: form of the files.
+        root: folder of the videos; looked at for "folders" only.
+        names: paths of the videos from `root`; looked at for "folders" only.
+
+    Raises:
+        UnknownNameError: `format` is not one of the allowed names.
+        AnnotationError: nothing in the files can be used.
+    """
+    if format not in get_args(AnnotationFormat):
+        raise UnknownNameError("annotation format", format, get_args(AnnotationFormat))
+    if format == "folders":
+        return read_folders(root, names)
+    if not path.exists():
+        raise AnnotationError(f"{path}: there is no such file or folder.")
+    annotations = _READERS[format][1](path)
+    if not annotations.entries:
+        first = annotations.problems[0] if annotations.problems else None
+        found = (
+            f" First of {len(annotations.problems)}: {first.where}: {first.what}." if first else ""
+        )
+        raise AnnotationError(f"{path}: no video is listed in the form {format!r}.{found}")
+    for name in annotations.classes:
+        if not is_class_name(name):
+            raise AnnotationError(
+                f"{path}: class name {name!r} holds line ends or characters that are not Unicode."
+            )
+    return annotations

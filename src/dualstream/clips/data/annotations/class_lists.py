@@ -1,0 +1,145 @@
+"""Class lists: text files with one class name a line, with or without its number."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
+    ListedSet,
+    Problem,
+    annotation_files,
+    is_class_name,
+    normalize_class,
+    numbered_lines,
+    plan_splits,
+)
+from dualstream.errors import AnnotationError
+
+CLASS_LIST_NAMES = ("classInd.txt", "classes.txt", "class_list.txt", "labels.txt")
+"""File names under which a class list is looked for, besides `*label_map*.txt`."""
+
+
+def find_class_list(path: Path) -> Path | None:
+    """The class list that lies in a folder, or beside a file, if any."""
+    folder = path if path.is_dir() else path.parent
+    for name in CLASS_LIST_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    return next(iter(annotation_files(folder, lambda f: f.match("*label_map*.txt"))), None)
+
+
+def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, ...]:
+    """Class names in the order of their labels.
+
+    Lines are `name`, or all of them `number name` with numbers rising by one from 0 or 1, as in
+    UCF-101's classInd.txt (whose numbers start at 1; labels here always start at 0).
+
+    Args:
+        path: text file.
+        may_have_numbers: with False `1 a` is the name of a class, and a blank line above the
+            last name is an error, as it would shift the labels after it.
+
+    Raises:
+        AnnotationError: the file is missing or empty, or a name or number is wrong.
+    """
+    lines = numbered_lines(path)
+    if not lines:
+        raise AnnotationError(f"{path}: the file holds no class name. Write one name a line.")
+    numbered = [re.fullmatch(r"([0-9]{1,9})\s+(.+)", name) for _, name in lines]
+    if not may_have_numbers:
+        for due, (line, _) in enumerate(lines, start=1):
+            if line != due:
+                raise AnnotationError(f"{path}:{due}: the line is empty. Write one name a line.")
+    elif all(numbered):
+        first = 0
+        for i, match in enumerate(match for match in numbered if match):
+            line, number = lines[i][0], int(match.group(1))
+            first = first if i else min(number, 1)
+            if number != first + i:
+                raise AnnotationError(
+                    f"{path}:{line}: found class number {number} where {first + i} was due. "
+                    "Numbers must rise by one from 0 or 1."
+                )
+            lines[i] = line, match.group(2)
+    first_line: dict[str, int] = {}
+    for line, name in lines:
+        if name in first_line:
+            raise AnnotationError(
+                f"{path}:{line}: class {name!r} stands in line {first_line[name]} already."
+            )
+        first_line[name] = line
+    return tuple(first_line)
+
+
+def counts_from_1(path: Path, classes: tuple[str, ...]) -> bool:
+    """Whether a class list, read as `classes`, numbers its lines from 1."""
+    first = numbered_lines(path)[0][1]
+    return first != classes[0] and int(first.split()[0]) == 1
+
+
+def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:
+    """Label of each class under its name and, where that is unique, its normalised name."""
+    normalized = [normalize_class(name) for name in classes]
+    count = Counter(normalized)
+    labels = {name: i for i, name in enumerate(normalized) if count[name] == 1}
+    return labels | {name: i for i, name in enumerate(classes)}
+
+
+def find_label(name: str, labels: Mapping[str, int]) -> int | None:
+    """Label of a class by its name, however it is spelled; see `labels_by_name`."""
+    return labels.get(name, labels.get(normalize_class(name)))
+
+
+@dataclass(frozen=True)
+class NamedVideo:
+    """A line of an annotation file that names a video, its class and its set."""
+
+    where: str
+    """`file:line`."""
+    hint: str
+    class_name: str
+    listed: ListedSet
+    alternatives: tuple[str, ...] = ()
+
+
+def label_videos(
+    videos: Sequence[NamedVideo],
+    problems: list[Problem],
+    *,
+    classes: tuple[str, ...] | None,
+    class_list: Path | None,
+) -> Annotations:
+    """Labels and splits of videos whose lines name their classes.
+
+    Args:
+        videos: from the lines; `plan_splits` tells the splits that their sets become.
+        problems: those of reading the lines; the result holds them too.
+        classes: in the order of their labels; None: the classes named, in alphabetical order.
+        class_list: file that the classes are from.
+    """
+    named = {video.class_name for video in videos}
+    classes = classes or tuple(sorted(name for name in named if is_class_name(name)))
+    labels = labels_by_name(classes)
+    plan = plan_splits({(1, video.listed) for video in videos})
+    entries: list[Entry] = []
+    for video in videos:
+        label, name = find_label(video.class_name, labels), video.class_name
+        if label is None:
+            what = (
+                f"class {name!r} is not in {class_list}"
+                if class_list
+                else f"{name!r} cannot name a class"
+            )
+            remedy = "The line is left out; correct it or add the class to the list."
+            problems.append(Problem("unknown class", video.where, what, remedy))
+            continue
+        for split, side in plan[1, video.listed]:
+            entry = Entry(video.hint, label, split, side, video.where, video.alternatives)
+            entries.append(entry)
+    return Annotations(classes, tuple(entries), tuple(problems))

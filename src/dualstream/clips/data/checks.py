@@ -1,0 +1,205 @@
+"""Check every video of a data set by decoding it, in worker processes; a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from dualstream.errors import DiskError, InputError, VideoError
+from dualstream.files import file_sha256, write_text
+from dualstream.jobs import run_jobs
+from dualstream.video import VideoReader, probe
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """Facts about a video file."""
+
+    frames: int
+    """Frames that decode (or, where nothing was decoded, that the file holds packets of)."""
+    fps: float
+    """Mean frame rate."""
+    width: int
+    """Pixels as displayed."""
+    height: int
+    """Pixels as displayed."""
+    frames_from_header: int | None
+    """Frames that the file claims to have."""
+    frames_missing: int
+    """Pictures in the file that cannot be decoded; 0 where nothing was decoded."""
+    sha256: str
+    """Checksum of the file."""
+
+
+@dataclass(frozen=True)
+class CheckedVideo:
+    """Outcome of checking one video: either `facts` or `error` is given."""
+
+    path: str
+    """Name of the video, from the root of the data set."""
+    facts: VideoFacts | None
+    error: str | None
+    is_reused: bool
+    """Whether an earlier run had checked this same file (path, size and time of change)."""
+
+
+def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFacts:
+    """Facts about one video file.
+
+    Args:
+        path: the file.
+        decode: decode all of it; otherwise frames are counted by their packets.
+
+    Raises:
+        VideoError: it cannot be decoded, or cannot be read at all.
+    """
+    info = probe(path, decode=decode)
+    frames = info.num_frames_decoded
+    if frames is None:
+        with VideoReader(path) as reader:
+            frames = reader.num_frames
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise VideoError(f"{os.fspath(path)!r} cannot be read ({error.strerror}).") from error
+    return VideoFacts(
+        frames=frames,
+        # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
+        fps=round(info.fps, 6),
+        width=info.width,
+        height=info.height,
+        frames_from_header=info.num_frames_from_header,
+        frames_missing=info.num_frames_missing or 0,
+        sha256=digest,
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Line of the journal: a file as it was when it was checked, and its facts."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    is_decoded: bool
+    facts: VideoFacts
+
+    def is_of(self, path: Path, *, decode: bool) -> bool:
+        """Whether the file is the same, and was decoded if that is wanted."""
+        return (self.size, self.mtime_ns) == _stat(path) and (self.is_decoded or not decode)
+
+
+def check_videos(
+    root: Path,
+    names: Sequence[str],
+    *,
+    workers: int = 1,
+    decode: bool = True,
+    journal: Path | None = None,
+) -> Iterator[CheckedVideo]:
+    """Check videos and yield each outcome as soon as it is known; a bad one does not stop it.
+
+    Args:
+        root: folder that the names start from.
+        names: the videos.
+        workers: processes that check; with 1 this one does it.
+        decode: see `check_video`.
+        journal: file that good outcomes are kept in as they come, one JSON object a line, so
+            that the next run goes on from there; a file that has changed is checked again.
+
+    Raises:
+        InputError: `workers` is below 1, or worker processes cannot start.
+        DiskError: the journal cannot be written.
+    """
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}.")
+    rows = _read_journal(journal) if journal else {}
+    if journal:
+        # Written anew: the next line would be joined to one that a kill cut off.
+        write_text(journal, "".join(map(_line, rows.values())))
+    due: list[str] = []
+    for name in names:
+        row = rows.get(name)
+        if row and row.is_of(root / name, decode=decode):
+            yield CheckedVideo(name, row.facts, None, is_reused=True)
+        else:
+            due.append(name)
+    for name, outcome in _check_all(root, due, workers=workers, decode=decode):
+        if isinstance(outcome, str):
+            yield CheckedVideo(name, None, outcome, is_reused=False)
+            continue
+        if journal:
+            _append(journal, outcome)
+        yield CheckedVideo(name, outcome.facts, None, is_reused=False)
+
+
+def _check_all(
+    root: Path, names: Sequence[str], *, workers: int, decode: bool
+) -> Iterator[tuple[str, _Row | str]]:
+    """(name, row of the journal or error message) of each video, in order of completion."""
+    check = partial(_try_check, root=root, decode=decode)
+    workers = min(workers, max(len(names), 1))
+    if workers == 1:
+        yield from map(check, names)
+        return
+    trial = multiprocessing.get_context("spawn").Process(target=int)
+    trial.start()
+    trial.join()
+    if trial.exitcode:
+        raise InputError(
+            "Worker processes cannot start. Put the calling code under "
+            "`if __name__ == '__main__':` in a file, or use workers=1."
+        )
+    message = "The decoder crashed on this file. Re-encode or remove it."
+    yield from run_jobs(check, names, workers=workers, on_death=lambda name, code: (name, message))
+
+
+def _try_check(name: str, *, root: Path, decode: bool) -> tuple[str, _Row | str]:
+    stat = _stat(root / name)
+    try:
+        return name, _Row(name, *stat, decode, check_video(root / name, decode=decode))
+    except VideoError as error:
+        return name, str(error)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """(size, mtime_ns) of a file; zeros where it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _line(row: _Row) -> str:
+    return json.dumps(asdict(row)) + "\n"
+
+
+def _append(journal: Path, row: _Row) -> None:
+    try:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+    except OSError as error:
+        raise DiskError(error.errno, error.strerror, str(journal)) from error
+
+
+def _read_journal(path: Path) -> dict[str, _Row]:
+    """Rows of a journal by path; of two rows of one path the last one counts.
+
+    Other lines are left out: one that a kill cut off, or those of another version or file.
+    """
+    rows: dict[str, _Row] = {}
+    if not path.is_file():
+        return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError, KeyError):
+            values = json.loads(line)
+            values["facts"] = VideoFacts(**values["facts"])
+            rows[values["path"]] = _Row(**values)
+    return rows

@@ -1,0 +1,113 @@
+"""Videos that must stay on one side of a split: clips of one source, and copies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+_UCF101 = re.compile(r"(v_\w+_g\d+)_c\d+")
+_HMDB51 = re.compile(r"(.+)_[hulf]_(?:nm|cm)_np\d+_(?:fr|ba|le|ri)_(?:goo|med|bad)_\d+")
+
+
+def source_group(name: str) -> str:
+    """Name of the source video that a clip was cut from.
+
+    Clips of one source look alike, so they belong on the same side of any split.
+
+    - UCF-101: `Archery/v_Archery_g01_c02.avi` -> `v_Archery_g01`
+    - HMDB-51 and J-HMDB, `<source>_<action>_<body>_<camera>_<people>_<view>_<quality>_<index>`:
+      `brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi` -> `April_09_brush_hair`
+    - any other name is its own source: `a/b.mp4` -> `a/b.mp4`
+
+    Source: the naming rules on the two data sets' pages (UCF-101: group and clip number;
+    HMDB-51: visible body parts h, u, f, l; camera motion nm, cm; number of people npK;
+    viewpoint fr, ba, le, ri; quality goo, med, bad).
+    """
+    stem = PurePosixPath(name).stem
+    for pattern in (_UCF101, _HMDB51):
+        if match := pattern.fullmatch(stem):
+            return match.group(1)
+    return name
+
+
+def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Group of each video: clips of one source video, and all that shares content with them.
+
+    Args:
+        videos: (name, checksum of the content, "" where it is not known) of each.
+
+    Returns:
+        A group's name is the alphabetically first of its `source_group`s, whatever the order.
+
+    Worked example: `a.mp4` and `b.mp4` are copies, `b.mp4` and `c.mp4` too (a link): all are of
+    group `a.mp4`.
+    """
+    parents: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while (parent := parents.setdefault(name, name)) != name:
+            name = parent
+        return name
+
+    first_of: dict[str, str] = {}
+    for name, content in videos:
+        group = find(source_group(name))
+        if content:
+            other = find(first_of.setdefault(content, group))
+            parents[max(group, other)] = min(group, other)
+    return tuple(find(source_group(name)) for name, _ in videos)
+
+
+def choose_groups(
+    videos: Iterable[tuple[int, str]], *, fraction: float, seed: int
+) -> frozenset[str]:
+    """Groups that hold about `fraction` of each class's videos.
+
+    A class of two or more groups has at least one chosen and one left; of a class of one group
+    nothing is chosen. Per class the number of chosen videos misses its target by at most the
+    size of the class's largest group.
+
+    Args:
+        videos: (label, group) of each video.
+        fraction: above 0 and below 1.
+        seed: another seed gives another choice.
+
+    Worked example: 10 clips in groups of 4, 3, 2, 1, fraction .3 (3 clips). Drawn in the order
+    2, 4, 1, 3: take 2 (1 missing), not 4 (would miss by 3), take 1 (exact), not 3.
+    """
+    sizes: dict[int, Counter[str]] = defaultdict(Counter)
+    for label, group in videos:
+        sizes[label][group] += 1
+    chosen: set[str] = set()
+    left: set[str] = set()
+    for _, size in sorted(sizes.items()):
+        # A source that another class has brought in already stays where it is.
+        free = sorted(size.keys() - chosen - left, key=lambda group: _draw(seed, group))
+        target = fraction * size.total() - sum(size[g] for g in size.keys() & chosen)
+        taken = _take_nearest([(group, size[group]) for group in free], target)
+        smallest = min(free, key=lambda group: size[group], default="")
+        if not taken and free and len(size) > 1 and not size.keys() & chosen:
+            taken = {smallest}
+        if len(taken) == len(free) and free and not size.keys() & left:
+            taken -= {smallest}
+        chosen |= taken
+        left |= set(free) - taken
+    return frozenset(chosen)
+
+
+def _take_nearest(groups: Iterable[tuple[str, int]], target: float) -> set[str]:
+    """Groups, in their order, each of which brings the total size nearer to the target."""
+    taken: set[str] = set()
+    for name, size in groups:
+        if abs(target - size) < abs(target):
+            taken.add(name)
+            target -= size
+    return taken
+
+
+def _draw(seed: int, name: str) -> bytes:
+    """A draw that is the same on every machine and whatever else is in the data set."""
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()

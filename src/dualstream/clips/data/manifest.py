@@ -1,0 +1,367 @@
+"""The checked list of a data set's videos: one CSV row a video, with classes and splits beside.
+
+A manifest is a folder of three files:
+
+    manifest.csv    path,label,split1,split2,split3,frames,fps,width,height,sha256
+    classes.txt     one class name a line; label 0 is the first
+    dataset.yaml    videos: folder that the paths start from, absolute or from this folder
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import compress
+from operator import not_
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal, get_args
+
+import yaml
+
+from dualstream.clips.data.annotations.class_lists import read_class_list
+from dualstream.clips.data.annotations.entries import is_class_name
+from dualstream.clips.data.groups import choose_groups, group_videos
+from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.files import read_csv, read_text, replacing
+
+Part = Literal["train", "test"]
+"""The two sides of a split."""
+
+MANIFEST_FILE, CLASSES_FILE, DATASET_FILE = "manifest.csv", "classes.txt", "dataset.yaml"
+
+_FACTS = ("frames", "fps", "width", "height", "sha256")
+
+
+def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
+    """Absolute folder of a manifest, of which either the folder or the file is named."""
+    given = Path(path).absolute()
+    return given.parent if given.name == MANIFEST_FILE else given
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One checked video of a data set."""
+
+    path: str
+    """Path from the manifest's root, with `/` between folders; the video's name everywhere."""
+    label: int
+    """Index of the class, from 0."""
+    splits: tuple[str, ...]
+    """Side in each split: "train", "test", or "" where the split leaves the video out."""
+    frames: int
+    """Number of frames that decode."""
+    fps: float
+    """Mean frame rate."""
+    width: int
+    """Pixels as displayed."""
+    height: int
+    """Pixels as displayed."""
+    sha256: str
+    """Checksum of the file in lower-case hexadecimal digits; "" where it is not known."""
+
+    def __post_init__(self) -> None:
+        if not is_video_name(self.path):
+            raise InputError(
+                f"path {self.path!r} must be relative to the root of the videos, without '..', "
+                "'.' or line ends."
+            )
+        if self.label < 0:
+            raise InputError(f"label must be at least 0, got {self.label}.")
+        for side in self.splits:
+            if side not in ("train", "test", ""):
+                raise InputError(f"a split must be 'train', 'test' or empty, got {side!r}.")
+        for name in ("frames", "width", "height"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise InputError(f"fps must be above 0, got {self.fps}.")
+        if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise InputError(f"sha256 must be 64 hexadecimal digits or empty, got {self.sha256!r}.")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The videos of a data set, their classes and splits."""
+
+    records: tuple[VideoRecord, ...]
+    """One a video, paths unique."""
+    classes: tuple[str, ...]
+    """Class names; a label is an index into them."""
+    root: Path
+    """Folder that the records' paths start from."""
+
+    def __post_init__(self) -> None:
+        for name, count in Counter(self.classes).items():
+            if not is_class_name(name):
+                raise InputError(
+                    f"class name {name!r} is empty or holds blanks around it, line ends or "
+                    "characters that are not Unicode."
+                )
+            if count > 1:
+                raise InputError(f"class {name!r} stands {count} times.")
+        paths: set[str] = set()
+        for record in self.records:
+            if record.label >= len(self.classes):
+                raise InputError(
+                    f"{record.path}: label {record.label} is out of range of "
+                    f"{len(self.classes)} classes."
+                )
+            if len(record.splits) != len(self.records[0].splits):
+                raise InputError(
+                    f"{record.path}: {len(record.splits)} splits, where the first record has "
+                    f"{len(self.records[0].splits)}."
+                )
+            if record.path in paths:
+                raise InputError(f"{record.path}: two records have this path.")
+            paths.add(record.path)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def num_splits(self) -> int:
+        """Number of split columns."""
+        return len(self.records[0].splits) if self.records else 0
+
+    def video_path(self, record: VideoRecord) -> Path:
+        """File of a record."""
+        return self.root / record.path
+
+    @classmethod
+    def read(cls, path: Path | str) -> Manifest:
+        """Read a manifest from its folder or from its CSV file.
+
+        `classes.txt` and `dataset.yaml` are looked for beside the CSV file; without the latter
+        the paths start from that folder. Any number of columns split1, split2, ... is read.
+        Whether the videos exist is not looked at.
+
+        Raises:
+            AnnotationError: a file is missing or wrong; the message names file and line.
+        """
+        file = Path(path)
+        file = file / MANIFEST_FILE if file.is_dir() else file
+        if not file.is_file():
+            raise AnnotationError(
+                f"{file}: there is no manifest here. `dualstream prepare` writes one."
+            )
+        folder = file.parent
+        classes = read_class_list(folder / CLASSES_FILE, may_have_numbers=False)
+        records = _read_records(file, classes)
+        return cls(records=records, classes=classes, root=_read_root(folder))
+
+    def write(self, folder: Path | str) -> None:
+        """Write manifest.csv, classes.txt and dataset.yaml into `folder`, which is made if missing.
+
+        Each file appears whole or not at all, manifest.csv last; an older one never stands beside
+        classes of another data set, whenever the write is stopped. A root inside `folder` is
+        written relative to it, so that the folder can be moved; another one is absolute.
+        """
+        target = Path(folder)
+        root, base = self.root.resolve(), target.resolve()
+        videos = root.relative_to(base).as_posix() if root.is_relative_to(base) else str(root)
+        texts = {
+            target / DATASET_FILE: yaml.safe_dump({"videos": videos}, allow_unicode=True),
+            target / CLASSES_FILE: "".join(f"{name}\n" for name in self.classes),
+        }
+        with ExitStack() as stack:
+            manifest = stack.enter_context(replacing(target / MANIFEST_FILE))
+            self._write_csv(manifest)
+            for path, text in texts.items():
+                temporary = stack.enter_context(replacing(path))
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+            if any(
+                not path.is_file() or path.read_bytes() != text.encode()
+                for path, text in texts.items()
+            ):
+                (target / MANIFEST_FILE).unlink(missing_ok=True)
+
+    def _write_csv(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            splits = [f"split{i + 1}" for i in range(self.num_splits)]
+            writer.writerow(["path", "label", *splits, *_FACTS])
+            for record in self.records:
+                facts = [getattr(record, name) for name in _FACTS]
+                writer.writerow([record.path, record.label, *record.splits, *facts])
+
+    def subset(self, split: int, part: Part) -> Manifest:
+        """The videos on one side of a split, in the same order.
+
+        Args:
+            split: number of the split, from 1.
+            part: "train" or "test".
+
+        Raises:
+            InputError: there is no such split.
+            AnnotationError: no video is on that side.
+        """
+        if part not in get_args(Part):
+            raise UnknownNameError("part", part, get_args(Part))
+        if not 1 <= split <= self.num_splits:
+            raise InputError(f"split must be 1..{self.num_splits} for this manifest, got {split}.")
+        chosen = tuple(r for r in self.records if r.splits[split - 1] == part)
+        if not chosen:
+            raise AnnotationError(
+                f"Split {split} has no {part} video among {len(self)} (root {self.root}). Give "
+                f"`dualstream prepare` the data set's split files, or fill column split{split}."
+            )
+        return replace(self, records=chosen)
+
+    def hold_out(self, fraction: float, *, seed: int = 0) -> tuple[Manifest, Manifest]:
+        """Set a part of the videos aside, for instance to choose hyper-parameters on.
+
+        About `fraction` of each class's videos is held out, and all clips of one source video
+        (see `source_group`) go to the same side, with all files of the same content. A class of
+        two or more such groups has at least one on each side; a class of one group is kept
+        whole. The choice depends on the names, the contents and the seed only, not on the order
+        of the records.
+
+        Args:
+            fraction: share of the videos to hold out, above 0 and below 1.
+            seed: another seed gives another choice.
+
+        Returns:
+            (kept, held out), both in the order of this manifest.
+
+        Raises:
+            InputError: `fraction` is out of range.
+            AnnotationError: no class has two sources.
+        """
+        if not 0 < fraction < 1:
+            raise InputError(f"fraction must be above 0 and below 1, got {fraction}.")
+        groups = group_videos([(r.path, r.sha256) for r in self.records])
+        videos = [(r.label, group) for r, group in zip(self.records, groups, strict=True)]
+        held = choose_groups(videos, fraction=fraction, seed=seed)
+        if not held:
+            raise AnnotationError(
+                f"Nothing can be held out of {len(self)} videos: every class has clips or copies "
+                "of one source video only. Give the test part of the split files instead."
+            )
+        return self._divide([group not in held for group in groups])
+
+    def long_enough(self, num_frames: int) -> tuple[Manifest, Manifest]:
+        """Set the videos aside that are shorter than what is to be read of them.
+
+        Args:
+            num_frames: frames that a video must have; 2 for optical flow.
+
+        Returns:
+            (long enough, too short), both in the order of this manifest; one may be empty.
+        """
+        return self._divide([record.frames >= num_frames for record in self.records])
+
+    def _divide(self, is_first: Sequence[bool]) -> tuple[Manifest, Manifest]:
+        first = tuple(compress(self.records, is_first))
+        second = tuple(compress(self.records, map(not_, is_first)))
+        return replace(self, records=first), replace(self, records=second)
+
+
+def is_video_name(path: str) -> bool:
+    """Whether a text can name a video: a relative path in its shortest form, one line of UTF-8.
+
+    It must stay inside the folder that it is joined to on any operating system: `/a.mp4`,
+    `C:\\a.mp4` and `../a.mp4` are refused, and `./a.mp4` as a second name of `a.mp4`.
+    """
+    windows = PureWindowsPath(path)
+    if windows.root or Path(path).drive or ".." in windows.parts or path in ("", "."):
+        return False
+    if re.search(r"[\0\r\n\ud800-\udfff]", path):
+        return False
+    return str(PurePosixPath(path)) == path
+
+
+def _read_root(folder: Path) -> Path:
+    path = folder / DATASET_FILE
+    if not path.is_file():
+        return folder
+    try:
+        content = yaml.safe_load(read_text(path, error=AnnotationError))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-01
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise AnnotationError(f"{path}:{line}: this is not YAML.") from None
+    if content is None:
+        return folder
+    if not isinstance(content, dict) or not isinstance(content.get("videos", ""), str):
+        raise AnnotationError(f"{path}: must hold `videos: FOLDER`, found {content!r}.")
+    if unknown := sorted(str(key) for key in content if key != "videos"):
+        raise AnnotationError(f"{path}: unknown key {unknown[0]!r}; the only key is 'videos'.")
+    return folder / Path(content.get("videos", "")).expanduser()
+
+
+def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ...]:
+    rows = read_csv(path, error=AnnotationError)
+    records: list[VideoRecord] = []
+    line_of: dict[str, int] = {}
+    num_splits = _check_header(path, next(rows, (1, []))[1])
+    for line, cells in rows:
+        where = f"{path}:{line}"
+        record = _parse_row(where, cells, num_splits=num_splits)
+        if record.label >= len(classes):
+            raise AnnotationError(
+                f"{where}: label {record.label} is out of range: {path.parent / CLASSES_FILE} "
+                f"has {len(classes)} classes, so labels are 0..{len(classes) - 1}."
+            )
+        if record.path in line_of:
+            raise AnnotationError(
+                f"{where}: {record.path!r} stands in line {line_of[record.path]} already. "
+                "Remove one of the two."
+            )
+        line_of[record.path] = line
+        records.append(record)
+    if not records:
+        raise AnnotationError(f"{path}: the manifest lists no video. Run `dualstream prepare`.")
+    return tuple(records)
+
+
+def _check_header(path: Path, header: Sequence[str]) -> int:
+    """Number of split columns of a header, whose columns must stand in the written order."""
+    names = [name.strip() for name in header]
+    num_splits = sum(name.startswith("split") for name in names)
+    expected = ["path", "label", *(f"split{i + 1}" for i in range(num_splits)), *_FACTS]
+    if names != expected:
+        missing = [name for name in expected if name not in names]
+        found = f"column {missing[0]!r} is missing" if missing else f"found {','.join(names)}"
+        raise AnnotationError(f"{path}:1: {found}. The columns must be {','.join(expected)}.")
+    return num_splits
+
+
+def _parse_row(where: str, cells: Sequence[str], *, num_splits: int) -> VideoRecord:
+    if len(cells) != 2 + num_splits + len(_FACTS):
+        raise AnnotationError(
+            f"{where}: {len(cells)} cells, where the header has {2 + num_splits + len(_FACTS)}."
+        )
+    path, label, *splits = cells[: 2 + num_splits]
+    frames, fps, width, height, sha256 = (cell.strip() for cell in cells[2 + num_splits :])
+    try:
+        return VideoRecord(
+            path=path,
+            label=_parse_int("label", label),
+            splits=tuple(side.strip() for side in splits),
+            frames=_parse_int("frames", frames),
+            fps=_parse_fps(fps),
+            width=_parse_int("width", width),
+            height=_parse_int("height", height),
+            sha256=sha256,
+        )
+    except InputError as error:
+        raise AnnotationError(f"{where}: {error}") from None
+
+
+def _parse_int(column: str, cell: str) -> int:
+    if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", cell):
+        raise InputError(f"{column} must be a whole number, got {cell!r}.")
+    return int(cell)
+
+
+def _parse_fps(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise InputError(f"fps must be a number, got {cell!r}.") from None

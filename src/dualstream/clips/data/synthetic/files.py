@@ -1,0 +1,145 @@
+"""A synthetic data set on disk: rendered once, continued after an interruption."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dualstream.clips.data.synthetic.render import render_video
+from dualstream.clips.data.synthetic.spec import SyntheticSpec, class_names
+from dualstream.errors import InputError, VideoError
+from dualstream.files import read_json, write_text
+from dualstream.video import probe, write_video
+
+SPEC_FILE = "spec.json"
+
+RENDERING = 1
+"""Raised whenever equal specs give other pixels than before, so that old folders are not
+continued."""
+
+
+@dataclass(frozen=True)
+class RenderedVideo:
+    """One file of a synthetic data set."""
+
+    name: str
+    """Path below `<out>/videos`, as manifests name it."""
+    label: int
+    """Position in `class_names(spec)`."""
+    part: Literal["train", "test"]
+    status: Literal["done", "kept"]
+    """`kept`: a complete file of the same spec was there already."""
+
+
+def render_synthetic(
+    out: str | os.PathLike[str], spec: SyntheticSpec, *, workers: int = 1
+) -> Iterator[RenderedVideo]:
+    """Render a data set that `prepare` reads: `spec.json`, videos, then split files.
+
+        videos/checker-fast/checker-fast_000.mp4
+        splits/checker-fast_test_split1.txt      lines 'checker-fast_000.mp4 1' (2: test)
+
+    The split files come last, so a folder that has them is complete. A folder of the same spec
+    is continued: videos that open with all their frames are kept.
+
+    Args:
+        out: folder, made where missing.
+        spec: the data set.
+        workers: processes that render and encode; 1 works in this one.
+
+    Yields:
+        Each video when it is there, by label, then by index.
+
+    Raises:
+        InputError: `workers` is below 1, or `out` holds another data set.
+        VideoError: a file cannot be written.
+    """
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}.")
+    folder = Path(out)
+    _claim_folder(folder, spec)
+    jobs = [
+        (look, motion, index)
+        for look in range(spec.num_looks)
+        for motion in range(spec.num_motions)
+        for index in range(spec.videos_per_class)
+    ]
+    if workers == 1:
+        for job in jobs:
+            yield _render_file(folder, spec, job)
+    else:
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            for future in [pool.submit(_render_file, folder, spec, job) for job in jobs]:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for name in class_names(spec):
+        lines = [
+            f"{name}_{index:03d}.mp4 {1 if _part(spec, index) == 'train' else 2}\n"
+            for index in range(spec.videos_per_class)
+        ]
+        write_text(folder / "splits" / f"{name}_test_split1.txt", "".join(lines))
+
+
+def _part(spec: SyntheticSpec, index: int) -> Literal["train", "test"]:
+    return "train" if index < spec.train_videos_per_class else "test"
+
+
+def _render_file(folder: Path, spec: SyntheticSpec, job: tuple[int, int, int]) -> RenderedVideo:
+    """Render one (look, motion, index) unless its file is complete."""
+    look, motion, index = job
+    label = look * spec.num_motions + motion
+    class_name = class_names(spec)[label]
+    name = f"{class_name}/{class_name}_{index:03d}.mp4"
+    path = folder / "videos" / name
+    complete = _is_complete(path, spec)
+    if not complete:
+        # A killed run may have left its unfinished file beside this one.
+        for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+            left.unlink(missing_ok=True)
+        frames = render_video(spec, look=look, motion=motion, index=index)
+        write_video(path, frames, fps=spec.fps)
+    return RenderedVideo(name, label, _part(spec, index), "kept" if complete else "done")
+
+
+def _is_complete(path: Path, spec: SyntheticSpec) -> bool:
+    """Whether the file opens and its header tells T frames of the right size."""
+    try:
+        info = probe(path)
+    except VideoError:
+        return False
+    found = (info.num_frames_from_header, info.width, info.height)
+    return found == (spec.num_frames, spec.size, spec.size)
+
+
+def _claim_folder(folder: Path, spec: SyntheticSpec) -> None:
+    """Write spec.json, or compare with the one that is there."""
+    path = folder / SPEC_FILE
+    wanted: dict[str, Any] = {"rendering": RENDERING, **asdict(spec)}
+    if not path.exists():
+        if (folder / "videos").exists() or (folder / "splits").exists():
+            raise InputError(
+                f"{folder} holds 'videos' or 'splits' but no {SPEC_FILE}, so it is no synthetic "
+                "data set to go on with. Name another folder."
+            )
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
+        return
+    found = read_json(path, remedy=f"Delete {folder} or name another folder.")
+    if found != wanted:
+        found = found if isinstance(found, dict) else {}
+        differing = "; ".join(
+            f"{key} is {found.get(key)!r}, asked for was {wanted.get(key)!r}"
+            for key in sorted(found.keys() | wanted.keys())
+            if found.get(key) != wanted.get(key)
+        )
+        raise InputError(
+            f"{folder} holds another synthetic data set ({differing}). Delete it or name another "
+            "folder."
+        )

@@ -1,0 +1,186 @@
+"""Scenes, their pictures, and videos as orders of pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.clips.data.synthetic.looks import (
+    HUE_DEGREES,
+    LUMA_WEIGHTS,
+    hue_without_luma,
+    patch_grid,
+    pattern,
+)
+from dualstream.clips.data.synthetic.motions import place_order
+from dualstream.clips.data.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec
+from dualstream.errors import InputError
+
+SHAKE_PX = 0.75
+"""Largest shift of the camera in x and in y, for a size of 128."""
+SLIDE_PX = 1.25
+"""Largest shift of the background against the camera, for a size of 128."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Everything that the videos of one index have in common, whatever their class."""
+
+    background: NDArray[np.float32]
+    """(H + 2M, W + 2M, 3) RGB 0..255, M the margin of `_margin_px`."""
+    sprite_luma: NDArray[np.float32]
+    """(P, P) luminance of the sprite, 75..175."""
+    opacity: NDArray[np.float32]
+    """(P, P) silhouette, 0..1."""
+    places_px: NDArray[np.float64]
+    """(T, 2) x, y of the sprite's middle in each picture."""
+    background_shifts_px: NDArray[np.float64]
+    """(T, 2) x, y shift of the background in each picture."""
+    pattern_angle: float
+    """Radians."""
+    pattern_period_px: float
+    pattern_phase: tuple[float, float]
+    """Periods."""
+    hue_shift_degrees: float
+    chroma: float
+    """Largest distance of a channel from the luminance, of 255."""
+    first_place: int
+    direction: Literal[-1, 1]
+
+
+def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> NDArray[np.uint8]:
+    """Frames of one video, a function of its arguments only.
+
+    Args:
+        spec: the data set.
+        look: position in `LOOKS`, below `spec.num_looks`.
+        motion: position in `MOTIONS`, below `spec.num_motions`.
+        index: number of the scene, from 0; the counts of the spec do not limit it.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: a position is out of range.
+    """
+    if not (0 <= look < spec.num_looks and 0 <= motion < spec.num_motions and index >= 0):
+        raise InputError(
+            f"There is no video of look {look}, motion {motion}, index {index}: allowed are looks "
+            f"0..{spec.num_looks - 1}, motions 0..{spec.num_motions - 1} and indices from 0."
+        )
+    scene = draw_scene(spec, index)
+    if spec.shuffle_time:
+        order = _generator(spec, 1, index, look, motion).permutation(spec.num_frames)
+    else:
+        order = place_order(
+            MOTIONS[motion],
+            num_frames=spec.num_frames,
+            first=scene.first_place,
+            direction=scene.direction,
+        )
+    pictures = render_pictures(
+        scene, look=None if spec.blank_texture else LOOKS[look], size=spec.size
+    )
+    return pictures[order]
+
+
+def draw_scene(spec: SyntheticSpec, index: int) -> Scene:
+    """Scene number `index`, which depends neither on look nor on motion."""
+    rng = _generator(spec, 0, index)
+    unit = spec.size / 128
+    side = spec.size + 2 * _margin_px(spec.size)
+    luma = np.clip(125 + 28 * _noise(rng, side, 2.5 * unit), 70, 180)
+    tint = np.stack([_noise(rng, side, 10 * unit) for _ in range(3)], axis=-1)
+    tint -= (tint @ LUMA_WEIGHTS)[..., None]
+
+    radius = rng.uniform(20, 26) * unit
+    patch = 2 * math.ceil(1.12 * radius) + 3
+    brightness = rng.uniform(115, 135)
+    sprite_luma = np.clip(brightness + 28 * _noise(rng, patch, 2.5 * unit), 75, 175)
+    x, y = patch_grid(patch)
+    lobes = 1 + 0.12 * np.sin(3 * np.arctan2(y, x) + rng.uniform(0, 2 * math.pi))
+
+    middle = spec.size / 2 + rng.uniform(-14, 14, size=2) * unit
+    circle_radius = rng.uniform(7.5, 9.5) * unit
+    angles = 2 * math.pi * (np.arange(spec.num_frames) / spec.num_frames + rng.uniform())
+    circle = circle_radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (T, 2)
+    shake = rng.uniform(-SHAKE_PX, SHAKE_PX, size=(spec.num_frames, 2)) * unit
+    slide = rng.uniform(-SLIDE_PX, SLIDE_PX, size=(spec.num_frames, 2)) * unit
+    return Scene(
+        background=(luma[..., None] + np.clip(14 * tint, -40, 40)).astype(np.float32),
+        sprite_luma=sprite_luma.astype(np.float32),
+        opacity=np.clip(radius * lobes - np.hypot(x, y) + 0.5, 0, 1).astype(np.float32),
+        places_px=middle + circle + shake,
+        background_shifts_px=slide + shake,
+        pattern_angle=rng.uniform(0, 2 * math.pi),
+        pattern_period_px=rng.uniform(11, 15) * unit,
+        pattern_phase=(rng.uniform(), rng.uniform()),
+        hue_shift_degrees=rng.uniform(-20, 20),
+        chroma=rng.uniform(55, 70),
+        first_place=int(rng.integers(spec.num_frames)),
+        direction=1 if rng.integers(2) else -1,
+    )
+
+
+def render_pictures(scene: Scene, *, look: str | None, size: int) -> NDArray[np.uint8]:
+    """The pictures of a scene in the order of the places.
+
+    Args:
+        scene: from `draw_scene`.
+        look: one of `LOOKS`; None for the grey sprite.
+        size: H and W.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB. Their luminance is the same for every `look`, to rounding.
+    """
+    sprite = np.repeat(scene.sprite_luma[..., None], 3, axis=-1).astype(np.float64)  # (P, P, 3)
+    if look is not None:
+        strength = pattern(
+            look,
+            side=len(sprite),
+            angle=scene.pattern_angle,
+            period_px=scene.pattern_period_px,
+            phase=scene.pattern_phase,
+        )
+        colour = scene.chroma * hue_without_luma(HUE_DEGREES[look] + scene.hue_shift_degrees)
+        sprite = sprite + (0.25 + 0.75 * strength)[..., None] * colour
+    opaque = np.concatenate([sprite, np.ones_like(sprite[..., :1])], axis=-1)
+    layer = (opaque * scene.opacity[..., None]).astype(np.float32)  # (P, P, 4), opacity last
+
+    pictures = np.empty((len(scene.places_px), size, size, 3), np.uint8)
+    places = zip(scene.places_px, scene.background_shifts_px, strict=True)
+    for number, (place, shift) in enumerate(places):
+        under = _window(scene.background, shift - _margin_px(size), size)
+        over = _window(layer, place - (len(layer) - 1) / 2, size)
+        pictures[number] = np.rint(under * (1 - over[..., 3:]) + over[..., :3])
+    return pictures
+
+
+def _generator(spec: SyntheticSpec, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=key))
+
+
+def _margin_px(size: int) -> int:
+    """Background beyond each border, more than shake and slide reach."""
+    return math.ceil((SHAKE_PX + SLIDE_PX) * size / 128) + 1
+
+
+def _noise(rng: np.random.Generator, side: int, sigma_px: float) -> NDArray[np.float64]:
+    """(side, side) smooth noise of mean 0 and standard deviation 1."""
+    noise = cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), sigma_px)
+    return np.asarray((noise - noise.mean()) / noise.std(), np.float64)
+
+
+def _window(
+    image: NDArray[np.float32], corner: NDArray[np.float64], size: int
+) -> NDArray[np.float32]:
+    """(size, size, C) where pixel (0, 0) of `image` lies at `corner` (x, y); 0 around it."""
+    matrix = np.array([[1.0, 0.0, corner[0]], [0.0, 1.0, corner[1]]])
+    return np.asarray(
+        cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), np.float32
+    )

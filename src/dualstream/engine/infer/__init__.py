@@ -1,0 +1,1 @@
+"""Use of trained networks: testing and prediction."""

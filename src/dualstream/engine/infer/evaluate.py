@@ -1,0 +1,198 @@
+"""Test of a trained network: every video seen through segments x crops views, scores averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.engine.datasets import Part, test_dataset, videos_of
+from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.recipe import Crops
+from dualstream.engine.run.checkpoint import (
+    Checkpoint,
+    check_classes,
+    load_checkpoint,
+    with_test_views,
+)
+from dualstream.engine.run.info import FlowFolders, flow_origins, save_metrics
+from dualstream.errors import DualstreamError, ScoresError
+from dualstream.scores import Accuracy, measure, write_scores
+from dualstream.types import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class VideoScore:
+    """Scores of one video, or the reason why there are none."""
+
+    name: str
+    label: int
+    probabilities: NDArray[np.float32] | None
+    """(K,) mean over the views of the softmax; None when the video could not be read."""
+    error: str | None
+    """Why it could not be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of a test."""
+
+    scores: Scores
+    """Of the videos that could be read."""
+    accuracy: Accuracy
+    failures: Mapping[str, str]
+    """Video -> why it could not be scored."""
+    path: Path
+    """The score file."""
+    metrics: Mapping[str, Any]
+    """As in metrics.json of the run."""
+
+
+EvaluationListener = Callable[[int, int], object]
+"""Called with the number of videos that are done, and of all."""
+
+
+def evaluate(
+    run: Checkpoint | str | os.PathLike[str],
+    *,
+    part: Part = "test",
+    segments: int | None = None,
+    crops: Crops | None = None,
+    data: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
+    out: str | os.PathLike[str] | None = None,
+    workers: int = 2,
+    device: str = "cpu",
+    optimize: bool = False,
+    listener: EvaluationListener | None = None,
+) -> Evaluation:
+    """Score the videos of one part of a run's split, and write scores and metrics.
+
+    The mean over the 25 x 10 views of each video's softmax is taken as Simonyan & Zisserman
+    (2014, section 5) do. A video that cannot be read is among the failures, and the rest goes on.
+
+    Args:
+        run: run folder that training wrote, or its checkpoint.
+        part: "test"; "held_out" and "train" serve to fit fusions without touching the test.
+        segments: snippets a video; None takes the recipe's.
+        crops: views of a snippet; None takes the recipe's.
+        data: another place of the manifest than the run's own.
+        flow: another place of the flow than the run's own.
+        backward_flow: another place of the backward flow than the run's own.
+        out: the score file; None is `scores.npz` of the run, `scores_PART.npz` for other parts.
+        workers: reading processes, 0 for none.
+        device: where the network runs.
+        optimize: compile the network first where that is faster.
+        listener: told of every video that is done.
+
+    Raises:
+        CheckpointError: not a trained run, or the manifest's classes are not the checkpoint's.
+        ScoresError: no video could be scored.
+    """
+    loaded = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
+    checkpoint = with_test_views(loaded, segments=segments, crops=crops)
+    total, results = score_videos(
+        checkpoint,
+        part=part,
+        data=data,
+        flow=flow,
+        backward_flow=backward_flow,
+        workers=workers,
+        device=device,
+        optimize=optimize,
+    )
+    done = []
+    for result in results:
+        done.append(result)
+        if listener is not None:
+            listener(len(done), total)
+    scores = collect(done, checkpoint.classes)
+    failures = {result.name: result.error for result in done if result.error is not None}
+    path = Path(out or checkpoint.folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
+    write_scores(path, scores)
+    accuracy = measure(scores)
+    metrics = {
+        "videos": accuracy.num_videos,
+        "failed": len(failures),
+        "top1": accuracy.top_1,
+        "top5": accuracy.top_5,
+        "mean_class": accuracy.mean_class,
+        "segments": checkpoint.recipe.test.segments,
+        "crops": checkpoint.recipe.test.crops,
+    }
+    save_metrics(checkpoint.folder, {part: metrics})
+    return Evaluation(scores, accuracy, failures, path, metrics)
+
+
+def score_videos(
+    checkpoint: Checkpoint,
+    *,
+    part: Part = "test",
+    data: str | os.PathLike[str] | None = None,
+    flow: FlowFolders | None = None,
+    backward_flow: FlowFolders | None = None,
+    workers: int = 2,
+    device: str = "cpu",
+    optimize: bool = False,
+) -> tuple[int, Iterator[VideoScore]]:
+    """Return the number of videos of `evaluate`, and an iterator over their scores.
+
+    Nothing is written. Arguments and errors are those of `evaluate`.
+    """
+    folder = Path(data or checkpoint.info.manifest)
+    manifest = Manifest.read(folder)
+    check_classes(checkpoint, manifest.classes, str(folder))
+    origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
+    info = dataclasses.replace(checkpoint.info, flow=origins)
+    videos = videos_of(manifest, checkpoint.recipe, part)
+    checkpoint.model.to(device)
+    predictor = Predictor(
+        checkpoint,
+        segments=checkpoint.recipe.test.segments,
+        crops=checkpoint.recipe.test.crops,
+        optimize=optimize,
+    )
+    loader = make_loader(
+        test_dataset(videos, checkpoint.recipe, info),
+        EpochBatches(len(videos), batch_size=1, shuffle=False),
+        workers=workers,
+        pin_memory=device.startswith("cuda"),
+    )
+    return len(videos), _scores(predictor, videos, iter(loader))
+
+
+def collect(results: Iterator[VideoScore] | list[VideoScore], classes: tuple[str, ...]) -> Scores:
+    """Return the scores of the videos that could be read.
+
+    Raises:
+        ScoresError: none could.
+    """
+    good = [r for r in results if r.probabilities is not None]
+    if not good:
+        raise ScoresError("No video could be scored; the errors of the single videos say why.")
+    return Scores(
+        names=tuple(r.name for r in good),
+        labels=np.array([r.label for r in good], np.int64),
+        scores=np.stack([r.probabilities for r in good if r.probabilities is not None]),
+        classes=classes,
+        kind="probabilities",
+    )
+
+
+def _scores(predictor: Predictor, videos: Manifest, batches: Iterator[Any]) -> Iterator[VideoScore]:
+    for record in videos.records:
+        try:
+            clip = next(batches).sample(0)
+        except DualstreamError as error:
+            yield VideoScore(record.path, record.label, None, str(error))
+            continue
+        yield VideoScore(record.path, record.label, predictor.scores([clip])[0], None)

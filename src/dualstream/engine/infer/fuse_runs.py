@@ -1,0 +1,174 @@
+"""Fusion of runs: score files in; joined scores, fusion, accuracies and report out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from dualstream.errors import InputError
+from dualstream.scores import (
+    FITTED_METHODS,
+    Accuracy,
+    Fusion,
+    FusionMethod,
+    make_fusion,
+    measure,
+    read_scores,
+    write_scores,
+)
+from dualstream.types import Scores
+from dualstream.version import __version__
+
+TEST_SCORES, HELD_OUT_SCORES = "scores.npz", "scores_held_out.npz"
+"""Files of a run folder that `dualstream test` writes."""
+
+
+@dataclass(frozen=True, eq=False)
+class FusedRuns:
+    """Streams, their fusion, and what each and all together get right."""
+
+    streams: Mapping[str, Scores]
+    """Short name of a run or score file -> its scores, in the order given."""
+    fused: Scores
+    """In the order of the first stream."""
+    fusion: Fusion
+    accuracy: Mapping[str, Accuracy]
+    """Of each stream, then "fused (mean)" and so on; empty where a true class is unknown."""
+    files: Mapping[str, Path]
+    """Files that were written: "scores" and "fusion", "report"."""
+
+
+def fuse_runs(
+    streams: Sequence[str | os.PathLike[str]],
+    *,
+    method: FusionMethod = "mean",
+    weights: Sequence[float] | None = None,
+    fit: Sequence[str | os.PathLike[str]] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    all_methods: bool = False,
+) -> FusedRuns:
+    """Join the scores of runs, measure them, and write the joined scores and a report.
+
+    Args:
+        streams: one a stream: a run folder (its scores.npz) or a score file (`read_scores`).
+        method: see `fuse`; "svm", "logistic", and "weighted" without `weights`, learn from `fit`.
+        weights: one a stream, of "weighted" only; scaled to sum to 1.
+        fit: scores of held-out training videos, one a stream in the same order: score files, or
+            run folders (their scores_held_out.npz). Default: those of the run folders in
+            `streams`, if all of them have some.
+        out: folder to write scores.npz and fusion.json into, or a name that ends in .npz: fusion
+            and scores are then called by it (a.npz, a.fusion.json).
+        report: HTML page to write.
+        data: manifest folder; the page then shows example videos of it.
+        all_methods: measure every other method that is possible as well.
+
+    Raises:
+        InputError: options that do not belong together, or a method without held-out scores.
+        ScoresError: a file cannot be read or written, the streams cannot be aligned, or a video
+            is in both the scored and the held-out ones.
+        ReportError: the page cannot be written.
+    """
+    if data is not None and report is None:
+        raise InputError("`data` (--data) serves the page of `report` (--report): give both.")
+    paths = [Path(stream) for stream in streams]
+    scores = [read_scores(_score_file(path, TEST_SCORES)) for path in paths]
+    named = dict(zip(_short_names(paths), scores, strict=True))
+    learns = bool(fit) or all_methods or (method != "mean" and weights is None)
+    held_out = _held_out_scores(paths, fit) if learns else None
+    fusion = make_fusion(
+        scores, method=method, weights=weights, fit_on=held_out if weights is None else None
+    )
+    fused = fusion.apply(scores)
+    accuracy: dict[str, Accuracy] = {}
+    if (fused.labels >= 0).all():
+        accuracy = {name: measure(stream) for name, stream in named.items()}
+        accuracy[f"fused ({method})"] = measure(fused)
+        if all_methods:
+            accuracy |= _other_methods(scores, held_out, but=method)
+    files: dict[str, Path] = {}
+    if out is not None:
+        files = _output_files(Path(out))
+        write_scores(files["scores"], fused)
+        fusion.save(files["fusion"])
+    if report is not None:
+        files["report"] = _write_page(Path(report), named, fused, fusion=fusion, data=data)
+    return FusedRuns(named, fused, fusion, accuracy, files)
+
+
+def _score_file(path: Path, name: str) -> Path:
+    return path / name if path.is_dir() else path
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of the streams: the run's folder, or the file without its ending; all different."""
+    short = [
+        path.resolve().name
+        if path.is_dir()
+        else (path.resolve().parent.name if path.stem == "scores" else path.stem)
+        for path in paths
+    ]
+    unique = len(set(short)) == len(short) and all(short)
+    names = short if unique else [str(path) for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+
+
+def _held_out_scores(
+    paths: Sequence[Path], fit: Sequence[str | os.PathLike[str]] | None
+) -> list[Scores] | None:
+    """Scores to learn from: those of `fit`, else those in the run folders, else None."""
+    if fit:
+        return [read_scores(_score_file(Path(path), HELD_OUT_SCORES)) for path in fit]
+    if all((path / HELD_OUT_SCORES).is_file() for path in paths):
+        return [read_scores(path / HELD_OUT_SCORES) for path in paths]
+    return None
+
+
+def _other_methods(
+    scores: Sequence[Scores], held_out: Sequence[Scores] | None, *, but: FusionMethod
+) -> dict[str, Accuracy]:
+    table = {}
+    for method in get_args(FusionMethod):
+        if method != but and (held_out is not None or method not in FITTED_METHODS):
+            fusion = make_fusion(scores, method=method, fit_on=held_out)
+            table[f"fused ({method})"] = measure(fusion.apply(scores))
+    return table
+
+
+def _output_files(out: Path) -> dict[str, Path]:
+    """runs/fused -> runs/fused/scores.npz and fusion.json; a.npz -> a.npz and a.fusion.json."""
+    if out.suffix == ".npz":
+        return {"scores": out, "fusion": out.with_suffix(".fusion.json")}
+    return {"scores": out / TEST_SCORES, "fusion": out / "fusion.json"}
+
+
+def _write_page(
+    path: Path,
+    streams: Mapping[str, Scores],
+    fused: Scores,
+    *,
+    fusion: Fusion,
+    data: str | os.PathLike[str] | None,
+) -> Path:
+    from dualstream.report import write_report  # jinja2 and, below, codecs: not for scores alone
+
+    samples = []
+    if data is not None:
+        from dualstream.clips.data.manifest import Manifest
+        from dualstream.engine.examples import example_figures
+
+        samples = example_figures(Manifest.read(Path(data)), streams, fused)
+    return write_report(
+        path,
+        title=" + ".join(streams),
+        streams=streams,
+        fused=fused,
+        samples=samples,
+        facts={"streams": ", ".join(streams), "fusion": str(fusion), "dualstream": __version__},
+    )

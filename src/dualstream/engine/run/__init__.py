@@ -1,0 +1,1 @@
+"""Run folders: recipe, classes, origin and weights of a trained network."""

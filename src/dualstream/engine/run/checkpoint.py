@@ -1,0 +1,294 @@
+"""Trained networks: made by their recipe, with the weights of a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dualstream.engine.devices import check_device
+from dualstream.engine.recipe import Crops, Recipe
+from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
+from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
+from dualstream.files import replacing
+from dualstream.flow.methods.lookup import params_from_values
+from dualstream.flow.methods.params import FlowParams
+from dualstream.models import MODELS, create_model, list_weights
+from dualstream.models.network import Network
+from dualstream.models.weights.loading import list_problems
+from dualstream.types import ClipSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network with everything needed to use it."""
+
+    folder: Path
+    model: Network
+    recipe: Recipe
+    classes: tuple[str, ...]
+    info: RunInfo
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Input of the network in a test and in prediction."""
+        return self.recipe.test_spec()
+
+    @property
+    def flow_params(self) -> dict[str, FlowParams]:
+        """Stream -> settings that its flow must be computed with, for the streams that read it."""
+        found = {}
+        for name, stream in self.spec.flow_streams.items():
+            origin = self.info.flow.get(name)
+            values = None if origin is None else origin.params
+            params = params_from_values(stream.flow_method, values)
+            if params is not None:
+                found[name] = params
+        return found
+
+
+def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:
+    """The network of a recipe.
+
+    Args:
+        with_weights: start from the recipe's pretrained weights, or from those of the run that
+            `model.weights` names; False where trained ones are loaded next.
+
+    Raises:
+        UnknownNameError: `model.weights` is neither a name of weights nor a folder.
+        CheckpointError: it is a folder, and not of a run of this network (`start_from_run`).
+        RecipeError: the network takes one length or size only, and the test has another.
+    """
+    spec = recipe.clip_spec()
+    options = dict(recipe.model.options)
+    run = starting_run(recipe) if with_weights else None
+    if run is not None or not with_weights:
+        options.pop("pretrained", None)
+    options |= _fixed_sizes(recipe)
+    model = create_model(
+        recipe.model.name,
+        weights=recipe.model.weights if with_weights and run is None else None,
+        num_classes=num_classes,
+        in_channels=_by_stream({n: stream.channels for n, stream in spec.streams.items()}),
+        **options,
+    )
+    if run is not None:
+        start_from_run(model, run, recipe)
+    if model.conv_dims == 3:
+        return model
+    # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
+    return model.to(memory_format=torch.channels_last)
+
+
+def check_streams(model: Network, spec: ClipSpec) -> None:
+    """Check that a network takes what it is fed.
+
+    Raises:
+        RecipeError: the streams are not those of the network.
+        ShapeError: clips that are smaller or shorter than it takes.
+    """
+    if len(spec.streams) > 1 and set(spec.streams) != set(model.inputs):
+        raise RecipeError(
+            f"{model.name} sees the streams {', '.join(model.inputs)}, the recipe's inputs are "
+            f"{', '.join(spec.streams)}. Name them alike."
+        )
+    model.check(
+        {
+            name: (1, stream.channels, stream.num_frames, spec.crop_size, spec.crop_size)
+            for name, stream in spec.streams.items()
+        }
+    )
+
+
+def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
+    """Return the value of a single stream, or those of several, as networks take them."""
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
+    """Options of the network that its inputs decide: the length and image_size it fixes."""
+    trained, tested = recipe.clip_spec(), recipe.test_spec()
+    lengths = [
+        _by_stream({name: stream.num_frames for name, stream in spec.streams.items()})
+        for spec in (trained, tested)
+    ]
+    entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
+    fixed = () if entry is None else entry.fixed
+    sizes: dict[str, Any] = {}
+    for option, size, test_size, key in (
+        ("length", *lengths, "test.num_frames"),
+        ("image_size", trained.crop_size, tested.crop_size, "test.whole_side"),
+    ):
+        if option not in fixed:
+            continue  # it takes any
+        if size != test_size:
+            raise RecipeError(
+                f"{recipe.model.name} takes one {option} only, {size} in training and "
+                f"{test_size} in the test: leave {key} out."
+            )
+        given = recipe.model.options.get(option, size)
+        if given != size:
+            raise RecipeError(
+                f"model.options.{option}={given} is not what the inputs are, {size}. Leave it "
+                "out, the inputs decide it."
+            )
+        sizes[option] = size
+    return sizes
+
+
+def starting_run(recipe: Recipe) -> Path | None:
+    """Folder of the run that `model.weights` names; None where it names published weights.
+
+    Raises:
+        UnknownNameError: it is neither a name of weights nor a folder.
+    """
+    weights = recipe.model.weights
+    if weights is None or weights in list_weights():
+        return None
+    if not Path(weights).is_dir():
+        raise UnknownNameError("weights", weights, (*list_weights(), "the folder of a run"))
+    return Path(weights)
+
+
+def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
+    """Load the weights of a run of the same network into `model`, in place.
+
+    The classifier is taken over as well, unless the run has another number of classes: then it
+    stays as it is. Everything else must match. Runs of `dualstream transfer` serve too.
+
+    Args:
+        recipe: what `model` was made by.
+
+    Raises:
+        CheckpointError: no run folder, no weights in it yet, or weights that are not those of
+            this network; names the other network or modality, else lists the tensors that are
+            missing, left over or of another shape.
+    """
+    theirs, classes, _ = read_run(folder)
+    state = _read_weights(folder)
+    own = model.state_dict()
+    if len(classes) != model.num_classes:
+        state, own = (
+            {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+            for tensors in (state, own)
+        )
+    problems = list_problems(state, own)
+    if problems:
+        raise CheckpointError(
+            _other_recipe(folder, theirs, recipe)
+            or f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
+            f"{'; '.join(problems)}."
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _other_recipe(folder: Path, theirs: Recipe, ours: Recipe) -> str | None:
+    """Why the weights of a run cannot fit, where its recipe tells: x3d_s and x3d_l."""
+    if theirs.model.name != ours.model.name:
+        return (
+            f"{folder} is a run of {theirs.model.name}, this recipe makes {ours.model.name}, whose "
+            f"weights are others. Set model.name={theirs.model.name}, or start from a run of "
+            f"{ours.model.name}."
+        )
+    before, now = (
+        {name: stream.modality for name, stream in recipe.inputs.items()}
+        for recipe in (theirs, ours)
+    )
+    if before != now:
+        return (
+            f"{folder} is a run on {', '.join(before.values())}, this recipe's inputs are "
+            f"{', '.join(now.values())}. Start from a run on the same, or from published weights, "
+            "which are brought to any number of channels."
+        )
+    return None
+
+
+def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write `model.safetensors` whole or not at all."""
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
+
+
+def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
+    """A trained network, ready to predict.
+
+    Raises:
+        CheckpointError: the folder is no run, training has written no weights yet, the file
+            is broken, its tensors are not those of the recipe's network, or the run is a
+            transfer's, whose classifier has learnt nothing.
+        InputError: no such device.
+    """
+    root = Path(folder)
+    recipe, classes, info = read_run(root)
+    path = root / "model.safetensors"
+    state = _read_weights(root)
+    if info.teacher is not None:
+        raise CheckpointError(
+            f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
+            f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
+        )
+    model = build_model(recipe, len(classes), with_weights=False)
+    problems = list_problems(state, model.state_dict())
+    if problems:
+        raise CheckpointError(
+            f"{path} does not hold the weights of {recipe.model.name} with {len(classes)} classes. "
+            f"{'; '.join(problems)}."
+        )
+    model.load_state_dict(state)
+    return Checkpoint(root, model.eval().to(check_device(device)), recipe, classes, info)
+
+
+def _read_weights(root: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a run's `model.safetensors`."""
+    path = root / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{root} has no weights yet: finish it with `dualstream train --resume {root}`."
+        )
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is broken ({error}). {COPY_AGAIN}") from error
+    return state
+
+
+def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) -> None:
+    """Refuse data whose classes are not the checkpoint's, in its order.
+
+    Raises:
+        CheckpointError: names the first class that differs.
+    """
+    if checkpoint.classes == classes:
+        return
+    pairs = zip(checkpoint.classes, classes, strict=False)
+    first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+    detail = (
+        f"class {first} is {checkpoint.classes[first]!r} there and {classes[first]!r} here"
+        if first is not None
+        else f"{len(checkpoint.classes)} classes there, {len(classes)} here"
+    )
+    raise CheckpointError(
+        f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
+        "Test with the data set that the network was trained on, or train again."
+    )
+
+
+def with_test_views(
+    checkpoint: Checkpoint,
+    *,
+    segments: int | None = None,
+    crops: Crops | None = None,
+) -> Checkpoint:
+    """The same checkpoint, tested through other views; None keeps the recipe's."""
+    test = checkpoint.recipe.test
+    changed = test.model_copy(
+        update={"segments": segments or test.segments, "crops": crops or test.crops}
+    )
+    recipe = checkpoint.recipe.model_copy(update={"test": changed})
+    return dataclasses.replace(checkpoint, recipe=recipe)

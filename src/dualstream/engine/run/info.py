@@ -1,0 +1,204 @@
+"""Run folders: written by training, read by everything else.
+
+RUN/model.safetensors   weights
+RUN/recipe.yaml         the resolved recipe
+RUN/classes.txt         one class name a line
+RUN/run.json            package version, git commit, seed, manifest and flow folders
+RUN/metrics.json        loss and accuracies
+RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
+RUN/log.csv             one row an epoch
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
+from dualstream.errors import CheckpointError, InputError, RecipeError
+from dualstream.files import read_json, read_lines, write_text
+from dualstream.version import __version__
+
+COPY_AGAIN = "Copy the file again from its origin, or train again."
+
+
+@dataclass(frozen=True)
+class FlowOrigin:
+    """Where the flow of one stream came from."""
+
+    store: str
+    """Root of the flow store, absolute."""
+    backward_store: str | None = None
+    """Root of the store of backward flow, for bi-directional stacking."""
+    params: Mapping[str, Any] | None = None
+    """Settings of the flow method that the store was written with; None for its defaults."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Where a run came from; written before training starts."""
+
+    manifest: str
+    """Folder of the manifest, absolute."""
+    manifest_sha256: str
+    """Of manifest.csv when the run started."""
+    flow: Mapping[str, FlowOrigin] = field(default_factory=dict)
+    """Stream -> the origin of its flow, for every stream that reads flow."""
+    teacher: str | None = None
+    """Network that supervision was transferred from; None for ordinary training."""
+    version: str = __version__
+    git_commit: str | None = None
+    """Commit of the folder that the command ran in, when it is a git checkout."""
+    seed: int = 0
+    limit: int | None = None
+    """Batches an epoch was cut to, for trials."""
+    torch_version: str = torch.__version__
+
+
+FlowFolders = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
+"""The flow store of all streams that read flow, or stream -> its flow store."""
+
+
+def flow_origins(
+    known: Mapping[str, FlowOrigin],
+    *,
+    forward: FlowFolders | None = None,
+    backward: FlowFolders | None = None,
+) -> dict[str, FlowOrigin]:
+    """Return the origins of all streams, with other stores where they are given.
+
+    Raises:
+        InputError: a store is given for a stream that reads no flow.
+    """
+    stores, backward_stores = _folders(forward, known), _folders(backward, known)
+    return {
+        name: dataclasses.replace(
+            origin,
+            store=stores.get(name, origin.store),
+            backward_store=backward_stores.get(name, origin.backward_store),
+        )
+        for name, origin in known.items()
+    }
+
+
+def _folders(given: FlowFolders | None, known: Mapping[str, FlowOrigin]) -> dict[str, str]:
+    """Return stream -> absolute folder, for the streams that one is given for."""
+    if given is None:
+        return {}
+    by_stream = given if isinstance(given, Mapping) else dict.fromkeys(known, given)
+    for name in by_stream:
+        if name not in known:
+            raise InputError(
+                f"A flow store is given for the stream {name!r}; the streams that read flow are: "
+                f"{', '.join(known) or 'none'}."
+            )
+    return {name: str(Path(folder).absolute()) for name, folder in by_stream.items()}
+
+
+def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
+    """Write what is known before training: recipe, classes, origin."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    write_text(folder / "run.json", json.dumps(dataclasses.asdict(info), indent=2) + "\n")
+    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Add entries to `metrics.json`; earlier ones of other names stay.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    text = json.dumps({**read_metrics(folder), **metrics}, indent=2)
+    write_text(folder / "metrics.json", text + "\n")
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return the entries of `metrics.json` of a run folder; none where there is no file yet.
+
+    Raises:
+        CheckpointError: the file is broken.
+    """
+    path = folder / "metrics.json"
+    return _read_object(path) if path.is_file() else {}
+
+
+def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
+    """Recipe, classes and origin of a run folder.
+
+    Raises:
+        CheckpointError: not a run folder, or a broken one.
+    """
+    for name in ("recipe.yaml", "classes.txt", "run.json"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} is not a run folder: {name} is missing. "
+                "`dualstream train` writes run folders."
+            )
+    try:
+        recipe = load_recipe(folder / "recipe.yaml")
+    except RecipeError as error:
+        raise CheckpointError(f"{error} {COPY_AGAIN}") from error
+    classes = tuple(read_lines(folder / "classes.txt", error=CheckpointError, remedy=COPY_AGAIN))
+    return recipe, classes, _read_info(folder / "run.json")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file that a run wrote, else CheckpointError."""
+    values = read_json(path, error=CheckpointError, remedy=COPY_AGAIN)
+    if not isinstance(values, dict):
+        raise CheckpointError(
+            f"{path}: it must hold one object with keys, got {type(values).__name__}. {COPY_AGAIN}"
+        )
+    return values
+
+
+def _read_info(path: Path) -> RunInfo:
+    values = _with_streams(_read_object(path))
+    known = {field.name: field for field in dataclasses.fields(RunInfo)}
+    missing = sorted({"manifest", "manifest_sha256"} - values.keys())
+    if missing:
+        raise CheckpointError(f"{path}: it lacks {', '.join(missing)}. {COPY_AGAIN}")
+    if unknown := sorted(values.keys() - known.keys()):
+        raise CheckpointError(
+            f"{path} says {', '.join(unknown)}, which this version ({__version__}) does not know. "
+            "Use the version of dualstream that wrote it, or train again."
+        )
+    try:
+        origins = {name: FlowOrigin(**origin) for name, origin in values.pop("flow", {}).items()}
+    except (AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: flow must hold a store for each stream ({error}). {COPY_AGAIN}"
+        ) from error
+    return RunInfo(**values, flow=origins)
+
+
+def _with_streams(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what version 0.1 wrote, of one stream of flow, as the origin of the stream `flow`."""
+    values = dict(values)
+    store = values.pop("flow_store", None)
+    backward_store = values.pop("backward_store", None)
+    params = values.pop("flow_params", None)
+    if store is not None:
+        origin = {"store": store, "backward_store": backward_store, "params": params}
+        values["flow"] = {"flow": origin}
+    return values
+
+
+def git_commit() -> str | None:
+    """Return the commit of the current folder's checkout, None outside of one."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

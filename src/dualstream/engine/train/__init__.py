@@ -1,0 +1,1 @@
+"""Training: one loop (`fit`), and a file for each task."""

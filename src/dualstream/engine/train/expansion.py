@@ -1,0 +1,365 @@
+"""The greedy expansion of X2D on a data set: train the candidates, keep the best, and again.
+
+OUT/search.json         recipe, data and target of the search; another search is refused
+OUT/step_1/width/ ...   run folder of each candidate
+OUT/expansion.json      all candidates with cost and accuracy, and which were taken
+OUT/expanded.yaml       recipe of the network that was reached
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
+from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
+from dualstream.engine.run.info import read_metrics
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.run_folder import Listener, TrainProgress
+from dualstream.errors import CheckpointError, DivergedError, InputError, RecipeError
+from dualstream.files import file_sha256, read_json, write_text
+from dualstream.models.x3d_expansion import (
+    IMAGE_SIZE,
+    SIZE_STEP,
+    Axis,
+    Candidate,
+    Factors,
+    expand,
+    multiply_adds,
+)
+
+CLOSE = 0.9
+"""Share of the target's cost from which on the search is done."""
+
+NETWORK_FACTORS = ("gamma_w", "gamma_b", "gamma_d")
+"""Factors that are options of the network; the other three lie in the recipe's input."""
+
+
+@dataclass(frozen=True)
+class Trial(Candidate):
+    """One candidate, trained."""
+
+    step: int
+    """From 1."""
+    run: Path
+    held_out_top1: float | None
+    """0..1; None where training diverged."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """All candidates of one step, in the order of `AXES`."""
+
+    trials: tuple[Trial, ...]
+    chosen: Trial
+    """The one of the best accuracy; of equal ones the cheapest, then the first."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Result of a search."""
+
+    start: Factors
+    start_multiply_adds: int
+    steps: tuple[Step, ...]
+    recipe_file: Path
+    """Recipe of the network that was reached."""
+
+    @property
+    def reached(self) -> Trial:
+        """The network that was reached."""
+        return self.steps[-1].chosen
+
+
+@dataclass(frozen=True)
+class ExpansionProgress:
+    """Where a search stands; handed to the listener after every batch and epoch of a trial."""
+
+    step: int
+    """From 1."""
+    trial: int
+    """From 1, of this step."""
+    trials: int
+    axis: Axis
+    training: TrainProgress
+
+
+ExpansionListener = Callable[[ExpansionProgress], None]
+
+
+def start_factors(recipe: Recipe) -> Factors:
+    """Factors of the network and the clips of a recipe, where a search starts.
+
+    Raises:
+        RecipeError: the network is not `x3d`, its options are no numbers, there are several
+            inputs, or the crop size is no multiple of 8.
+    """
+    if recipe.model.name != "x3d":
+        raise RecipeError(
+            f"The expansion grows the network x3d, the recipe has {recipe.model.name}. Set "
+            "model.name=x3d."
+        )
+    size, stream = recipe.clip.crop_size, _stream(recipe)
+    if size % SIZE_STEP:
+        raise RecipeError(
+            f"input.crop_size must be a multiple of {SIZE_STEP} for an expansion, got {size}."
+        )
+    options = {name: recipe.model.options.get(name, 1.0) for name in NETWORK_FACTORS}
+    for name, value in options.items():
+        if not isinstance(value, int | float):
+            raise RecipeError(f"model.options.{name} must be a number, got {value!r}.")
+    return Factors(
+        gamma_tau=stream.frame_stride,
+        gamma_t=stream.num_frames,
+        gamma_s=size / IMAGE_SIZE,
+        **{name: float(value) for name, value in options.items()},
+    )
+
+
+def with_factors(recipe: Recipe, factors: Factors) -> Recipe:
+    """The recipe with another network and other clips; the short side grows with the crop.
+
+    Tests see clips as long as in training.
+    """
+    size, (name, stream) = factors.image_size, next(iter(recipe.inputs.items()))
+    options = {name: getattr(factors, name) for name in NETWORK_FACTORS}
+    length = {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
+    sides = {
+        "crop_size": size,
+        "short_side": round(recipe.clip.short_side * size / recipe.clip.crop_size),
+    }
+    return recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(update={"options": recipe.model.options | options}),
+            "clip": recipe.clip.model_copy(update=sides),
+            "inputs": {name: stream.model_copy(update=length)},
+            "test": recipe.test.model_copy(update={"num_frames": None}),
+        }
+    )
+
+
+def cost_of(recipe: Recipe, factors: Factors, *, num_classes: int) -> int:
+    """Multiply-adds of a clip of the recipe's modality through the network of the factors."""
+    channels = _stream(recipe).spec().channels
+    return multiply_adds(factors, num_classes=num_classes, in_channels=channels)
+
+
+def next_candidates(
+    recipe: Recipe, factors: Factors, *, num_classes: int, target: float, step_factor: float = 2.0
+) -> tuple[Candidate, ...]:
+    """Candidates of the next step from `factors`; () where the target is reached.
+
+    Args:
+        recipe: says the input's channels.
+        factors: where the search stands.
+        num_classes: K.
+        target: multiply-adds that the search is to reach.
+        step_factor: growth of one step; the last one grows less, to the target.
+
+    Raises:
+        InputError: `step_factor` is not above 1, or the target is not above 0.
+    """
+    if not step_factor > 1:
+        raise InputError(f"step_factor must be above 1, got {step_factor}.")
+    if not target > 0:
+        raise InputError(f"target must be above 0, got {target}.")
+    present = cost_of(recipe, factors, num_classes=num_classes)
+    if present >= CLOSE * target:
+        return ()
+    return expand(
+        factors,
+        target=min(step_factor * present, target),
+        num_classes=num_classes,
+        in_channels=_stream(recipe).spec().channels,
+    )
+
+
+def search(
+    recipe: Recipe,
+    manifest_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    target: float,
+    step_factor: float = 2.0,
+    flow: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    listener: ExpansionListener | None = None,
+) -> Expansion:
+    """Expand a network step by step on held-out training videos, or go on with a stopped search.
+
+    In each step every candidate is trained by the recipe, and the one that is best on the
+    held-out videos is expanded next, until the target's cost is reached to a tenth. Test videos
+    are never looked at. A candidate that was trained before is not trained again.
+
+    Args:
+        recipe: network `x3d` with the factors to start from, and how to train (briefly).
+        manifest_folder: folder that `dualstream prepare` wrote.
+        out: folder of the search.
+        target: multiply-adds of the network to reach.
+        step_factor: growth of the cost in one step.
+        flow: root of the flow store; default is `flow` beside the manifest.
+        limit: batches an epoch is cut to, for trials.
+        listener: called after every batch and epoch.
+
+    Raises:
+        InputError: the folder holds another search, the target is not above the start's cost, or
+            no axis comes near it.
+        RecipeError: the recipe holds out no videos, or cannot be expanded.
+        DivergedError: no candidate of a step could be trained.
+
+    Source:
+        Feichtenhofer 2020, section 3.2: coordinate descent in the space of the factors, a
+        doubling of the cost a step. The contraction that ends it is here a smaller last step.
+    """
+    _check_recipe(recipe)
+    data, start = folder_of_manifest(manifest_folder), start_factors(recipe)
+    num_classes = len(Manifest.read(data).classes)
+    cost = cost_of(recipe, start, num_classes=num_classes)
+
+    def candidates_after(factors: Factors) -> tuple[Candidate, ...]:
+        return next_candidates(
+            recipe, factors, num_classes=num_classes, target=target, step_factor=step_factor
+        )
+
+    candidates = candidates_after(start)
+    if not candidates:
+        raise InputError(
+            f"The start costs {cost:,} multiply-adds, and no axis leads nearer to the target "
+            f"{target:,.0f}. Choose a higher target."
+        )
+    running = _Search(recipe, data, Path(out), flow, limit, listener)
+    running.claim_folder(target=float(target), step_factor=float(step_factor))
+    steps: list[Step] = []
+    while candidates:
+        steps.append(running.step(len(steps) + 1, candidates))
+        running.write_table(start, cost, steps)
+        candidates = candidates_after(steps[-1].chosen.factors)
+    recipe_file = running.folder / "expanded.yaml"
+    write_text(recipe_file, dump_recipe(with_factors(recipe, steps[-1].chosen.factors)))
+    return Expansion(start, cost, tuple(steps), recipe_file)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """How the candidates of one search are trained, and where."""
+
+    recipe: Recipe
+    data: Path
+    folder: Path
+    flow: str | os.PathLike[str] | None
+    limit: int | None
+    listener: ExpansionListener | None
+
+    def step(self, step: int, candidates: tuple[Candidate, ...]) -> Step:
+        """Train all candidates of one step."""
+        trials = []
+        for number, candidate in enumerate(candidates, start=1):
+            run = self.folder / f"step_{step}" / candidate.axis
+
+            def tell(training: TrainProgress, number: int = number, axis: Axis = candidate.axis):
+                if self.listener is not None:
+                    where = ExpansionProgress(step, number, len(candidates), axis, training)
+                    self.listener(where)
+
+            top1 = self.train(with_factors(self.recipe, candidate.factors), run, tell)
+            trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
+        measured = [trial for trial in trials if trial.held_out_top1 is not None]
+        if not measured:
+            raise DivergedError(
+                f"Every candidate of step {step} diverged. Lower train.optimizer.lr or set "
+                "train.clip_norm, and search in a new folder."
+            )
+        best = min(measured, key=lambda t: (-(t.held_out_top1 or 0.0), t.multiply_adds))
+        return Step(tuple(trials), best)
+
+    def train(self, recipe: Recipe, run: Path, listener: Listener) -> float | None:
+        """Accuracy on the held-out videos, 0..1; None where training diverged."""
+        known = read_metrics(run)
+        if "held_out_top1" in known:  # written at the end of a training
+            top1: float = known["held_out_top1"]
+            return top1
+        try:
+            if (run / "recipe.yaml").is_file():
+                return resume(run, listener=listener).held_out_top1
+            return train(
+                recipe, self.data, run, flow=self.flow, limit=self.limit, listener=listener
+            ).held_out_top1
+        except DivergedError:
+            return None
+
+    def claim_folder(self, **options: float) -> None:
+        """Write search.json, or compare with the one that is there."""
+        wanted: dict[str, Any] = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": str(self.data),
+            "manifest_sha256": file_sha256(self.data / MANIFEST_FILE),
+            **options,
+            "limit": self.limit,
+            "flow_store": None if self.flow is None else str(Path(self.flow).absolute()),
+        }
+        path = self.folder / "search.json"
+        if not path.is_file():
+            write_text(path, json.dumps(wanted, indent=2) + "\n")
+        found = read_json(path, error=CheckpointError, remedy="Search in a new folder.")
+        differing = [name for name in wanted if found.get(name) != wanted[name]]
+        if differing:
+            raise InputError(
+                f"{self.folder} holds a search of another {', '.join(differing)}. Name another "
+                "folder, or give the values of search.json there."
+            )
+
+    def write_table(self, start: Factors, start_multiply_adds: int, steps: list[Step]) -> None:
+        """Write expansion.json; runs are named from the folder, so that it can be moved."""
+        trials = [
+            {
+                **asdict(trial),
+                "run": trial.run.relative_to(self.folder).as_posix(),
+                "chosen": trial is step.chosen,
+            }
+            for step in steps
+            for trial in step.trials
+        ]
+        first = {"factors": asdict(start), "multiply_adds": start_multiply_adds}
+        text = json.dumps({"start": first, "trials": trials}, indent=2)
+        write_text(self.folder / "expansion.json", text + "\n")
+
+
+def _stream(recipe: Recipe) -> StreamSection:
+    """Return the one input of the recipe."""
+    if len(recipe.inputs) > 1:
+        raise RecipeError(
+            f"The expansion grows a network of one input, the recipe has {len(recipe.inputs)}: "
+            f"{', '.join(recipe.inputs)}. Leave all but one out."
+        )
+    (stream,) = recipe.inputs.values()
+    return stream
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    settings = recipe.train
+    problem = None
+    if not recipe.data.hold_out:
+        problem = "An expansion chooses on held-out training videos: set data.hold_out, say to 0.2."
+    elif settings.epochs % settings.validate_every:
+        problem = (
+            f"train.epochs ({settings.epochs}) must be a multiple of train.validate_every "
+            f"({settings.validate_every}), so that every network is measured at its end."
+        )
+    elif settings.devices > 1:
+        problem = (
+            f"The candidates are trained on one device, got train.devices={settings.devices}. Set "
+            "it to 1; the network that is found may be trained on more."
+        )
+    elif recipe.model.weights is not None:
+        problem = (
+            f"The candidates differ in their layers, so none can start from weights "
+            f"({recipe.model.weights}). Leave model.weights out."
+        )
+    elif _stream(recipe).stacking == "bidirectional":
+        problem = "Bi-directional stacking needs even lengths, candidates have any."
+    if problem is not None:
+        raise RecipeError(problem)

@@ -1,0 +1,161 @@
+"""Files of a training run, whole after every epoch: state, weights and log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import save_weights
+from dualstream.engine.train.module import TrainingModule
+from dualstream.files import replacing, write_text
+
+LOG_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "held_out_loss", "held_out_top1")
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a run stands; handed to the listener after every batch and epoch."""
+
+    epoch: int
+    """0-based."""
+    epochs: int
+    batch: int
+    """Batches done of this epoch."""
+    batches: int
+    train_loss: float | None = None
+    """Mean over the batches of this epoch so far (of this process)."""
+    held_out_top1: float | None = None
+    """Of the last validation, 0..1."""
+    phase: Literal["train", "frozen stages"] = "train"
+    """With "frozen stages", which come before training, `batch` and `batches` count videos."""
+    is_epoch_end: bool = False
+    """Whether the epoch is over, its validation too, and its files are written."""
+
+
+Listener = Callable[[TrainProgress], None]
+
+
+class RunFolder(pl.Callback):
+    """Keeps the run folder current: after each epoch its state, weights and log are whole."""
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, listener: Listener | None, *, batches: int
+    ) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        self.listener = listener
+        self.batches = batches
+        self.rows: list[dict[str, float]] = []
+        self.saved_top1: float | None = None
+        self.validations_without_gain = 0
+        self._loss_sum = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "saved_top1": self.saved_top1,
+            "validations_without_gain": self.validations_without_gain,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self.saved_top1 = state_dict["saved_top1"]
+        self.validations_without_gain = state_dict["validations_without_gain"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning tells the epoch to samplers of single items only, not to batch samplers.
+        assert trainer.train_dataloader is not None
+        trainer.train_dataloader.batch_sampler.set_epoch(trainer.current_epoch)
+        self._loss_sum = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        # Lightning hands over the loss divided by the batches of an optimiser step.
+        self._loss_sum += float(outputs["loss"]) * trainer.accumulate_grad_batches
+        batch = trainer.fit_loop.batch_idx + 1
+        self._tell(trainer, batch=batch, train_loss=self._loss_sum / batch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": float(trainer.current_epoch + 1),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        # Lightning keeps the metrics of an earlier validation.
+        validated = (trainer.current_epoch + 1) % self.recipe.train.validate_every == 0
+        fresh = LOG_COLUMNS if validated else ("train_loss", "train_top1")
+        row |= {name: metrics[name] for name in fresh if name in metrics}
+        self.rows.append(row)
+        keep = self._worth_keeping(trainer, row.get("held_out_top1"))
+        if trainer.is_global_zero:
+            lines = [",".join(LOG_COLUMNS)]
+            lines += [",".join(_cell(r.get(name)) for name in LOG_COLUMNS) for r in self.rows]
+            write_text(self.folder / "log.csv", "\n".join(lines) + "\n")
+            if keep:
+                save_weights(self.folder, pl_module.saved_model.state_dict())
+        trainer.save_checkpoint(self.folder / "trainer.ckpt")
+        train_loss = row.get("train_loss")
+        self._tell(trainer, batch=self.batches, train_loss=train_loss, is_epoch_end=True)
+
+    def _worth_keeping(self, trainer: pl.Trainer, top1: float | None) -> bool:
+        """Whether this epoch's weights become the run's: with early stop only the best do."""
+        patience = self.recipe.train.early_stop_patience
+        if patience is None:
+            self.saved_top1 = top1
+            return True
+        if top1 is None:
+            return self.saved_top1 is None
+        if self.saved_top1 is None or top1 > self.saved_top1:
+            self.saved_top1 = top1
+            self.validations_without_gain = 0
+            return True
+        self.validations_without_gain += 1
+        trainer.should_stop = self.validations_without_gain >= patience
+        return False
+
+    def _tell(
+        self,
+        trainer: pl.Trainer,
+        *,
+        batch: int,
+        train_loss: float | None,
+        is_epoch_end: bool = False,
+    ) -> None:
+        if self.listener is None or not trainer.is_global_zero:
+            return
+        last = self.rows[-1] if self.rows else {}
+        self.listener(
+            TrainProgress(
+                epoch=trainer.current_epoch,
+                epochs=self.recipe.train.epochs,
+                batch=batch,
+                batches=self.batches,
+                train_loss=train_loss,
+                held_out_top1=last.get("held_out_top1"),
+                is_epoch_end=is_epoch_end,
+            )
+        )
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Saves trainer states whole or not at all, beside their old version."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

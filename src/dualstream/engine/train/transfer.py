@@ -1,0 +1,252 @@
+"""Supervision transfer: a run whose weights are the start of ordinary training.
+
+A frozen 2D network teaches a network over clips by asking whether frames and a clip belong
+together (Diba et al. 2017); no label is looked at. The recipe, the data, the run folder and the
+state that a stopped run goes on from are those of `engine.train.fit`; in log.csv and metrics.json
+top-1 is the share of pairs that were judged rightly, .5 by chance.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dualstream.clips.data.groups import source_group
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.transforms import normalize
+from dualstream.engine.datasets import videos_of
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
+from dualstream.engine.train.fit import TrainingRun, TrainResult, fit, open_run, reopen_run
+from dualstream.engine.train.loaders import RunData
+from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_folder import Listener
+from dualstream.errors import AnnotationError, InputError, RecipeError, UnknownNameError
+from dualstream.models import create_model, list_weights
+from dualstream.models.network import Network
+from dualstream.models.supervision_transfer import (
+    SupervisionTransfer,
+    matching_labels,
+    mismatched_partners,
+)
+from dualstream.models.weights import weights_entry
+from dualstream.types import Clip, StreamSpec
+
+
+def transfer(
+    recipe: Recipe,
+    manifest_folder: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    teacher: str,
+    limit: int | None = None,
+    listener: Listener | None = None,
+) -> TrainResult:
+    """Teach the recipe's network into a new run folder, for `model.weights` of a later training.
+
+    Each clip of a batch is judged with its own frames and with those of the next clip that is of
+    another source video. The student's classifier stays as it started.
+
+    Args:
+        recipe: of the network over clips, on RGB; its training section says how to learn.
+        manifest_folder: folder that `dualstream prepare` wrote.
+        run: folder to create.
+        teacher: see `load_teacher`.
+        limit: batches an epoch is cut to, for trials.
+        listener: called after every batch and epoch.
+
+    Raises:
+        InputError: `run` holds a run already, or the teacher sees something else.
+        UnknownNameError, WeightsError, CheckpointError: the teacher cannot be had.
+        RecipeError: the recipe's network or input does not suit a transfer.
+        AnnotationError, VideoError: the data cannot be read, or all are of one source video.
+    """
+    name = str(Path(teacher).absolute()) if Path(teacher).is_dir() else teacher
+    _check_recipe(recipe)
+    _check_size(recipe, load_teacher(name))
+    opened = open_run(recipe, manifest_folder, run, limit=limit, teacher=name)
+    return fit(opened, match, listener=listener)
+
+
+def resume_transfer(
+    run: str | os.PathLike[str], *, listener: Listener | None = None
+) -> TrainResult:
+    """Go on with a transfer that was stopped; the result is that of an unbroken one, bit for bit.
+
+    Raises:
+        CheckpointError: not a run folder of `transfer`, or its manifest has changed since.
+    """
+    return fit(reopen_run(run, verb="transfer"), match, listener=listener)
+
+
+def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, RunData]:
+    """Task of `transfer`: the network of the recipe learns which frames belong to a clip."""
+    assert run.info.teacher is not None
+    teacher = load_teacher(run.info.teacher)
+    _check_videos(run.recipe, run.manifest)
+    num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
+    student = build_model(run.recipe, num_classes, with_weights=with_weights)
+    model = SupervisionTransfer(student, teacher.network)
+    data = RunData(run.recipe, run.manifest, run.info)
+    module = TransferModule(
+        run.recipe, model, teacher_stream=teacher.stream, steps_per_epoch=data.steps_per_epoch
+    )
+    return module, data
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A 2D network over single RGB frames, and its input."""
+
+    network: Network
+    stream: StreamSpec
+
+
+def load_teacher(name: str) -> Teacher:
+    """The network that supervision is transferred from.
+
+    Args:
+        name: weights of a 2D network over single RGB frames (`dualstream weights`), or the folder
+            of a run that trained one.
+
+    Raises:
+        UnknownNameError: neither of both.
+        InputError: another network, or one that sees more than single RGB frames.
+        WeightsError, CheckpointError: the weights cannot be had or read.
+    """
+    checkpoint = None
+    if name in list_weights():
+        spec = weights_entry(name).spec
+    elif Path(name).is_dir():
+        checkpoint = load_checkpoint(name)
+        spec = checkpoint.spec
+    else:
+        names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
+        raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
+    stream = next(iter(spec.streams.values()))
+    is_frame = len(spec.streams) == 1 and (stream.modality, stream.num_frames) == ("rgb", 1)
+    if is_frame:  # else nothing is downloaded
+        network = (
+            create_model(weights_entry(name).model, weights=name)
+            if checkpoint is None
+            else checkpoint.model
+        )
+        inputs = [(accepts.channels, accepts.length) for accepts in network.inputs.values()]
+        if network.conv_dims == 2 and inputs == [(3, 1)]:
+            return Teacher(network, stream)
+    raise InputError(
+        f"The teacher must be a 2D network on single RGB frames, as a tsn may be; {name} is not."
+    )
+
+
+class TransferModule(TrainingModule):
+    """Trains a `SupervisionTransfer` by a recipe; saves its student.
+
+    Args:
+        recipe: the resolved recipe.
+        model: student and teacher, joined.
+        teacher_stream: input of the teacher.
+        steps_per_epoch: optimiser steps of one epoch over all devices.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: SupervisionTransfer,
+        *,
+        teacher_stream: StreamSpec,
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
+        ((self.stream_name, self.stream),) = self.spec.streams.items()
+        # Both look at the same cut of the same frames, each in the numbers that it is used to.
+        self.teacher_stream = replace(teacher_stream, num_frames=self.stream.num_frames)
+
+    @property
+    def saved_model(self) -> nn.Module:
+        """The student."""
+        joined = self.tested_model
+        assert isinstance(joined, SupervisionTransfer)
+        return joined.student
+
+    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
+        """Return logits (2*N*S, 2) of the batch's matching and mismatched pairs, and their labels.
+
+        Where all clips of the batch happen to be of one source video: (N*S, 2), matching pairs.
+        """
+        pixels = batch.data[self.stream_name]  # (N, S, C, T, H, W)
+        sources = [source_group(name) for name in batch.name for _ in range(pixels.shape[1])]
+        logits = network(
+            normalize(pixels, self.stream),
+            normalize(pixels, self.teacher_stream),
+            mismatched_partners(sources),
+        )
+        return logits, matching_labels(len(sources), device=pixels.device)[: len(logits)]
+
+    def validation_step(self, batch: Clip, batch_idx: int) -> None:
+        # A last batch of one video only has no mismatched pair: it is left out.
+        if len({source_group(name) for name in batch.name}) > 1:
+            super().validation_step(batch, batch_idx)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Complete the state of version 0.1, which has the teacher's backbone in place of it."""
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        for name in [n for n in own.keys() - found.keys() if ".teacher." in n]:
+            found[name] = found.pop(name.replace(".teacher.backbone.", ".teacher."), own[name])
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
+    modalities = [section.modality for section in recipe.inputs.values()]
+    if modalities != ["rgb"]:
+        raise RecipeError(
+            f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb "
+            f"and no other input, got {', '.join(modalities)}."
+        )
+    if recipe.model.trainable != "all":
+        raise RecipeError(
+            f"A transfer trains all of the network but its classifier: set model.trainable=all, "
+            f"got {recipe.model.trainable}."
+        )
+    if recipe.data.frozen_views:
+        raise RecipeError(
+            "A transfer has no frozen stages of the student: set data.frozen_views=0."
+        )
+    if recipe.train.batch_size // recipe.train.devices < 2:
+        raise RecipeError(
+            f"A transfer needs at least two clips a batch and device, got train.batch_size="
+            f"{recipe.train.batch_size} on {recipe.train.devices}."
+        )
+    with torch.device("meta"):
+        network = build_model(recipe, 1, with_weights=False)
+    if network.conv_dims == 2 and any(a.length is not None for a in network.inputs.values()):
+        raise RecipeError(
+            f"A transfer teaches a network over clips; {recipe.model.name} is none. Choose "
+            "for instance model.name=t3d_121."
+        )
+
+
+def _check_size(recipe: Recipe, teacher: Teacher) -> None:
+    """Raise RecipeError where the teacher cannot see images of the recipe's size."""
+    (accepts,) = teacher.network.inputs.values()
+    if accepts.side not in (None, recipe.clip.crop_size):
+        raise RecipeError(
+            f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
+            f"{recipe.clip.crop_size}."
+        )
+
+
+def _check_videos(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise AnnotationError where a part of the split has no two source videos."""
+    for part in ("train", "held_out") if recipe.data.hold_out else ("train",):
+        sources = {source_group(r.path) for r in videos_of(manifest, recipe, part).records}
+        if len(sources) < 2:
+            raise AnnotationError(
+                f"The {part} videos are all of one source ({sources.pop()}): there is nothing "
+                "that mismatches. Give more videos."
+            )

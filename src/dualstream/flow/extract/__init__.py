@@ -1,0 +1,1 @@
+"""Bulk extraction: the flow of many videos, by processes of this machine or a cluster."""

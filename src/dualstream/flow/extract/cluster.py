@@ -1,0 +1,178 @@
+"""Extraction on a Ray cluster: one task a video, a bounded number of them under way."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dualstream.errors import FlowError, MissingDependencyError
+from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings
+from dualstream.flow.extract.video_job import extract_video_alone
+from dualstream.flow.store.unfinished import in_use
+from dualstream.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TASKS_PER_CORE = 2  # one at work and one that can begin at once
+_CANCEL_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
+
+
+def run_on_ray(
+    jobs: Sequence[FlowJob], settings: FlowSettings, *, address: str, limit: int | None
+) -> Callable[[], Generator[FlowOutcome, None, None]]:
+    """Prepare the extraction of `jobs` by the nodes of a Ray cluster.
+
+    Ray tries a task again once when its process or node dies; an error in a video is an outcome,
+    as in a run without Ray. Files and store are looked for under their absolute paths here.
+
+    Args:
+        jobs: the videos.
+        settings: how their flow is made.
+        address: `auto`, `host:6379` or `ray://host:10001`. Where the calling program is connected
+            already, that connection is used and left open.
+        limit: tasks under way at a time; None is two for each core of the cluster.
+
+    Returns:
+        A function that connects and gives the outcomes as they come; closing what it gives
+        cancels the tasks and disconnects.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Extraction on a cluster needs Ray: pip install 'dualstream[ray]'."
+        ) from error
+    roots = {d: Path(os.path.abspath(root)) for d, root in settings.roots.items()}
+    settings = replace(settings, roots=roots)
+    absolute = [replace(job, path=os.path.abspath(job.path)) for job in jobs]
+    # A long video begun last would keep one core busy while the others have nothing to do.
+    absolute.sort(key=lambda job: -(job.num_frames or 0))
+    return functools.partial(_run, ray, absolute, settings, address, limit)
+
+
+def extract_on_node(job: FlowJob, settings: FlowSettings, marker: str) -> FlowOutcome:
+    """`extract_video_alone` on a node of the cluster, once sure that the node fits.
+
+    Args:
+        job: the video.
+        settings: how its flow is made.
+        marker: name of a file that the calling machine has put into the store.
+
+    Returns:
+        The outcome; a failed one that names the node where it has another version of the package
+        or another folder in the store's place.
+    """
+    reason = None
+    if __version__ != settings.template.version:
+        reason = f"has dualstream {__version__}, not {settings.template.version}"
+    elif not (settings.root / marker).exists():
+        reason = f"does not see the flow store {settings.root}: it must be a folder that all share"
+    if reason is not None:
+        error = f"{job.path}: node {os.uname().nodename} {reason}."
+        return FlowOutcome(job.name, "failed", 0, 0.0, error)
+    return extract_video_alone(job, settings)
+
+
+def _run(
+    ray: Any, jobs: Sequence[FlowJob], settings: FlowSettings, address: str, limit: int | None
+) -> Generator[FlowOutcome, None, None]:
+    with ExitStack() as stack:
+        stack.enter_context(_connected(ray, address))
+        marker = stack.enter_context(_marker(settings.root))
+        num_gpus = 0 if settings.device == "cpu" else 1
+        task = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=1)(extract_on_node)
+        waiting = iter(jobs)
+        under_way: dict[Any, FlowJob] = {}
+        try:
+            while True:
+                free = _places(ray, limit) - len(under_way)
+                for job in itertools.islice(waiting, max(0, free)):
+                    under_way[task.remote(job, settings, marker)] = job
+                if not under_way:
+                    return
+                finished, _ = ray.wait(list(under_way), num_returns=1)
+                for reference in finished:
+                    yield _outcome(ray, under_way.pop(reference), reference)
+        finally:
+            _cancel(ray, list(under_way))
+
+
+def _places(ray: Any, limit: int | None) -> int:
+    """Tasks that may be under way now; the cluster may have grown since the last time."""
+    if limit is not None:
+        return limit
+    return max(1, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 1)))
+
+
+def _outcome(ray: Any, job: FlowJob, reference: Any) -> FlowOutcome:
+    try:
+        outcome: FlowOutcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:  # the last line of its trace is the cause
+        reason = f"its Ray task failed: {str(error).strip().splitlines()[-1]}"
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"its Ray task died, and again when it was tried once more: {lines[0]}"
+    else:
+        return outcome
+    return FlowOutcome(job.name, "failed", 0, 0.0, f"{job.path}: {reason}")
+
+
+def _cancel(ray: Any, references: list[Any]) -> None:
+    """End tasks, giving those at work the time to remove what they have half written."""
+    if not references:
+        return
+    for reference in references:
+        ray.cancel(reference)
+    ray.wait(references, num_returns=len(references), timeout=_CANCEL_SECONDS)
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[None]:
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _check_listens(address)
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FlowError(
+            f"No Ray cluster can be used at {address!r}: {str(error).rstrip('.')}. Start one with "
+            "`ray start --head` and give the address that it prints, or 'auto' on that machine."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Raise OSError where nothing listens at host:port; Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _marker(root: Path) -> Iterator[str]:
+    """Put a file into the store by which nodes can tell that they see the same folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(dir=root, prefix=".shared.", suffix=".tmp")
+    os.close(handle)
+    try:
+        with in_use(Path(path)):
+            yield os.path.basename(path)
+    finally:
+        os.unlink(path)

@@ -1,0 +1,219 @@
+"""The flow of one video, from its file to the store."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import sys
+import time
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import DualstreamError, FlowError, VideoNotFoundError
+from dualstream.files import file_sha256
+from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings, Status
+from dualstream.flow.extract.pipeline import run_pipeline
+from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short_side
+from dualstream.flow.methods.params import Direction
+from dualstream.flow.methods.record import FieldPair
+from dualstream.flow.quantize import encoded, pixels
+from dualstream.flow.store.fields import FlowWriter
+from dualstream.flow.store.file import FlowFile
+from dualstream.flow.store.folders import FlowFolder, writing_folder
+from dualstream.flow.store.meta import FlowMeta
+from dualstream.flow.store.store import FlowStore
+from dualstream.types import Flow, Frames
+from dualstream.video import VideoInfo, VideoReader, probe
+
+# A window shares a frame with the next, so short ones cost; a GPU works on one as a whole.
+_WINDOW = 33
+_WINDOW_BYTES = 64 * 2**20
+
+Window = NDArray[np.uint8] | Frames | Flow
+"""Grey frames (T, H, W), colour frames, or flow that is there already."""
+
+# Errors of a store that no other video could be written to either.
+_STORE_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+def extract_video_alone(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
+    """`extract_video` in a process that has one core, so that stages in threads would only cost."""
+    cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for torch, if the method imports it now
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    return _outcome(job, settings, one_core=settings.device == "cpu")
+
+
+def extract_video(job: FlowJob, settings: FlowSettings) -> FlowOutcome:
+    """Compute and store the flow of one video; what the video can do wrong becomes an outcome."""
+    return _outcome(job, settings, one_core=settings.device == "cpu" and _num_cores() == 1)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _outcome(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> FlowOutcome:
+    start = time.perf_counter()
+    status: Status = "failed"
+    count, error, is_store_full = 0, None, False
+    try:
+        with one_opencv_thread():
+            status, count = _extract(job, settings, one_core=one_core)
+    # RuntimeError is what torch raises when a GPU's memory is full.
+    except (DualstreamError, OSError, MemoryError, RuntimeError) as failure:
+        error = str(failure) or type(failure).__name__
+        cause = failure if isinstance(failure, OSError) else failure.__cause__
+        is_store_full = isinstance(cause, OSError) and cause.errno in _STORE_FULL
+    seconds = time.perf_counter() - start
+    return FlowOutcome(job.name, status, count, seconds, error, is_store_full)
+
+
+def window_length(height: int, width: int) -> int:
+    """Frames decoded at once: 33, fewer where their RGB bytes would exceed 64 MiB, 2 at least.
+
+    240x320 -> 33; 1080x1920 -> 10; 2160x3840 -> 2.
+    """
+    return max(2, min(_WINDOW, _WINDOW_BYTES // (height * width * 3)))
+
+
+def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[Status, int]:
+    if not os.path.isfile(job.path):
+        raise VideoNotFoundError(f"{job.path} does not exist.")
+    sha256 = job.sha256 or file_sha256(job.path)
+    due: dict[Direction, FlowMeta] = {}
+    count = 0
+    for direction in settings.roots:
+        meta = replace(
+            settings.template, direction=direction, source=job.name, source_sha256=sha256
+        )
+        found = None if settings.overwrite else _complete(job.name, meta, settings)
+        if found is None:
+            due[direction] = meta
+        else:
+            count = found
+    if not due:
+        return "kept", count
+    if job.sha256 is not None and job.sha256 != file_sha256(job.path):
+        raise FlowError(f"{job.path} is not the file that `dualstream prepare` saw; run it again.")
+    with ExitStack() as stack:
+        info, windows = _open_windows(job, settings, stack)
+
+        def compute(window: Window) -> FieldPair:
+            return _fields(window, settings, job.path, due)
+
+        def write(pairs: Iterator[FieldPair]) -> int:
+            return _write(pairs, job.name, due, settings, fps=info.fps)
+
+        if one_core:
+            return "done", write(map(compute, windows))
+        return "done", run_pipeline(windows, compute, write, size_of=_num_bytes)
+
+
+def _complete(name: str, meta: FlowMeta, settings: FlowSettings) -> int | None:
+    """Number of fields if the store has this flow, whole and made in this way, else None."""
+    store = FlowStore(settings.roots[meta.direction])
+    if settings.layout == "store":
+        if not store.is_complete(name, meta):
+            return None
+        with FlowFile.open(store.path(name)) as file:
+            return file.num_fields
+    try:
+        folder = FlowFolder.open(store.folder_path(name), source_sha256=meta.source_sha256)
+    except FlowError:
+        return None
+    return folder.num_fields if folder.meta.same_settings(meta) else None
+
+
+def _open_windows(
+    job: FlowJob, settings: FlowSettings, stack: ExitStack
+) -> tuple[VideoInfo, Iterator[Window]]:
+    """The video's facts and its windows in order: frames that share one with the next window,
+    grey where the method sees no more, or flow that the file holds. `stack` closes what is
+    opened."""
+    windows: Iterator[Window]
+    method = settings.method
+    if method.read_file is not None:
+        info = probe(job.path)
+        length = window_length(info.height, info.width)
+        windows = method.read_file(job.path, length, settings.params)
+    else:
+        reader = stack.enter_context(VideoReader(job.path))
+        info = reader.info
+        length = window_length(info.height, info.width)
+        if method.sees == "grey":
+            images = (image for image, _ in reader.images())
+            windows = grey_windows(images, length, short_side=settings.template.short_side)
+        else:
+            windows = reader.windows(length, step=length - 1)
+    if settings.max_fields is not None:
+        windows = itertools.islice(windows, max(1, settings.max_fields // (length - 1)))
+    return info, windows
+
+
+def _fields(
+    window: Window, settings: FlowSettings, source: str, due: Container[Direction]
+) -> FieldPair:
+    """Fields of a window: bytes in the store's mapping, for folders float32 pixels."""
+    bound_px = settings.template.bound_px if settings.layout == "store" else None
+    if isinstance(window, Flow):
+        return pixels(window) if bound_px is None else encoded(window, bound_px=bound_px), None
+    if isinstance(window, Frames):
+        images = resize_short_side(window.data, settings.template.short_side)
+        pts_seconds: NDArray[np.float64] | None = window.pts_seconds
+    else:
+        images, pts_seconds = window, None
+    return settings.method.compute(
+        images,
+        params=settings.params,
+        device=settings.device,
+        forward="forward" in due,
+        backward="backward" in due,
+        bound_px=bound_px,
+        pts_seconds=pts_seconds,
+        source=source,
+    )
+
+
+def _write(
+    pairs: Iterator[FieldPair],
+    name: str,
+    due: Mapping[Direction, FlowMeta],
+    settings: FlowSettings,
+    *,
+    fps: float,
+) -> int:
+    """Write the directions that are due side by side; returns the number of fields."""
+    with ExitStack() as files:
+        writers: dict[Direction, FlowWriter] = {}
+        for direction, meta in due.items():
+            store = FlowStore(settings.roots[direction])
+            meta = replace(meta, fps=fps)
+            writers[direction] = files.enter_context(
+                store.writing(name, meta)
+                if settings.layout == "store"
+                else writing_folder(store.folder_path(name), meta)
+            )
+        for pair in pairs:
+            for direction, fields in zip(get_args(Direction), pair, strict=True):
+                if fields is not None:
+                    writers[direction].add(fields)
+    return next(iter(writers.values())).meta.num_fields
+
+
+def _num_bytes(item: Window | FieldPair) -> int:
+    """Bytes of the arrays of what waits in the pipeline."""
+    if isinstance(item, tuple):
+        return sum(fields.nbytes for fields in item if fields is not None)
+    return item.nbytes if isinstance(item, np.ndarray) else item.data.nbytes

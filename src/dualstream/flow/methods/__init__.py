@@ -1,0 +1,1 @@
+"""Flow methods: one record each, with all that holds for it."""

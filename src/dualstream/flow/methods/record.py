@@ -1,0 +1,195 @@
+"""The record of a flow method: its settings, what it needs, and the function that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import FlowError, InputError
+from dualstream.flow.images import grey_images
+from dualstream.flow.methods.params import Direction, FlowParams
+from dualstream.flow.quantize import quantize
+from dualstream.types import Flow
+
+P = TypeVar("P", bound=FlowParams)
+
+Fields = NDArray[np.float32 | np.uint8]
+"""(T-1, 2, H, W) pixels, or bytes in the mapping of `quantize`."""
+
+FieldPair = tuple[Fields | None, Fields | None]
+"""Forward and backward flow; None for what was not asked for."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlowTask(Generic[P]):
+    """Checked arguments of the function of a method."""
+
+    images: NDArray[np.uint8]
+    """T >= 2 images, (T, H, W) where the method sees grey, else (T, H, W, 3) RGB."""
+    pts_seconds: NDArray[np.float64]
+    """(T,) presentation time of each image."""
+    source: str
+    params: P
+    """Settings; of no meaning for a method without any."""
+    device: str
+    forward: bool
+    backward: bool
+    bound_px: float | None
+    """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
+    case: they are quantised afterwards."""
+
+    def reversed(self) -> FlowTask[P]:
+        """The same with the last image first."""
+        return replace(self, images=self.images[::-1])
+
+
+FlowFunction = Callable[[FlowTask[P]], FieldPair]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Method(Generic[P]):
+    """A way to compute optical flow, and what holds for it."""
+
+    name: str
+    function: FlowFunction[P]
+    params: type[P] | None
+    """Class of its settings; None for a method that has none."""
+    sees: Literal["grey", "rgb"] = "grey"
+    """Which images its function gets."""
+    on_devices: bool = False
+    """Whether torch computes it on a device, besides the CPU."""
+    smallest_side_px: int = 1
+    """Least height and width of the images."""
+    directions: tuple[Direction, ...] = ("forward", "backward")
+    read_file: Callable[[str, int, P], Iterator[Flow]] | None = None
+    """(video file, fields in a run, settings) -> runs of forward flow, for a method that reads
+    flow which the file holds; its function then raises an error."""
+
+    def resolve(self, params: FlowParams | None) -> P | None:
+        """`params` once checked, or the defaults; None for a method without settings.
+
+        Raises:
+            InputError: `params` belongs to another method.
+        """
+        if self.params is None:
+            if params is not None:
+                raise InputError(f"Flow method {self.name!r} takes no params.")
+            return None
+        if params is None:
+            return self.params()
+        if not isinstance(params, self.params):
+            raise InputError(
+                f"Flow method {self.name!r} takes {self.params.__name__}, got "
+                f"{type(params).__name__}."
+            )
+        return params
+
+    def check_direction(self, direction: Direction) -> None:
+        """Raise InputError if the method does not compute that direction."""
+        if direction not in self.directions:
+            raise InputError(
+                f"Flow method {self.name!r} has the direction 'forward' only, got {direction!r}."
+            )
+
+    def check_device(self, device: str) -> None:
+        """Raise InputError if the method cannot run on the torch device `device` here."""
+        if device == "cpu":
+            return
+        if not self.on_devices:
+            raise InputError(
+                f"Flow method {self.name!r} runs on the CPU only, got device {device!r}."
+            )
+        import torch
+
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"Device {device!r} cannot be used here: {reason}") from error
+
+    def compute(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        params: P | None,
+        device: str = "cpu",
+        forward: bool = True,
+        backward: bool = False,
+        bound_px: float | None = None,
+        pts_seconds: NDArray[np.float64] | None = None,
+        source: str = "",
+    ) -> FieldPair:
+        """Flow of neighbouring images, in one pass for the directions that are wanted.
+
+        Args:
+            images: (T, H, W, 3) RGB or (T, H, W) grey, of the size that the flow is wanted on. A
+                method that sees colour gets grey images as three equal channels.
+            params: what `resolve` gave.
+            device: one that passes `check_device`.
+            forward, backward: directions; each passes `check_direction`.
+            bound_px: bound of the bytes that are wanted; None for pixels.
+            pts_seconds: (T,) presentation times, for plugins; None counts the images.
+            source: name of the video, for errors.
+
+        Returns:
+            Forward and backward flow; a field does not depend on the others.
+
+        Raises:
+            FlowError: fewer than two images; a plugin that fails.
+            InputError: images below `smallest_side_px`.
+            WeightsError: RAFT's weights are not there and cannot be fetched.
+        """
+        self._check_images(images, source)
+        if self.sees == "grey" and images.ndim == 4:
+            images = grey_images(images)
+        elif self.sees == "rgb" and images.ndim == 3:
+            images = np.repeat(images[..., None], 3, axis=3)
+        task = FlowTask(
+            images=images,
+            pts_seconds=np.arange(len(images), dtype=np.float64)
+            if pts_seconds is None
+            else pts_seconds,
+            source=source,
+            params=cast("P", params),
+            device=device,
+            forward=forward,
+            backward=backward,
+            bound_px=bound_px,
+        )
+        there, back = self.function(task)
+        return _as_wanted(there, bound_px), _as_wanted(back, bound_px)
+
+    def _check_images(self, images: NDArray[np.uint8], source: str) -> None:
+        if len(images) < 2:
+            raise FlowError(
+                f"Optical flow needs at least 2 frames; {source or 'the input'} has {len(images)}."
+            )
+        height, width = images.shape[1:3]
+        if min(height, width) < self.smallest_side_px:
+            smallest = self.smallest_side_px
+            raise InputError(
+                f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "
+                f"{width}x{height} from {source or 'memory'}; pass a larger short_side."
+            )
+
+
+def _as_wanted(fields: Fields | None, bound_px: float | None) -> Fields | None:
+    """Pixels -> bytes where a function gave pixels and bytes are wanted."""
+    if fields is None or bound_px is None or fields.dtype == np.uint8:
+        return fields
+    return quantize(fields.astype(np.float32, copy=False), bound_px=bound_px)
+
+
+def of_forward(solve: Callable[[FlowTask[P]], Fields]) -> FlowFunction[P]:
+    """Function of a method that computes one direction: backward is forward of reversed images."""
+
+    def function(task: FlowTask[P]) -> FieldPair:
+        there = solve(task) if task.forward else None
+        back = solve(task.reversed())[::-1] if task.backward else None
+        return there, back
+
+    return function

@@ -1,0 +1,1 @@
+"""Stored flow: one ZIP a video, folders of images, and Middlebury `.flo` files."""

@@ -1,0 +1,94 @@
+"""Unfinished files and folders of a flow store; a lock shows that their writer still runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` makes
+
+
+@contextlib.contextmanager
+def in_use(path: Path) -> Iterator[bool]:
+    """Lock a file or folder while the block runs; the system frees it when the process dies.
+
+    Yields:
+        Whether the lock was free. False too on file systems that have no locks.
+    """
+    if sys.platform == "win32":  # open files cannot be removed there: nothing needs a lock
+        yield True
+        return
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Make a new folder that takes the place of `path` when the block ends without an error.
+
+    Its files are synced first. A folder cannot take another's place in one step: a kill between
+    the two leaves neither, and the next run writes it again.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        with in_use(temporary):
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+            temporary.chmod(
+                stat.S_IMODE(path.parent.stat().st_mode)
+            )  # mkdtemp makes folders private
+            if path.exists():
+                old = Path(
+                    tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+                )
+                os.replace(path, old / "old")
+                os.replace(temporary, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove what killed writers left in `folder` under temporary names; returns how many.
+
+    Files and folders that a living process still writes are left alone.
+    """
+    removed = 0
+    for path in folder.glob(".*.tmp"):
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError), in_use(path) as free:
+            if not free:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            removed += 1
+    return removed

@@ -1,0 +1,168 @@
+"""The process pool: jobs spread over processes, a job whose process dies is tried once more."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Generic, TypeVar
+
+from dualstream.errors import InputError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_STOP_SECONDS = 10.0
+
+_NO_START = (
+    "Worker processes cannot start (exit code {code}). Put the calling code under "
+    "`if __name__ == '__main__':` in a file, or use workers=1."
+)
+
+
+@dataclass
+class _Worker(Generic[Job]):
+    process: SpawnProcess
+    connection: Connection
+    job: Job
+    is_retry: bool
+    has_started: bool = False
+    """Whether the process has come as far as to take jobs."""
+
+
+def run_jobs(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    on_death: Callable[[Job, int], Result],
+) -> Iterator[Result]:
+    """Results of `work(job)` as they come, from `workers` spawned processes.
+
+    A process begins a job once its last result was taken from it, so that no more results wait
+    than there are processes, however slowly they are taken.
+
+    `concurrent.futures` gives up all jobs when one process dies and does not tell whose fault
+    it was; here a new process goes on with the others. The dead process's job is tried again in
+    a process of its own, after all others were begun (less memory may be in use by then); when
+    that one dies too, the job gets the result of `on_death`. Processes end when the iterator is
+    closed and when this process is killed.
+
+    Args:
+        work: a picklable function; an exception in it ends its process.
+        jobs: picklable.
+        workers: number of processes, at least 1.
+        on_death: (job, exit code of the second process, negative for a signal) -> result.
+
+    Raises:
+        InputError: processes cannot start, as where the calling script has no `__main__` guard.
+    """
+    waiting, again = deque(jobs), deque[Job]()
+    busy: dict[Connection, _Worker[Job]] = {}
+    try:
+        while waiting or again or busy:
+            while (waiting or again) and len(busy) < workers:
+                is_retry = not waiting
+                job = again.popleft() if is_retry else waiting.popleft()
+                worker = _start(work, job, is_retry=is_retry)
+                busy[worker.connection] = worker
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                worker = busy[ready]
+                try:
+                    result = ready.recv()
+                except (EOFError, ConnectionResetError):
+                    del busy[ready]
+                    code = _exit_code(worker)
+                    if not worker.has_started:
+                        raise InputError(_NO_START.format(code=code)) from None
+                    if not worker.is_retry:
+                        again.append(worker.job)
+                        continue
+                    result = on_death(worker.job, code)
+                else:
+                    if not worker.has_started:
+                        worker.has_started = True
+                        continue
+                    if waiting:
+                        worker.job, worker.is_retry = waiting.popleft(), False
+                        _send(worker, worker.job)
+                    else:
+                        del busy[ready]
+                        _send(worker, None)
+                        _exit_code(worker)
+                yield result
+    finally:
+        _stop(list(busy.values()))
+
+
+def _start(work: Callable[[Job], Result], job: Job, *, is_retry: bool) -> _Worker[Job]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    process.start()
+    theirs.close()  # so that the death of the process ends `ours`
+    worker = _Worker(process, ours, job, is_retry)
+    _send(worker, job)
+    return worker
+
+
+def _send(worker: _Worker[Job], job: Job | None) -> None:
+    """Hand over a job, or None for the end; a process that died is noticed when it is read."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        worker.connection.send(job)
+
+
+def _stop(workers: Sequence[_Worker[Job]]) -> None:
+    """End processes at work, giving each the time to remove what it has half written."""
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(_STOP_SECONDS)
+        worker.process.kill()
+        _exit_code(worker)
+
+
+def _exit_code(worker: _Worker[Job]) -> int:
+    worker.connection.close()
+    worker.process.join()
+    code = worker.process.exitcode
+    worker.process.close()
+    return code or 0
+
+
+def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
+    """Main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    connection.send(None)  # ready
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        if job is None:
+            return
+        connection.send(work(job))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End by an exception, so that `finally` clauses run."""
+    sys.exit(-number)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,200 @@
+"""Networks by name: their modules, their options, and the check of options that are given.
+
+Importing this file is cheap: the file of a network, and torch with it, is loaded when the network
+is first made.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dualstream.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+    from dualstream.models.network import Network
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Module that makes a network, and the options that its input decides."""
+
+    module: str
+    """Module whose function (or class) of the network's name makes it."""
+    fixed: tuple[Literal["length", "image_size"], ...] = ()
+    """Options that its input decides: T where frames are stacked as channels or demanded by fully
+    connected layers, H = W where these fix it. All others take any."""
+
+
+_ZOO = "dualstream.models.zoo."
+
+MODELS: dict[str, Entry] = {
+    "c2d_r50": Entry(_ZOO + "resnet_video"),
+    "c3d": Entry(_ZOO + "c3d", ("length", "image_size")),
+    "cnn_lstm": Entry(_ZOO + "frame_models"),
+    "cnn_m_2048": Entry(_ZOO + "cnn_m", ("length", "image_size")),
+    "early_fusion": Entry(_ZOO + "time_fusion", ("length", "image_size")),
+    "i3d": Entry(_ZOO + "i3d"),
+    "i3d_r50": Entry(_ZOO + "resnet_video"),
+    "inception_v1": Entry(_ZOO + "i3d"),
+    "inflated_2d": Entry(_ZOO + "inflate"),
+    "late_fusion": Entry(_ZOO + "time_fusion", ("image_size",)),
+    "lecture_3d_cnn": Entry(_ZOO + "lecture"),
+    "lecture_early_fusion": Entry(_ZOO + "lecture", ("length",)),
+    "lecture_late_fusion": Entry(_ZOO + "lecture"),
+    "mc3_18": Entry(_ZOO + "resnet3d"),
+    "r2plus1d_18": Entry(_ZOO + "resnet3d"),
+    "r2plus1d_34": Entry(_ZOO + "resnet3d"),
+    "r2plus1d_r50": Entry(_ZOO + "resnet_video"),
+    "r3d_18": Entry(_ZOO + "resnet3d"),
+    "r3d_34": Entry(_ZOO + "resnet3d"),
+    "recurrent_conv": Entry(_ZOO + "recurrent_conv"),
+    "rmc3_18": Entry(_ZOO + "resnet3d"),
+    "s3d": Entry(_ZOO + "s3d"),
+    "s3d_g": Entry(_ZOO + "s3d"),
+    "single_frame": Entry(_ZOO + "time_fusion", ("image_size",)),
+    "slow_fusion": Entry(_ZOO + "time_fusion", ("image_size",)),
+    "slow_r50": Entry(_ZOO + "resnet_video"),
+    "slowfast_r101_16x8": Entry(_ZOO + "slowfast"),
+    "slowfast_r101_8x8": Entry(_ZOO + "slowfast"),
+    "slowfast_r50_4x16": Entry(_ZOO + "slowfast"),
+    "slowfast_r50_8x8": Entry(_ZOO + "slowfast"),
+    "t3d_121": Entry(_ZOO + "t3d"),
+    "t3d_169": Entry(_ZOO + "t3d"),
+    "temporal_attention": Entry(_ZOO + "frame_models"),
+    "temporal_conv": Entry(_ZOO + "frame_models"),
+    "tsn": Entry(_ZOO + "tsn", ("length",)),
+    "x3d": Entry(_ZOO + "x3d"),
+    "x3d_l": Entry(_ZOO + "x3d"),
+    "x3d_m": Entry(_ZOO + "x3d"),
+    "x3d_s": Entry(_ZOO + "x3d"),
+    "x3d_xl": Entry(_ZOO + "x3d"),
+    "x3d_xs": Entry(_ZOO + "x3d"),
+}
+"""Name of a network -> where it is made.
+
+Every network takes `num_classes` and `in_channels`; those with a fixed length take `length`, those
+with a fixed size `image_size`. A network with one input takes whole numbers there; one with several
+takes a mapping from each stream's name to one for `in_channels` and `length`.
+"""
+
+
+def list_models() -> tuple[str, ...]:
+    """Names that `create_model` knows, in alphabetical order."""
+    return tuple(sorted(MODELS))
+
+
+def model_function(name: str) -> Callable[..., Network]:
+    """Function that makes the network `name`; its keyword arguments are the network's options.
+
+    Raises:
+        UnknownNameError: `name` is not in `MODELS`.
+    """
+    if name not in MODELS:
+        raise UnknownNameError("model", name, list_models())
+    function: Callable[..., Network] = getattr(importlib.import_module(MODELS[name].module), name)
+    return function
+
+
+def new_network(name: str, **options: Any) -> Network:
+    """The network `name`, without weights.
+
+    Raises:
+        UnknownNameError: the network, an option or the value of a choice is unknown.
+        InputError: a necessary option is missing, or a value is of another type or out of range.
+    """
+    function = model_function(name)
+    check_options(name, options)
+    network = function(**options)
+    network.name = name
+    return network
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raise on options that the network `name` does not have or lacks, and on mistaken types.
+
+    Raises:
+        UnknownNameError: the network, an option or the value of a choice is unknown.
+        InputError: a necessary option is missing, or a value is of another type.
+    """
+    from pydantic import ValidationError
+
+    known = network_options(name)
+    try:
+        known.model_validate(options)
+    except ValidationError as error:
+        raise _explained(error, name, known) from None
+
+
+def _explained(error: ValidationError, name: str, known: type[BaseModel]) -> InputError:
+    """The first mistake in options, an unknown name before a missing one."""
+    mistake = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    option, value = str(mistake["loc"][0]), mistake["input"]
+    if mistake["type"] == "extra_forbidden":
+        return UnknownNameError(f"option of {name}", option, (*known.model_fields, "weights"))
+    if mistake["type"] == "missing":
+        return InputError(f"{name} needs the option {option!r}.")
+    annotation = known.model_fields[option].annotation
+    if mistake["type"] == "literal_error":
+        return UnknownNameError(option, value, choices(annotation))
+    return InputError(f"Option {option} of {name} must be {type_name(annotation)}, got {value!r}.")
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """Names that an option takes where it is a choice among some, otherwise ()."""
+    inside = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        return inside
+    return tuple(name for part in inside for name in choices(part))
+
+
+def type_name(annotation: Any) -> str:
+    """Type of an option for a reader: 'int | None', 'full | top_heavy | bottom_heavy'."""
+    if typing.get_origin(annotation) is Literal:
+        return " | ".join(choices(annotation))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " | ".join(type_name(part) for part in typing.get_args(annotation))
+    if annotation is types.NoneType:
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("collections.abc.", "")
+
+
+def network_options(name: str) -> type[BaseModel]:
+    """Options of a network as a pydantic model, whose fields have their types and defaults.
+
+    They are the keyword arguments of the function that makes it. Where that passes on a whole
+    `TypedDict` of options, their defaults are those of the class that it makes.
+    """
+    return _options_of(model_function(name))
+
+
+@functools.cache
+def _options_of(function: Callable[..., Network]) -> type[BaseModel]:
+    from pydantic import ConfigDict, create_model
+
+    made_by = getattr(function, "__init__", None) if isinstance(function, type) else function
+    hints = typing.get_type_hints(made_by, include_extras=True)
+    made = hints.pop("return", None)
+    options: dict[str, Any] = {}
+    defaults: dict[str, Any] = dict(getattr(made_by, "__kwdefaults__", None) or {})
+    for option, hint in hints.items():
+        if typing.get_origin(hint) is not typing.Unpack:
+            options[option] = hint
+            continue
+        options |= typing.get_type_hints(typing.get_args(hint)[0])
+        defaults = made.__init__.__kwdefaults__ | defaults
+    fields: dict[str, Any] = {
+        option: (hint, defaults.get(option, ...)) for option, hint in options.items()
+    }
+    config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+    known: type[BaseModel] = create_model(function.__name__, __config__=config, **fields)
+    return known

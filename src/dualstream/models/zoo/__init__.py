@@ -1,0 +1,1 @@
+"""Networks that see one stream, one file a family."""

@@ -1,0 +1,296 @@
+"""S3D and S3D-G: Inception over time with separable convolutions (Xie et al. 2018)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import Literal, Unpack, get_args
+
+import torch
+from torch import nn
+
+from dualstream.errors import InputError
+from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.non_local import (
+    NonLocalKind,
+    NonLocalOptions,
+    Places,
+    insert_non_local,
+)
+from dualstream.models.layers.pooling import window_mean
+from dualstream.models.network import Accepts, Network, check_choice
+from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
+
+Layout = Literal["full", "top_heavy", "bottom_heavy"]
+"""Layers whose convolutions see time: all, the upper ones, or the lower ones."""
+
+Layer = Literal[
+    "conv_1a",
+    "conv_2c",
+    "mixed_3b",
+    "mixed_3c",
+    "mixed_4b",
+    "mixed_4c",
+    "mixed_4d",
+    "mixed_4e",
+    "mixed_4f",
+    "mixed_5b",
+    "mixed_5c",
+]
+"""Layers that can see time, from input to output, by the names of Inception-v1."""
+
+ALL_LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+
+def layers_in_time(layout: Layout, switch_at: Layer | None) -> tuple[Layer, ...]:
+    """Return the layers that have a convolution over time.
+
+    top_heavy at mixed_5c -> (mixed_5c,); bottom_heavy at mixed_3b -> (conv_1a, conv_2c).
+
+    Args:
+        layout: see `Layout`.
+        switch_at: first layer of the upper part; None for full, and only there.
+
+    Raises:
+        UnknownNameError: an unknown layout or layer.
+        InputError: `switch_at` is missing, or given for full.
+    """
+    check_choice("layout", layout, Layout)
+    if (switch_at is None) != (layout == "full"):
+        raise InputError(
+            f"switch_at is the first layer of the upper part, for the layouts top_heavy and "
+            f"bottom_heavy only; got layout={layout!r} and switch_at={switch_at!r}."
+        )
+    if switch_at is None:
+        return ALL_LAYERS
+    check_choice("layer", switch_at, Layer)
+    index = ALL_LAYERS.index(switch_at)
+    return ALL_LAYERS[index:] if layout == "top_heavy" else ALL_LAYERS[:index]
+
+
+class Gating(nn.Module):
+    """Every channel times a number of 0..1 that depends on the means of all channels.
+
+    sigmoid(W mean(x) + b) x, the mean being over time, height and width.
+
+    Args:
+        channels: C.
+
+    Source:
+        Xie et al. 2018; the deviation of W's start (0.01) from the authors' code, which leaves out
+        the paper's bias b.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(channels, channels)
+        nn.init.trunc_normal_(self.weigh.weight, std=0.01)
+        nn.init.zeros_(self.weigh.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> the same shape."""
+        gates: torch.Tensor = self.weigh(x.mean(dim=(2, 3, 4))).sigmoid()  # (N, C)
+        return x * gates[:, :, None, None, None]
+
+
+class GatedInception(InceptionBlock):
+    """Inception block that can gate the ends of its branches.
+
+    Args:
+        in_channels: C of the input.
+        widths: see `WIDTHS`.
+        in_time: whether a 3x3x3 convolution is 1x3x3 then 3x1x1, or 1x3x3 alone.
+        gated: whether to.
+    """
+
+    def __init__(self, in_channels: int, widths: Widths, *, in_time: bool, gated: bool) -> None:
+        super().__init__(
+            in_channels,
+            widths,
+            narrow=_unit,
+            wide=partial(_separable, in_time=in_time),
+            pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
+        )
+        self.gates = nn.ModuleList(Gating(w) if gated else nn.Identity() for w in self.widths)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, out_channels, T, H, W)."""
+        branches = (self.branch_0, self.branch_1, self.branch_2, self.branch_3)
+        outputs = [gate(branch(x)) for branch, gate in zip(branches, self.gates, strict=True)]
+        y: torch.Tensor = self.non_local(torch.cat(outputs, dim=1))
+        return y
+
+
+def _unit(
+    in_channels: int, out_channels: int, kernel: Triple = (1, 1, 1), stride: Triple = (1, 1, 1)
+) -> ConvUnit:
+    """With the batch norm of the TensorFlow original: eps 1e-3, statistics kept at .999."""
+    return ConvUnit(in_channels, out_channels, kernel, stride=stride, eps=1e-3, momentum=1e-3)
+
+
+def _separable(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
+    """1x3x3, then 3x1x1 if `in_time`."""
+    spatial = _unit(in_channels, out_channels, (1, 3, 3))
+    if not in_time:
+        return spatial
+    temporal = _unit(out_channels, out_channels, (3, 1, 1))
+    return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
+
+
+class FirstOverTime(nn.Conv3d):
+    """The first layer's convolution over time: 7 frames at a step of 2, right for short clips too.
+
+    For clips of 5 to 7 frames oneDNN 3.13 (torch 2.15 on CPUs) gives a wrong gradient of these
+    weights, or a segmentation fault. Zeros after the clip that make it 8 frames long change
+    nothing but that.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            in_channels, out_channels, (7, 1, 1), stride=(2, 1, 1), padding=(3, 0, 0), bias=False
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, C', T / 2 rounded up, H, W)."""
+        length = x.shape[2]
+        if length >= 8:
+            return super().forward(x)
+        y: torch.Tensor = super().forward(nn.functional.pad(x, (0, 0, 0, 0, 0, 8 - length)))
+        return y[:, :, : (length + 1) // 2]
+
+
+def _first(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
+    if not in_time:
+        return _unit(in_channels, out_channels, (1, 7, 7), (2, 2, 2))
+    temporal = _unit(out_channels, out_channels, (7, 1, 1), (2, 1, 1))
+    temporal.conv = FirstOverTime(out_channels, out_channels)
+    spatial = _unit(in_channels, out_channels, (1, 7, 7), (1, 2, 2))
+    return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
+
+
+class S3DOptions(NonLocalOptions, total=False):
+    """Options of `s3d` and `s3d_g`; stages for non-local blocks are mixed_3, mixed_4, mixed_5."""
+
+    layout: Layout
+    """full sees time in every layer; top_heavy from `switch_at` on; bottom_heavy up to (not
+    including) `switch_at`. The other layers have 1x3x3 convolutions alone; steps and pools over
+    time stay. bottom_heavy at conv_1a has no convolution over time at all."""
+    switch_at: Layer | None
+    """First layer of the upper part; for top_heavy and bottom_heavy."""
+
+
+class S3D(Network):
+    """Stem, nine Inception blocks in three stages, mean; see `s3d` and `s3d_g`.
+
+    Takes clips of at least 5 x 17 x 17. T is divided by 8, H and W by 32.
+
+    Args:
+        gated: gate the ends of the branches of every Inception block, and conv_2c.
+
+    The others are `S3DOptions`.
+
+    Raises:
+        InputError: a number is out of range, or `switch_at` does not fit `layout`.
+        UnknownNameError: a choice, a layer or a stage is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        gated: bool,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.2,
+        layout: Layout = "full",
+        switch_at: Layer | None = None,
+        checkpointing: bool = False,
+        non_local: Places | None = None,
+        non_local_kind: NonLocalKind = "embedded_gaussian",
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            inputs=Accepts(in_channels, smallest=(5, 17, 17)),
+            checkpointing=checkpointing,
+        )
+        self.in_time = layers_in_time(layout, switch_at)
+        self.gated = gated
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv_1a=_first(in_channels, 64, in_time="conv_1a" in self.in_time),
+                pool_2a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+                conv_2b=_unit(64, 64),
+                conv_2c=_separable(64, 192, in_time="conv_2c" in self.in_time),
+                gate_2c=Gating(192) if gated else nn.Identity(),
+                pool_3a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+            )
+        )
+        self.mixed_3 = self._blocks(192, "mixed_3b", "mixed_3c")
+        self.pool_4a = MaxPool((3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
+        self.mixed_4 = self._blocks(480, "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f")
+        self.pool_5a = MaxPool((2, 2, 2))
+        self.mixed_5 = self._blocks(832, "mixed_5b", "mixed_5c")
+        self._initialise()
+        stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
+        blocks = {name: list(stage) for name, stage in stages.items()}
+        insert_non_local(blocks, non_local, kind=non_local_kind)
+        self.add_classifier(1024, dropout=dropout)
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """Stem and the three Inception stages."""
+        return self.stem, self.mixed_3, self.mixed_4, self.mixed_5
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Stem, stages, and the pools between them."""
+        return self.stem, self.mixed_3, self.pool_4a, self.mixed_4, self.pool_5a, self.mixed_5
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, 1024, T, H, W) -> (N, 1024)."""
+        return window_mean(features, (2, 7, 7))
+
+    def _blocks(self, in_channels: int, *names: Layer) -> nn.Sequential:
+        blocks = []
+        for name in names:
+            in_time = name in self.in_time
+            block = GatedInception(in_channels, WIDTHS[name], in_time=in_time, gated=self.gated)
+            blocks.append(block)
+            in_channels = block.out_channels
+        return nn.Sequential(*blocks)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if not isinstance(module, nn.Conv3d):
+                continue
+            if module.kernel_size[0] > 1:
+                nn.init.dirac_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+def s3d(**options: Unpack[S3DOptions]) -> S3D:
+    """S3D: Inception whose 3x3x3 convolutions are 1x3x3 then 3x1x1.
+
+    Convolutions over time start as the identity (the authors call it critical), the others as in
+    He et al. 2015: from the authors' deviation of 0.01 the batch norms' statistics, which move by
+    a thousandth a step, would be wrong for thousands of steps.
+
+    Source:
+        Xie et al. 2018; layers as in torchvision (the first one is separable too, each part of a
+        separable convolution has a batch norm and ReLU); the start of convolutions over time and
+        the pools of 2D layers, which see time, from the authors' code in TF-slim.
+    """
+    return S3D(gated=False, **options)
+
+
+def s3d_g(**options: Unpack[S3DOptions]) -> S3D:
+    """S3D-G: S3D with feature gating.
+
+    The ends of all four branches of each Inception block are gated, and conv_2c is: that is where
+    the authors' code has it, and so within a block every output channel is gated once, by the
+    means of its own branch.
+
+    Source:
+        Xie et al. 2018, and the authors' code in TF-slim. The paper's 11.56 million
+        parameters are not those of that code (9.5 million, with 400 classes).
+    """
+    return S3D(gated=True, **options)

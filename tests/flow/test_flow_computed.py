@@ -1,0 +1,127 @@
+"""Flow computed when read: bit for bit what a store gives."""
+
+import numpy as np
+import pytest
+
+from dualstream.errors import FlowError, InputError, UnknownNameError
+from dualstream.flow import (
+    ComputedFlow,
+    DISParams,
+    FlowJob,
+    FlowStore,
+    StoredFlow,
+    TVL1Params,
+    extract_flow,
+    optical_flow,
+    pixels,
+)
+from dualstream.flow.computed import runs
+from dualstream.types import Frames
+from dualstream.video import VideoReader
+from dualstream.video.source import FrameArray
+
+PARAMS = {"tvl1": TVL1Params(warps=2, outer_iterations=3), "dis": DISParams(preset="fast")}
+
+
+class CountedReader:
+    """A frame source that remembers what was read of another."""
+
+    def __init__(self, source):
+        self.source = source
+        self.name, self.size, self.fps = source.name, source.size, source.fps
+        self.available, self.seconds_of = source.available, source.seconds_of
+        self.reads = []
+
+    def read(self, indices):
+        self.reads.append(list(indices))
+        return self.source.read(indices)
+
+
+@pytest.fixture
+def frames():
+    data = np.random.default_rng(1).integers(0, 256, (50, 20, 24, 3), np.uint8)
+    return CountedReader(FrameArray(Frames(data, np.arange(50) / 25, "noise")))
+
+
+@pytest.mark.parametrize("short_side", [None, 35])
+@pytest.mark.parametrize("method", ["tvl1-fast", "tvl1", "dis", "farneback"])
+def test_the_bytes_are_those_of_the_store(tmp_path, tiny_video, method, short_side):
+    video = str(tiny_video("a.mp4", num_frames=40))  # 48x64: more than one window and one run
+    options = {"method": method, "params": PARAMS.get(method), "short_side": short_side}
+    jobs = [FlowJob("a.mp4", video)]
+    (outcome,) = extract_flow(jobs, tmp_path / "flow", direction="both", bound_px=15.0, **options)
+    assert outcome.status == "done", outcome.error
+    stores = FlowStore(tmp_path / "flow"), FlowStore(tmp_path / "flow_backward")
+    with (
+        stores[0].open("a.mp4") as there,
+        stores[1].open("a.mp4") as back,
+        VideoReader(video) as reader,
+    ):
+        stored = StoredFlow(there, back)
+        computed = ComputedFlow(reader, range(40), bound_px=15.0, **options)
+        assert (computed.num_fields, computed.size) == (stored.num_fields, stored.size)
+        for indices in (range(39), [38, 3, 3, 4, 20]):
+            for direction in ("forward", "backward"):
+                expected = stored.read(indices, direction=direction)
+                found = computed.read(indices, direction=direction)
+                assert (found.method, found.bound_px) == (expected.method, expected.bound_px)
+                np.testing.assert_array_equal(found.data, expected.data)
+
+
+@pytest.mark.parametrize("name", ["warped-dis", "warped-tvl1-fast"])
+def test_warped_flow_is_that_of_the_store(tmp_path, tiny_video, name):
+    video = str(tiny_video("a.mp4", num_frames=5))
+    options = {"method": name.removeprefix("warped-"), "warped": True}
+    list(extract_flow([FlowJob("a.mp4", video)], tmp_path / "flow", **options))
+    with FlowStore(tmp_path / "flow").open("a.mp4") as stored, VideoReader(video) as reader:
+        computed = ComputedFlow(reader, range(5), method=name)
+        np.testing.assert_array_equal(computed.read(range(4)).data, stored.read(range(4)))
+        with pytest.raises(InputError, match="'forward' only"):
+            computed.read([0], direction="backward")
+
+
+def test_fields_lead_from_each_frame_shown_to_the_next(frames):
+    computed = ComputedFlow(frames, [4, 8, 8, 10], method="dis")
+    flow = computed.read([2, 0, 1])
+    pair = frames.source.read([8, 10])
+    expected = optical_flow(pair, method="dis").data[0]
+    # Noise is far from smooth: JPEG changes its bytes by up to 20 steps of 0.16 px.
+    assert np.abs(pixels(flow)[0] - np.clip(expected, -20, 20)).mean() < 0.5
+    assert (flow.data[2] == 128).all()
+    assert (flow.source, flow.method) == ("noise", "dis")
+
+
+def test_frames_are_read_in_runs_and_fields_are_kept(frames):
+    computed = ComputedFlow(frames, range(50), method="dis")
+    first = computed.read(range(40)).data
+    assert frames.reads == [list(range(33)), list(range(32, 41))]
+    computed.read(range(5), direction="backward")
+    frames.reads.clear()
+    shared = computed.read([38, 39, 40, 41]).data
+    assert frames.reads == [[40, 41, 42]]
+    np.testing.assert_array_equal(shared[:2], first[38:])
+    assert computed.read([]).data.shape == (0, 2, 20, 24)
+
+
+def test_bad_calls(frames):
+    with pytest.raises(FlowError, match="at least 2 frames; noise has 1"):
+        ComputedFlow(frames, [3])
+    with pytest.raises(UnknownNameError, match="Unknown flow method 'flo'"):
+        ComputedFlow(frames, range(3), method="flo")
+    with pytest.raises(InputError, match="'dis' takes DISParams"):
+        ComputedFlow(frames, range(3), method="dis", params=TVL1Params())
+    for index in (-1, 2):
+        with pytest.raises(InputError, match=f"noise has 2 flow fields, there is no field {index}"):
+            ComputedFlow(frames, range(3)).read([0, index])
+
+
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        ([], []),
+        ([3, 4, 5, 9], [(3, 5), (9, 9)]),
+        ([1, 2, 3, 4, 5], [(1, 2), (3, 4), (5, 5)]),
+    ],
+)
+def test_runs(indices, expected):
+    assert list(runs(indices, longest=32 if len(indices) < 5 else 2)) == expected

@@ -1,0 +1,228 @@
+"""What holds for every network of `MODELS`.
+
+Shapes, errors and the reach of gradients are looked at on the meta device, where nothing is
+computed; values on one network of each class. Parity and the papers' numbers are in the tests of
+the networks' own files.
+"""
+
+from typing import get_type_hints
+
+import pytest
+import torch
+from torch import nn
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.models import MODELS, create_model, set_trainable
+from dualstream.models.create import model_function, network_options
+
+K = 3
+CHANNELS = 2
+
+SMALL = {
+    "c3d": {"image_size": 16},
+    "cnn_lstm": {"backbone": "test_resnet", "hidden": 8},
+    "cnn_m_2048": {"image_size": 41, "length": 3},
+    "early_fusion": {"image_size": 32, "length": 3},
+    "inflated_2d": {"backbone": "test_resnet"},
+    "late_fusion": {"image_size": 32},
+    "lecture_early_fusion": {"length": 5},
+    "recurrent_conv": {"backbone": "test_resnet", "depths": [0, 2], "hidden": [4, 6]},
+    "single_frame": {"image_size": 32},
+    "slow_fusion": {"image_size": 32},
+    "temporal_attention": {"backbone": "test_resnet", "hidden": 8, "heads": 2},
+    "temporal_conv": {"backbone": "test_resnet", "hidden": 8},
+    "tsn": {"backbone": "test_resnet", "length": 2},
+}
+"""Options that keep a network small; the others have no such options."""
+
+ONE_OF_EACH_CLASS = (
+    "c2d_r50", "c3d", "cnn_lstm", "cnn_m_2048", "i3d", "inflated_2d", "lecture_3d_cnn",
+    "lecture_early_fusion", "r2plus1d_18", "recurrent_conv", "s3d_g", "slow_fusion",
+    "slowfast_r50_4x16", "t3d_121", "temporal_attention", "temporal_conv", "tsn", "x3d_xs",
+)  # fmt: skip
+
+
+def made(name, **options):
+    return create_model(name, num_classes=K, in_channels=CHANNELS, **SMALL.get(name, {}), **options)
+
+
+def clip_of(model, wanted=(1, 1, 1), device="meta"):
+    """(2, C, T, H, W), as near to `wanted` as the network takes."""
+    (accepts,) = model.inputs.values()
+    return torch.randn(2, accepts.channels, *accepts.nearest(wanted), device=device)
+
+
+def on_meta(name):
+    with torch.device("meta"):
+        return made(name)
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def network(request):
+    """On the meta device."""
+    return on_meta(request.param)
+
+
+@pytest.fixture(scope="module", params=ONE_OF_EACH_CLASS)
+def of_class(request):
+    """On the meta device, one network of each class."""
+    return on_meta(request.param)
+
+
+def test_logits_of_clips_segments_and_mappings(network):
+    network.eval()
+    clips = clip_of(network)
+    segments = torch.stack((clips, clips, clips), dim=1)  # (N, S, C, T, H, W)
+    network.check(segments.shape)
+    assert network(segments).shape == (2, K)
+    assert network({"flow": clips}).shape == (2, K)
+
+
+def test_vectors_of_the_classifier(of_class):
+    clips = clip_of(of_class.eval())
+    segments = torch.stack((clips, clips, clips), dim=1)  # (N, S, C, T, H, W)
+    assert of_class.embed(segments).shape == (6, of_class.num_features)
+
+
+def test_its_input_is_as_declared(network):
+    ((stream, accepts),) = network.inputs.items()
+    assert (network.name in MODELS, stream) == (True, "clip")
+    assert accepts.channels == CHANNELS
+    fixed = MODELS[network.name].fixed
+    assert ("length" in fixed) == (accepts.length is not None)
+    assert ("image_size" in fixed) == (accepts.side is not None)
+    assert set(fixed) <= network_options(network.name).model_fields.keys()
+    over_time = any(isinstance(part, nn.Conv3d) for part in network.modules())
+    assert network.conv_dims == (3 if over_time else 2)
+
+
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_one_less_than_the_smallest_is_refused(network, axis):
+    shape = list(clip_of(network).shape)
+    shape[axis] -= 1
+    clips = torch.zeros(shape, device="meta")
+    with pytest.raises(ShapeError, match=network.name):
+        network.eval()(clips)
+    with pytest.raises(ShapeError, match=network.name):
+        network.check(shape)
+    accepts = network.inputs["clip"]
+    if accepts.length is None and accepts.side is None and accepts.smallest[axis - 2] > 1:
+        with pytest.raises(RuntimeError):  # its layers have no output
+            network.encode(clips)
+
+
+def test_other_input_is_refused(network):
+    clips = clip_of(network)
+    for wrong in (clips[:, :1], torch.cat((clips, clips), dim=1), clips[0], clips.byte()):
+        with pytest.raises(ShapeError, match=network.name):
+            network(wrong)
+    if network.inputs["clip"].length is not None:
+        with pytest.raises(ShapeError, match="T = "):
+            network(torch.cat((clips, clips), dim=2))
+    with pytest.raises(InputError, match="one input, got a mapping of rgb, flow"):
+        network({"rgb": clips, "flow": clips})
+
+
+def test_gradients_reach_every_parameter(of_class):
+    of_class(clip_of(of_class.train(), (4, 16, 16))).sum().backward()
+    assert [name for name, p in of_class.named_parameters() if p.grad is None] == []
+
+
+def test_stages_are_trained_from_the_last_one_on(network):
+    head = {id(p) for module in network.head() for p in module.parameters()}
+    last = {id(p) for stage in network.stages()[-1:] for p in stage.parameters()}
+    for which, expected in (("last_layer", head), (1, head | last)):
+        if which == 1 and not network.stages():
+            continue
+        set_trainable(network, which)
+        assert {id(p) for p in network.parameters() if p.requires_grad} == expected
+    set_trainable(network, "all")
+    assert all(p.requires_grad for p in network.parameters())
+    with pytest.raises(InputError, match=f"{network.name} has .* stages"):
+        set_trainable(network, len(network.stages()) + 1)
+
+
+def test_parts_are_a_chain_that_can_be_cut(of_class):
+    clips, count = clip_of(of_class.eval()), len(of_class.parts())
+    if not count:
+        with pytest.raises(InputError, match="no chain of parts"):
+            of_class.begin(clips, parts=0)
+    for parts in sorted({count // 2, count}) if count else ():
+        assert of_class.finish(of_class.begin(clips, parts=parts), parts=parts).shape == (2, K)
+
+
+def test_options_are_checked(network):
+    name = network.name
+    with pytest.raises(UnknownNameError, match="Did you mean 'num_classes'"):
+        create_model(name, num_clases=2)
+    with pytest.raises(InputError, match=f"{name} needs the option 'num_classes'"):
+        create_model(name)
+    for option, value in (("num_classes", "3"), ("num_classes", True), ("in_channels", 1.5)):
+        with pytest.raises(InputError, match=f"Option {option} of {name} must be int"):
+            create_model(name, **{"num_classes": 2, option: value})
+    for option in ("num_classes", "in_channels"):
+        with pytest.raises(InputError, match=f"{option} must be at least 1, got 0"):
+            create_model(name, **{"num_classes": 2, option: 0})
+    with (
+        torch.device("meta"),
+        pytest.raises(InputError, match="dropout must lie in 0 <= dropout < 1, got 1"),
+    ):
+        made(name, dropout=1.0)
+
+
+def with_random_gains(model):
+    """No residual branch is silent, as zero gains at the start make them."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.uniform_(module.weight, 0.3, 0.7)
+    return model
+
+
+@pytest.fixture(scope="module", params=ONE_OF_EACH_CLASS)
+def small(request):
+    """With values, and clips for it."""
+    torch.manual_seed(0)
+    model = with_random_gains(made(request.param))
+    return model, clip_of(model, (4, 16, 20), device="cpu")
+
+
+def test_evaluation_is_repeatable_and_segments_are_averaged(small):
+    model, clips = small
+    model.eval()
+    with torch.inference_mode():
+        each = model(clips)
+        assert each.isfinite().all()
+        assert torch.equal(model(clips), each)
+        joined = model(clips[None])  # two segments of one sample
+    torch.testing.assert_close(joined[0], each.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_makes_another_the_same_and_checkpointing_changes_nothing(small):
+    model, clips = small
+    can_save = "checkpointing" in network_options(model.name).model_fields
+    saving = made(model.name, **({"checkpointing": True} if can_save else {}))
+    saving.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(saving.eval()(clips), model.eval()(clips))
+    labels = torch.tensor([0, 2])
+    losses = []
+    for one in (model, saving):
+        torch.manual_seed(2)  # of dropout
+        losses.append(nn.functional.cross_entropy(one.train()(clips), labels))
+        losses[-1].backward()
+    torch.testing.assert_close(*losses)
+    for (name, found), expected in zip(saving.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=name)
+    for (name, found), expected in zip(saving.named_buffers(), model.buffers(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=name)
+    model.zero_grad()
+
+
+def class_of(name):
+    """Class of a network: it is made by the class itself, or by a function that returns one."""
+    function = model_function(name)
+    return function if isinstance(function, type) else get_type_hints(function)["return"]
+
+
+def test_one_of_each_class_is_looked_at():
+    assert {class_of(name) for name in ONE_OF_EACH_CLASS} == {class_of(name) for name in MODELS}
