@@ -69,6 +69,17 @@ def memory_for(shape: tuple[int, ...], out: NDArray[np.uint8] | None) -> NDArray
     return out
 
 
+def taken(frames: Frames, rows: NDArray[np.int64], out: NDArray[np.uint8] | None) -> Frames:
+    """Some of the frames, at least one; without `out`, neighbours in rising order are a view."""
+    if out is None and (np.diff(rows) == 1).all():
+        data = frames.data[rows[0] : rows[-1] + 1]
+    else:
+        data = memory_for((len(rows), *frames.data.shape[1:]), out)
+        # In its default mode numpy copies twice; the rows are known to be there.
+        np.take(frames.data, rows, axis=0, out=data, mode="clip")
+    return Frames(data, frames.pts_seconds[rows], frames.source)
+
+
 class FrameArray:
     """Frames in memory as a `FrameSource`.
 
@@ -107,12 +118,7 @@ class FrameArray:
     def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
         """Frames by number; without `out`, neighbours in rising order are a view."""
         numbers = _checked(indices, self.available, self.name)
-        seconds = self._frames.pts_seconds[numbers]
-        if out is None and (np.diff(numbers) == 1).all():
-            data = self._frames.data[numbers[0] : numbers[-1] + 1]
-        else:
-            data = _copied(self._frames.data, numbers, out)
-        return Frames(data, seconds, self.name)
+        return taken(self._frames, numbers, out)
 
 
 class FrameBuffer:
@@ -187,19 +193,12 @@ class FrameBuffer:
         """
         with self._lock:
             places = self._places(indices)
-            data = _copied(self._images, places, out)
+            data = memory_for((len(places), *self._images.shape[1:]), out)
+            np.take(self._images, places, axis=0, out=data, mode="clip")
             return Frames(data, self._seconds[places], self.name)
 
     def _places(self, indices: Sequence[int]) -> NDArray[np.int64]:
         return _checked(indices, self.available, self.name) % len(self._seconds)
-
-
-def _copied(
-    images: NDArray[np.uint8], places: NDArray[np.int64], out: NDArray[np.uint8] | None
-) -> NDArray[np.uint8]:
-    data = memory_for((len(places), *images.shape[1:]), out)
-    # With another mode numpy copies twice; the places have been checked.
-    return np.take(images, places, axis=0, out=data, mode="clip")
 
 
 def _checked(indices: Sequence[int], available: range, name: str) -> NDArray[np.int64]:
