@@ -37,9 +37,6 @@ SKIPPABLE_CODECS = frozenset({"h264"})
 LONGEST_REORDERING = 16
 """Pictures that H.264 and HEVC may show between two that were coded in turn."""
 
-HELD_BYTES = 16 << 20
-"""Memory for decoded pictures that a next read may ask for again: 96 of 340x256 pixels."""
-
 _END: Any = object()
 
 
@@ -64,7 +61,9 @@ class Decoder:
         self._tells_damage = tells_damage
         self.path = path
         self.num_threads = num_threads
-        self._held: dict[int, Any] = {}  # the pictures that came last, by their places
+        # The picture that came last, and its place. No more are held: into which memory a damaged
+        # picture is decoded, and what is left there, would depend on it.
+        self._last: tuple[int, Any] | None = None
         self._reads_on = False  # whether the caller reads on from where the last read ended
         self.num_refused = 0
         """Packets that the decoder refused while all pictures were read."""
@@ -98,8 +97,7 @@ class Decoder:
 
     def leave(self) -> None:
         """Forget the place, after packets were read from the container by another function."""
-        self._next = None
-        self._held.clear()
+        self._next = self._last = None
 
     def all_pictures(self) -> Iterator[Any]:
         """Every picture that decodes, from the start of the file; damaged packets are passed over.
@@ -121,9 +119,9 @@ class Decoder:
         Raises:
             MissingPictureError: one of them does not come, or the decoder met damage.
         """
-        held = {place: self._held[place] for place in wanted if place in self._held}
-        yield from held.items()
-        wanted = [place for place in wanted if place not in held]
+        if self._last is not None and self._last[0] == wanted[0]:
+            yield self._last
+            wanted = wanted[1:]
         if not wanted:
             return
         stands_at = self._next
@@ -182,8 +180,7 @@ class Decoder:
             if place > due[0] or (self._starts_at is not None and place != self._starts_at):
                 raise self._missing(due[0])
             self._starts_at = None
-            self._next = place + 1
-            self._hold(place, picture)
+            self._next, self._last = place + 1, (place, picture)
             if place == due[0]:
                 due.popleft()
                 yield place, picture
@@ -192,14 +189,6 @@ class Decoder:
         for _ in range(LONGEST_REORDERING):
             if not before & self._pending or not self._feed(index, unsent, goes_on=goes_on):
                 break
-
-    def _hold(self, place: int, picture: Any) -> None:
-        """Keep the pictures that came last for a caller whose windows overlap."""
-        if not self._reads_on:  # its memory then serves the next picture
-            self._held.clear()
-        elif len(self._held) * 2 * picture.width * picture.height > HELD_BYTES:  # 2 bytes a pixel
-            del self._held[next(iter(self._held))]
-        self._held[place] = picture
 
     def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
         """Decode one packet more, or what the decoder holds back if nothing more is wanted.

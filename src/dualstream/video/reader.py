@@ -276,13 +276,13 @@ class VideoReader:
             # What comes from a URL may never end, so it is not looked at in advance.
             live = is_url(self._path)
             shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
-            first = None
+            is_empty = True
             for picture, seconds in shown:
-                if first is None:
-                    first = picture
+                if is_empty:
                     self._look_at_first(decoder, picture)
+                    is_empty = False
                 yield self._to_rgb(picture), seconds
-        if first is None:
+        if is_empty:
             raise no_frame_error(self._path)
 
     def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
@@ -324,6 +324,7 @@ class VideoReader:
             if data is None:
                 data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
             self._to_rgb(picture, data[first])
+            del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
         return Frames(data, index.pts_seconds[numbers], self._path)
