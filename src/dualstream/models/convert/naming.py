@@ -54,4 +54,4 @@ class Fixed:
 
     value: float
     ignored: bool = False
-    """Return whether values may differ: of a counter that no output depends on."""
+    """True for a counter that no output depends on: ours may have any value."""
