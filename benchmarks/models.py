@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from dualstream.models import Network, create_model
 from dualstream.models.convert import Layout, from_layout
-from dualstream.models.inspection import inspect_network
+from dualstream.models.inspect import inspect_network
 from measure import FOLDER, interleaved, summary, versions, write_json
 from peak import multiply_adds_per_second
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model, optimize
-from dualstream.models.inspection import inspect_network
+from dualstream.models.inspect import inspect_network
 from dualstream.models.layers import ConvUnit
 from dualstream.models.optimize import (
     FastestForm,

@@ -7,8 +7,8 @@ network is first made.
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
+from inspect import signature
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ def _check_type(name: str, option: str, value: object, annotation: str) -> None:
 
 def _check_options(name: str, function: Callable[..., Network], options: dict[str, Any]) -> None:
     """Raise on an option that `function` does not have, or lacks."""
-    parameters = inspect.signature(function).parameters
+    parameters = signature(function).parameters
     for option in options:
         if option not in parameters:
             raise UnknownNameError(f"option of {name}", option, (*parameters, "weights"))
