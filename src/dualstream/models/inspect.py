@@ -266,10 +266,12 @@ def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
     """
     trace = _Trace(model, sizes)
     for axes in ((0,), (1, 2)):
+        lengths = [(axis, trace.lengths[axis]) for axis in axes]
         single = [
             visit.outputs[0]
             for visit in trace.visits()
-            if visit.outputs and any(len(visit.outputs[0].places(axis)) == 1 for axis in axes)
+            if visit.outputs
+            and any(n > 1 and len(visit.outputs[0].places(a)) == 1 for a, n in lengths)
         ]
         if not single:
             continue
@@ -279,7 +281,7 @@ def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
         }
         try:
             larger = _Trace(model, enlarged)  # type: ignore[arg-type]  # four sizes, too
-        except ShapeError:  # of another length or side it takes none
+        except Exception:  # whatever it says to a length or side that it is not made for
             continue
         for visit, other in zip(trace.visits(), larger.visits(), strict=False):
             visit.larger |= {axis: other.outputs[0] for axis in axes if other.outputs}
