@@ -22,6 +22,7 @@ from dualstream.clips.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.recipe import load_recipe
 from dualstream.models import create_model
+from dualstream.models.fastest import fastest
 
 PARTNERS: dict[str, tuple[str, ...]] = {
     "brush_hair": ("brushing hair", "fixing hair", "curling hair"),
@@ -74,7 +75,7 @@ def class_scores(manifest: Manifest) -> np.ndarray:
         [model.classes.index(partner) for partner in PARTNERS.get(name, ())]
         for name in manifest.classes
     ]
-    network = model.optimized()
+    network = fastest(model)
     dataset = ClipDataset(
         manifest, [spec], sampling=Sampling("evenly_spaced"), cropping=Cropping("center")
     )

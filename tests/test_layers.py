@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "types": 0,
     "atomic": 0,
+    "unpickle": 0,
     "video": 1,
     "flow": 2,
     "clips": 3,

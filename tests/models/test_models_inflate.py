@@ -10,6 +10,7 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models import create_model
 from dualstream.models.cnn_m import cnn_m_2048
+from dualstream.models.fastest import fold_batch_norms
 from dualstream.models.i3d import i3d, inception_v1
 from dualstream.models.inflate import InflatedConv, inflate_network, inflated_2d
 from dualstream.models.inflate_weights import (
@@ -19,7 +20,6 @@ from dualstream.models.inflate_weights import (
     names_in_resnet,
     repeat_border_frames,
 )
-from dualstream.models.optimize import fold_batch_norms
 from dualstream.models.resnet_video import i3d_r50, r2plus1d_r50, slow_r50
 from dualstream.models.tsn import tsn
 

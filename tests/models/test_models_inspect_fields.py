@@ -77,7 +77,8 @@ def check(model: nn.Module, size: Size, *, most: int = 24, alike: bool = True) -
     for axis, field in enumerate(row.receptive_field or ()):
         for first, last in (found[axis] for found in extents):
             assert last - first + 1 <= field, axis
-            if alike and row.positions[axis] and first > 0 and last < size[1 + axis] - 1:
+            inside = first - field >= 0 and last + field < size[1 + axis]
+            if alike and row.positions[axis] and inside:
                 assert last - first + 1 == field, axis
         if not row.positions[axis] and len(indices) <= most:
             seen = [end for found in extents for end in found[axis]]

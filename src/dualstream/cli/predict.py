@@ -172,6 +172,7 @@ def _streams(
     from dualstream.engine.devices import check_device
     from dualstream.engine.predict import as_stream
     from dualstream.models import create_model
+    from dualstream.models.fastest import fastest
     from dualstream.models.weights import weights_entry
 
     place = check_device(device)
@@ -181,7 +182,9 @@ def _streams(
             model = create_model(entry.model, weights=entry.name)
         streams.append(as_stream(model.to(place)))
     if optimize:
-        streams = [replace(stream, model=stream.model.optimized()) for stream in streams]
+        streams = [
+            replace(stream, run=fastest(stream.model, name=stream.name)) for stream in streams
+        ]
     return streams
 
 

@@ -40,17 +40,12 @@ def test(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score the test videos with a trained stream and print its accuracy."""
-    from dataclasses import replace
-
     from dualstream.cli.output import percent, print_json, progress_bar, stderr, stdout
     from dualstream.engine.checkpoint import load_checkpoint, save_metrics, with_test_views
     from dualstream.engine.evaluate import collect, evaluate
     from dualstream.scores import measure, write_scores
 
     checkpoint = with_test_views(load_checkpoint(run), segments=segments, crops=crops)
-    if optimize:
-        model = checkpoint.model.to(device).optimized()
-        checkpoint = replace(checkpoint, model=model)
     count, results = evaluate(
         checkpoint,
         part=part,
@@ -59,6 +54,7 @@ def test(
         backward_store=backward_flow,
         workers=workers,
         device=device,
+        optimize=optimize,
     )
     done = []
     with progress_bar("videos") as bar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.checkpoint import Checkpoint, check_classes
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.errors import DualstreamError, ScoresError
+from dualstream.models.fastest import fastest
 from dualstream.models.network import ANY_LENGTH, Network
 from dualstream.scores import average_views
 from dualstream.types import Clip, InputSpec, Scores
@@ -48,6 +49,7 @@ def evaluate(
     backward_store: Path | None = None,
     workers: int = 2,
     device: str = "cpu",
+    optimize: bool = False,
 ) -> tuple[int, Iterator[VideoScore]]:
     """Score the videos of one part of the checkpoint's split.
 
@@ -62,6 +64,7 @@ def evaluate(
         backward_store: another place of the backward flow than the run's own.
         workers: reading processes, 0 for none.
         device: where the network runs.
+        optimize: compile the network first where that is faster (`models.fastest`).
 
     Returns:
         Number of videos, and an iterator that gives one score after the other.
@@ -84,7 +87,7 @@ def evaluate(
         workers=workers,
         pin_memory=device.startswith("cuda"),
     )
-    return len(videos), _scores(checkpoint, videos, iter(loader), device)
+    return len(videos), _scores(checkpoint, videos, iter(loader), device, optimize=optimize)
 
 
 def collect(results: Iterable[VideoScore], classes: tuple[str, ...]) -> Scores:
@@ -106,7 +109,12 @@ def collect(results: Iterable[VideoScore], classes: tuple[str, ...]) -> Scores:
 
 
 def view_logits(
-    model: Network, views: Tensor, spec: InputSpec, *, segments: int
+    model: Network,
+    views: Tensor,
+    spec: InputSpec,
+    *,
+    segments: int,
+    run: Callable[[Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """Logits of the views of one video.
 
@@ -116,6 +124,7 @@ def view_logits(
     Args:
         views: (S x crops, C, T, H, W) uint8 on any device, the crops of a segment side by side.
         segments: S.
+        run: computes the model's logits in its place (`models.fastest`).
 
     Returns:
         (S x crops, K), or (crops, K) where the network joins segments.
@@ -130,7 +139,7 @@ def view_logits(
         at_once = max(1, at_once // segments)
     with torch.inference_mode():
         parts = [
-            model(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
+            (run or model)(normalize(part.to(device, non_blocking=True), spec)).float().cpu()
             for part in torch.split(views, at_once)
         ]
     return torch.cat(parts).numpy()
@@ -142,9 +151,15 @@ def _grows_with_time(model: Network) -> bool:
 
 
 def _scores(
-    checkpoint: Checkpoint, videos: Manifest, batches: Iterator[Clip], device: str
+    checkpoint: Checkpoint,
+    videos: Manifest,
+    batches: Iterator[Clip],
+    device: str,
+    *,
+    optimize: bool,
 ) -> Iterator[VideoScore]:
     model = checkpoint.model.to(device).eval()
+    run = fastest(model, name=model.name) if optimize else model
     spec = checkpoint.recipe.test_spec()
     for record in videos.records:
         try:
@@ -154,6 +169,6 @@ def _scores(
             continue
         views = clip.data[spec.modality][0]  # (V, C, T, H, W)
         segments = checkpoint.recipe.test.segments
-        logits = view_logits(model, views, spec, segments=segments)
+        logits = view_logits(model, views, spec, segments=segments, run=run)
         mean = average_views(logits, average="probabilities")
         yield VideoScore(record.path, record.label, mean, None)

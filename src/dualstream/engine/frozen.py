@@ -40,7 +40,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.stream_module import StreamModule
 from dualstream.errors import InputError, RecipeError
 from dualstream.models import Network
-from dualstream.models.optimize import FastestForm
+from dualstream.models.fastest import FastestForm
 from dualstream.models.video_network import VideoNetwork
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip

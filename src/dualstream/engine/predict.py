@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dualstream.clips.geometry import View, center_crop, reference_size, ten_crops, three_crops
 from dualstream.clips.samplers import covered, evenly_spaced_starts
@@ -50,6 +51,8 @@ class Stream:
     classes: tuple[str, ...]
     flow_params: FlowParams | None = None
     """Settings of the flow method; None takes its defaults."""
+    run: Callable[[Tensor], Tensor] | None = None
+    """Computes the model's logits in its place (`models.fastest`)."""
 
 
 Seer = Stream | Checkpoint | Network | str | os.PathLike[str]
@@ -258,7 +261,7 @@ def _window_probabilities(
             views = flow_views(forward, plan, spec)
     else:
         views = frame_views(video, shown, plan, spec)
-    logits = view_logits(stream.model, views, spec, segments=segments)
+    logits = view_logits(stream.model, views, spec, segments=segments, run=stream.run)
     return average_views(logits, average="probabilities")
 
 

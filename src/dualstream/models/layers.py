@@ -22,7 +22,7 @@ class ConvUnit(nn.Module):
     """Convolution without bias, batch norm, activation: `conv`, `norm`, `activation`.
 
     The convolutions of all networks that have a norm behind them are these, but for the projection
-    of non-local blocks, so that what merges the two (`dualstream.models.optimize`) needs to know
+    of non-local blocks, so that what merges the two (`dualstream.models.fastest`) needs to know
     nothing else about a network.
 
     Args:

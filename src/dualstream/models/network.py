@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.types import InputSpec
-
-if TYPE_CHECKING:
-    from dualstream.models.optimize import OptimizedNetwork
 
 FrozenBatchNorm = Literal["none", "partial", "all"]
 """Which batch norms keep their statistics and are not trained; partial: all but the first."""
@@ -77,12 +74,6 @@ class Network(nn.Module):
         self.spec = None
         self.classes = ()
         self.name = type(self).__name__
-
-    def optimized(self) -> OptimizedNetwork:
-        """A copy for prediction only, as fast as this machine runs it; see `OptimizedNetwork`."""
-        from dualstream.models.optimize import OptimizedNetwork
-
-        return OptimizedNetwork(self)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Parts of the network in front of the head, from input to output; () if it has none."""

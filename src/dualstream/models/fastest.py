@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dualstream.errors import InputError
 from dualstream.models.layers import ConvUnit
-from dualstream.models.network import Network, check_choice
+from dualstream.models.network import check_choice
 from dualstream.models.weights import cache_folder
 
 FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Form:
-    """What one form of a module does with one shape of input."""
+    """Time and error of one form of a module for one shape of input."""
 
     name: FormName
     seconds: float
@@ -86,7 +86,7 @@ class FastestForm:
         self._fixed: Run | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """What the module gives, without gradients."""
+        """Return the module's output, without gradients."""
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
             return (self._fixed or self._for_shape(x))(x)
@@ -111,10 +111,6 @@ class FastestForm:
                     raise InputError(f"{self.name} cannot run here in the form {form}.")
                 self._kept[name] = found[0]
             self._fixed = self._kept[name]
-
-    def clear(self) -> None:
-        """Forget what was chosen: the module was moved to another device."""
-        self.forms, self._chosen, self._kept, self._fixed = {}, {}, {"plain": self.module}, None
 
     def _for_shape(self, x: torch.Tensor) -> Run:
         shape = tuple(x.shape)
@@ -154,69 +150,14 @@ class FastestForm:
         return self._kept[name]
 
 
-class OptimizedNetwork(Network):
-    """A trained network for prediction only, as fast as this machine runs it (`FastestForm`).
+def fastest(model: nn.Module, *, name: str = "network") -> FastestForm:
+    """Return a network for prediction only, as fast as this machine runs it.
 
     Args:
-        model: a network on the device where it shall run; a copy is taken.
+        model: on the device where it shall run; a copy is taken, in evaluation mode.
+        name: for the log.
     """
-
-    def __init__(self, model: Network) -> None:
-        super().__init__(
-            num_classes=model.num_classes, in_channels=model.in_channels, length=model.length
-        )
-        self.plain = copy.deepcopy(model).eval().requires_grad_(False)
-        self.spec, self.classes, self.name = model.spec, model.classes, model.name
-        self._fastest = FastestForm(self.plain, name=model.name)
-        super().train(False)
-        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
-
-    @property
-    def forms(self) -> dict[tuple[int, ...], tuple[Form, ...]]:
-        """Shape of input -> the forms that were measured for it, the fastest first."""
-        return self._fastest.forms
-
-    @property
-    def joins_segments(self) -> bool:
-        """As the network that it was made of."""
-        return self.plain.joins_segments
-
-    @property
-    def classifier(self) -> nn.Linear:  # type: ignore[override]  # elsewhere an attribute
-        """That of the network that it was made of."""
-        return self.plain.classifier
-
-    def stages(self) -> tuple[nn.Module, ...]:
-        """As the network that it was made of."""
-        return self.plain.stages()
-
-    def head(self) -> tuple[nn.Module, ...]:
-        """As the network that it was made of."""
-        return self.plain.head()
-
-    def train(self, mode: bool = True) -> Self:
-        """Raise InputError unless `mode` is False: folded weights cannot be trained."""
-        if mode:
-            raise InputError("An optimised network predicts only; train the one it was made of.")
-        return super().train(False)
-
-    def _apply(self, fn: Run, recurse: bool = True) -> Self:
-        self._fastest.clear()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own gap
-        return self
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
-
-        Raises:
-            ShapeError: as the network that it was made of.
-        """
-        return self._fastest(clips)
-
-
-def _forget(model: OptimizedNetwork, _: object) -> None:
-    """The copies in other forms have the weights from before they were loaded."""
-    model._fastest.clear()
+    return FastestForm(copy.deepcopy(model).eval().requires_grad_(False), name=name)
 
 
 def fold_batch_norms(model: nn.Module) -> None:
