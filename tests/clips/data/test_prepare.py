@@ -16,7 +16,7 @@ import pytest
 from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.annotations import Problem
+from dualstream.clips.data.annotations.entries import Problem
 from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
 from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError

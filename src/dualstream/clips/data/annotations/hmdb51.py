@@ -9,23 +9,31 @@ test_train_splits.rar; J-HMDB's splits.zip follows it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
-from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
+from dualstream.clips.data.annotations.class_lists import (
+    ListLine,
+    collect_lines,
+    find_class_list,
+    label_lines,
+    malformed,
+    read_class_list,
+    unknown_class,
+)
 from dualstream.clips.data.annotations.entries import (
     Annotations,
-    Entry,
+    ListedSet,
     Problem,
-    Side,
     annotation_files,
-    empty_list,
     is_class_name,
     numbered_lines,
 )
 
 _LIST_NAME = re.compile(r"(.+)_test_split([1-9][0-9]?)\.txt")
 _LINE = re.compile(r"(.*\S)\s+([012])")
-_SIDES: dict[str, Side] = {"0": "", "1": "train", "2": "test"}
+_SETS: dict[str, ListedSet] = {"0": "", "1": "train", "2": "test"}
 
 
 def is_hmdb51(file: Path) -> bool:
@@ -39,55 +47,37 @@ def read_hmdb51(path: Path) -> Annotations:
     The classes are those of a class list in the folder (`class_list.txt`), or else those of the
     file names in alphabetical order.
     """
-    lists: dict[tuple[str, int], Path] = {}
-    for file in annotation_files(path, is_hmdb51):
-        if match := _LIST_NAME.fullmatch(file.name):
-            lists[match.group(1), int(match.group(2))] = file
+    lists = {_class_and_split(file) for file in annotation_files(path, is_hmdb51)}
     class_list = find_class_list(path)
     found = tuple(sorted({name for name, _ in lists if is_class_name(name)}))
     classes = read_class_list(class_list) if class_list else found
-    entries: list[Entry] = []
-    problems = _missing_lists(path, classes, lists) if path.is_dir() else []
-    for (name, split), file in lists.items():
-        if name in classes:
-            entries += _read_list(file, name, classes.index(name), split, problems)
-            continue
-        what = (
-            f"class {name!r} is not in {class_list}"
-            if class_list
-            else f"{name!r} cannot name a class"
-        )
-        remedy = "The file is left out; add the class to the list or rename the file."
-        problems.append(Problem("unknown class", str(file), what, remedy))
-    return Annotations(classes, tuple(entries), tuple(problems))
 
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        name, split = _class_and_split(file)
+        if name not in classes:
+            remedy = "The file is left out; add the class to the list or rename the file."
+            yield unknown_class(str(file), name, class_list, remedy)
+            return
+        for number, line in numbered_lines(file):
+            where = f"{file}:{number}"
+            if match := _LINE.fullmatch(line):
+                hint, listed = f"{name}/{match.group(1)}", _SETS[match.group(2)]
+                yield ListLine(where, hint, listed, label=classes.index(name), split=split)
+            else:
+                remedy = "write `name.avi 1` (train), 2 (test) or 0 (neither)"
+                yield malformed(where, repr(line), remedy)
 
-def _missing_lists(
-    folder: Path, classes: tuple[str, ...], lists: dict[tuple[str, int], Path]
-) -> list[Problem]:
+    lines, problems = collect_lines(path, is_hmdb51, read)
     what = "there is no such file"
     remedy = "Add the file; until then the class has no video in that split."
-    return [
-        Problem("missing list", f"{folder}/{name}_test_split{split}.txt", what, remedy)
-        for name in classes
-        for split in sorted({split for _, split in lists})
-        if (name, split) not in lists
+    missing = [
+        Problem("missing list", f"{path}/{name}_test_split{split}.txt", what, remedy)
+        for name, split in product(classes, sorted({split for _, split in lists}))
+        if path.is_dir() and (name, split) not in lists
     ]
+    return label_lines(lines, missing + problems, classes=classes)
 
 
-def _read_list(
-    file: Path, class_name: str, label: int, split: int, problems: list[Problem]
-) -> list[Entry]:
-    entries: list[Entry] = []
-    lines = numbered_lines(file)
-    for number, line in lines:
-        where = f"{file}:{number}"
-        if match := _LINE.fullmatch(line):
-            hint, side = f"{class_name}/{match.group(1)}", _SIDES[match.group(2)]
-            entries.append(Entry(hint, label, split, side, where))
-        else:
-            remedy = "The line is left out; write `name.avi 1` (train), 2 (test) or 0 (neither)."
-            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
-    if not lines:
-        problems.append(empty_list(file))
-    return entries
+def _class_and_split(file: Path) -> tuple[str, int]:
+    match = _LIST_NAME.fullmatch(file.name)
+    return (match.group(1), int(match.group(2))) if match else (file.stem, 1)

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
-    NamedVideo,
+    ListLine,
+    collect_lines,
     find_class_list,
-    label_videos,
+    label_lines,
+    malformed,
     read_class_list,
 )
 from dualstream.clips.data.annotations.entries import (
@@ -24,8 +26,6 @@ from dualstream.clips.data.annotations.entries import (
     ListedSet,
     Problem,
     ProblemKind,
-    annotation_files,
-    empty_list,
     listed_set,
 )
 from dualstream.errors import AnnotationError
@@ -48,39 +48,29 @@ def read_kinetics(path: Path) -> Annotations:
     train, validation and test sets become splits as `plan_splits` says. The classes are those of
     a class list in the folder, or else all labels in alphabetical order.
     """
-    problems: list[Problem] = []
-    files = annotation_files(path, is_kinetics)
-    videos = [video for file in files for video in _read_rows(file, problems)]
     class_list = find_class_list(path)
     classes = read_class_list(class_list) if class_list else None
-    return label_videos(videos, problems, classes=classes, class_list=class_list)
+    lines, problems = collect_lines(path, is_kinetics, _read_rows)
+    return label_lines(lines, problems, classes=classes, class_list=class_list)
 
 
-def _read_rows(file: Path, problems: list[Problem]) -> Iterator[NamedVideo]:
+def _read_rows(file: Path) -> Iterator[ListLine | Problem]:
     rows = read_csv(file, error=AnnotationError, strict=False)
     header = [name.strip() for name in next(rows, (1, []))[1]]
     for name in _COLUMNS:
         if name not in header:
             remedy = f"The file is left out; its columns must be {','.join(_COLUMNS)},split."
             kind: ProblemKind = "no label" if name == "label" else "malformed line"
-            problems.append(Problem(kind, f"{file}:1", f"column {name!r} is missing", remedy))
+            yield Problem(kind, f"{file}:1", f"column {name!r} is missing", remedy)
             return
-    is_empty = True
     for number, cells in rows:
-        is_empty = False
         named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        video = _parse_row(named, f"{file}:{number}", listed_set(file.stem))
-        if video is None:
-            remedy = f"The row is left out; write {','.join(_COLUMNS)},split."
-            what = f"found {','.join(cells)!r}"
-            problems.append(Problem("malformed line", f"{file}:{number}", what, remedy))
-        else:
-            yield video
-    if is_empty:
-        problems.append(empty_list(file))
+        where = f"{file}:{number}"
+        line = _parse_row(named, where, listed_set(file.stem))
+        yield line or malformed(where, ",".join(cells), f"write {','.join(_COLUMNS)},split")
 
 
-def _parse_row(cells: dict[str, str], where: str, listed: ListedSet) -> NamedVideo | None:
+def _parse_row(cells: dict[str, str], where: str, listed: ListedSet) -> ListLine | None:
     """The video of a row; None where a cell is missing or a time is no number."""
     try:
         start, end = (int(float(cells[name])) for name in ("time_start", "time_end"))
@@ -91,4 +81,4 @@ def _parse_row(cells: dict[str, str], where: str, listed: ListedSet) -> NamedVid
         return None
     stem = f"{youtube_id}_{start:06d}_{end:06d}"
     listed = listed_set(cells.get("split", "")) or listed
-    return NamedVideo(where, stem, name, listed, (youtube_id,))
+    return ListLine(where, stem, listed, name, alternatives=(youtube_id,))

@@ -12,29 +12,30 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
     CLASS_LIST_NAMES,
+    ListLine,
+    collect_lines,
     counts_from_1,
     find_class_list,
     find_label,
+    label_lines,
     labels_by_name,
+    malformed,
     read_class_list,
 )
 from dualstream.clips.data.annotations.entries import (
     VIDEO_SUFFIXES,
     Annotations,
-    Entry,
     Problem,
-    annotation_files,
-    empty_list,
     folder_of,
     is_class_name,
     listed_set,
     numbered_lines,
-    plan_splits,
     split_number,
 )
 from dualstream.files import first_line
@@ -45,14 +46,6 @@ LIST_SUFFIXES = (".csv", ".txt", ".lst", ".list")
 MAX_UNNAMED_CLASSES = 1000
 """Classes that a list may count without naming them in a class list; more where it has as many
 lines. A mistyped label would otherwise become millions of classes."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    where: str
-    hint: str
-    alternatives: tuple[str, ...]
-    label: int
 
 
 def is_list(file: Path) -> bool:
@@ -80,85 +73,77 @@ def read_lists(path: Path) -> Annotations:
     its label. Labels are read from 1 where the class list or the folders show that they count
     so; this is told as a problem.
     """
-    problems: list[Problem] = []
-    rows = {file: _read_rows(file, problems) for file in annotation_files(path, is_list)}
-    everything = [row for file_rows in rows.values() for row in file_rows]
+    lines, problems = collect_lines(path, is_list, _read_list)
+    rows = [(line, line.label) for line in lines if line.label is not None]
     class_list = find_class_list(path)
     if class_list:
         classes = read_class_list(class_list)
-        first = 1 if _start_at_1(everything, classes, class_list) else 0
+        first = 1 if _start_at_1(rows, classes, class_list) else 0
         allowed = f"{class_list} has {first}..{len(classes) - 1 + first}"
     else:
-        largest = max(MAX_UNNAMED_CLASSES, len(everything)) - 1
-        classes = _name_classes([row for row in everything if 0 <= row.label <= largest])
+        largest = max(MAX_UNNAMED_CLASSES, len(lines)) - 1
+        classes = _name_classes([row for row in rows if 0 <= row[1] <= largest])
         first, allowed = 0, f"0..{largest} are expected where there is no class list"
     if first:
         what = f"the labels count from 1, as {class_list} shows"
         remedy = "They are read so; compare the classes in manifest.csv with the videos."
         problems.append(Problem("label numbering", str(path), what, remedy))
-    listed = {file: (split_number(file.stem), listed_set(file.stem)) for file in rows}
-    plan = plan_splits(set(listed.values()))
-    entries: list[Entry] = []
-    for file, file_rows in rows.items():
-        for row in file_rows:
-            label = row.label - first
-            if not 0 <= label < len(classes):
-                what = f"label {row.label}, where {allowed}"
-                remedy = "The line is left out; correct its label or the class list."
-                problems.append(Problem("label out of range", row.where, what, remedy))
-                continue
-            for split, side in plan[listed[file]]:
-                entries.append(Entry(row.hint, label, split, side, row.where, row.alternatives))
-    return Annotations(classes, tuple(entries), tuple(problems))
+    good: list[ListLine] = []
+    for line, label in rows:
+        if first <= label < len(classes) + first:
+            good.append(replace(line, label=label - first))
+        else:
+            what = f"label {label}, where {allowed}"
+            remedy = "The line is left out; correct its label or the class list."
+            problems.append(Problem("label out of range", line.where, what, remedy))
+    return label_lines(good, problems, classes=classes)
 
 
-def _start_at_1(rows: list[_Row], classes: tuple[str, ...], class_list: Path) -> bool:
+_Rows = Sequence[tuple[ListLine, int]]
+"""Lines, each with its label as it stands there."""
+
+
+def _start_at_1(rows: _Rows, classes: tuple[str, ...], class_list: Path) -> bool:
     """Whether labels count from 1: told by the folders, or else by the largest and smallest.
 
     With classes 1 Run, 2 Swim and lines `Run/a.mp4 1`, `Swim/c.mp4 2` they do.
     """
     by_name = labels_by_name(classes)
-    by_folder = [(row.label, find_label(folder_of(row.hint), by_name)) for row in rows]
+    by_folder = [(label, find_label(folder_of(line.hint), by_name)) for line, label in rows]
     offsets = [label - named for label, named in by_folder if named is not None]
     if offsets:
         return 2 * offsets.count(1) > len(offsets)
-    labels = {row.label for row in rows}
+    labels = {label for _, label in rows}
     if not labels or min(labels) < 1:
         return False
     return counts_from_1(class_list, classes) or max(labels) == len(classes)
 
 
-def _read_rows(file: Path, problems: list[Problem]) -> list[_Row]:
-    """Rows of one file. Where every line has two numbers, the first one is total_frames."""
-    rows: list[_Row] = []
-    lines = numbered_lines(file)
-    if not lines:
-        problems.append(empty_list(file))
-    parsed = [(i, line, _LINE.fullmatch(line)) for i, line in lines]
-    has_frames = all(_LINE.fullmatch(m.group(1)) for _, _, m in parsed if m)
+def _read_list(file: Path) -> Iterator[ListLine | Problem]:
+    """Lines of one file. Where every line has two numbers, the first one is total_frames."""
+    listed, split = listed_set(file.stem), split_number(file.stem)
+    parsed = [(number, line, _LINE.fullmatch(line)) for number, line in numbered_lines(file)]
+    has_frames = all(_LINE.fullmatch(match.group(1)) for _, _, match in parsed if match)
     for number, line, match in parsed:
         where = f"{file}:{number}"
         if match is None:
-            remedy = "The line is left out; write `path label` or `path total_frames label`."
-            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
+            remedy = "write `path label` or `path total_frames label`"
+            yield malformed(where, repr(line), remedy)
             continue
         whole, label = match.group(1).strip('"'), int(match.group(2))
         shorter = _LINE.fullmatch(whole) if has_frames else None
-        if shorter:
-            rows.append(_Row(where, shorter.group(1), (whole,), label))
-        else:
-            rows.append(_Row(where, whole, (), label))
-    return rows
+        hint, others = (shorter.group(1), (whole,)) if shorter else (whole, ())
+        yield ListLine(where, hint, listed, label=label, split=split, alternatives=others)
 
 
-def _name_classes(rows: list[_Row]) -> tuple[str, ...]:
+def _name_classes(rows: _Rows) -> tuple[str, ...]:
     """A name for each label from 0 to the largest one (of a list without a class list)."""
     folders: dict[int, set[str]] = defaultdict(set)
     labels: dict[str, set[int]] = defaultdict(set)
-    for row in rows:
-        folder = folder_of(row.hint).strip()
-        folders[row.label].add(folder)
-        labels[folder].add(row.label)
+    for line, label in rows:
+        folder = folder_of(line.hint).strip()
+        folders[label].add(folder)
+        labels[folder].add(label)
     names: list[str] = []
     for label in range(max(folders, default=-1) + 1):
         own = folders[label]

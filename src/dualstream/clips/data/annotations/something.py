@@ -19,17 +19,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dualstream.clips.data.annotations.class_lists import NamedVideo, label_videos
+from dualstream.clips.data.annotations.class_lists import (
+    ListLine,
+    collect_lines,
+    label_lines,
+    malformed,
+)
 from dualstream.clips.data.annotations.entries import (
     Annotations,
     Problem,
     annotation_files,
-    empty_list,
     listed_set,
     numbered_lines,
 )
 from dualstream.errors import AnnotationError
 from dualstream.files import first_line, read_json, read_text
+
+_SEPARATOR = re.compile(r"\s*(?:,\s*|(?=\]))")
 
 
 def is_something(file: Path) -> bool:
@@ -47,23 +53,21 @@ def read_something(path: Path) -> Annotations:
     Raises:
         AnnotationError: the labels file is wrong, or a JSON file is no list.
     """
-    problems: list[Problem] = []
-    videos: list[NamedVideo] = []
-    for file in annotation_files(path, is_something):
-        read = _read_json if file.suffix.lower() == ".json" else _read_csv
-        listed = list(read(file, problems))
-        named = [video for video in listed if video.class_name]
-        if len(named) < len(listed):
-            what = f"{len(listed) - len(named)} of {len(listed)} videos have no label"
-            problems.append(Problem("no label", str(file), what, "They are left out."))
-        elif not listed:
-            problems.append(empty_list(file))
-        videos += named
-    label_file = next(
-        iter(annotation_files(path if path.is_dir() else path.parent, _is_labels)), None
-    )
+    lines, problems = collect_lines(path, is_something, _read_list)
+    files = annotation_files(path if path.is_dir() else path.parent, _is_labels)
+    label_file = files[0] if files else None
     classes = _read_labels(label_file) if label_file else None
-    return label_videos(videos, problems, classes=classes, class_list=label_file)
+    return label_lines(lines, problems, classes=classes, class_list=label_file)
+
+
+def _read_list(file: Path) -> Iterator[ListLine | Problem]:
+    read = _read_json if file.suffix.lower() == ".json" else _read_csv
+    found = list(read(file))
+    kept = [item for item in found if isinstance(item, Problem) or item.class_name]
+    yield from kept
+    if len(kept) < len(found):
+        what = f"{len(found) - len(kept)} of {len(found)} videos have no label"
+        yield Problem("no label", str(file), what, "They are left out.")
 
 
 def _is_labels(file: Path) -> bool:
@@ -83,32 +87,24 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     return tuple(labels[i] for i in expected)
 
 
-def _read_json(path: Path, problems: list[Problem]) -> Iterator[NamedVideo]:
+def _read_json(path: Path) -> Iterator[ListLine | Problem]:
     for line, item in _json_items(path):
         where = f"{path}:{line}"
         if not isinstance(item, dict) or not str(item.get("id", "")).strip():
-            remedy = 'The item is left out; write {"id": ..., "template": ...}.'
-            problems.append(Problem("malformed line", where, f"found {item!r:.80}", remedy))
+            yield malformed(where, f"{item!r:.80}", 'write {"id": ..., "template": ...}')
             continue
         name = str(item.get("template", "")).replace("[", "").replace("]", "").strip()
-        yield NamedVideo(where, str(item["id"]).strip(), name, listed_set(path.stem))
+        yield ListLine(where, str(item["id"]).strip(), listed_set(path.stem), name)
 
 
 def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
     """(line, value) of each item of a JSON list."""
     text = read_text(path, error=AnnotationError)
-    decoder = json.JSONDecoder()
-    blank = re.compile(r"\s*")
-
-    def skip(position: int) -> int:
-        match = blank.match(text, position)
-        return match.end() if match else position
-
-    position, line, counted = skip(0), 1, 0
-    if text[position : position + 1] != "[":
+    start = re.match(r"\s*\[\s*", text)
+    if start is None:
         raise AnnotationError(f"{path}:1: must be a JSON list of videos.")
-    position = skip(position + 1)
-    while text[position : position + 1] != "]":
+    decoder, position, line, counted = json.JSONDecoder(), start.end(), 1, 0
+    while not text.startswith("]", position):
         line, counted = line + text.count("\n", counted, position), position
         try:
             item, end = decoder.raw_decode(text, position)
@@ -116,19 +112,17 @@ def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
             found = getattr(error, "lineno", line)
             raise AnnotationError(f"{path}:{found}: this is not JSON ({error}).") from None
         yield line, item
-        position = skip(end)
-        if text[position : position + 1] == ",":
-            position = skip(position + 1)
-        elif text[position : position + 1] != "]":
+        separator = _SEPARATOR.match(text, end)
+        if separator is None:
             raise AnnotationError(f"{path}:{line}: a comma or the list's end is missing after it.")
+        position = separator.end()
 
 
-def _read_csv(path: Path, problems: list[Problem]) -> Iterator[NamedVideo]:
+def _read_csv(path: Path) -> Iterator[ListLine | Problem]:
     for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         stem, _, name = (part.strip() for part in line.partition(";"))
-        if not stem:
-            remedy = "The line is left out; write `id;class name`."
-            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
-            continue
-        yield NamedVideo(where, stem, name, listed_set(path.stem))
+        if stem:
+            yield ListLine(where, stem, listed_set(path.stem), name)
+        else:
+            yield malformed(where, repr(line), "write `id;class name`")

@@ -11,20 +11,20 @@ lists have none: there the folder is the class.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
+    ListLine,
+    collect_lines,
     find_label,
+    label_lines,
     labels_by_name,
     read_class_list,
 )
 from dualstream.clips.data.annotations.entries import (
     Annotations,
-    Entry,
     Problem,
-    Side,
-    annotation_files,
-    empty_list,
     folder_of,
     listed_set,
     numbered_lines,
@@ -32,6 +32,7 @@ from dualstream.clips.data.annotations.entries import (
 )
 
 _LIST_NAME = re.compile(r"(train|test)list0*[1-9][0-9]?\.txt")
+_LINE = re.compile(r"(.*?\S)(?:\s+(-?[0-9]{1,18}))?")
 
 
 def is_ucf101(file: Path) -> bool:
@@ -49,45 +50,30 @@ def read_ucf101(path: Path) -> Annotations:
     """
     classes = read_class_list((path if path.is_dir() else path.parent) / "classInd.txt")
     labels = labels_by_name(classes)
-    entries: list[Entry] = []
-    problems: list[Problem] = []
-    for file in annotation_files(path, is_ucf101):
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
         listed, split = listed_set(file.stem), split_number(file.stem)
-        side: Side = "test" if listed == "validation" else listed
-        lines = numbered_lines(file)
-        if not lines:
-            problems.append(empty_list(file))
-        for number, line in lines:
-            parsed = _parse_line(line, f"{file}:{number}", labels, num_classes=len(classes))
-            if isinstance(parsed, Problem):
-                problems.append(parsed)
+        for line_number, line in numbered_lines(file):
+            where = f"{file}:{line_number}"
+            match = _LINE.fullmatch(line)
+            hint, number = match.groups() if match else (line, None)
+            folder = folder_of(hint)
+            named = find_label(folder, labels)
+            label = named if number is None else int(number) - 1
+            if label is None:
+                what = f"{hint!r}: folder {folder!r} is no class of classInd.txt"
+                remedy = "The line is left out; correct the folder or add the class."
+                yield Problem("unknown class", where, what, remedy)
+            elif not 0 <= label < len(classes):
+                what = f"class number {label + 1}, where classInd.txt has 1..{len(classes)}"
+                remedy = "The line is left out; correct its number."
+                yield Problem("label out of range", where, what, remedy)
+            elif named is not None and named != label:
+                found = f"folder {folder!r} is class {named + 1} of classInd.txt"
+                what = f"{found}, the line says {number}"
+                remedy = "The line is left out; correct its number or its folder."
+                yield Problem("conflicting label", where, what, remedy)
             else:
-                hint, label = parsed
-                entries.append(Entry(hint, label, split, side, f"{file}:{number}"))
-    return Annotations(classes, tuple(entries), tuple(problems))
+                yield ListLine(where, hint, listed, label=label, split=split)
 
-
-def _parse_line(
-    line: str, where: str, labels: dict[str, int], *, num_classes: int
-) -> tuple[str, int] | Problem:
-    """Name and label of `Class/v_Class_g01_c01.avi` or `Class/v_Class_g01_c01.avi 1`."""
-    match = re.fullmatch(r"(.*\S)\s+(-?[0-9]{1,18})", line)
-    hint, number = (match.group(1), int(match.group(2))) if match else (line, None)
-    folder = folder_of(hint)
-    from_folder = find_label(folder, labels)
-    if number is not None and not 1 <= number <= num_classes:
-        what = f"class number {number}, where classInd.txt has 1..{num_classes}"
-        remedy = "The line is left out; correct its number."
-        return Problem("label out of range", where, what, remedy)
-    label = from_folder if number is None else number - 1
-    if label is None:
-        what = f"{hint!r}: folder {folder!r} is no class of classInd.txt"
-        remedy = "The line is left out; correct the folder or add the class."
-        return Problem("unknown class", where, what, remedy)
-    if from_folder is not None and from_folder != label:
-        what = (
-            f"folder {folder!r} is class {from_folder + 1} of classInd.txt, the line says {number}"
-        )
-        remedy = "The line is left out; correct its number or its folder."
-        return Problem("conflicting label", where, what, remedy)
-    return hint, label
+    return label_lines(*collect_lines(path, is_ucf101, read), classes=classes)
