@@ -23,14 +23,16 @@ from dualstream.clips.data.synthetic import (
     render_synthetic,
     render_video,
 )
-from dualstream.clips.data.synthetic.looks import (
+from dualstream.clips.data.synthetic.render import (
     HUE_DEGREES,
     LUMA_WEIGHTS,
+    STEPS,
+    draw_scene,
     hue_without_luma,
     pattern,
+    place_order,
+    render_pictures,
 )
-from dualstream.clips.data.synthetic.motions import STEPS, place_order
-from dualstream.clips.data.synthetic.render import draw_scene, render_pictures
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.video import read_video
 

@@ -1,4 +1,4 @@
-"""Readers of the annotation files that data sets are published with, one file a format."""
+"""Readers of the annotation files that data sets are published with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from dualstream.clips.data.annotations.entries import (
     listed_set,
 )
 from dualstream.clips.data.annotations.folders import read_folders
-from dualstream.clips.data.annotations.hmdb51 import is_hmdb51, read_hmdb51
-from dualstream.clips.data.annotations.kinetics import is_kinetics, read_kinetics
-from dualstream.clips.data.annotations.lists import LIST_SUFFIXES, is_list, read_lists
-from dualstream.clips.data.annotations.something import is_something, read_something
-from dualstream.clips.data.annotations.ucf101 import is_ucf101, read_ucf101
+from dualstream.clips.data.annotations.lists import (
+    LIST_SUFFIXES,
+    is_hmdb51,
+    is_list,
+    is_ucf101,
+    read_hmdb51,
+    read_lists,
+    read_ucf101,
+)
+from dualstream.clips.data.annotations.tables import (
+    is_kinetics,
+    is_something,
+    read_kinetics,
+    read_something,
+)
 from dualstream.errors import AnnotationError, UnknownNameError
 
 AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]

@@ -1,11 +1,23 @@
-"""List files: `path label` or `path total_frames label` a line, labels from 0.
+"""Text lists, a video a line: UCF-101, HMDB-51 and `path label`.
+
+UCF-101, whose class numbers start at 1 (source: UCF101TrainTestSplits-RecognitionTask.zip):
+
+    classInd.txt      1 ApplyEyeMakeup
+    trainlist01.txt   ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
+    testlist01.txt    ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
+
+HMDB-51 and J-HMDB, one file a class and split, where 1 is train, 2 is test and 0 is in neither
+(source: the README of HMDB-51's test_train_splits.rar; J-HMDB's splits.zip follows it):
+
+    brush_hair_test_split1.txt    April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
+
+`path label` or `path total_frames label`, labels from 0, as TSN, MMAction2 and many other code
+bases read them; PySlowFast, TimeSformer and VideoMAE call them train.csv, val.csv and test.csv.
+Paths may hold blanks: a line is split from its right end.
 
     Archery/v_Archery_g01_c01.avi 2
     Archery/v_Archery_g01_c01 123 2
     Archery/v_Archery_g01_c01.avi,2
-
-as TSN, MMAction2 and many other code bases read them; PySlowFast, TimeSformer and VideoMAE call
-them train.csv, val.csv and test.csv. Paths may hold blanks: a line is split from its right end.
 """
 
 from __future__ import annotations
@@ -14,6 +26,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
@@ -27,11 +40,14 @@ from dualstream.clips.data.annotations.class_lists import (
     labels_by_name,
     malformed,
     read_class_list,
+    unknown_class,
 )
 from dualstream.clips.data.annotations.entries import (
     VIDEO_SUFFIXES,
     Annotations,
+    ListedSet,
     Problem,
+    annotation_files,
     folder_of,
     is_class_name,
     listed_set,
@@ -39,6 +55,106 @@ from dualstream.clips.data.annotations.entries import (
     split_number,
 )
 from dualstream.files import first_line
+
+_UCF101_NAME = re.compile(r"(train|test)list0*[1-9][0-9]?\.txt")
+_UCF101_LINE = re.compile(r"(.*?\S)(?:\s+(-?[0-9]{1,18}))?")
+
+
+def is_ucf101(file: Path) -> bool:
+    """Whether a file is called as UCF-101's lists are."""
+    return bool(_UCF101_NAME.fullmatch(file.name))
+
+
+def read_ucf101(path: Path) -> Annotations:
+    """Read a folder of trainlistNN.txt and testlistNN.txt, or one such file.
+
+    classInd.txt must lie in the same folder.
+
+    Raises:
+        AnnotationError: classInd.txt is missing or wrong.
+    """
+    classes = read_class_list((path if path.is_dir() else path.parent) / "classInd.txt")
+    labels = labels_by_name(classes)
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        listed, split = listed_set(file.stem), split_number(file.stem)
+        for line_number, line in numbered_lines(file):
+            where = f"{file}:{line_number}"
+            match = _UCF101_LINE.fullmatch(line)
+            hint, number = match.groups() if match else (line, None)
+            folder = folder_of(hint)
+            named = find_label(folder, labels)
+            label = named if number is None else int(number) - 1
+            if label is None:
+                what = f"{hint!r}: folder {folder!r} is no class of classInd.txt"
+                remedy = "The line is left out; correct the folder or add the class."
+                yield Problem("unknown class", where, what, remedy)
+            elif not 0 <= label < len(classes):
+                what = f"class number {label + 1}, where classInd.txt has 1..{len(classes)}"
+                remedy = "The line is left out; correct its number."
+                yield Problem("label out of range", where, what, remedy)
+            elif named is not None and named != label:
+                found = f"folder {folder!r} is class {named + 1} of classInd.txt"
+                what = f"{found}, the line says {number}"
+                remedy = "The line is left out; correct its number or its folder."
+                yield Problem("conflicting label", where, what, remedy)
+            else:
+                yield ListLine(where, hint, listed, label=label, split=split)
+
+    return label_lines(*collect_lines(path, is_ucf101, read), classes=classes)
+
+
+_HMDB51_NAME = re.compile(r"(.+)_test_split([1-9][0-9]?)\.txt")
+_HMDB51_LINE = re.compile(r"(.*\S)\s+([012])")
+_SETS: dict[str, ListedSet] = {"0": "", "1": "train", "2": "test"}
+
+
+def is_hmdb51(file: Path) -> bool:
+    """Whether a file is called as HMDB-51's lists are."""
+    return bool(_HMDB51_NAME.fullmatch(file.name))
+
+
+def read_hmdb51(path: Path) -> Annotations:
+    """Read a folder of `<class>_test_split<N>.txt`, or one such file.
+
+    The classes are those of a class list in the folder (`class_list.txt`), or else those of the
+    file names in alphabetical order.
+    """
+    lists = {_class_and_split(file) for file in annotation_files(path, is_hmdb51)}
+    class_list = find_class_list(path)
+    found = tuple(sorted({name for name, _ in lists if is_class_name(name)}))
+    classes = read_class_list(class_list) if class_list else found
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        name, split = _class_and_split(file)
+        if name not in classes:
+            remedy = "The file is left out; add the class to the list or rename the file."
+            yield unknown_class(str(file), name, class_list, remedy)
+            return
+        for number, line in numbered_lines(file):
+            where = f"{file}:{number}"
+            if match := _HMDB51_LINE.fullmatch(line):
+                hint, listed = f"{name}/{match.group(1)}", _SETS[match.group(2)]
+                yield ListLine(where, hint, listed, label=classes.index(name), split=split)
+            else:
+                remedy = "write `name.avi 1` (train), 2 (test) or 0 (neither)"
+                yield malformed(where, repr(line), remedy)
+
+    lines, problems = collect_lines(path, is_hmdb51, read)
+    what = "there is no such file"
+    remedy = "Add the file; until then the class has no video in that split."
+    missing = [
+        Problem("missing list", f"{path}/{name}_test_split{split}.txt", what, remedy)
+        for name, split in product(classes, sorted({split for _, split in lists}))
+        if path.is_dir() and (name, split) not in lists
+    ]
+    return label_lines(lines, missing + problems, classes=classes)
+
+
+def _class_and_split(file: Path) -> tuple[str, int]:
+    match = _HMDB51_NAME.fullmatch(file.name)
+    return (match.group(1), int(match.group(2))) if match else (file.stem, 1)
+
 
 _LINE = re.compile(r"(.*[^\s,])(?:\s+|\s*,\s*)(-?[0-9]{1,18})")
 LIST_SUFFIXES = (".csv", ".txt", ".lst", ".list")
