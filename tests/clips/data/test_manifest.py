@@ -351,16 +351,6 @@ def test_copies_are_held_out_together() -> None:
         one.hold_out(0.5)
 
 
-def test_long_enough() -> None:
-    records = tuple(record(f"{n}.mp4", frames=n) for n in (1, 2, 3))
-    manifest = Manifest(records, ("a",), Path("/data"))
-    long_enough, short = manifest.long_enough(2)
-    assert [r.path for r in long_enough.records] == ["2.mp4", "3.mp4"]
-    assert [r.path for r in short.records] == ["1.mp4"]
-    assert len(manifest.long_enough(1)[1]) == 0
-    assert long_enough.root == short.root == Path("/data")
-
-
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])
 def test_hold_out_fraction_is_checked(fraction: float) -> None:
     with pytest.raises(InputError, match="fraction must be above 0 and below 1"):

@@ -330,7 +330,7 @@ def test_positions_out_of_range_are_refused(position: dict[str, int]) -> None:
         ({"size": 129}, "must be even.*got 129"),
         ({"fps": 0.0}, "fps must be above 0, got 0"),
         ({"fps": math.inf}, "fps must be above 0, got inf"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_wrong_settings_are_refused(setting: dict[str, float], message: str) -> None:

@@ -17,8 +17,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import compress
-from operator import not_
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
@@ -186,11 +184,7 @@ class Manifest:
                 (target / MANIFEST_FILE).unlink(missing_ok=True)
 
     def subset(self, split: int, part: Part) -> Manifest:
-        """Return the videos on one side of a split, in the same order.
-
-        Args:
-            split: number of the split, from 1.
-            part: "train" or "test".
+        """Return the videos on one side of a split (numbered from 1), in the same order.
 
         Raises:
             InputError: there is no such split.
@@ -209,20 +203,13 @@ class Manifest:
         return replace(self, records=chosen)
 
     def hold_out(self, fraction: float, *, seed: int = 0) -> tuple[Manifest, Manifest]:
-        """Set a part of the videos aside, for instance to choose hyper-parameters on.
+        """Return (kept, held out), to choose hyper-parameters on; both in this order.
 
-        About `fraction` of each class's videos is held out, and all clips of one source video
-        (see `source_group`) go to the same side, with all files of the same content. A class of
-        two or more such groups has at least one on each side; a class of one group is kept
-        whole. The choice depends on the names, the contents and the seed only, not on the order
-        of the records.
-
-        Args:
-            fraction: share of the videos to hold out, above 0 and below 1.
-            seed: another seed gives another choice.
-
-        Returns:
-            (kept, held out), both in the order of this manifest.
+        About `fraction` (above 0, below 1) of each class's videos is held out, and all clips of
+        one source video (see `source_group`) go to the same side, with all files of the same
+        content. A class of two or more such groups has at least one on each side; a class of one
+        group is kept whole. The choice depends on the names, the contents and the seed only, not
+        on the order of the records.
 
         Raises:
             InputError: `fraction` is out of range.
@@ -238,23 +225,11 @@ class Manifest:
                 f"Nothing can be held out of {len(self)} videos: every class has clips or copies "
                 "of one source video only. Give the test part of the split files instead."
             )
-        return self._divide([group not in held for group in groups])
-
-    def long_enough(self, num_frames: int) -> tuple[Manifest, Manifest]:
-        """Set the videos aside that are shorter than what is to be read of them.
-
-        Args:
-            num_frames: frames that a video must have; 2 for optical flow.
-
-        Returns:
-            (long enough, too short), both in the order of this manifest; one may be empty.
-        """
-        return self._divide([record.frames >= num_frames for record in self.records])
-
-    def _divide(self, is_first: Sequence[bool]) -> tuple[Manifest, Manifest]:
-        first = tuple(compress(self.records, is_first))
-        second = tuple(compress(self.records, map(not_, is_first)))
-        return replace(self, records=first), replace(self, records=second)
+        kept, aside = (
+            tuple(r for r, g in zip(self.records, groups, strict=True) if (g in held) == is_held)
+            for is_held in (False, True)
+        )
+        return replace(self, records=kept), replace(self, records=aside)
 
 
 def is_video_name(path: str) -> bool:
