@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 
 from dualstream.clips.data.annotations import (
-    Annotations,
-    Entry,
     detect_format,
     read_annotations,
-    read_class_list,
     read_folders,
     read_hmdb51,
     read_kinetics,
@@ -23,8 +20,10 @@ from dualstream.clips.data.annotations import (
     read_ucf101,
     unread_lists,
 )
-from dualstream.clips.data.annotations.class_lists import find_class_list
+from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
 from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
     ListedSet,
     Side,
     listed_set,

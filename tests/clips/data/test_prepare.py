@@ -16,7 +16,7 @@ import pytest
 from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.annotations import Problem
+from dualstream.clips.data.annotations.entries import Problem
 from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
 from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
@@ -537,8 +537,10 @@ def test_video_of_one_frame_is_told(tmp_path: Path, tiny_video: TinyVideo) -> No
     assert [(p.kind, p.where) for p in report.problems] == [
         ("one frame", f"{tmp_path}/run/one.mp4")
     ]
-    assert [r.frames for r in report.manifest.records] == [1, 2]
-    assert [r.path for r in report.manifest.long_enough(2)[1].records] == ["run/one.mp4"]
+    assert [(r.path, r.frames) for r in report.manifest.records] == [
+        ("run/one.mp4", 1),
+        ("run/two.mp4", 2),
+    ]
 
 
 def test_classes_of_left_and_right_are_told(

@@ -18,10 +18,8 @@ class ListedVideo:
     label: int
     origin: str
     """`file:line` of its first entry."""
-    sides: dict[int, Side] = field(default_factory=dict)
-    """Split number -> side."""
-    origins: dict[int, str] = field(default_factory=dict)
-    """Split number -> `file:line`."""
+    sides: dict[int, tuple[Side, str]] = field(default_factory=dict)
+    """Split number -> side, and `file:line` of its entry."""
 
 
 def match_entries(
@@ -99,17 +97,13 @@ def _add_entry(
         )
         remedy = "The line is left out; correct one of the two."
         return Problem("conflicting label", entry.origin, what, remedy)
-    before = video.sides.get(entry.split)
-    earlier = video.origins.get(entry.split, "")
-    if before is None or before == "":
-        video.sides[entry.split] = entry.part
-        video.origins[entry.split] = entry.origin
+    before, earlier = video.sides.get(entry.split, (None, ""))
+    in_both = {before, entry.part} == {"train", "test"}
+    if not before or (in_both and entry.part == "test"):
+        video.sides[entry.split] = entry.part, entry.origin
     if before is None or earlier == entry.origin:
         return None
-    if {before, entry.part} == {"train", "test"}:
-        video.sides[entry.split] = "test"
-        if entry.part == "test":
-            video.origins[entry.split] = entry.origin
+    if in_both:
         what = (
             f"{name!r} is in {entry.part} of split {entry.split} here and in {before} in {earlier}"
         )

@@ -14,13 +14,16 @@ from typing import Literal, get_args
 
 from dualstream.clips.data.annotations import (
     AnnotationFormat,
-    Annotations,
-    Problem,
     detect_format,
     read_annotations,
     unread_lists,
 )
-from dualstream.clips.data.annotations.entries import TEXT_SUFFIXES, VIDEO_SUFFIXES
+from dualstream.clips.data.annotations.entries import (
+    TEXT_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Annotations,
+    Problem,
+)
 from dualstream.clips.data.checks import CheckedVideo, check_videos
 from dualstream.clips.data.listed import match_entries
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
@@ -134,7 +137,10 @@ class Preparation:
             problems.append(Problem("mirrored classes", str(self.root), what, remedy))
         problems = list(dict.fromkeys(problems))
         if not records:
-            raise AnnotationError(_say_nothing_left(self.root, problems))
+            first = "".join(f"\n  {p.where}: {p.what}" for p in problems[:5])
+            raise AnnotationError(
+                f"{self.root}: no video can be used. {len(problems)} problems were found:{first}"
+            )
         manifest = Manifest(tuple(records), self.classes, self.root)
         return PrepareReport(manifest, tuple(problems))
 
@@ -160,16 +166,9 @@ class Preparation:
             what = "it has 1 frame, and optical flow needs 2"
             remedy = "It is kept for RGB; streams of motion cannot use it. Remove or replace it."
             problems.append(Problem("one frame", path, what, remedy))
-        return VideoRecord(
-            path=video.path,
-            label=listed.label,
-            splits=tuple(listed.sides.get(split + 1, "") for split in range(num_splits)),
-            frames=facts.frames,
-            fps=facts.fps,
-            width=facts.width,
-            height=facts.height,
-            sha256=facts.sha256,
-        )
+        splits = tuple(listed.sides.get(split + 1, ("", ""))[0] for split in range(num_splits))
+        of_file = facts.frames, facts.fps, facts.width, facts.height, facts.sha256
+        return VideoRecord(video.path, listed.label, splits, *of_file)
 
     def _same_content(self, records: Sequence[VideoRecord]) -> list[Problem]:
         """Problems of one content under two names: in two classes, or in train and test."""
@@ -188,7 +187,7 @@ class Preparation:
                 by_side = {r.splits[split]: r for r in reversed([first, *copies])}
                 if {"train", "test"} <= by_side.keys():
                     trained, tested = by_side["train"].path, by_side["test"].path
-                    where = self._listed[tested].origins[split + 1]
+                    _, where = self._listed[tested].sides[split + 1]
                     pair = f"{tested!r} (test) has the content of {trained!r} (train)"
                     what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
@@ -293,7 +292,7 @@ def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) 
 def _find_annotations(
     source: Path, annotations: Path | str | None, format: Literal["auto"] | AnnotationFormat
 ) -> tuple[Path, AnnotationFormat, list[Problem]]:
-    """Path of the annotation files, their format, and the problems of files that it leaves out."""
+    """Path of the annotation files, their format, and problems of the files left out."""
     allowed = ("auto", *get_args(AnnotationFormat))
     if format not in allowed:
         raise UnknownNameError("annotation format", format, allowed)
@@ -325,20 +324,15 @@ def _find_annotations(
 
 def _bad_names(root: Path, names: Sequence[str]) -> list[Problem]:
     """One problem for each file or folder whose name cannot be written into a manifest."""
-    paths = [list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
     bad = Counter(
-        next(p for p in path if not is_video_name(p))
-        for path in paths
-        if not is_video_name(path[-1])
+        next(p for p in accumulate(name.split("/"), "{}/{}".format) if not is_video_name(p))
+        for name in names
+        if not is_video_name(name)
     )
     what = "the name holds line ends or characters that are not Unicode"
+    remedy = "Rename it; {} videos are left out."
     return [
-        Problem(
-            "bad file name",
-            ascii(str(root / path)),
-            what,
-            f"Rename it; {count} videos are left out.",
-        )
+        Problem("bad file name", ascii(str(root / path)), what, remedy.format(count))
         for path, count in bad.items()
     ]
 
@@ -353,8 +347,3 @@ def _other_files(root: Path, names: Sequence[str]) -> list[Problem]:
     what = f"{counts.total()} files are not taken for videos: {kinds}"
     remedy = "They are left out; convert those that are videos, for instance to .mp4."
     return [Problem("other files", str(root), what, remedy)]
-
-
-def _say_nothing_left(root: Path, problems: Sequence[Problem]) -> str:
-    shown = "".join(f"\n  {p.where}: {p.what}" for p in problems[:5])
-    return f"{root}: no video can be used. {len(problems)} problems were found:{shown}"
