@@ -144,9 +144,7 @@ class FastestForm:
                 _log.warning("%s: form %s is off by %.1e, not used", self.name, name, difference)
         seconds = _least_seconds({name: run for name, (run, _) in right.items()}, x)
         order = sorted(right, key=lambda name: seconds[name])
-        self.forms[_shape(x)] = tuple(
-            Form(name, seconds[name], right[name][1]) for name in order
-        )
+        self.forms[_shape(x)] = tuple(Form(name, seconds[name], right[name][1]) for name in order)
         fastest = right[order[0]][0]
         self._chosen[_shape(x)] = self._kept[order[0]] = fastest
 
