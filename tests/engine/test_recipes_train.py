@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_rec
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
 from dualstream.engine.train.run_folder import WholeFileCheckpointIO
-from dualstream.models import MODELS, model_function
+from dualstream.models import MODELS
+from dualstream.models.create import network_options
 from dualstream.scores import read_scores
 
 OF_OTHER_RECIPES = {"inception_v1": "i3d", "t3d_169": "t3d_rgb", "x3d": "x3d_xs"}
@@ -103,7 +103,7 @@ def tiny(name: str, *overrides: str) -> Recipe:
     """A shipped recipe, made tiny."""
     model = load_recipe(name, overrides).model
     network = model.name
-    options = inspect.signature(model_function(network)).parameters
+    options = network_options(network).model_fields
     frames, side = SMALLEST.get(network, (4, 24))
     rate, epochs = LEARNING.get(
         "last_layer" if model.trainable == "last_layer" else network, (0.0005, 3)

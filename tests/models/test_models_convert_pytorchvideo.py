@@ -122,7 +122,7 @@ def test_same_logits_with_their_own_head_above_the_training_size():
     theirs = reference(hub.slow_r50, seed=3)
     state = theirs.state_dict()
     ours = filled("slow_r50", from_layout(state, on_meta("slow_r50"), layout="pytorchvideo"))
-    clips = torch.randn(1, 3, 8, 256, 224)  # 8 x 7 places behind res5, a window of 7 x 7
+    clips = torch.randn(1, 3, 8, 256, 224)  # 8 x 7 places after res5, a window of 7 x 7
     with torch.no_grad():
         assert relative_difference(ours(clips), theirs(clips)) < 1e-5
 
@@ -182,7 +182,7 @@ def test_another_network_s_weights_are_refused_with_what_differs():
     model = on_meta("i3d_r50")
     with pytest.raises(WeightsError, match=r"pytorchvideo's i3d_r50\. .*missing.*not of this") as e:
         from_layout(state, model, layout="pytorchvideo")
-    assert "blocks.5.proj.weight" in str(e.value)
+    assert "116 missing: blocks.4.res_blocks.3.branch2.conv_a.weight" in str(e.value)
     assert "blocks.0.conv.weight (64, 3, 1, 7, 7) instead of (64, 3, 5, 7, 7)" in str(e.value)
 
 

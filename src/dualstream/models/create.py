@@ -1,4 +1,4 @@
-"""Networks by name: where each is made, which options it has, and the check of those given.
+"""Networks by name: their modules, their options, and the check of options that are given.
 
 Importing this file is cheap: the file of a network, and torch with it, is loaded when the network
 is first made.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a network is made."""
+    """Module that makes a network, and the options that its input decides."""
 
     module: str
     """Module whose function (or class) of the network's name makes it."""

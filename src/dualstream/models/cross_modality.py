@@ -27,8 +27,8 @@ def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d | nn.Conv3d]:
 def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
     """Average a convolution over its input channels and copy the mean to each new channel.
 
-    The sum over channels is not kept: an input of n equal channels answers n/3 times as strong
-    as the RGB one, which the batch norm behind it takes up in training.
+    The sum over channels is not kept: n equal channels give n/3 times the RGB response, which the
+    batch norm after the convolution takes up in training.
 
     Args:
         weight: (O, I, kh, kw) or (O, I, kt, kh, kw).

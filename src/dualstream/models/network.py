@@ -1,11 +1,11 @@
-"""Network: what it takes, the check of its input, freezing, and the classifier."""
+"""Network: declared inputs, their check, segments, freezing and the classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, get_args
+from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,21 +17,18 @@ from dualstream.models.layers.norm import batch_norms, explained_statistics
 from dualstream.models.layers.pooling import global_mean
 from dualstream.types import ClipSpec
 
-if TYPE_CHECKING:
-    from dualstream.models.optimize import OptimizedNetwork
-
 FrozenBatchNorm = Literal["none", "partial", "all"]
-"""Which batch norms keep their statistics and are not trained; partial: all but the first."""
+"""Batch norms that keep their statistics and are not trained; partial: all but the first."""
 
 Trainable = Literal["all", "last_layer"] | int
-"""Which parameters are trained; a number n >= 1: the head and the last n stages."""
+"""Parameters that are trained; a number n >= 1: the head and the last n stages."""
 
 _V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
 class Accepts:
-    """What a network takes as one of its inputs."""
+    """Shape of clips that a network takes as one of its inputs."""
 
     channels: int
     """C of one time step: 3 for RGB and RGB difference, 2 for optical flow."""
@@ -128,17 +125,18 @@ class Network(nn.Module):
     """
 
     conv_dims: Literal[2, 3] = 3
-    """Whether convolutions run over time (3) or over images (2)."""
+    """3 where convolutions run over time, 2 where they run over images; decides the layout in
+    memory, and whether memory grows with T."""
     inputs: Mapping[str, Accepts]
-    """Stream -> what is taken; one entry, "clip", for a network that sees one stream."""
+    """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
     spec: ClipSpec | None
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""
     name: str
-    """What `create_model` knows it by; until that sets it, the name of the class."""
+    """Name in `MODELS`; until `create_model` sets it, that of the class."""
     num_features: int
-    """D of what the classifier sees."""
+    """D of the vectors that the classifier sees."""
     dropout: nn.Dropout
     classifier: nn.Linear
 
@@ -163,18 +161,21 @@ class Network(nn.Module):
         self.classes = ()
         self.name = type(self).__name__
 
-    def optimized(self) -> OptimizedNetwork:
-        """A copy for prediction only, as fast as this machine runs it; see `OptimizedNetwork`."""
-        from dualstream.models.optimize import OptimizedNetwork
+    def add_classifier(
+        self, num_features: int, *, dropout: float, deviation: float | None = None
+    ) -> None:
+        """Set `dropout` and `classifier` over vectors of `num_features`, and freeze.
 
-        return OptimizedNetwork(self)
-
-    def add_classifier(self, num_features: int, *, dropout: float) -> None:
-        """Set `dropout` and `classifier` over vectors of `num_features`, and freeze."""
+        Args:
+            deviation: of the classifier's normal start, with zero biases; None is torch's start.
+        """
         check_dropout(dropout)
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(num_features, self.num_classes)
+        if deviation is not None:
+            nn.init.normal_(self.classifier.weight, std=deviation)
+            nn.init.zeros_(self.classifier.bias)
         self.apply_freezing()
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
@@ -198,7 +199,10 @@ class Network(nn.Module):
         )
 
     def embed(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """(N*S, num_features), what the classifier sees; input and errors as of `forward`."""
+        """Return the vectors that the classifier sees, (N*S, num_features).
+
+        Input and errors are those of `forward`.
+        """
         clips = self._checked(x)
         with self._explained():
             return self.encode(clips)
@@ -263,7 +267,7 @@ class Network(nn.Module):
 
     @property
     def joins_segments(self) -> bool:
-        """Whether the logits of a video are more than the mean over its segments' logits."""
+        """True where the logits of a video are more than the mean over its segments' logits."""
         return False
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -271,20 +275,20 @@ class Network(nn.Module):
         return ()
 
     def head(self) -> tuple[nn.Module, ...]:
-        """What is trained where only the last layer is."""
+        """Parts that are trained where only the last layer is."""
         return (self.classifier,)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """What a clip passes one after the other in front of `pool`; () where a network is no such
-        chain and defines `encode` itself."""
+        """Modules that a clip passes one after the other in front of `pool`; () where a network is
+        no such chain and defines `encode` itself."""
         return ()
 
     def pool(self, features: Tensor) -> Tensor:
-        """What the last part gives, (N, C, T, H, W) -> (N, num_features): the mean."""
+        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean."""
         return global_mean(features)
 
     def num_frozen_parts(self) -> int:
-        """How many parts at the beginning have nothing that is trained (see `set_trainable`)."""
+        """Number of parts at the beginning without anything trained (see `set_trainable`)."""
         trained = [any(p.requires_grad for p in part.parameters()) for part in self.parts()]
         return trained.index(True) if True in trained else len(trained)
 
@@ -323,7 +327,7 @@ class Network(nn.Module):
         return explained_statistics(self.name) if self.training else nullcontext()
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
-        """What of a part is checkpointed as one: each block of a stage."""
+        """Modules of a part that are checkpointed each as one: the blocks of a stage."""
         return tuple(part) if isinstance(part, nn.Sequential) else (part,)
 
     def run(self, part: nn.Module, x: Tensor) -> Tensor:

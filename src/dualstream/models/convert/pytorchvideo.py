@@ -48,12 +48,12 @@ def names(model: Network) -> dict[str, Their]:
 
 def _video_resnet(model: VideoResNet) -> dict[str, Their]:
     # Their pool over time is a block of its own, without tensors.
-    behind_pool = 0 if isinstance(model.time_pool, nn.Identity) else 1
+    after_pool = 0 if isinstance(model.time_pool, nn.Identity) else 1
     table = unit_names("stem.0", "blocks.0.conv", "blocks.0.norm")
     table |= _stage(model.res2, "res2", "blocks.1")
     for number, stage in enumerate((model.res3, model.res4, model.res5), start=2):
-        table |= _stage(stage, f"res{number + 1}", f"blocks.{number + behind_pool}")
-    return table | _classifier(f"blocks.{5 + behind_pool}")
+        table |= _stage(stage, f"res{number + 1}", f"blocks.{number + after_pool}")
+    return table | _classifier(f"blocks.{5 + after_pool}")
 
 
 def _slowfast(model: SlowFast) -> dict[str, Their]:

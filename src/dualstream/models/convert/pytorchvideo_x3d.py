@@ -1,4 +1,4 @@
-"""Where pytorchvideo's `create_x3d` keeps the tensors of an X3D."""
+"""Names of the tensors of an X3D in pytorchvideo's `create_x3d`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def x3d_names(model: X3D) -> Table:
     """Every key of the model's state dict -> its place in pytorchvideo's.
 
     Their stem calls the spatial convolution `conv_t` and the temporal one `conv_xy`; their
-    squeeze-and-excitation lies inside `norm_b`, behind the norm.
+    squeeze-and-excitation lies inside `norm_b`, after the norm.
 
     Args:
         model: without non-local blocks, which `create_x3d` does not have.

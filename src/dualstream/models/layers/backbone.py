@@ -113,7 +113,7 @@ def fixed_side(backbone: nn.Module) -> int | None:
 
 
 def accepted(backbone: nn.Module, *, in_channels: int, length: int | None = None) -> Accepts:
-    """What a network takes whose backbone sees its frames.
+    """Return the declared input of a network whose backbone sees its frames.
 
     Args:
         in_channels: C of one time step.
@@ -153,7 +153,7 @@ def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
 
 
 def run_backbone(backbone: nn.Module, images: torch.Tensor) -> Any:
-    """What a backbone gives for images (..., H, W).
+    """Return the output of a backbone for images (..., H, W).
 
     Raises:
         ShapeError: it has no output for H x W; names the next larger size that it takes.

@@ -1,4 +1,4 @@
-"""Ways of joining what a network says about the segments of a video (Wang et al. 2016, 2018)."""
+"""Consensus over the segments of a video (Wang et al. 2016, 2018)."""
 
 from __future__ import annotations
 

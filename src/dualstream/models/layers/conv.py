@@ -21,9 +21,9 @@ def half(kernel: Triple) -> Triple:
 class ConvUnit(nn.Module):
     """Convolution without bias, batch norm, activation: `conv`, `norm`, `activation`.
 
-    The convolutions of all networks that have a norm behind them are these, but for the projection
-    of non-local blocks, so that what merges the two (`dualstream.models.optimize`) needs to know
-    nothing else about a network.
+    All convolutions with a norm after them are these, but for the projection of non-local blocks,
+    so that merging the two (`dualstream.models.fastest`) needs to know nothing else about a
+    network.
 
     Args:
         in_channels: C of the input.

@@ -25,7 +25,7 @@ class NonLocalOptions(NetworkOptions, total=False):
     {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is an error that
     names its stages."""
     non_local_kind: NonLocalKind
-    """How those compare two places; see `NonLocalBlock`."""
+    """Way of comparing two places; see `NonLocalBlock`."""
 
 
 class NonLocalBlock(nn.Module):
@@ -126,10 +126,10 @@ def insert_non_local(
 
     Raises:
         UnknownNameError: there is no such stage.
-        InputError: the stage has no block of that index, or `places` has another form.
+        InputError: the stage has no block of that index.
     """
     check_choice("kind of non-local block", kind, NonLocalKind)
-    for name, indices in _checked(places).items():
+    for name, indices in (places or {}).items():
         if name not in stages:
             raise UnknownNameError("stage for non-local blocks", name, tuple(stages))
         for index in indices:
@@ -140,17 +140,3 @@ def insert_non_local(
                 )
             block = stages[name][index]
             block.non_local = NonLocalBlock(cast("int", block.out_channels), kind=kind)
-
-
-def _checked(places: Places | None) -> Places:
-    """Raise InputError unless `places`, which may stem from a recipe file, has its form."""
-    found: object = places or {}
-    if not isinstance(found, Mapping) or not all(
-        isinstance(indices, Sequence) and all(isinstance(index, int) for index in indices)
-        for indices in found.values()
-    ):
-        raise InputError(
-            "non_local must name stages with a list of the blocks in them, such as "
-            f"{{'res3': [1, 3], 'res4': [1, 3, 5]}}, got {places!r}."
-        )
-    return found

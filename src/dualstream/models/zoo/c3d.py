@@ -9,6 +9,7 @@ from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_dropout
 
 SMALLEST_LENGTH = 16
@@ -82,10 +83,8 @@ class C3D(Network):
             nn.Linear(512 * time * side * side, 4096), nn.ReLU(inplace=True), nn.Dropout(dropout)
         )
         self.full_7 = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(inplace=True))
-        self._initialise()
-        self.add_classifier(4096, dropout=dropout)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        start_as_he(self)
+        self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Five groups of convolutions, two fully connected layers."""
@@ -105,13 +104,6 @@ class C3D(Network):
 
     def _groups(self) -> tuple[nn.Module, ...]:
         return self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
 
 
 def _group(*channels: int, pool: MaxPool) -> nn.Sequential:

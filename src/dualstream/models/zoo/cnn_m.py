@@ -7,6 +7,7 @@ from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.layers.pooling import stack_time
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_dropout
 
 
@@ -102,21 +103,14 @@ class CNNM2048(Network):
             nn.ReLU(inplace=True),
         )
         self.add_classifier(2048, dropout=dropout)
-        self._initialise()
+        start_as_he(self)
+        nn.init.normal_(self.classifier.weight, std=0.01)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, 2048)."""
         features = self.features(stack_time(clips)).flatten(1)  # (N, 512 * side * side)
         vectors: torch.Tensor = self.full(features)
         return vectors
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.classifier.weight, std=0.01)
 
 
 def _response_norm() -> nn.LocalResponseNorm:

@@ -27,10 +27,10 @@ from dualstream.models.layers.pooling import global_mean
 from dualstream.models.network import Network, check_choice
 
 Prediction = Literal["mean", "last"]
-"""Which time steps the classifier sees: all of them (mean of the logits), or the last."""
+"""Time steps that the classifier sees: all of them (mean of the logits), or the last."""
 
 Positions = Literal["sinusoidal", "learned", "none"]
-"""How attention knows the time of a frame."""
+"""Way in which attention knows the time of a frame."""
 
 LEARNED_POSITIONS = 32
 """Entries of the table of learned positions, from the clip's first to its last frame."""

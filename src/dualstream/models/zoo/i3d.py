@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Unpack, cast
 
 import torch
@@ -18,11 +19,12 @@ from dualstream.models.layers.non_local import (
     insert_non_local,
 )
 from dualstream.models.layers.pooling import window_mean
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_choice
-from dualstream.models.zoo.inception import WIDTHS, Widths
+from dualstream.models.zoo.inception import WIDTHS, InceptionBlock
 
 TimePadding = Literal["zeros", "repeat"]
-"""What convolutions over time see before the first and after the last frame of a clip."""
+"""Values that convolutions over time see before the first and after the last frame of a clip."""
 
 
 def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
@@ -122,46 +124,6 @@ class SamePool(nn.Module):
         return f"kernel={self.kernel}, stride={self.stride}"
 
 
-class InceptionBlock(nn.Module):
-    """1x1x1; 1x1x1, 3x3x3 twice; pool 3x3x3, 1x1x1; side by side.
-
-    Args:
-        in_channels: C of the input.
-        widths: see `WIDTHS`.
-        time_kernel: window in time of what is 3x3 in space, 3 or 1.
-        time_padding: see `SameUnit`.
-    """
-
-    def __init__(
-        self, in_channels: int, widths: Widths, *, time_kernel: int, time_padding: TimePadding
-    ) -> None:
-        super().__init__()
-        width_0, reduced_1, width_1, reduced_2, width_2, width_3 = widths
-        window = (time_kernel, 3, 3)
-
-        def narrow_then_wide(reduced: int, width: int) -> nn.Sequential:
-            wide = SameUnit(reduced, width, window, time_padding=time_padding)
-            return nn.Sequential(OrderedDict(narrow=SameUnit(in_channels, reduced), wide=wide))
-
-        self.branch_0 = SameUnit(in_channels, width_0)
-        self.branch_1 = narrow_then_wide(reduced_1, width_1)
-        self.branch_2 = narrow_then_wide(reduced_2, width_2)
-        self.branch_3 = nn.Sequential(
-            OrderedDict(
-                pool=MaxPool(window, (1, 1, 1), half(window)),
-                project=SameUnit(in_channels, width_3),
-            )
-        )
-        self.out_channels = width_0 + width_1 + width_2 + width_3
-        self.non_local: nn.Module = nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, out_channels, T, H, W)."""
-        branches = (self.branch_0, self.branch_1, self.branch_2, self.branch_3)
-        y: torch.Tensor = self.non_local(torch.cat([branch(x) for branch in branches], dim=1))
-        return y
-
-
 class I3D(Network):
     """Stem, nine Inception blocks in three stages, mean; see `i3d` and `inception_v1`.
 
@@ -202,9 +164,7 @@ class I3D(Network):
         )
         self.pool_5a = self._pool(2)
         self.mixed_5 = self._blocks(832, ("mixed_5b", "mixed_5c"))
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        start_as_he(self)
         stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
         blocks = {name: list(stage) for name, stage in stages.items()}
         insert_non_local(blocks, non_local, kind=non_local_kind)
@@ -255,13 +215,15 @@ class I3D(Network):
         return SamePool((1, window, window), stride=(1, 2, 2))
 
     def _blocks(self, in_channels: int, names: Sequence[str]) -> nn.Sequential:
+        window: Triple = (3 if self.in_time else 1, 3, 3)
         blocks = []
         for name in names:
             block = InceptionBlock(
                 in_channels,
                 WIDTHS[name],
-                time_kernel=3 if self.in_time else 1,
-                time_padding=self.time_padding,
+                narrow=SameUnit,
+                wide=partial(SameUnit, kernel=window, time_padding=self.time_padding),
+                pool=MaxPool(window, (1, 1, 1), half(window)),
             )
             blocks.append(block)
             in_channels = block.out_channels

@@ -74,7 +74,7 @@ def _with_time(time: int, space: Sequence[int | str]) -> Triple:
 
 
 class OverFrames(nn.Module):
-    """A network on frames, over the frames of clips, and the mean of what it gives for them.
+    """A network on frames, over the frames of clips, and the mean of its outputs.
 
     Args:
         network: from images (N, C, H, W) to one tensor (N, ...); one of ours takes clips of one

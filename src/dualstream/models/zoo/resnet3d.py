@@ -15,14 +15,15 @@ from dualstream.models.layers.non_local import (
     Places,
     insert_non_local,
 )
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 
 Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""
 
 MiddlePlanes = Literal["block", "convolution"]
-"""Whether both (2+1)D convolutions of a block have the middle planes that its input asks for, or
-each its own."""
+"""block: both (2+1)D convolutions of a block have the middle planes that its input asks for;
+convolution: each has its own."""
 
 _DEPTH_18 = (2, 2, 2, 2)
 _DEPTH_34 = (3, 4, 6, 3)
@@ -192,12 +193,10 @@ class ResNet3D(Network):
                 width = out
             made.append(nn.Sequential(*blocks))
         self.res2, self.res3, self.res4, self.res5 = made
-        self._initialise()
-        blocks_of = {name: list(blocks) for name, blocks in self._residual().items()}
+        start_as_he(self, mode="fan_out")
+        blocks_of = {f"res{number}": list(stage) for number, stage in enumerate(made, start=2)}
         insert_non_local(blocks_of, non_local, kind=non_local_kind)
-        self.add_classifier(width, dropout=dropout)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.add_classifier(width, dropout=dropout, deviation=0.01)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Stem and the four residual stages."""
@@ -206,14 +205,6 @@ class ResNet3D(Network):
     def parts(self) -> tuple[nn.Module, ...]:
         """Stem and stages."""
         return self.stages()
-
-    def _residual(self) -> dict[str, nn.Sequential]:
-        return {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def r3d_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:

@@ -21,6 +21,7 @@ from dualstream.models.layers.non_local import (
     insert_non_local,
 )
 from dualstream.models.layers.pooling import window_mean
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -130,10 +131,9 @@ def initialise(network: nn.Module) -> None:
         He et al. 2015 (fan out); a gain of zero after each block, Goyal et al. 2017, section
         5.1, which SlowFast and pytorchvideo follow.
     """
+    start_as_he(network, mode="fan_out")
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, Bottleneck):
+        if isinstance(module, Bottleneck):
             nn.init.zeros_(cast("nn.BatchNorm3d", module.conv3.norm).weight)
 
 

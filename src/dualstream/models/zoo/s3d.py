@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Literal, Unpack, get_args
 
 import torch
@@ -19,10 +20,10 @@ from dualstream.models.layers.non_local import (
 )
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network, check_choice
-from dualstream.models.zoo.inception import WIDTHS, Widths
+from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
-"""Where convolutions see time: everywhere, in the upper layers, or in the lower ones."""
+"""Layers whose convolutions see time: all, the upper ones, or the lower ones."""
 
 Layer = Literal[
     "conv_1a",
@@ -43,7 +44,7 @@ ALL_LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 
 def layers_in_time(layout: Layout, switch_at: Layer | None) -> tuple[Layer, ...]:
-    """Which layers have a convolution over time.
+    """Return the layers that have a convolution over time.
 
     top_heavy at mixed_5c -> (mixed_5c,); bottom_heavy at mixed_3b -> (conv_1a, conv_2c).
 
@@ -93,40 +94,25 @@ class Gating(nn.Module):
         return x * gates[:, :, None, None, None]
 
 
-class SeparableInception(nn.Module):
-    """Inception block: 1x1x1; 1x1x1, 3x3x3 twice; pool 3x3x3, 1x1x1; side by side.
+class GatedInception(InceptionBlock):
+    """Inception block that can gate the ends of its branches.
 
     Args:
         in_channels: C of the input.
-        widths: channels, in the order of Inception-v1's table: branch 0; branch 1 reduced, out;
-            branch 2 reduced, out; branch 3.
+        widths: see `WIDTHS`.
         in_time: whether a 3x3x3 convolution is 1x3x3 then 3x1x1, or 1x3x3 alone.
-        gated: gate the end of each branch.
+        gated: whether to.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        widths: Widths,
-        *,
-        in_time: bool,
-        gated: bool,
-    ) -> None:
-        super().__init__()
-        width_0, reduced_1, width_1, reduced_2, width_2, width_3 = widths
-        self.branch_0 = _unit(in_channels, width_0)
-        self.branch_1 = _narrow_then_wide(in_channels, reduced_1, width_1, in_time=in_time)
-        self.branch_2 = _narrow_then_wide(in_channels, reduced_2, width_2, in_time=in_time)
-        self.branch_3 = nn.Sequential(
-            OrderedDict(
-                pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
-                project=_unit(in_channels, width_3),
-            )
+    def __init__(self, in_channels: int, widths: Widths, *, in_time: bool, gated: bool) -> None:
+        super().__init__(
+            in_channels,
+            widths,
+            narrow=_unit,
+            wide=partial(_separable, in_time=in_time),
+            pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
         )
-        outputs = (width_0, width_1, width_2, width_3)
-        self.gates = nn.ModuleList(Gating(w) if gated else nn.Identity() for w in outputs)
-        self.out_channels = sum(outputs)
-        self.non_local: nn.Module = nn.Identity()
+        self.gates = nn.ModuleList(Gating(w) if gated else nn.Identity() for w in self.widths)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, out_channels, T, H, W)."""
@@ -150,17 +136,6 @@ def _separable(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Modu
         return spatial
     temporal = _unit(out_channels, out_channels, (3, 1, 1))
     return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
-
-
-def _narrow_then_wide(
-    in_channels: int, reduced: int, out_channels: int, *, in_time: bool
-) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            narrow=_unit(in_channels, reduced),
-            wide=_separable(reduced, out_channels, in_time=in_time),
-        )
-    )
 
 
 class FirstOverTime(nn.Conv3d):
@@ -256,15 +231,9 @@ class S3D(Network):
         self.pool_5a = MaxPool((2, 2, 2))
         self.mixed_5 = self._blocks(832, "mixed_5b", "mixed_5c")
         self._initialise()
-        insert_non_local(
-            {
-                "mixed_3": list(self.mixed_3),
-                "mixed_4": list(self.mixed_4),
-                "mixed_5": list(self.mixed_5),
-            },
-            non_local,
-            kind=non_local_kind,
-        )
+        stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
+        blocks = {name: list(stage) for name, stage in stages.items()}
+        insert_non_local(blocks, non_local, kind=non_local_kind)
         self.add_classifier(1024, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -283,7 +252,7 @@ class S3D(Network):
         blocks = []
         for name in names:
             in_time = name in self.in_time
-            block = SeparableInception(in_channels, WIDTHS[name], in_time=in_time, gated=self.gated)
+            block = GatedInception(in_channels, WIDTHS[name], in_time=in_time, gated=self.gated)
             blocks.append(block)
             in_channels = block.out_channels
         return nn.Sequential(*blocks)

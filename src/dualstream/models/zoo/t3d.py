@@ -9,6 +9,7 @@ from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, NetworkOptions
 
 GROWTH = 32
@@ -135,9 +136,7 @@ class T3D(Network):
         self.transition3 = TemporalTransition(_channels(self.dense3), longest=4)
         self.dense4 = _dense_block(TemporalTransition.out_channels, layers[3])
         self.ending = nn.Sequential(nn.BatchNorm3d(_channels(self.dense4)), nn.ReLU(inplace=True))
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        start_as_he(self)
         self.add_classifier(_channels(self.dense4), dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:

@@ -1,4 +1,4 @@
-"""Where a network joins its frames (Karpathy et al. 2014): late, early, slowly, or not at all."""
+"""Networks that join their frames late, early, slowly or not at all (Karpathy et al. 2014)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import (
     Accepts,
     Network,
@@ -20,8 +21,8 @@ LateJoin = Literal["towers", "mean"]
 """towers: the first and the last frame, side by side; mean: the mean over all frames."""
 
 Join = Literal["each", "towers", "mean"]
-"""How responses over time reach the fully connected layers; each: one by one, and the mean
-of their results."""
+"""Way of responses over time to the fully connected layers; each: one by one, and the mean of
+their results."""
 
 Steps = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Window and stride in time of the first three convolutions."""
@@ -170,10 +171,8 @@ class TimeFusion(Network):
             nn.Dropout(dropout),
         )
         self.full7 = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(inplace=True))
-        self._initialise()
-        self.add_classifier(4096, dropout=dropout)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        start_as_he(self)
+        self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Five convolutions with what belongs to them, two fully connected layers."""
@@ -191,13 +190,6 @@ class TimeFusion(Network):
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, rows, 4096) -> (N, 4096)."""
         return features.mean(dim=1)
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
 
 
 def _response_norm() -> nn.LocalResponseNorm:

@@ -18,6 +18,7 @@ from dualstream.models.layers.non_local import (
     insert_non_local,
 )
 from dualstream.models.layers.pooling import global_mean, window_means
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 from dualstream.models.x3d_expansion import (
     HEAD_WIDTH,
@@ -219,7 +220,7 @@ class X3D(Network):
         self.embedding = Embedding(res5.width, sizes.conv5, window=window)
         self._initialise()
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
-        blocks = {name: tuple(stage) for name, stage in stages.items()}
+        blocks = {name: list(stage) for name, stage in stages.items()}
         insert_non_local(blocks, non_local, kind=non_local_kind)
         self.add_classifier(HEAD_WIDTH, dropout=dropout)
 
@@ -237,12 +238,9 @@ class X3D(Network):
 
     def _initialise(self) -> None:
         """As the reference: He's normal weights over the fan out, blocks that start as nothing."""
+        start_as_he(self, mode="fan_out")
         for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, Block) and isinstance(module.narrow.norm, nn.BatchNorm3d):
+            if isinstance(module, Block) and isinstance(module.narrow.norm, nn.BatchNorm3d):
                 nn.init.zeros_(module.narrow.norm.weight)
 
 

@@ -1,0 +1,180 @@
+"""Reading, writing and checks that flow files and folders of flow images share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import FlowStoreError, InputError, ShapeError, VideoError
+from dualstream.flow.store.jpeg import decode_image
+from dualstream.flow.store.meta import FlowMeta
+
+META_NAME = "meta.json"
+
+
+class StoredFields(ABC):
+    """The stored flow of one video, a context manager.
+
+    Args:
+        path: the file or folder.
+        meta: the facts that are stored with it.
+    """
+
+    def __init__(self, path: Path, meta: FlowMeta) -> None:
+        self.path = path
+        self.meta = meta
+
+    @property
+    def num_fields(self) -> int:
+        """Number of flow fields: frames of the video minus one."""
+        return self.meta.num_fields
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Fields `indices`, in any order and with repeats, as bytes.
+
+        Returns:
+            (n, 2, H, W) uint8, x before y, in the mapping of `quantize` with `meta.bound_px`.
+
+        Raises:
+            InputError: an index outside 0..num_fields - 1.
+            FlowStoreError: an image is missing, broken, or of another size.
+        """
+        out = np.empty((len(indices), 2, self.meta.height, self.meta.width), np.uint8)
+        first_place: dict[int, int] = {}
+        for place, index in enumerate(indices):
+            if not 0 <= index < self.num_fields:
+                raise InputError(
+                    f"{self.path} has {self.num_fields} flow fields, there is no field {index}."
+                )
+            first = first_place.setdefault(index, place)
+            if first == place:
+                self._read_field(index, out[place])
+            else:
+                out[place] = out[first]
+        return out
+
+    @abstractmethod
+    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out`, (2, H, W)."""
+
+    @abstractmethod
+    def verify(self) -> None:
+        """Check all that is stored; FlowStoreError names the first broken part."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file, if one is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, num_fields={self.num_fields})"
+
+
+class FlowWriter:
+    """Checks and counts the fields of one video on their way into a file or folder.
+
+    Args:
+        path: what is written, for errors.
+        meta: everything but height, width and num_fields, which are counted here.
+        put: (number, (2, H, W) field) -> None, stores one.
+    """
+
+    def __init__(
+        self, path: Path, meta: FlowMeta, put: Callable[[int, NDArray[np.generic]], None]
+    ) -> None:
+        self.meta = meta
+        self._path = path
+        self._put = put
+        self._size: tuple[int, int] | None = None
+        self._count = 0
+
+    def add(self, fields: NDArray[np.generic]) -> None:
+        """Store a chunk (n, 2, H, W); ShapeError if it has another size than the first."""
+        size = self._size
+        if fields.ndim != 4 or fields.shape[1] != 2 or size not in (None, fields.shape[2:]):
+            expected = "(n, 2, H, W)" if size is None else f"(n, 2, {size[0]}, {size[1]})"
+            raise ShapeError(f"Flow fields to store must be {expected}, got {fields.shape}.")
+        self._size = int(fields.shape[2]), int(fields.shape[3])
+        for field in fields:
+            self._put(self._count, field)
+            self._count += 1
+
+    def finish(self) -> FlowMeta:
+        """The complete `meta`; FlowStoreError if no field came."""
+        if self._size is None or not self._count:
+            raise FlowStoreError(f"{self._path}: there is no flow field to write.")
+        height, width = self._size
+        self.meta = replace(self.meta, height=height, width=width, num_fields=self._count)
+        return self.meta
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into the FlowStoreError of `path`."""
+    try:
+        yield
+    except VideoError:  # a missing video is an OSError too; it is read at the same time
+        raise
+    except OSError as error:
+        raise FlowStoreError(
+            f"{path} cannot be written: {error.strerror or error}. Nothing was left there."
+        ) from error
+
+
+def checked_image(
+    data: bytes, *, size: tuple[int, int] | None, path: Path, name: str
+) -> NDArray[np.uint8]:
+    """Image file -> (H, W) bytes.
+
+    Args:
+        data: the file's content.
+        size: (H, W) that it must have; None takes any.
+        path: flow file or folder, for the error.
+        name: the image in it, for the error.
+
+    Raises:
+        FlowStoreError: no image, or one of another size.
+    """
+    image = decode_image(data)
+    if image is None:
+        raise broken(path, f"{name} is not an image")
+    if size is not None and image.shape != size:
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise broken(path, f"{name} is {found} px, not {size[1]}x{size[0]}")
+    return image
+
+
+def check_source(path: Path, meta: FlowMeta, source_sha256: str | None) -> None:
+    """Raise FlowStoreError if the flow is known to come from another video."""
+    if source_sha256 is None or meta.source_sha256 is None:
+        return
+    if meta.source_sha256 != source_sha256:
+        raise FlowStoreError(
+            f"{path} holds the flow of another video (SHA-256 {meta.source_sha256[:12]}..., "
+            f"expected {source_sha256[:12]}...). Run `dualstream flow` again to replace it."
+        )
+
+
+def broken(path: Path, reason: str) -> FlowStoreError:
+    """The error for a flow file or folder that cannot be used as it is."""
+    return FlowStoreError(
+        f"{path} is broken or no flow file: {reason}. Remove it and run `dualstream flow` again."
+    )

@@ -1,0 +1,59 @@
+"""`fuse_runs` as a Python user calls it; tests/cli/test_cli_fuse.py has its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualstream import fuse_runs
+from dualstream.errors import InputError
+from dualstream.scores import Accuracy, write_scores
+from dualstream.types import Scores
+
+
+def write(folder: Path, rows: list[list[float]], labels: list[int]) -> Path:
+    names = tuple(f"{i}.mp4" for i in range(len(rows)))
+    values = np.array(rows, np.float32)
+    scores = Scores(names, np.array(labels), values, ("left", "right"), "probabilities")
+    write_scores(folder / "scores.npz", scores)
+    return folder
+
+
+def test_streams_fusion_accuracy_and_files(tmp_path: Path) -> None:
+    labels = [0, 1, 1, 0]
+    rgb = write(tmp_path / "rgb", [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.6, 0.4]], labels)
+    flow = write(tmp_path / "flow", [[0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.2, 0.8]], labels)
+    result = fuse_runs([rgb, flow], out=tmp_path / "fused", report=tmp_path / "page.html")
+    assert list(result.streams) == ["rgb", "flow"]
+    assert str(result.fusion) == "mean"
+    np.testing.assert_allclose(result.fused.scores[2], [0.35, 0.65], rtol=1e-6)
+    assert result.accuracy == {
+        "rgb": Accuracy(4, 0.75, None, 0.75),
+        "flow": Accuracy(4, 0.75, None, 0.75),
+        "fused (mean)": Accuracy(4, 0.75, None, 0.75),
+    }
+    assert result.files == {
+        "scores": tmp_path / "fused" / "scores.npz",
+        "fusion": tmp_path / "fused" / "fusion.json",
+        "report": tmp_path / "page.html",
+    }
+    assert all(path.is_file() for path in result.files.values())
+    weighted = fuse_runs([rgb, flow], method="weighted", weights=[3, 1])
+    assert str(weighted.fusion) == "weighted, 0.75 : 0.25"
+    assert weighted.accuracy["fused (weighted)"].top_1 == 1.0
+    assert weighted.files == {}
+
+
+def test_unknown_classes_are_not_measured(tmp_path: Path) -> None:
+    rgb = write(tmp_path / "rgb", [[0.9, 0.1]], [-1])
+    assert fuse_runs([rgb, rgb]).accuracy == {}
+
+
+def test_options_that_do_not_go_together(tmp_path: Path) -> None:
+    rgb = write(tmp_path / "rgb", [[0.9, 0.1]], [0])
+    with pytest.raises(InputError, match="give both"):
+        fuse_runs([rgb], data=tmp_path)
+    with pytest.raises(InputError, match="learns from `fit_on`"):
+        fuse_runs([rgb, rgb], method="svm")
