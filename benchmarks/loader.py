@@ -53,12 +53,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
+from dualstream.clips.dataset import ClipDataset, FlowStores
 from dualstream.clips.geometry import View, multi_scale_crop, reference_size, source_box
 from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.samplers import segment_starts_random
 from dualstream.flow import FlowMeta, FlowStore, optical_flow, quantize, write_folder
-from dualstream.types import InputSpec
+from dualstream.types import ClipSpec, StreamSpec
 from dualstream.video import VideoReader
 from measure import FOLDER, interleaved, versions, write_json
 
@@ -150,28 +151,20 @@ def contenders(
     task: Task, files: Files, *, workers: int, batch_size: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Name -> loader: dualstream's, and the others'."""
-    spec = InputSpec("rgb", short_side=SHORT_SIDE, crop_size=SIZE)
+    stream = StreamSpec("rgb")
     readers: dict[str, Callable[..., torch.Tensor]] = {"OpenCV": read_opencv}
     if importlib.util.find_spec("decord") is not None:
         readers["decord"] = read_decord
     if task == "flow":
-        spec = InputSpec(
-            "flow",
-            num_frames=FIELDS,
-            short_side=SHORT_SIDE,
-            crop_size=SIZE,
-            mean=(0.0, 0.0),
-            std=(1.0, 1.0),
-            flow_method="farneback",
-        )
+        stream = StreamSpec("flow", num_frames=FIELDS, flow_method="farneback")
         readers = {"JPEG folders, OpenCV": read_jpeg_folder}
     ours = ClipDataset(
         files.manifest,
-        [spec],
+        ClipSpec({task: stream}, short_side=SHORT_SIDE, crop_size=SIZE),
         sampling=Sampling("random_segments", segments=SEGMENTS),
         cropping=Cropping("multi_scale"),
         flip=True,
-        flow_store=FlowStore(files.store) if task == "flow" else None,
+        flow={"flow": FlowStores(FlowStore(files.store))} if task == "flow" else None,
     )
     batches = EpochBatches(ours.labels, batch_size=batch_size)
     loader = make_loader(ours, batches, workers=workers)

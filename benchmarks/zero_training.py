@@ -18,10 +18,12 @@ import numpy as np
 import torch
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset, Cropping, Sampling
-from dualstream.clips.transforms import normalize
+from dualstream.clips.dataset import ClipDataset
+from dualstream.clips.plan import Cropping, Sampling
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.recipe import load_recipe
 from dualstream.models import create_model
+from dualstream.models.fastest import fastest
 
 PARTNERS: dict[str, tuple[str, ...]] = {
     "brush_hair": ("brushing hair", "fixing hair", "curling hair"),
@@ -68,20 +70,20 @@ def main() -> None:
 
 def class_scores(manifest: Manifest) -> np.ndarray:
     """(videos, classes) sums of the partners' probabilities, for every video of the manifest."""
-    spec = load_recipe("jhmdb_i3d_linear").input.spec()
+    spec = load_recipe("jhmdb_i3d_linear").clip_spec()
     model = create_model("i3d", weights="i3d_rgb_kinetics400").eval()
     columns = [
         [model.classes.index(partner) for partner in PARTNERS.get(name, ())]
         for name in manifest.classes
     ]
-    network = model.optimized()
+    network, normalizer = fastest(model), Normalizer(spec)
     dataset = ClipDataset(
-        manifest, [spec], sampling=Sampling("evenly_spaced"), cropping=Cropping("center")
+        manifest, spec, sampling=Sampling("evenly_spaced"), cropping=Cropping("center")
     )
     scores = np.zeros((len(dataset), len(columns)), np.float32)
     for row in range(len(dataset)):
-        views = dataset[row].data["rgb"]  # (1, 3, T, H, W)
-        probabilities = network(normalize(views, spec)).softmax(dim=1)[0]  # (400,)
+        views = dataset[row].data  # (1, 3, T, H, W)
+        probabilities = network(normalizer(views)).softmax(dim=1)[0]  # (400,)
         scores[row] = [float(probabilities[partners].sum()) for partners in columns]
         if row % 100 == 0:
             print(f"{row} of {len(dataset)} videos", flush=True)

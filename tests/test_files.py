@@ -185,6 +185,7 @@ def test_first_line_reads_anything(tmp_path: Path) -> None:
     assert first_line(file) == "first \ufffd"
     file.write_bytes(b"\n\n")
     assert first_line(file) == ""
+    assert first_line(tmp_path) == ""
 
 
 def test_text_has_the_callers_error_and_remedy(tmp_path: Path) -> None:
@@ -204,7 +205,10 @@ def test_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json:2: this is not JSON .* Copy it\.$"):
         read_json(file, remedy="Copy it.")
     file.write_text("[" * 100_000)
-    with pytest.raises(InputError, match="nested too deep"):
+    with pytest.raises(InputError, match=r"a\.json: cannot be read as JSON .*recursion"):
+        read_json(file)
+    file.write_text("1" * 5000)
+    with pytest.raises(InputError, match=r"a\.json: cannot be read as JSON .*4300 digits"):
         read_json(file)
 
 

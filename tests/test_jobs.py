@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dualstream.errors import InputError
 from dualstream.jobs import run_jobs
 
 SUICIDE = "__import__('os').kill(__import__('os').getpid(), 9)"
@@ -97,6 +98,13 @@ def test_processes_do_not_run_ahead_of_who_takes_the_results(tmp_path):
     time.sleep(0.2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
     assert list(results) == [None] * 4
+
+
+def test_an_error_of_the_package_comes_as_it_was_raised(tmp_path):
+    missing = f"__import__('dualstream.files').files.read_text({str(tmp_path / 'a')!r})"
+    with pytest.raises(InputError, match="a: there is no such file"):
+        list(run_jobs(eval, ["1", missing, "2"], workers=2, on_death=died))
+    assert not multiprocessing.active_children()
 
 
 def test_a_script_without_a_guard_is_told(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import build_model
 from dualstream.models import MODELS, WEIGHTS, create_model, list_weights, set_trainable
-from dualstream.models.inspection import inspect_network
+from dualstream.models.inspect import inspect_network
 from dualstream.models.weights import weights_entry
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"
@@ -68,8 +68,8 @@ def test_every_network_stands_there_once() -> None:
 def test_a_row_is_true(row: Row) -> None:
     recipe = recipe_of(row)
     assert recipe.model.name == row.network
-    seen = recipe.input.spec()
-    frames, side = seen.num_frames, seen.crop_size
+    (seen,) = recipe.inputs.values()
+    frames, side = seen.num_frames, recipe.clip.crop_size
     assert row.clip == f"{frames}x{seen.frame_stride}, {side}"
     options = {k: v for k, v in recipe.model.options.items() if k != "pretrained"}
     with torch.device("meta"):

@@ -17,8 +17,6 @@ from dualstream.errors import DiskError, DualstreamError, InputError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space left, a quota used up, a file larger than the user or the file system may have."""
-PROBE_BYTES = 65536
-"""Written after an unclear error to see whether the disk is full."""
 
 
 @contextmanager
@@ -38,12 +36,22 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
             library that writes in the block makes of that.
     """
     target = Path(path)
-    temporary = _new_file_beside(target, suffix=target.suffix if keep_suffix else "")
+    suffix = f".tmp{target.suffix if keep_suffix else ''}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix, f".{target.name}.", target.parent)
+    except OSError as error:
+        raise DiskError(error.errno, error.strerror, str(target)) from error
+    os.close(handle)
+    temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         # mkstemp makes files private; what users share follows their umask.
-        temporary.chmod(0o666 & ~_umask())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except BaseException as error:
         code = _full_disk_code(error, temporary)
@@ -51,18 +59,6 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
         if code is not None:
             raise DiskError(code, os.strerror(code), str(target)) from error
         raise
-
-
-def _new_file_beside(target: Path, *, suffix: str) -> Path:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=f".tmp{suffix}"
-        )
-    except OSError as error:
-        raise DiskError(error.errno, error.strerror, str(target)) from error
-    os.close(handle)
-    return Path(name)
 
 
 def _full_disk_code(error: BaseException, temporary: Path) -> int | None:
@@ -73,13 +69,14 @@ def _full_disk_code(error: BaseException, temporary: Path) -> int | None:
     """
     if not isinstance(error, Exception) or isinstance(error, DualstreamError):
         return None
+    errno_of_it = getattr(error, "errno", None)
     for code in FULL_DISK:
-        if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
+        if errno_of_it == code or os.strerror(code) in str(error):
             return code
-    if getattr(error, "errno", None) is None and temporary.exists():
+    if errno_of_it is None and temporary.exists():
         try:
-            with temporary.open("ab") as file:  # the system's own word
-                file.write(bytes(PROBE_BYTES))
+            with temporary.open("ab") as file:  # 64 KiB more: the system's own word
+                file.write(bytes(65536))
         except OSError as problem:
             return problem.errno
     return None
@@ -134,10 +131,7 @@ def read_lines(
 ) -> list[str]:
     """Return the lines of a UTF-8 file without their ends; line i + 1 of the file is item i.
 
-    Blanks at the end of a line are kept.
-
-    Raises:
-        error: as in `read_text`.
+    Blanks at the end of a line are kept. Arguments and errors are those of `read_text`.
     """
     lines = read_text(path, error=error, remedy=remedy).split("\n")
     return lines[:-1] if lines[-1] == "" else lines
@@ -160,8 +154,8 @@ def read_json(
     except json.JSONDecodeError as reason:
         where = f"{os.fspath(path)}:{reason.lineno}"
         raise error(f"{where}: this is not JSON ({reason.msg}). {remedy}") from None
-    except RecursionError:
-        raise error(f"{os.fspath(path)}: this is not JSON (nested too deep). {remedy}") from None
+    except (RecursionError, ValueError) as reason:  # nested too deep, or a number too long
+        raise error(f"{os.fspath(path)}: cannot be read as JSON ({reason}). {remedy}") from None
 
 
 def read_csv(
@@ -173,8 +167,7 @@ def read_csv(
     """Yield (number of its last line, cells) of each row of a CSV file that is not blank.
 
     Args:
-        path: the file, UTF-8.
-        error: class of the error that is raised.
+        path, error: as in `read_text`.
         strict: refuse text after a quoted cell, which is joined to the cell otherwise.
 
     Raises:
@@ -192,12 +185,15 @@ def read_csv(
 
 
 def first_line(path: str | os.PathLike[str]) -> str:
-    """Return the first line of a file that is not empty; "" where there is none.
+    """Return the first line of a file that is not empty; "" where there is none to be read.
 
     Bytes that are no text are replaced: it serves to tell a file's format.
     """
-    with open(path, "rb") as file:
-        head = file.read(4096)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return ""
     text = head.decode("utf-8-sig", errors="replace").replace("\r", "\n")
     return next((line.strip() for line in text.split("\n") if line.strip()), "")
 
@@ -219,14 +215,3 @@ def cache_folder() -> Path:
     """
     given = os.environ.get("DUALSTREAM_CACHE")
     return Path(given).expanduser() if given else Path.home() / ".cache" / "dualstream"
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

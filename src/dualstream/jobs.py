@@ -13,20 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 from typing import Generic, TypeVar
 
-from dualstream.errors import InputError
+from dualstream.errors import DualstreamError, InputError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _STOP_SECONDS = 10.0
-
-_NO_START = (
-    "Worker processes cannot start (exit code {code}). Put the calling code under "
-    "`if __name__ == '__main__':` in a file, or use workers=1."
-)
 
 
 @dataclass
@@ -46,7 +40,7 @@ def run_jobs(
     workers: int,
     on_death: Callable[[Job, int], Result],
 ) -> Iterator[Result]:
-    """Results of `work(job)` as they come, from `workers` spawned processes.
+    """Yield the results of `work(job)` as they come, from `workers` spawned processes.
 
     A process begins a job once its last result was taken from it, so that no more results wait
     than there are processes, however slowly they are taken.
@@ -58,12 +52,13 @@ def run_jobs(
     closed and when this process is killed.
 
     Args:
-        work: a picklable function; an exception in it ends its process.
+        work: a picklable function; an exception that is no DualstreamError ends its process.
         jobs: picklable.
         workers: number of processes, at least 1.
         on_death: (job, exit code of the second process, negative for a signal) -> result.
 
     Raises:
+        DualstreamError: `work` raised it; the other jobs are given up.
         InputError: processes cannot start, as where the calling script has no `__main__` guard.
     """
     waiting, again = deque(jobs), deque[Job]()
@@ -84,12 +79,17 @@ def run_jobs(
                     del busy[ready]
                     code = _exit_code(worker)
                     if not worker.has_started:
-                        raise InputError(_NO_START.format(code=code)) from None
+                        raise InputError(
+                            f"Worker processes cannot start (exit code {code}). Put the calling "
+                            "code under `if __name__ == '__main__':` in a file, or use workers=1."
+                        ) from None
                     if not worker.is_retry:
                         again.append(worker.job)
                         continue
                     result = on_death(worker.job, code)
                 else:
+                    if isinstance(result, DualstreamError):
+                        raise result
                     if not worker.has_started:
                         worker.has_started = True
                         continue
@@ -117,7 +117,7 @@ def _start(work: Callable[[Job], Result], job: Job, *, is_retry: bool) -> _Worke
 
 
 def _send(worker: _Worker[Job], job: Job | None) -> None:
-    """Hand over a job, or None for the end; a process that died tells by its closed connection."""
+    """Hand over a job, or None for the end; a process that died is noticed when it is read."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.connection.send(job)
 
@@ -143,7 +143,8 @@ def _exit_code(worker: _Worker[Job]) -> int:
 def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
     """Main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, _leave)
+    # An end by an exception, so that `finally` clauses run.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(-number))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     connection.send(None)  # ready
     while True:
@@ -153,16 +154,15 @@ def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
             return
         if job is None:
             return
-        connection.send(work(job))
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End by an exception, so that `finally` clauses run."""
-    sys.exit(-number)
+        try:
+            result: Result | DualstreamError = work(job)
+        except DualstreamError as error:
+            result = error
+        connection.send(result)
 
 
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.cli.command import dualstream, succeed
 from tests.engine.tiny import tiny_recipe
@@ -18,6 +19,8 @@ from dualstream import __version__
 from dualstream.cli.app import explain
 from dualstream.engine.demo import Accuracy, DemoResult, StageListener
 from dualstream.engine.recipe import dump_recipe
+from dualstream.scores import write_scores
+from dualstream.types import Scores
 
 VERBS = {
     *("demo", "prepare", "flow", "train", "transfer", "expand", "test", "fuse", "predict"),
@@ -70,18 +73,18 @@ def test_errors_are_one_line_and_a_code(
     assert message in in_json["error"] or "stderr says why" in in_json["error"]
 
 
-def test_the_module_is_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dualstream", "test", tmp_path / "über größe"]
+def test_a_console_without_the_letters_of_a_path(tmp_path: Path) -> None:
+    scores = Scores(("a",), np.array([0]), np.eye(2, dtype=np.float32)[:1], ("x", "y"), "logits")
+    write_scores(tmp_path / "über größe" / "scores.npz", scores)
     result = subprocess.run(
-        command,
+        [sys.executable, "-m", "dualstream", "fuse", tmp_path / "über größe"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         timeout=120,
         check=False,
     )
-    assert result.returncode == 1
-    assert result.stderr.startswith(b"dualstream: ")
-    assert b"\\xfcber gr\\xf6\\xdfe is not a run folder" in result.stderr
+    assert result.returncode == 0, result.stderr
+    assert b"\\xfcber gr\\xf6\\xdfe" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_wrong_calls_say_what_to_do(runs: list[Path], tmp_path: Path) -> None:
     files = [run / "scores.npz" for run in runs]
     with pytest.raises(InputError, match="dualstream test RUN --part held_out"):
         call(*files, "--method", "svm")
-    with pytest.raises(InputError, match="belong to the method weighted, not to mean"):
+    with pytest.raises(InputError, match="belong to the method 'weighted', not to 'mean'"):
         call(*files, "--weights", "1,2")
     with pytest.raises(InputError, match="numbers with commas"):
         call(*files, "--method", "weighted", "--weights", "1;2")

@@ -13,9 +13,8 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from dualstream.engine.train.fit.fit import train
 from safetensors.torch import save_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import tiny_recipe, untrained_run
 from typer.testing import CliRunner
 
 from dualstream.cli.predict import predict as verb
@@ -96,14 +95,14 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("dualstream.cli.predict._streams", load)
+    monkeypatch.setattr("dualstream.models.create_model", load)
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stream-weights", "much"], "--stream-weights must be numbers between commas"),
+        (["--stream-weights", "much"], "--stream-weights must be numbers with commas"),
         (["--stream-weights", "1,2"], "--stream-weights 1,2: 1 streams need 1 weights, got 2"),
         (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
         (["--window", "0"], "--window must be above 0 seconds, got 0"),
@@ -150,8 +149,8 @@ def test_a_missing_video_is_reported_and_the_others_are_predicted(
 def test_checkpoints_and_weights_must_know_the_same_classes(
     cache: Path, video: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    train(tiny_recipe("rgb", epochs=1), tiny_data, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="Streams run and x3d_xs have different classes"):
+    untrained_run(tiny_recipe(), tiny_data, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="run and x3d_xs have different classes"):
         call(video, "--weights", NAME, "--checkpoint", tmp_path / "run")
 
 

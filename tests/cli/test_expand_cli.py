@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, tiny_recipe
 from typer.testing import CliRunner
 
 from dualstream.cli.app import app
-from dualstream.engine.recipe import Recipe, dump_recipe
+from dualstream.engine.recipe import dump_recipe
 from dualstream.errors import DualstreamError, InputError, RecipeError
 
 
@@ -25,11 +25,17 @@ def expand(*arguments: object) -> str:
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """X2D on two frames of 16 pixels, two frames apart."""
-    values = tiny_recipe(hold_out=0.25, epochs=1, segments=1).model_dump()
-    values["model"] = {"name": "x3d", "options": {"dropout": 0.0}}
-    values["input"] |= {"num_frames": 2, "frame_stride": 2, "short_side": 20, "crop_size": 16}
+    recipe = changed(
+        tiny_recipe(hold_out=0.25, epochs=1, segments=1),
+        model__name="x3d",
+        model__options={"dropout": 0.0},
+        input__num_frames=2,
+        input__frame_stride=2,
+        input__short_side=20,
+        input__crop_size=16,
+    )
     path = tmp_path_factory.mktemp("expand_cli") / "tiny.yaml"
-    path.write_text(dump_recipe(Recipe.model_validate(values)))
+    path.write_text(dump_recipe(recipe))
     return path
 
 

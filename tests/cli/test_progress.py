@@ -34,6 +34,7 @@ def test_a_line_every_half_minute_and_at_the_end() -> None:
         for done in range(1, 101):
             log.now += 0.8
             progress.update("test", done, 100, unit="videos")
+        progress.update("test", 100, 100, unit="videos")
     assert log.lines == [
         "test: 38 of 100 videos, 1.25 videos/s, 0:00:50 left",
         "test: 76 of 100 videos, 1.25 videos/s, 0:00:19 left",
@@ -121,7 +122,8 @@ def test_frozen_stages_are_a_stage_of_their_own() -> None:
     assert log.lines == ["frozen stages: 6 of 6 videos, 3 videos/s, in 0:00:02"]
 
 
-def test_a_terminal_has_a_bar() -> None:
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     log = Log()
     with log.progress(is_terminal=True) as progress:
         log.now += 2
@@ -133,6 +135,15 @@ def test_a_terminal_has_a_bar() -> None:
     assert "4/4 videos  2 broken" in shown
     assert "2/4 videos  0.5 videos/s" in shown
     assert "left 0:00:04" in shown
+
+
+def test_a_terminal_that_cannot_draw_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    log = Log()
+    with log.progress(is_terminal=True) as progress:
+        log.now += 2
+        progress.update("prepare", 4, 4, unit="videos")
+    assert log.lines == ["prepare: 4 of 4 videos, 2 videos/s, in 0:00:02"]
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

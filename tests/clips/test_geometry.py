@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from dualstream.clips.geometry import (
     View,
     center_crop,
-    corner_crops,
     corner_offsets,
     multi_scale_crop,
     multi_scale_sizes,
@@ -57,7 +56,6 @@ def test_reference_size(
 
 def test_ten_crops_are_corners_centre_and_mirrored() -> None:
     assert ten_crops(256, 340, size=224) == TEN_OF_256_X_340
-    assert corner_crops(256, 340, size=224) == TEN_OF_256_X_340[:4]
     assert center_crop(256, 340, size=224) == TEN_OF_256_X_340[4]
 
 

@@ -8,12 +8,10 @@ import pytest
 
 from dualstream.clips.data.synthetic import SyntheticSpec
 from dualstream.engine.demo import make_data, run_demo
-from dualstream.engine.infer.evaluate import collect, evaluate
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
-from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
 from dualstream.errors import InputError
-from dualstream.scores import top_k_accuracy
 
 SMALL = ["model.options.backbone=test_resnet", "train.optimizer.lr=3e-3", "data.workers=1"]
 
@@ -23,9 +21,7 @@ def accuracy_of(recipe: str, spec: SyntheticSpec, folder: Path, *, epochs: int) 
     data = make_data(folder, spec, workers=1)
     resolved = load_recipe(recipe, [*SMALL, f"train.epochs={epochs}"])
     train(resolved, data, folder / "run")
-    checkpoint = load_checkpoint(folder / "run")
-    _, results = evaluate(checkpoint, workers=0)
-    return top_k_accuracy(collect(results, checkpoint.classes), 1)
+    return evaluate(folder / "run", workers=0).accuracy.top_1
 
 
 def test_temporal_stream_falls_to_chance_when_time_is_shuffled(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.engine import expansion
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.train import expansion
 from dualstream.engine.train.expansion import (
     Expansion,
     ExpansionProgress,
@@ -34,13 +34,10 @@ AXES = ["duration", "resolution", "width", "bottleneck", "depth"]
 
 def x3d_recipe(*, hold_out: float = 0.25, stride: int = 1, **changes: object) -> Recipe:
     """X2D on 16 x 16 pixels, trained for one epoch."""
-    values = tiny_recipe(hold_out=hold_out, epochs=1, segments=1).model_dump()
-    values["model"] = {"name": "x3d", "options": {"dropout": 0.0}}
-    values["input"] |= {"num_frames": 1, "frame_stride": stride, "short_side": 20, "crop_size": 16}
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        values[section][name] = value
-    return Recipe.model_validate(values)
+    recipe = tiny_recipe(hold_out=hold_out, epochs=1, segments=1)
+    x2d = {"model__name": "x3d", "model__options": {"dropout": 0.0}, "input__frame_stride": stride}
+    size = {"input__short_side": 20, "input__crop_size": 16}
+    return changed(recipe, **{**x2d, **size, **changes})
 
 
 def start_cost(recipe: Recipe, num_classes: int = 2) -> int:
@@ -60,7 +57,7 @@ def test_two_steps_are_trained_and_the_best_are_kept(
 ) -> None:
     _, result = searched
     assert len(result.steps) == 2
-    assert result.multiply_adds == pytest.approx(3 * result.start_multiply_adds, rel=0.25)
+    assert result.reached.multiply_adds == pytest.approx(3 * result.start_multiply_adds, rel=0.25)
     for number, step in enumerate(result.steps, start=1):
         assert [trial.step for trial in step.trials] == [number] * len(step.trials)
         assert all(trial.run.is_dir() for trial in step.trials)
@@ -70,7 +67,7 @@ def test_two_steps_are_trained_and_the_best_are_kept(
     grown = result.steps[1].trials[0].factors
     assert asdict(grown) | {"gamma_t": 0} == asdict(result.steps[0].chosen.factors) | {"gamma_t": 0}
     checkpoint = load_checkpoint(result.steps[0].trials[1].run)
-    assert checkpoint.recipe.input.crop_size == result.steps[0].trials[1].factors.image_size
+    assert checkpoint.recipe.clip.crop_size == result.steps[0].trials[1].factors.image_size
 
 
 def test_the_table_holds_all_candidates(searched: tuple[Path, Expansion]) -> None:
@@ -88,7 +85,7 @@ def test_the_table_holds_all_candidates(searched: tuple[Path, Expansion]) -> Non
 
 def test_the_recipe_is_that_of_the_network_reached(searched: tuple[Path, Expansion]) -> None:
     _, result = searched
-    assert start_factors(load_recipe(result.recipe_file)) == result.factors
+    assert start_factors(load_recipe(result.recipe_file)) == result.reached.factors
 
 
 def test_a_finished_search_trains_nothing(
@@ -134,7 +131,7 @@ def test_another_search_in_the_same_folder_is_refused(
     with pytest.raises(InputError, match="another target"):
         search(recipe, tiny_data, folder, target=5 * start_cost(recipe))
     with pytest.raises(InputError, match="another flow_store"):
-        search(recipe, tiny_data, folder, target=3 * start_cost(recipe), flow_store=folder)
+        search(recipe, tiny_data, folder, target=3 * start_cost(recipe), flow=folder)
     with pytest.raises(InputError, match="another recipe, limit"):
         search(x3d_recipe(train__seed=1), tiny_data, folder, target=3 * start_cost(recipe), limit=1)
 
@@ -169,10 +166,10 @@ def test_greedy_choices_lead_to_x3d_s(
     cost = multiply_adds(PUBLISHED["x3d_s"], num_classes=2)
     result = search(recipe, tiny_data, tmp_path / "x3d", target=cost)
     assert [step.chosen.axis for step in result.steps] == best
-    assert result.factors == replace(PUBLISHED["x3d_s"], gamma_s=160 / 112)
+    assert result.reached.factors == replace(PUBLISHED["x3d_s"], gamma_s=160 / 112)
     found = load_recipe(result.recipe_file)
-    assert (found.input.num_frames, found.input.frame_stride) == (13, 6)
-    assert (found.input.crop_size, found.input.short_side) == (160, 183)
+    assert (found.inputs["rgb"].num_frames, found.inputs["rgb"].frame_stride) == (13, 6)
+    assert (found.clip.crop_size, found.clip.short_side) == (160, 183)
     assert found.model.options == {
         "dropout": 0.0,
         "gamma_w": 1.0,
@@ -238,9 +235,7 @@ def test_no_candidate_sees_a_test_video(
 
 def test_factors_of_a_recipe_and_back() -> None:
     recipe = x3d_recipe(stride=6, input__num_frames=13, input__crop_size=160, input__short_side=182)
-    recipe = recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"options": {"gamma_b": 2.25}})}
-    )
+    recipe = changed(recipe, model__options={"gamma_b": 2.25})
     factors = start_factors(recipe)
     assert factors == Factors(gamma_tau=6, gamma_t=13, gamma_s=160 / 112, gamma_b=2.25)
     assert start_factors(with_factors(recipe, PUBLISHED["x3d_m"])) == PUBLISHED["x3d_m"]

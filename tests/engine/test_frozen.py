@@ -1,4 +1,4 @@
-"""Training behind frozen stages: the same as without the files, computed once."""
+"""Training after frozen stages: the same as without the files, computed once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.engine import frozen
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.train import frozen
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
-from dualstream.models import create_model, optimize
-from dualstream.models.network import Network, set_trainable
+from dualstream.models import create_model, fastest
+from dualstream.models.network import set_trainable
 
 
 def frozen_recipe(
@@ -32,7 +32,7 @@ def frozen_recipe(
         "options": {"backbone": "test_resnet", "dropout": 0.0},
         "trainable": trainable,
     }
-    values["input"] |= {"num_frames": 16, "mean": None, "std": None}
+    values["inputs"]["rgb"]["num_frames"] = 16
     values["augment"] = {"crop": "center", "flip": False}
     values["data"]["frozen_views"] = views
     return Recipe.model_validate(values)
@@ -78,7 +78,7 @@ def test_the_same_is_learnt_as_without_the_files(data: Path, tmp_path: Path) -> 
             assert torch.equal(plain[name], kept[name]), name
 
 
-def test_only_behind_the_last_stage(data: Path, tmp_path: Path) -> None:
+def test_only_after_the_last_stage(data: Path, tmp_path: Path) -> None:
     fast = {"name": "adamw", "lr": 0.05}
     recipe = frozen_recipe(views=1, trainable="last_layer", epochs=25, optimizer=fast)
     train(recipe, data, tmp_path / "run")
@@ -87,10 +87,7 @@ def test_only_behind_the_last_stage(data: Path, tmp_path: Path) -> None:
 
 
 def test_each_epoch_draws_one_of_the_views(data: Path, tmp_path: Path) -> None:
-    recipe = frozen_recipe(views=3)
-    recipe = recipe.model_copy(
-        update={"augment": recipe.augment.model_copy(update={"crop": "random", "flip": True})}
-    )
+    recipe = changed(frozen_recipe(views=3), augment__crop="random", augment__flip=True)
     train(recipe, data, tmp_path / "run")
     views = np.load(files(data)[0])
     assert views.shape[:2] == (3, 1)
@@ -98,7 +95,7 @@ def test_each_epoch_draws_one_of_the_views(data: Path, tmp_path: Path) -> None:
     assert not np.array_equal(views[0], views[1])
     videos = Manifest.read(data).subset(1, "train")
     dataset = frozen.FrozenDataset(videos, files(data)[0].parents[1], seed=0)
-    drawn = [dataset[(epoch, 0)].features.numpy() for epoch in range(40)]
+    drawn = [dataset[(epoch, 0)][0].numpy() for epoch in range(40)]
     stored = np.load(frozen.feature_path(dataset.folder, videos.records[0].path))
     counts = [sum(np.array_equal(one, view) for one in drawn) for view in stored]
     assert sum(counts) == 40
@@ -114,7 +111,7 @@ def test_files_serve_other_runs_and_other_rates(
     def computed(*args: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(frozen.Beginning, "forward", computed)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", computed)
     other = frozen_recipe(views=1, epochs=2, optimizer={"name": "adamw", "lr": 0.001})
     train(other, data, tmp_path / "second")
     assert {path: path.stat().st_mtime_ns for path in files(data)} == before
@@ -134,20 +131,20 @@ def test_stopped_in_between_it_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = frozen_recipe(views=2, epochs=2)
-    real, calls = frozen.Beginning.forward, []
+    real, calls = frozen.FrozenParts.forward, []
 
-    def stops(self: frozen.Beginning, clip: torch.Tensor) -> torch.Tensor:
+    def stops(self: frozen.FrozenParts, clip: torch.Tensor) -> torch.Tensor:
         calls.append(clip)
         if len(files(data)) == 2:
             raise CorruptVideoError("stop")
         return real(self, clip)
 
-    monkeypatch.setattr(frozen.Beginning, "forward", stops)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", stops)
     with pytest.raises(CorruptVideoError, match="stop"):
         train(recipe, data, tmp_path / "run")
     assert len(files(data)) == 2
     assert not list((data / "frozen").rglob("*.tmp"))
-    monkeypatch.setattr(frozen.Beginning, "forward", real)
+    monkeypatch.setattr(frozen.FrozenParts, "forward", real)
     resume(tmp_path / "run")
     kept = {path: np.load(path) for path in files(data)}
     assert len(kept) > 2
@@ -170,13 +167,13 @@ def test_all_files_of_a_folder_are_computed_in_the_form_that_was_chosen_first(
 ) -> None:
     train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
     assert form_file(data).read_text().strip() in ("plain", "folded", "channels_last")
-    used, fix = [], optimize.FastestForm.fix
+    used, fix = [], fastest.FastestForm.fix
 
-    def told(self: optimize.FastestForm, form: str, x: torch.Tensor) -> None:
+    def told(self: fastest.FastestForm, form: str, x: torch.Tensor) -> None:
         used.append(form)
         fix(self, form, x)
 
-    monkeypatch.setattr(optimize.FastestForm, "fix", told)
+    monkeypatch.setattr(fastest.FastestForm, "fix", told)
     for form in ("plain", "folded"):
         form_file(data).write_text(form)
         files(data)[0].unlink()
@@ -206,8 +203,8 @@ def test_options_that_change_nothing_here_share_the_files(data: Path, tmp_path: 
 def test_features_beyond_float16_are_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = frozen.Beginning.forward
-    monkeypatch.setattr(frozen.Beginning, "forward", lambda self, clips: 1e9 * real(self, clips))
+    real = frozen.FrozenParts.forward
+    monkeypatch.setattr(frozen.FrozenParts, "forward", lambda self, clips: 1e9 * real(self, clips))
     with pytest.raises(RecipeError, match=r"that float16 cannot hold: set data\.frozen_views=0"):
         train(frozen_recipe(views=1, epochs=1), data, tmp_path / "run")
     assert not files(data)
@@ -216,12 +213,11 @@ def test_features_beyond_float16_are_refused(
 def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
     model = create_model("r3d_18", num_classes=3)
     set_trainable(model, 1)
-    assert isinstance(model, Network)
-    beginning = frozen.Beginning(model)
-    forms = optimize._forms(beginning, torch.device("cuda"))
-    clips = torch.rand(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    parts = frozen.FrozenParts(model)
+    forms = fastest._forms(parts, torch.device("cuda"))
+    clips = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = beginning(clips), forms["half"]()(clips)
+        expected, found = parts(clips), forms["half"]()(clips)
     assert found.dtype == torch.float32
     assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
 
@@ -229,13 +225,8 @@ def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
 def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(data: Path, tmp_path: Path) -> None:
     recipe = frozen_recipe(views=2, epochs=3)
     train(recipe, data, tmp_path / "unbroken")
-
-    def stop(progress: TrainProgress) -> None:
-        if progress.phase == "train" and progress.epoch == 1 and progress.batch == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, data, tmp_path / "broken", listener=stop)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, data, tmp_path / "broken", listener=stop_in_epoch(1))
     resume(tmp_path / "broken")
     expected = load_file(tmp_path / "unbroken" / "model.safetensors")
     found = load_file(tmp_path / "broken" / "model.safetensors")
@@ -276,8 +267,7 @@ def test_what_is_drawn_for_a_video_does_not_depend_on_the_others(
 ) -> None:
     def recipe(hold_out: float) -> Recipe:
         made = frozen_recipe(views=2, epochs=1, hold_out=hold_out)
-        augment = made.augment.model_copy(update={"crop": "random", "flip": True})
-        return made.model_copy(update={"augment": augment})
+        return changed(made, augment__crop="random", augment__flip=True)
 
     other = shutil.copytree(tiny_data, tmp_path / "other")
     train(recipe(0.34), data, tmp_path / "part")

@@ -165,7 +165,7 @@ def test_every_recipe_trains_to_a_falling_loss(
     name: str, overrides: tuple[str, ...], four_videos: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(tiny(name, *overrides), four_videos, run, flow_store=tiny_data / "flow", limit=1)
+    train(tiny(name, *overrides), four_videos, run, flow=tiny_data / "flow", limit=1)
     losses = losses_of(run)
     assert losses[-1] < 0.8 * losses[0], losses
 
@@ -189,7 +189,7 @@ def test_a_two_stream_pair_of_one_3d_network(tiny_data: Path, tmp_path: Path) ->
             "train", tiny_data, *overrides, "--recipe", recipe, "--out", run, "--limit", 2, "--json"
         )
         dualstream("test", run, "--workers", 0, "--json")
-    specs = {name: load_checkpoint(run).spec for name, run in runs.items()}
+    specs = {name: load_checkpoint(run).spec.streams[name] for name, run in runs.items()}
     assert [spec.modality for spec in specs.values()] == ["rgb", "flow"]
     assert specs["rgb"].mean == (0.45, 0.45, 0.45)
     assert (specs["flow"].mean, specs["flow"].std) == ((0.0, 0.0), (1.0, 1.0))

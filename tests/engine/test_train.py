@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset
@@ -20,7 +23,6 @@ from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import (
     AnnotationError,
     CheckpointError,
@@ -34,7 +36,9 @@ from dualstream.errors import (
     UnknownNameError,
     WeightsError,
 )
+from dualstream.flow import FlowStore
 from dualstream.types import Clip
+from dualstream.video import write_video
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -98,9 +102,8 @@ def test_same_seed_same_weights_other_seed_others(tiny_data: Path, tmp_path: Pat
 
 def test_workers_do_not_change_the_result(tiny_data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe("flow", epochs=2)
-    with_workers = recipe.model_copy(update={"data": recipe.data.model_copy(update={"workers": 2})})
     train(recipe, tiny_data, tmp_path / "none")
-    train(with_workers, tiny_data, tmp_path / "two")
+    train(changed(recipe, data__workers=2), tiny_data, tmp_path / "two")
     assert_same_weights(tmp_path / "none", tmp_path / "two")
 
 
@@ -132,14 +135,6 @@ def test_every_epoch_draws_anew_also_after_resuming(
     orders = [[index for e, index in whole if e == epoch] for epoch in range(4)]
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-
-
-def stop_in_epoch(epoch: int) -> object:
-    def listener(progress: TrainProgress) -> None:
-        if progress.epoch == epoch and progress.batch == 1:
-            raise RuntimeError("stopped by the test")
-
-    return listener
 
 
 @pytest.mark.parametrize(
@@ -259,19 +254,12 @@ def test_early_stop_keeps_the_best_weights(tiny_data: Path, tmp_path: Path) -> N
 
 
 def test_last_layer_only_leaves_the_trunk_as_it_was(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe(epochs=2)
-    frozen = recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"trainable": "last_layer"})}
-    )
-    train(
-        frozen.model_copy(update={"train": frozen.train.model_copy(update={"epochs": 1})}),
-        tiny_data,
-        tmp_path / "one",
-    )
+    frozen = changed(tiny_recipe(epochs=2), model__trainable="last_layer")
+    train(changed(frozen, train__epochs=1), tiny_data, tmp_path / "one")
     train(frozen, tiny_data, tmp_path / "two")
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    changed = {name for name in one if not torch.equal(one[name], two[name])}
-    assert changed == {"classifier.weight", "classifier.bias"}
+    moved = {name for name in one if not torch.equal(one[name], two[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
 
 
 def test_limit_cuts_epochs(tiny_data: Path, tmp_path: Path) -> None:
@@ -309,7 +297,7 @@ def test_resume_of_no_run_says_so(tmp_path: Path) -> None:
 
 def test_missing_flow_names_the_remedy(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(FlowStoreError, match="dualstream flow"):
-        train(tiny_recipe("flow"), tiny_data, tmp_path / "run", flow_store=tmp_path / "nothing")
+        train(tiny_recipe("flow"), tiny_data, tmp_path / "run", flow=tmp_path / "nothing")
 
 
 def test_a_diverging_run_stops_with_advice(tiny_data: Path, tmp_path: Path) -> None:
@@ -431,3 +419,80 @@ def test_a_run_without_shared_memory_may_be_started_again(
             train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
     train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run")
     assert weights_of(tmp_path / "run")
+
+
+def with_single_frames(data: Path, folder: Path, *names: str) -> Path:
+    """A copy of the tiny data in which some videos have one frame, and so no flow."""
+    shutil.copytree(data, folder)
+    manifest = Manifest.read(folder)
+    for name in names:
+        write_video(folder / "videos" / name, np.full((1, 48, 64, 3), 90, np.uint8), fps=25)
+        FlowStore(folder / "flow").path(name).unlink()
+    records = tuple(
+        dataclasses.replace(record, frames=1, sha256="") if record.path in names else record
+        for record in manifest.records
+    )
+    dataclasses.replace(manifest, records=records).write(folder)
+    return folder
+
+
+def test_videos_of_one_frame_are_left_out_where_flow_is_read(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tiny_recipe("flow", epochs=2, batch_size=2, hold_out=0.4)
+    manifest = Manifest.read(tiny_data)
+    trained, held_out = (
+        [record.path for record in videos_of(manifest, recipe, part).records]
+        for part in ("train", "held_out")
+    )
+    data = with_single_frames(tiny_data, tmp_path / "data", trained[0], held_out[0])
+    result = train(recipe, data, tmp_path / "run")
+    assert result.epochs == 2
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("dualstream")]
+    assert told == (
+        "Left out of training: 2 of the videos, which have one frame, and flow needs two "
+        f"({', '.join(sorted([trained[0], held_out[0]]))})."
+    )
+    caplog.clear()
+    train(tiny_recipe(epochs=1), data, tmp_path / "rgb")
+    assert not [r for r in caplog.records if r.name.startswith("dualstream")]
+
+
+def test_flow_of_videos_of_one_frame_alone_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
+    names = [record.path for record in Manifest.read(tiny_data).records]
+    data = with_single_frames(tiny_data, tmp_path / "data", *names)
+    with pytest.raises(AnnotationError, match=r"All train videos .* have one frame"):
+        train(tiny_recipe("flow"), data, tmp_path / "run")
+
+
+def as_version_0_1(run: Path) -> None:
+    """Write recipe.yaml and run.json of a flow run as version 0.1 did: one stream, `input:`."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    ((_, stream),) = recipe.pop("inputs").items()
+    recipe["input"] = {**stream, **recipe.pop("clip")}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    info = json.loads((run / "run.json").read_text())
+    origin = info.pop("flow")["flow"]
+    info |= {
+        "flow_store": origin["store"],
+        "flow_params": origin["params"],
+        "backward_store": origin["backward_store"],
+        "version": "0.1.0",
+    }
+    (run / "run.json").write_text(json.dumps(info))
+
+
+def test_a_run_of_version_0_1_is_resumed_and_loaded(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("flow", epochs=3)
+    train(recipe, tiny_data, tmp_path / "unbroken")
+    old = tmp_path / "old"
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(recipe, tiny_data, old, listener=stop_in_epoch(1))
+    as_version_0_1(old)
+    assert "inputs" not in (old / "recipe.yaml").read_text()
+    resume(old)
+    assert_same_weights(tmp_path / "unbroken", old)
+    checkpoint, new = load_checkpoint(old), load_checkpoint(tmp_path / "unbroken")
+    assert checkpoint.spec == new.spec
+    assert checkpoint.info.flow == new.info.flow
+    assert checkpoint.flow_params == new.flow_params

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 from tests.engine.tiny_student import tiny_student
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.engine.train.transfer import load_teacher, resume_transfer, transfer
 from dualstream.errors import (
     AnnotationError,
@@ -46,7 +45,8 @@ def student_recipe(
         {
             "title": "student",
             "model": {"name": name, "weights": weights},
-            "input": {"modality": "rgb", "num_frames": 4, "short_side": 32, "crop_size": 32},
+            "clip": {"short_side": 32, "crop_size": 32},
+            "inputs": {"rgb": {"num_frames": 4}},
             "augment": {"crop": "center"},
             "data": {"workers": 0, "hold_out": hold_out},
             "train": {
@@ -59,19 +59,6 @@ def student_recipe(
             "test": {"segments": 1, "crops": "center"},
         }
     )
-
-
-def changed(recipe: Recipe, section: str, **values: object) -> Recipe:
-    part = getattr(recipe, section).model_copy(update=values)
-    return recipe.model_copy(update={section: part})
-
-
-def stop_in_epoch(epoch: int) -> object:
-    def listener(progress: TrainProgress) -> None:
-        if progress.epoch == epoch and progress.batch == 1:
-            raise RuntimeError("stopped by the test")
-
-    return listener
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,12 +127,10 @@ def test_the_teacher_in_the_state_is_bit_for_bit_the_one_that_came_in(
     state = torch.load(start / "trainer.ckpt", weights_only=True)["state_dict"]
     before = load_file(teacher / "model.safetensors")
     prefix = "model.teacher."
-    kept = {name: value for name, value in state.items() if name.startswith(prefix)}
-    assert {f"backbone.{name[len(prefix) :]}" for name in kept} == {
-        name for name in before if name.startswith("backbone.")
-    }
+    kept = {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}
+    assert kept.keys() == before.keys()
     for name, value in kept.items():
-        assert torch.equal(value, before[f"backbone.{name[len(prefix) :]}"]), name
+        assert torch.equal(value, before[name]), name
 
 
 def test_the_run_folder_holds_the_student_and_says_who_taught(teacher: Path, start: Path) -> None:
@@ -177,6 +162,24 @@ def test_resumed_is_bit_equal_to_unbroken(
     assert (unbroken / "log.csv").read_text() == (broken / "log.csv").read_text()
 
 
+def test_a_transfer_of_version_0_1_goes_on(tiny_data: Path, teacher: Path, tmp_path: Path) -> None:
+    recipe = student_recipe(epochs=2, ema_decay=0.5)
+    transfer(recipe, tiny_data, tmp_path / "unbroken", teacher=str(teacher))
+    old = tmp_path / "old"
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        transfer(recipe, tiny_data, old, teacher=str(teacher), listener=stop_in_epoch(1))
+    # It kept the teacher's backbone under the name of the teacher.
+    state = torch.load(old / "trainer.ckpt", weights_only=True)
+    for name in list(state["state_dict"]):
+        value = state["state_dict"].pop(name)
+        if ".teacher.classifier." not in name:
+            state["state_dict"][name.replace(".teacher.backbone.", ".teacher.")] = value
+    torch.save(state, old / "trainer.ckpt")
+    resume_transfer(old)
+    one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("unbroken", "old"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_only_the_student_and_the_joining_layers_move(
     tiny_data: Path, teacher: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -199,9 +202,9 @@ def test_training_starts_from_it_exactly(tiny_data: Path, start: Path, tmp_path:
     assert result.epochs == 1
     assert load_checkpoint(tmp_path / "run").classes == ("right", "down")
     # A resumed run goes on from its own state: the start may be gone by then.
-    lost = changed(recipe, "model", weights=str(tmp_path / "lost"))
+    lost = changed(recipe, model__weights=str(tmp_path / "lost"))
     shutil.copytree(start, tmp_path / "lost")
-    longer = changed(lost, "train", epochs=2)
+    longer = changed(lost, train__epochs=2)
     with pytest.raises(RuntimeError, match="stopped by the test"):
         train(longer, tiny_data, tmp_path / "broken", listener=stop_in_epoch(1))
     shutil.rmtree(tmp_path / "lost")
@@ -211,7 +214,7 @@ def test_training_starts_from_it_exactly(tiny_data: Path, start: Path, tmp_path:
 def test_a_run_of_ordinary_training_is_a_start_too(teacher: Path) -> None:
     # timm's own weights, which would come from the hub, are not asked for then.
     options = {"backbone": "test_resnet", "pretrained": True}
-    recipe = changed(tiny_recipe(), "model", weights=str(teacher), options=options)
+    recipe = changed(tiny_recipe(), model__weights=str(teacher), model__options=options)
     weights = load_file(teacher / "model.safetensors")
     for classes, fresh in ((2, set()), (5, {"classifier.weight", "classifier.bias"})):
         own = build_model(recipe, classes, with_weights=True).state_dict()
@@ -224,12 +227,10 @@ def test_a_start_of_another_recipe_says_what_differs(teacher: Path, start: Path)
     with pytest.raises(CheckpointError, match="a run of tsn, this recipe makes tiny_st") as caught:
         build_model(other_net, 2, with_weights=True)
     assert "conv1" not in str(caught.value)
-    flow = changed(student_recipe(weights=str(start)), "input", modality="flow")
-    with pytest.raises(
-        CheckpointError, match=r"a run on rgb, this recipe's input.modality is flow"
-    ):
+    flow = changed(student_recipe(weights=str(start)), input__modality="flow")
+    with pytest.raises(CheckpointError, match=r"a run on rgb, this recipe's inputs are flow"):
         build_model(flow, 2, with_weights=True)
-    differences = changed(student_recipe(weights=str(start)), "input", modality="rgb_diff")
+    differences = changed(student_recipe(weights=str(start)), input__modality="rgb_diff")
     build_model(differences, 2, with_weights=True)  # as many channels
 
 
@@ -262,7 +263,7 @@ def test_a_start_that_is_none_says_so_before_a_folder_is_made(
         train(recipe, tiny_data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError, match="not a run folder"):
-        build_model(changed(recipe, "model", weights=str(tmp_path)), 2, with_weights=True)
+        build_model(changed(recipe, model__weights=str(tmp_path)), 2, with_weights=True)
 
 
 def test_a_start_without_weights_yet_says_so(
@@ -311,7 +312,8 @@ def test_recipes_that_do_not_suit_are_refused_before_a_folder_is_made(
     teacher: Path,
     tmp_path: Path,
 ) -> None:
-    recipe = changed(student_recipe(), section, **values)
+    changes = {f"{section}__{name}": value for name, value in values.items()}
+    recipe = changed(student_recipe(), **changes)
     with pytest.raises(RecipeError, match=message):
         transfer(recipe, tiny_data, tmp_path / "run", teacher=str(teacher))
     assert not (tmp_path / "run").exists()
@@ -356,7 +358,7 @@ def test_a_batch_of_one_source_has_nothing_that_mismatches(
 def test_teachers_that_cannot_teach(tiny_data: Path, start: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="the folder of a run of tsn"):
         load_teacher("efficientnet")
-    with pytest.raises(InputError, match="must be a tsn, weights i3d_rgb_kinetics400"):
+    with pytest.raises(InputError, match=r"single RGB frames.*; i3d_rgb_kinetics400 is not"):
         load_teacher("i3d_rgb_kinetics400")
     with pytest.raises(CheckpointError, match="not a run folder"):
         load_teacher(str(tmp_path))
@@ -378,15 +380,14 @@ def test_published_weights_teach_in_their_own_numbers(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("dualstream.engine.train.transfer.create_model", made)
     teacher = load_teacher(name)
-    assert teacher.spec.mean == (127 / 255, 127 / 255, 127 / 255)
-    assert teacher.features(torch.zeros(2, 3, 64, 64)).shape == (2, teacher.num_features)
-    assert teacher.num_features == 1280
+    assert teacher.stream.mean == (127 / 255, 127 / 255, 127 / 255)
+    assert teacher.network.embed(torch.zeros(2, 3, 1, 64, 64)).shape == (2, 1280)
 
 
 @pytest.mark.parametrize("name", ["t3d_rgb", "t3d_transfer_rgb"])
 def test_the_papers_recipes(name: str) -> None:
     recipe = load_recipe(name)
-    assert (recipe.input.num_frames, recipe.input.crop_size) == (32, 224)
+    assert (recipe.inputs["rgb"].num_frames, recipe.clip.crop_size) == (32, 224)
     optimizer = recipe.train.optimizer
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 1e-4)
     assert optimizer.nesterov

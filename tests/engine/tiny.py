@@ -1,15 +1,18 @@
-"""A recipe that trains in a second, and runs without training, for the tests of the engine."""
+"""Recipes that train in a second and runs without training, for the tests of the engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.recipe_inputs import place_of
 from dualstream.engine.run.checkpoint import build_model, save_weights
 from dualstream.engine.run.info import FlowFolders, start_run
 from dualstream.engine.train.fit import open_run
+from dualstream.engine.train.run_folder import TrainProgress
 
 
 def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object) -> Recipe:
@@ -31,6 +34,28 @@ def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object
         "test": {"segments": 2, "crops": "three"},
     }
     return Recipe.model_validate(values)
+
+
+def changed(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe with other values: `model__name="tsn"`, `input__num_frames=4` of its one input."""
+    values = recipe.model_dump()
+    for key, value in changes.items():
+        *sections, last = place_of(values, key.replace("__", "."))
+        target = values
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return Recipe.model_validate(values)
+
+
+def stop_in_epoch(epoch: int) -> Callable[[TrainProgress], None]:
+    """A listener that raises RuntimeError after the first batch of an epoch, counted from 0."""
+
+    def listener(progress: TrainProgress) -> None:
+        if (progress.phase, progress.epoch, progress.batch) == ("train", epoch, 1):
+            raise RuntimeError("stopped by the test")
+
+    return listener
 
 
 def untrained_run(

@@ -8,8 +8,12 @@ import pytest
 
 from dualstream.errors import FlowError, InputError, ShapeError, UnknownNameError
 from dualstream.flow import (
+    ComputedFlow,
     DISParams,
+    FlowJob,
+    FlowStore,
     TVL1Params,
+    extract_flow,
     flow_both_ways,
     kernel,
     optical_flow,
@@ -21,6 +25,7 @@ from dualstream.flow.methods.lookup import METHODS as RECORDS
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, FlowMethod
 from dualstream.types import Frames
+from dualstream.video import VideoReader
 
 # The whole schedule with a fifth of the work; frames here are tiny.
 QUICK = {
@@ -245,6 +250,19 @@ def test_torch_serves_where_the_kernel_was_not_built(method, monkeypatch):
     by_torch = optical_flow(frames, method=method, params=QUICK[method])
     assert np.abs(by_torch.data - with_kernel.data).mean() < 0.02
     assert by_torch.method == method
+
+
+def test_the_default_method_is_stored_where_the_kernel_was_not_built(
+    tmp_path, tiny_video, monkeypatch
+):
+    monkeypatch.setattr(kernel, "_tvl1", None)
+    video = str(tiny_video("a.mp4", num_frames=4))
+    (outcome,) = extract_flow([FlowJob("a.mp4", video)], tmp_path)
+    assert outcome.status == "done", outcome.error
+    with FlowStore(tmp_path).open("a.mp4") as file, VideoReader(video) as reader:
+        assert file.meta.method == "tvl1-fast"
+        computed = ComputedFlow(reader, range(4)).read(range(3))
+        assert np.array_equal(computed.data, file.read(range(3)))
 
 
 @pytest.mark.parametrize("method", ["tvl1", "tvl1-fast"])

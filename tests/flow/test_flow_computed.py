@@ -53,9 +53,11 @@ def test_the_bytes_are_those_of_the_store(tmp_path, tiny_video, method, short_si
     assert outcome.status == "done", outcome.error
     stores = FlowStore(tmp_path / "flow"), FlowStore(tmp_path / "flow_backward")
     with (
-        StoredFlow(*(store.open("a.mp4") for store in stores)) as stored,
+        stores[0].open("a.mp4") as there,
+        stores[1].open("a.mp4") as back,
         VideoReader(video) as reader,
     ):
+        stored = StoredFlow(there, back)
         computed = ComputedFlow(reader, range(40), bound_px=15.0, **options)
         assert (computed.num_fields, computed.size) == (stored.num_fields, stored.size)
         for indices in (range(39), [38, 3, 3, 4, 20]):

@@ -1,4 +1,4 @@
-"""Supervision transfer: which pairs are judged, what learns, and what stays bit for bit."""
+"""Supervision transfer: pairs that are judged, parts that learn and parts that stay."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from dualstream.models import create_model
 from dualstream.models.network import Network
 from dualstream.models.supervision_transfer import (
     SupervisionTransfer,
-    matching_answers,
+    matching_labels,
     mismatched_partners,
 )
 from dualstream.models.zoo.t3d import T3D
 
 
 def small_student() -> Network:
-    student = create_model("lecture_3d_cnn", num_classes=3)
-    assert isinstance(student, Network)
-    return student
+    return create_model("lecture_3d_cnn", num_classes=3)
 
 
 def joined(student: Network | None = None) -> SupervisionTransfer:
@@ -45,9 +43,9 @@ def test_partners_are_the_next_of_another_video(videos: list[str], partners: tup
     assert mismatched_partners(videos) == partners
 
 
-def test_right_answers_follow_the_order_of_the_rows() -> None:
-    assert matching_answers(3).tolist() == [1, 1, 1, 0, 0, 0]
-    assert matching_answers(3).dtype == torch.int64
+def test_labels_follow_the_order_of_the_rows() -> None:
+    assert matching_labels(3).tolist() == [1, 1, 1, 0, 0, 0]
+    assert matching_labels(3).dtype == torch.int64
 
 
 def test_rows_are_own_frames_first_then_the_partners() -> None:
@@ -60,9 +58,9 @@ def test_rows_are_own_frames_first_then_the_partners() -> None:
         assert logits.shape == (6, 2)
         for clip in range(3):
             for row, seen in ((clip, clip), (3 + clip, partners[clip])):
-                # Features are averaged over the frames before the fully connected layers.
+                # The teacher's features are averaged over the frames before the layers.
                 images = frames[seen].transpose(0, 1)  # (T, 3, H, W)
-                taught = sum(model.teacher.backbone(image[None]) for image in images) / 4
+                taught = sum(model.teacher.embed(image[None, :, None]) for image in images) / 4
                 embedded = model.student.embed(clips[clip : clip + 1])
                 pair = torch.cat([model.of_student(embedded), model.of_teacher(taught)], dim=1)
                 expected = model.answer(model.joined(pair))[0]
@@ -92,9 +90,7 @@ def test_the_teacher_stays_bit_for_bit_and_the_student_learns(kind: str) -> None
     student = (
         small_student()
         if kind == "lecture"
-        else T3D(
-            num_classes=3, in_channels=3, layers=(1, 1, 1, 1), dropout=0.0, checkpointing=False
-        )
+        else T3D(num_classes=3, layers=(1, 1, 1, 1), dropout=0.0)
     )
     model = joined(student)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -103,7 +99,7 @@ def test_the_teacher_stays_bit_for_bit_and_the_student_learns(kind: str) -> None
     model.eval().train()  # as validation does in between
     for _ in range(2):
         optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(model(clips, clips, (1, 0)), matching_answers(2))
+        loss = nn.functional.cross_entropy(model(clips, clips, (1, 0)), matching_labels(2))
         loss.backward()
         optimiser.step()
     after = model.state_dict()

@@ -15,7 +15,7 @@ from dualstream.errors import (
     VideoNotFoundError,
 )
 from dualstream.video import VideoReader, probe, read_video
-from dualstream.video.container import is_url
+from dualstream.video.container import decode_packet, is_url, packets_of
 
 
 @pytest.mark.parametrize("call", [VideoReader, probe, read_video])
@@ -174,3 +174,101 @@ def test_video_from_a_server_comes_in_windows_without_being_read_in_advance(tiny
     assert (np.concatenate([window.data for window in windows]) == expected.data).all()
     times = np.concatenate([window.pts_seconds for window in windows])
     assert times.tolist() == expected.pts_seconds.tolist()
+
+
+class TestLocalFilesThatPointElsewhere:
+    """Scripts and playlists are only followed from a URL that the user typed."""
+
+    @pytest.fixture
+    def secret(self, encode, texture):
+        return encode("secret.ts", texture(6), key_frame_interval=3)
+
+    @pytest.mark.parametrize("call", [VideoReader, probe, read_video])
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("script.mp4", "ffconcat version 1.0\nfile {name}\n"),
+            ("absolute.mp4", "ffconcat version 1.0\nfile {path}\n"),
+            (
+                "playlist.m3u8",
+                "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1.0,\n{path}\n#EXT-X-ENDLIST\n",
+            ),
+            ("camera.sdp", "v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"),
+        ],
+    )
+    def test_scripts_and_playlists(self, name, text, call, secret):
+        path = secret.parent / name
+        path.write_text(text.format(name=secret.name, path=secret))
+        with pytest.raises(NoVideoStreamError, match=rf"{name}' is not a media file .* from a URL"):
+            call(path)
+
+    def test_patterns_of_names(self, tmp_path):
+        for number in range(3):
+            (tmp_path / f"frame{number}.png").write_bytes(png_bytes())
+        with pytest.raises(VideoNotFoundError):
+            read_video(tmp_path / "frame%d.png")
+        (tmp_path / "frame%d.png").write_bytes(png_bytes())
+        with pytest.raises(NoVideoStreamError, match="not a media file"):
+            read_video(tmp_path / "frame%d.png")
+        assert len(read_video(tmp_path / "frame0.png")) == 1
+
+    def test_a_playlist_from_a_url(self, secret):
+        path = secret.parent / "playlist.m3u8"
+        path.write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1.0,\n{secret.name}\n#EXT-X-ENDLIST\n"
+        )
+        frames = next(VideoReader(f"file://{path}").windows(6))
+        assert (frames.data == read_video(secret).data).all()
+
+
+@pytest.mark.parametrize("name", ["cam1:front.mp4", "http:a.mp4", "concat:a.mp4", "-i.mp4"])
+def test_a_colon_in_a_name_is_no_protocol(name, tiny_video, monkeypatch):
+    path = tiny_video(num_frames=5)
+    path.rename(path.parent / name)
+    monkeypatch.chdir(path.parent)
+    assert len(read_video(name)) == 5
+    assert probe(name).path == name
+
+
+def test_a_codec_that_ffmpeg_does_not_know(encode, texture):
+    path = encode("unknown.mkv", texture(5))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/XXX/XYZ"))
+    with pytest.raises(VideoError, match=r"unknown\.mkv' is coded in a way that FFmpeg does not"):
+        read_video(path)
+
+
+def test_raw_pictures_of_another_size_than_the_file_tells(encode, texture):
+    path = encode("raw.avi", texture(5), codec="rawvideo", pixel_format="bgr24")
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(VideoError, match=r"decode video .*raw\.avi': Invalid argument"):
+        read_video(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IndexError("list index out of range"),
+        AttributeError("'NoneType' object has no attribute 'decode'"),
+        av.ExternalError(1, "Generic error in an external library"),
+        PermissionError(1, "Operation not permitted"),
+    ],
+)
+def test_whatever_pyav_raises_names_the_file(error):
+    class Broken:
+        name = "file:odd.ts"
+
+        def __init__(self):
+            self.codec_context = self.container = self
+
+        def demux(self, stream):
+            raise error
+
+        def decode(self, packet):
+            raise error
+
+    said = getattr(error, "strerror", None) or str(error)
+    with pytest.raises(VideoError, match=f"Cannot read video 'odd.ts': {said}"):
+        list(packets_of(Broken(), None))
+    with pytest.raises(VideoError, match=rf"odd\.ts.*{said}"):
+        decode_packet(Broken(), None)

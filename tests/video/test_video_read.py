@@ -1,9 +1,10 @@
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
-from dualstream.video import VideoInfo, probe
+from dualstream.video import VideoInfo, VideoReader, probe, read_video
 
 
 def test_header_facts(encode, texture):
@@ -54,6 +55,52 @@ def test_a_single_picture_has_the_header_rate(encode, texture):
     assert info.num_frames_decoded == 1
     assert info.is_variable_frame_rate is False
     assert info.fps == pytest.approx(25)
+
+
+def change_times(path, target, times):
+    """Copy a file's packets with other times, in milliseconds."""
+    with av.open(str(path)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        for packet, time in zip(reading.demux(stream), times, strict=False):
+            packet.time_base = Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            packet.stream = copy
+            writing.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 60_960), (5_000, 65_960)])
+def test_one_pair_of_equal_times_leaves_the_others_alone(first, last, encode, texture, tmp_path):
+    """Frames 10 and 11 of 51 have one time; after frame 26 nothing comes for a minute."""
+    path = encode("steady.mkv", texture(51), options={"preset": "veryfast"}, b_frames=0)
+    times = [first + 40 * (t - (t > 9)) + 59_000 * (t > 25) for t in range(51)]
+    assert (times[9], times[10], times[-1]) == (first + 360, first + 360, last)
+    with VideoReader(change_times(path, tmp_path / "pair.mkv", times)) as reader:
+        assert reader.num_frames == 51
+        seconds = reader.pts_seconds
+        assert seconds[[0, 9, 10, 11, 50]].tolist() == pytest.approx(
+            [
+                first / 1000,
+                first / 1000 + 0.36,
+                first / 1000 + 0.38,
+                first / 1000 + 0.4,
+                last / 1000,
+            ]
+        )
+        assert (reader.read_at([seconds[50]]).data == reader.read([50]).data).all()
+    info = probe(tmp_path / "pair.mkv", decode=True)
+    assert info.fps == pytest.approx(50 / 60.96)
+    assert info.is_variable_frame_rate is True
+
+
+def test_more_frames_than_milliseconds(encode, texture):
+    path = encode("fast.mkv", np.tile(texture(4), (30, 1, 1, 1)), time_base=Fraction(1, 2400))
+    info = probe(path, decode=True)
+    assert info.num_frames_decoded == 120
+    assert info.fps == pytest.approx(2400, rel=0.01)
+    assert info.duration_seconds_decoded == pytest.approx(0.05, rel=0.02)
+    assert read_video(path).pts_seconds[-1] == pytest.approx(0.05, abs=0.001)
 
 
 @pytest.mark.parametrize(

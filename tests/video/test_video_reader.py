@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dualstream.video.decoder as decoder_module
-from dualstream.errors import CorruptVideoError, InputError
+from dualstream.errors import CorruptVideoError, InputError, ShapeError
 from dualstream.video import VideoReader, read_video
 
 X264 = {"preset": "veryfast", "threads": "1"}
@@ -86,11 +86,11 @@ def test_decoded_frames_are_the_ones_written(encode, texture):
 
 @pytest.fixture
 def num_packets_decoded(monkeypatch):
-    """List that grows by 1 for every packet that a reader hands to the decoder."""
+    """List that grows by a True for every packet that a reader hands to the decoder."""
     decoded = []
 
     def count(stream, packet):
-        decoded.append(packet)
+        decoded.append(packet is not None and packet.size > 0)
         return decode(stream, packet)
 
     decode = decoder_module.decode_packet
@@ -102,15 +102,41 @@ def test_sparse_frames_are_reached_from_the_key_frame_before_them(
     encode, texture, num_packets_decoded
 ):
     path = encode("keys.mp4", texture(60), options=x264("keyint=12:scenecut=0:bframes=0"))
+    # Key frame 48 is 2 from frame 49. Key frame 12 would save one frame of 13: not worth a seek.
+    for indices, expected in (([49], 2), ([3, 49], 4 + 2), ([10, 13], 14)):
+        num_packets_decoded.clear()
+        with VideoReader(path) as reader:
+            reader.read(indices)
+        assert sum(num_packets_decoded) == expected
+
+
+@pytest.mark.parametrize("name", ["pyramid.mp4", "open_gop.mkv", "b.avi", "stream.ts", "hevc.mp4"])
+@pytest.mark.parametrize(("length", "step"), [(1, 1), (8, 8), (9, 8), (3, 5)])
+def test_a_file_that_is_read_in_windows_is_decoded_once(
+    name, length, step, encode, texture, num_packets_decoded
+):
+    path = encode(name, texture(T), **KINDS[name])
+    whole = read_video(path).data
     with VideoReader(path) as reader:
-        reader.read([49])  # key frame 48
-        assert len(num_packets_decoded) == 2
+        assert reader.num_frames == T
         num_packets_decoded.clear()
-        reader.read([3, 49])
-        assert len(num_packets_decoded) == 4 + 2
-        num_packets_decoded.clear()
-        reader.read([10, 13])  # key frame 12 would save one frame: not worth a seek
-        assert len(num_packets_decoded) == 14
+        for start in range(0, T - length + 1, step):
+            indices = range(start, start + length)
+            assert (reader.read(indices).data == whole[start : start + length]).all()
+        assert sum(num_packets_decoded) <= T
+
+
+def test_frames_are_written_to_memory_that_the_caller_keeps(encode, texture):
+    path = encode("a.mp4", texture(10), options=X264)
+    whole = read_video(path).data
+    out = np.empty((3, 48, 64, 3), np.uint8)
+    with VideoReader(path) as reader:
+        for indices in ([0, 1, 2], [5, 3, 5]):
+            frames = reader.read(indices, out=out)
+            assert np.shares_memory(frames.data, out)
+            assert (out == whole[indices]).all()
+        with pytest.raises(ShapeError, match=r"out must be \(2, 48, 64, 3\) uint8, got \(3,"):
+            reader.read([0, 1], out=out)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,8 @@ from dualstream.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from dualstream.engine.recipe import Recipe
     from dualstream.engine.train.expansion import Expansion
     from dualstream.models.x3d_expansion import Factors
@@ -69,7 +71,7 @@ def expand(
             out,
             target=1e9 * target,
             step_factor=step_factor,
-            flow_store=flow,
+            flow=flow,
             limit=limit,
             listener=show,
         )
@@ -78,72 +80,58 @@ def expand(
 
 def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json: bool) -> None:
     """Print the candidates of the first step; which of them later steps start from is unknown."""
-    import dataclasses
-
-    from rich.table import Table
+    from dataclasses import asdict
 
     from dualstream.cli.output import print_json, stdout
     from dualstream.clips.data.manifest import Manifest
-    from dualstream.engine.train.expansion import next_candidates, start_factors
-    from dualstream.models.x3d_expansion import multiply_adds
+    from dualstream.engine.train.expansion import cost_of, next_candidates, start_factors
 
-    start, num_classes = start_factors(recipe), len(Manifest.read(data).classes)
-    cost = multiply_adds(start, num_classes=num_classes, in_channels=recipe.input.spec().channels)
+    factors, num_classes = start_factors(recipe), len(Manifest.read(data).classes)
+    cost = cost_of(recipe, factors, num_classes=num_classes)
     candidates = next_candidates(
-        recipe, start, num_classes=num_classes, target=target, step_factor=step_factor
+        recipe, factors, num_classes=num_classes, target=target, step_factor=step_factor
     )
     if json:
-        print_json(
-            {
-                "start": {"factors": dataclasses.asdict(start), "multiply_adds": cost},
-                "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
-            }
-        )
+        start = {"factors": asdict(factors), "multiply_adds": cost}
+        print_json({"start": start, "candidates": [asdict(c) for c in candidates]})
         return
-    table = Table("axis", *_COLUMNS)
-    table.add_row("(start)", *_cells(start, cost))
+    table = _table("axis")
+    table.add_row("(start)", *_cells(factors, cost))
     for candidate in candidates:
         table.add_row(candidate.axis, *_cells(candidate.factors, candidate.multiply_adds))
     stdout().print(table)
 
 
-_COLUMNS = ("frames", "stride", "size", "width", "bottleneck", "depth", "1e9 multiply-adds")
+def _table(*columns: str, after: tuple[str, ...] = ()) -> Table:
+    from rich.table import Table
+
+    network = ("frames", "stride", "size", "width", "bottleneck", "depth", "1e9 multiply-adds")
+    return Table(*columns, *network, *after)
 
 
-def _cells(factors: Factors, multiply_adds: int) -> list[str]:
-    return [
-        str(factors.gamma_t),
-        str(factors.gamma_tau),
-        str(factors.image_size),
-        f"{factors.gamma_w:g}",
-        f"{factors.gamma_b:g}",
-        f"{factors.gamma_d:g}",
-        f"{multiply_adds / 1e9:.4f}",
-    ]
+def _cells(factors: Factors, multiply_adds: int) -> tuple[str, ...]:
+    sizes = (factors.gamma_t, factors.gamma_tau, factors.image_size)
+    parts = (factors.gamma_w, factors.gamma_b, factors.gamma_d)
+    return *(f"{value:g}" for value in sizes + parts), f"{multiply_adds / 1e9:.4f}"
 
 
 def _print(result: Expansion, data: Path, *, json: bool) -> None:
-    import dataclasses
-
-    from rich.table import Table
+    from dataclasses import asdict
 
     from dualstream.cli.output import percent, print_json, stdout
 
     if json:
-        values: dict[str, Any] = dataclasses.asdict(result)
-        reached = {
-            "factors": dataclasses.asdict(result.factors),
-            "multiply_adds": result.multiply_adds,
-        }
-        print_json(values | {"reached": reached})
+        last = asdict(result.reached)
+        reached = {name: last[name] for name in ("factors", "multiply_adds")}
+        print_json({**asdict(result), "reached": reached})
         return
-    table = Table("step", "axis", *_COLUMNS, "held-out top-1 %", "taken")
-    table.add_row("", "(start)", *_cells(result.start, result.start_multiply_adds), "", "")
+    table = _table("step", "axis", after=("held-out top-1 %", "taken"))
+    table.add_row("", "(start)", *_cells(result.start, result.start_multiply_adds))
     for step in result.steps:
         for trial in step.trials:
             top1 = "diverged" if trial.held_out_top1 is None else percent(trial.held_out_top1)
-            taken = "yes" if trial is step.chosen else ""
             cells = _cells(trial.factors, trial.multiply_adds)
+            taken = "yes" if trial is step.chosen else ""
             table.add_row(str(trial.step), trial.axis, *cells, top1, taken)
     console = stdout()
     console.print(table)

@@ -70,7 +70,7 @@ def flow(
     layout: Annotated[
         str, typer.Option("--format", help="store, or folders as MMAction2 reads them.")
     ] = "store",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute all anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Compute all again.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dualstream.cli.options import Json
+from dualstream.cli.options import Json, numbers
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.fuse_runs import FusedRuns
@@ -56,7 +56,7 @@ def fuse(
     result = fuse_runs(
         streams,
         method=method,
-        weights=_numbers(weights),
+        weights=None if weights is None else numbers(weights, "--weights"),
         fit=fit,
         out=out,
         report=report,
@@ -81,17 +81,6 @@ def fuse(
     if not result.accuracy:
         stderr().print("The class of some videos is unknown (-1): no accuracy to print.")
     _print(result)
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    from dualstream.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--weights must be numbers with commas (1,1.5), got {text!r}.") from error
 
 
 def _print(result: FusedRuns) -> None:

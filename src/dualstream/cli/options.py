@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dualstream.errors import InputError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 # ---- Training ----
@@ -55,3 +57,16 @@ Crops = Annotated[
     Literal["center", "three", "ten"] | None,
     typer.Option(help="Views of a snippet.  [default: the recipe's]"),
 ]
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Read the value of an option such as "1,1.5".
+
+    Raises:
+        InputError: it is anything else; names the option.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        message = f"{option} must be numbers with commas (1,1.5), got {text!r}."
+        raise InputError(message) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dualstream.cli.options import Device, Json, Optimize
+from dualstream.cli.options import Device, Json, Optimize, numbers
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.recognizer import Recognizer
@@ -50,13 +50,14 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    # What is wrong with the call shows before torch is loaded, and weights are.
+    # Errors of the call come before torch and weights are loaded, which takes seconds.
     _check_weights(checkpoint or [], weights or [])
     _check_window(window)
     files = _files(videos)
     num_streams = len(checkpoint or []) + len(weights or [])
     fitted, parts = _shares(fusion, stream_weights, num_streams=num_streams)
     from dualstream.cli.output import print_json, stderr
+    from dualstream.cli.progress import Progress
     from dualstream.errors import VideoError
 
     failures = _missing(files)
@@ -77,17 +78,20 @@ def predict(
             optimize=optimize,
         )
     results: list[dict[str, Any]] = []
-    for video in present:
-        try:
-            prediction = predictor.predict(video)
-        except VideoError as error:
-            failures[video] = str(error)
-            stderr().print(f"{video}: {error}", style="red", markup=False)
-            continue
-        if json:
-            results.append(_as_dict(prediction, top))
-        else:
-            _print(prediction, top)
+    with Progress() as progress:
+        for done, video in enumerate(present, start=1):
+            try:
+                prediction = predictor.predict(video)
+            except VideoError as error:
+                failures[video] = str(error)
+                stderr().print(f"{video}: {error}", style="red", markup=False)
+            else:
+                if json:
+                    results.append(_as_dict(prediction, top))
+                else:
+                    _print(prediction, top)
+            if json:  # else the tables show how far it is
+                progress.update("predict", done, len(present), unit="videos")
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
@@ -117,7 +121,7 @@ def _check_window(seconds: float) -> None:
 def _shares(
     fusion: Path | None, stream_weights: str | None, *, num_streams: int
 ) -> tuple[Fusion | None, tuple[float, ...] | None]:
-    """The fitted fusion and the weights of the streams, as far as one of them is given."""
+    """Return the fitted fusion and the weights of the streams, as far as one of them is given."""
     from dualstream.errors import InputError
     from dualstream.scores import Fusion, weighted_fusion
 
@@ -132,7 +136,7 @@ def _shares(
             )
         return fitted, None
     if stream_weights is not None:
-        parts = _numbers(stream_weights)
+        parts = numbers(stream_weights, "--stream-weights")
         try:
             weighted_fusion(parts, num_streams=num_streams)
         except InputError as error:
@@ -142,7 +146,7 @@ def _shares(
 
 
 def _missing(files: list[str]) -> dict[str, str]:
-    """Files that are not there -> what reading them says; URLs are not asked for."""
+    """Return the files that are missing, with the error that reading them gives; no URLs."""
     import os
 
     from dualstream.errors import VideoError
@@ -179,7 +183,7 @@ def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) ->
 
 
 def _files(videos: list[str]) -> list[str]:
-    """The arguments, folders replaced by the video files in them.
+    """Return the arguments, folders replaced by the video files in them.
 
     Raises:
         InputError: a folder holds none.
@@ -198,17 +202,6 @@ def _files(videos: list[str]) -> list[str]:
             raise InputError(f"{folder} holds no video file.")
         files += inside
     return files
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    from dualstream.errors import InputError
-
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"--stream-weights must be numbers between commas, got {text!r}."
-        ) from None
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:

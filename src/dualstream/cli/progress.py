@@ -139,12 +139,13 @@ class Progress:
         """
         now = self._clock()
         pace = self.paces.setdefault(stage, Pace(self._last_update))
+        ends = done >= total and not pace.done >= pace.total > 0
         pace.update(done, total, now, is_kept=is_kept)
         self._last_update = now
         rate = "" if pace.rate is None else f"{_rate(pace.rate)} {unit}/s"
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._show_bar(stage, pace, f"{done}/{total} {unit}  {details or rate}")
-        elif is_due or done >= total or now - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif is_due or ends or now - self._last_line >= SECONDS_BETWEEN_LINES:
             left = "" if pace.seconds_left is None else f"{duration(pace.seconds_left)} left"
             if done >= total:
                 left = f"in {duration(pace.seconds)}"

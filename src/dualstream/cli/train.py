@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualstream.cli.options import (
@@ -17,7 +20,8 @@ from dualstream.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dualstream.engine.train.fit import TrainResult
+    from dualstream.engine.train.fit import TrainResult, Verb
+    from dualstream.engine.train.run_folder import Listener
 
 
 def train(
@@ -31,45 +35,74 @@ def train(
     resume: Resume = None,
     json: Json = False,
 ) -> None:
-    """Train one stream by a recipe, or go on with a run that was stopped."""
-    from functools import partial
-
-    from dualstream.cli.progress import Progress, show_training
+    """Train a network by a recipe, or go on with a run that was stopped."""
     from dualstream.errors import InputError
 
     if resume is not None:
-        if data or recipe or out or overrides or flow or backward_flow or limit:
-            raise InputError("--resume takes its recipe and data from the run; give nothing else.")
-        from dualstream.engine.train import fit as engine
+        check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        from dualstream.engine.train import fit
 
-        with Progress(advice=f"Go on with: dualstream train --resume {resume}") as progress:
-            listener = partial(show_training, progress, "train")
-            result = engine.resume(resume, listener=listener)
+        with showing("train", resume) as listener:
+            result = fit.resume(resume, listener=listener)
+    elif data is None or recipe is None or out is None:
+        raise InputError(
+            "Give the data folder, --recipe and --out, for instance: "
+            "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
+        )
     else:
-        if data is None or recipe is None or out is None:
-            raise InputError(
-                "Give the data folder, --recipe and --out, for instance: "
-                "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
-            )
         from dualstream.engine.recipe import load_recipe
 
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
-        from dualstream.engine.train import fit as engine
+        from dualstream.engine.train import fit
 
-        with Progress(advice=f"Go on with: dualstream train --resume {out}") as progress:
-            result = engine.train(
+        with showing("train", out) as listener:
+            result = fit.train(
                 resolved,
                 data,
                 out,
                 flow=flow,
                 backward_flow=backward_flow,
                 limit=limit,
-                listener=partial(show_training, progress, "train"),
+                listener=listener,
             )
-    _print(result, json=json)
+    print_result(
+        result,
+        "loss {loss:.3f}, training top-1 {top1}%",
+        held_out="held-out top-1",
+        then=f"dualstream test {result.run}",
+        json=json,
+    )
 
 
-def _print(result: TrainResult, *, json: bool) -> None:
+def check_alone(*arguments: object) -> None:
+    """Refuse other arguments beside --resume."""
+    from dualstream.errors import InputError
+
+    if any(arguments):
+        raise InputError("--resume takes its recipe and data from the run; give nothing else.")
+
+
+@contextmanager
+def showing(verb: Verb, run: Path) -> Iterator[Listener]:
+    """Show the progress of a run on stderr, and how to go on when it is interrupted."""
+    from functools import partial
+
+    from dualstream.cli.progress import Progress, show_training
+
+    with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
+        yield partial(show_training, progress, verb)
+
+
+def print_result(
+    result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
+) -> None:
+    """Print the result of a training, and the command that comes next.
+
+    Args:
+        reached: format of training loss and accuracy, with the fields `loss` and `top1`.
+        held_out: name of the accuracy on the held-out videos.
+        then: the next command.
+    """
     import dataclasses
 
     from dualstream.cli.output import percent, print_json, stdout
@@ -78,11 +111,10 @@ def _print(result: TrainResult, *, json: bool) -> None:
         print_json(dataclasses.asdict(result))
         return
     console = stdout()
+    done = reached.format(loss=result.train_loss, top1=percent(result.train_top1))
     console.print(
-        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, "
-        f"loss {result.train_loss:.3f}, training top-1 {percent(result.train_top1)}%",
-        soft_wrap=True,
+        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}", soft_wrap=True
     )
     if result.held_out_top1 is not None:
-        console.print(f"held-out top-1 {percent(result.held_out_top1)}%")
-    console.print(f"Next: dualstream test {result.run}", soft_wrap=True)
+        console.print(f"{held_out} {percent(result.held_out_top1)}%")
+    console.print(f"Next: {then}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -16,7 +16,7 @@ from dualstream.clips.read import read_clip
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
 from dualstream.errors import FlowStoreError, InputError
-from dualstream.flow import FlowFile, FlowFolder, FlowSource, FlowStore, StoredFlow
+from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
@@ -34,70 +34,59 @@ class FlowStores:
     """Flow from each frame to the one before; needed for bi-directional stacking."""
 
 
+@dataclass(eq=False)
 class ClipDataset(Dataset[Clip]):
     """One sample a video: V = snippets x boxes views of each stream, at the same places.
 
     `dataset[(epoch, index)]`, or `dataset[index]` for epoch 0, gives a `Clip` with data
     (V, C, T, H, W) uint8, snippet by snippet and inside a snippet box by box, and the label. T is
     num_frames, one more for rgb_diff. Indices of a key beyond the last video count around: they
-    are further draws of the same videos.
+    are further draws of the same videos. No file is opened before.
+
+    Where a picture is mirrored that shows one of a pair of classes such as left and right
+    (`mirrored_classes`), its label becomes the other's.
+
+    Raises:
+        InputError: no video, or a store that is missing.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        spec: ClipSpec,
-        *,
-        sampling: Sampling,
-        cropping: Cropping,
-        flip: bool = False,
-        jitter: ColorJitter | None = None,
-        flow: Mapping[str, FlowStores] | None = None,
-        seed: int = 0,
-    ) -> None:
-        """Describe the samples; no file is opened yet.
+    manifest: Manifest
+    spec: ClipSpec
+    _: KW_ONLY
+    sampling: Sampling
+    cropping: Cropping
+    flip: bool = False
+    """Mirror half of the samples left to right, at random."""
+    jitter: ColorJitter | None = None
+    """Random change of colours of the streams that read frames."""
+    flow: Mapping[str, FlowStores] | None = None
+    """Stream -> its flow stores, for every stream that reads flow."""
+    seed: int = 0
+    """Of all that is random, from 0."""
 
-        Where a picture is mirrored that shows one of a pair of classes such as left and right
-        (`mirrored_classes`), its label becomes the other's.
-
-        Args:
-            manifest: the videos.
-            spec: the streams of a clip.
-            sampling: which snippets.
-            cropping: which boxes.
-            flip: mirror half of the samples left to right, at random.
-            jitter: random change of colours of the streams that read frames.
-            flow: stream -> its flow stores, for every stream that reads flow.
-            seed: of all that is random, from 0.
-
-        Raises:
-            InputError: no video, or a store that is missing.
-        """
-        self.manifest = manifest
-        self.spec = spec
-        self.sampling = sampling
-        self.cropping = cropping
-        self.flip = flip
-        self.jitter = jitter
-        self.flow = dict(flow or {})
-        self.seed = seed
-        self._label_when_mirrored = mirrored_labels(manifest.classes)
-        if not manifest.records:
+    def __post_init__(self) -> None:
+        if not self.manifest.records:
             raise InputError("The manifest has no video: there is nothing to make clips of.")
-        if seed < 0:
-            raise InputError(f"seed must be at least 0, got {seed}.")
-        for name, stream in spec.flow_streams.items():
-            stores = self.flow.get(name)
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0, got {self.seed}.")
+        self._label_when_mirrored = mirrored_labels(self.manifest.classes)
+        self._stores: dict[tuple[str, Direction], FlowStore] = {}
+        for name, stream in self.spec.flow_streams.items():
+            stores = (self.flow or {}).get(name)
             if stores is None:
                 raise InputError(
                     f"Stream {name!r} reads flow and has no flow store; `dualstream flow` writes "
                     "one."
                 )
-            if stream.stacking == "bidirectional" and stores.backward is None:
+            self._stores[name, "forward"] = stores.forward
+            if stream.stacking != "bidirectional":
+                continue
+            if stores.backward is None:
                 raise InputError(
                     f"Bi-directional stacking of stream {name!r} needs backward flow too: write it "
                     "with `dualstream flow --direction backward`."
                 )
+            self._stores[name, "backward"] = stores.backward
 
     def __len__(self) -> int:
         return len(self.manifest.records)
@@ -129,7 +118,6 @@ class ClipDataset(Dataset[Clip]):
             key = (0, key % len(self))
         epoch, index = key
         record = self.manifest.records[index % len(self)]
-        rng = np.random.default_rng([self.seed, epoch, index])
         with ExitStack() as files:
             timeline: Indices = np.arange(record.frames)
             video = None
@@ -138,10 +126,18 @@ class ClipDataset(Dataset[Clip]):
                 timeline = np.arange(video.num_frames)
                 if self.spec.fps is not None:
                     timeline = frame_indices_at_rate(video.pts_seconds, self.spec.fps)
-            flow = {
-                name: self._open_flow(record, name, stream, files)
-                for name, stream in self.spec.flow_streams.items()
-            }
+            opened: dict[str, list[FlowFile | FlowFolder]] = {}
+            for (name, direction), store in self._stores.items():
+                if record.frames < 2:
+                    raise FlowStoreError(
+                        f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the "
+                        "manifest."
+                    )
+                file = store.open(record.path, source_sha256=record.sha256 or None)
+                files.callback(file.close)
+                self._check_flow(file, record, self.spec.streams[name], direction)
+                opened.setdefault(name, []).append(file)
+            flow = {name: StoredFlow(*both) for name, both in opened.items()}
             plan = plan_clip(
                 self.spec,
                 timeline=timeline,
@@ -151,70 +147,41 @@ class ClipDataset(Dataset[Clip]):
                 num_fields=min((source.num_fields for source in flow.values()), default=None),
                 flip=self.flip,
                 jitter=self.jitter,
-                rng=rng,
+                rng=np.random.default_rng([self.seed, epoch, index]),
             )
             label = record.label
             if self.flip and plan.is_mirrored:
                 label = self._label_when_mirrored[label]
             return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
 
-    def _open_flow(
-        self, record: VideoRecord, name: str, stream: StreamSpec, files: ExitStack
-    ) -> FlowSource:
-        if record.frames < 2:
-            raise FlowStoreError(
-                f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the manifest."
-            )
-        stores = self.flow[name]
-        forward = self._open(stores.forward, record, stream, "forward", files)
-        if stream.stacking != "bidirectional":
-            return StoredFlow(forward)
-        assert stores.backward is not None  # checked by __init__
-        return StoredFlow(forward, self._open(stores.backward, record, stream, "backward", files))
-
-    def _open(
+    def _check_flow(
         self,
-        store: FlowStore,
+        file: FlowFile | FlowFolder,
         record: VideoRecord,
         stream: StreamSpec,
         direction: Direction,
-        files: ExitStack,
-    ) -> FlowFile | FlowFolder:
-        """Stored flow that is what the stream and the manifest say; closed with `files`."""
-        file = store.open(record.path, source_sha256=record.sha256 or None)
-        files.callback(file.close)
-        _check_flow(file, record, stream, direction=direction, fps=self.spec.fps)
-        return file
-
-
-def _check_flow(
-    file: FlowFile | FlowFolder,
-    record: VideoRecord,
-    stream: StreamSpec,
-    *,
-    direction: Direction,
-    fps: float | None,
-) -> None:
-    """Raise FlowStoreError or InputError where stored flow is not what is wanted."""
-    meta = file.meta
-    expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
-    if meta.method != "unknown":
-        expected["method"] = stream.flow_method
-    for name, value in expected.items():
-        if getattr(meta, name) != value:
-            raise FlowStoreError(
-                f"{file.path}: stored flow has {name} {getattr(meta, name)!r}, the network's "
-                f"input {value!r}. Extract it anew with `dualstream flow`, or change the recipe."
+    ) -> None:
+        """Raise FlowStoreError or InputError where stored flow is not what is wanted."""
+        meta, fps = file.meta, self.spec.fps
+        expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
+        if meta.method != "unknown":
+            expected["method"] = stream.flow_method
+        for name, value in expected.items():
+            if getattr(meta, name) != value:
+                raise FlowStoreError(
+                    f"{file.path}: stored flow has {name} {getattr(meta, name)!r}, the network's "
+                    f"input {value!r}. Extract it anew with `dualstream flow`, or change the "
+                    "recipe."
+                )
+        if fps is None:
+            if meta.num_fields != record.frames - 1:
+                raise FlowStoreError(
+                    f"{file.path}: holds {meta.num_fields} fields, but {record.path} has "
+                    f"{record.frames} frames. Extract it anew with `dualstream flow --overwrite`."
+                )
+        elif abs(meta.fps - fps) > 0.01 * fps:
+            raise InputError(
+                f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the network "
+                f"wants {fps:g}: stored fields cannot be resampled, as each spans one frame of "
+                "its own rate. Extract flow from videos of that rate."
             )
-    if fps is None:
-        if meta.num_fields != record.frames - 1:
-            raise FlowStoreError(
-                f"{file.path}: holds {meta.num_fields} fields, but {record.path} has "
-                f"{record.frames} frames. Extract it anew with `dualstream flow --overwrite`."
-            )
-    elif abs(meta.fps - fps) > 0.01 * fps:
-        raise InputError(
-            f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the network "
-            f"wants {fps:g}: stored fields cannot be resampled, as each spans one frame of "
-            "its own rate. Extract flow from videos of that rate."
-        )

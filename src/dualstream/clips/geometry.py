@@ -2,7 +2,8 @@
 
 Boxes are chosen on the *reference grid*: the displayed video scaled so that its short side has
 `ClipSpec.short_side` pixels. The same box and flip serve all streams of a sample, each read
-at its own resolution (`source_box`).
+at its own resolution (`source_box`). In the functions that choose boxes, `height` and `width` are
+of that grid, `size` is the side that the network sees.
 """
 
 from __future__ import annotations
@@ -30,20 +31,22 @@ class View:
             raise InputError(f"A view needs x, y >= 0 and width, height >= 1, got {self}.")
 
     def mirrored(self, flip: bool = True) -> View:
-        """The same box, flipped if `flip`."""
+        """Return the same box, flipped if `flip`."""
         return replace(self, flip=self.flip != flip)
 
 
 def reference_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
-    """(H, W) of a picture scaled so that its short side is `short_side`, the long one rounded.
+    """Return (H, W) of a picture whose short side is scaled to `short_side`, the long one rounded.
 
     240 x 320 with short side 256 gives (256, 341).
 
     Raises:
         InputError: a size is below 1.
     """
-    _check_sizes(height=height, width=width, short_side=short_side)
     short = min(height, width)
+    if short < 1 or short_side < 1:
+        name, value = ("short_side", short_side) if short_side < 1 else ("a side", short)
+        raise InputError(f"{name} must be at least 1 pixel, got {value}.")
     return (
         (2 * height * short_side + short) // (2 * short),
         (2 * width * short_side + short) // (2 * short),
@@ -53,7 +56,7 @@ def reference_size(height: int, width: int, *, short_side: int) -> tuple[int, in
 def source_box(
     view: View, *, reference: tuple[int, int], source: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """The view's box in a picture of another resolution, rounded to whole pixels.
+    """Return the view's box in a picture of another resolution, rounded to whole pixels.
 
     Edges are scaled by source / reference and rounded half up, so that neighbouring boxes stay
     neighbours; the box is off by at most half a source pixel. On a 256 x 341 reference, the box
@@ -79,35 +82,29 @@ def source_box(
 
 
 def center_crop(height: int, width: int, *, size: int) -> View:
-    """The square of `size` in the middle; an odd margin leaves the spare pixel right and below."""
+    """Return the square of `size` in the middle; an odd margin leaves its spare pixel at the end.
+
+    Raises:
+        InputError: the square does not fit.
+    """
     _check_fits(height, width, size)
     return View((width - size) // 2, (height - size) // 2, size, size)
 
 
-def corner_crops(height: int, width: int, *, size: int) -> tuple[View, View, View, View]:
-    """Squares of `size` in the corners: top left, top right, bottom left, bottom right."""
-    _check_fits(height, width, size)
-    right, bottom = width - size, height - size
-    return (
-        View(0, 0, size, size),
-        View(right, 0, size, size),
-        View(0, bottom, size, size),
-        View(right, bottom, size, size),
-    )
-
-
 def ten_crops(height: int, width: int, *, size: int) -> tuple[View, ...]:
-    """Four corners and the centre, then the same five mirrored.
+    """Return four corners (the upper ones first) and the centre, then the same five mirrored.
 
     Source:
         Simonyan & Zisserman 2014, section 5, Testing.
     """
-    five = (*corner_crops(height, width, size=size), center_crop(height, width, size=size))
+    middle = center_crop(height, width, size=size)
+    corners = [replace(middle, x=x, y=y) for y in (0, height - size) for x in (0, width - size)]
+    five = (*corners, middle)
     return five + tuple(view.mirrored() for view in five)
 
 
 def three_crops(height: int, width: int, *, size: int) -> tuple[View, View, View]:
-    """Squares of `size` at the start, middle and end of the long side, centred across it.
+    """Return squares of `size` at the start, middle and end of the long side, centred across it.
 
     With `size` equal to the short side they cover the whole picture up to a ratio of 3.
 
@@ -128,18 +125,11 @@ def random_crop(
     rng: np.random.Generator,
     zoom: tuple[float, float] = (1.0, 1.0),
 ) -> View:
-    """A square at any pixel, all equally likely; smaller where the picture is enlarged before.
+    """Draw a square at any pixel, all equally likely; smaller where the picture is enlarged before.
 
     With `zoom` (1, 1.25) and size 224 the square's side is 224 / f for a factor f drawn evenly
     from 1 to 1.25, so 224 down to 179; the network sees it at 224. On a grid with a short side of
     256 that is a crop of 224 out of a picture with a short side of 256 to 320.
-
-    Args:
-        height: rows of the reference grid.
-        width: columns of the reference grid.
-        size: side that the network sees.
-        rng: source of the random numbers.
-        zoom: least and largest factor, from 1.
 
     Raises:
         InputError: the square does not fit, or `zoom` does not rise from at least 1.
@@ -206,20 +196,12 @@ def multi_scale_crop(
 ) -> View:
     """Draw a box of random size, aspect and place, later resized to `size` (TSN, training).
 
-    Args:
-        height: rows of the reference grid.
-        width: columns of the reference grid.
-        size: side that the network sees; sides within 2 pixels of it become it.
-        rng: source of the random numbers.
-        scales: sides as parts of the short side.
-
     Raises:
-        InputError: a size or scale cannot be used.
+        InputError: a scale cannot be used.
 
     Source:
         Wang et al. 2016, section 4.1 (scale jittering with corner cropping).
     """
-    _check_sizes(height=height, width=width, size=size)
     pairs = multi_scale_sizes(min(height, width), size=size, scales=scales)
     crop = pairs[int(rng.integers(len(pairs)))]
     offsets = corner_offsets(height, width, crop=crop)
@@ -235,12 +217,5 @@ def _scaled_edges(start: int, length: int, *, reference: int, source: int) -> tu
 
 
 def _check_fits(height: int, width: int, size: int) -> None:
-    _check_sizes(height=height, width=width, size=size)
     if size > min(height, width):
         raise InputError(f"A crop of {size} does not fit into {height} x {width}.")
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1 pixel, got {value}.")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, default_convert
 
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.errors import DualstreamError, InputError, ShapeError, SharedMemoryError
@@ -25,58 +26,42 @@ LARGE_BATCH_BYTES = 64 * 2**20
 """Of batches above this, a worker prepares one ahead instead of two."""
 
 
+@dataclass(eq=False)
 class EpochBatches(Sampler[list[SampleKey]]):
     """The batches of one epoch, as lists of (epoch, index), for one of `world_size` processes.
 
     Batch b of an epoch holds the same samples whatever `world_size` is: process r takes every
     world_size-th of them from r on. Nothing is repeated to fill a batch, so an evaluation over
     several processes sees every sample once.
+
+    Raises:
+        InputError: numbers that do not fit together; the message says which.
     """
 
-    def __init__(
-        self,
-        labels: Sequence[int] | int,
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        class_balanced: bool = False,
-        drop_last: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Plan the batches.
+    labels: Sequence[int] | int
+    """Class of each sample, or only their number."""
+    _: KW_ONLY
+    batch_size: int
+    """Samples of one batch over all processes."""
+    seed: int = 0
+    """With the epoch, decides the order."""
+    shuffle: bool = True
+    """A new order each epoch; otherwise the data set's own."""
+    class_balanced: bool = False
+    """Draw each sample's class uniformly, then one of its samples (Simonyan & Zisserman 2014,
+    section 5); an epoch has as many draws as there are samples. The r-th repetition of sample i in
+    an epoch has the index i + r * number of samples, for which `ClipDataset` draws other random
+    numbers."""
+    drop_last: bool = False
+    """Leave out a last batch that is not full."""
+    rank: int = 0
+    """Number of this process."""
+    world_size: int = 1
+    """Number of processes."""
+    epoch: int = field(default=0, init=False)
 
-        Args:
-            labels: class of each sample, or only their number.
-            batch_size: samples of one batch over all processes.
-            seed: with the epoch, decides the order.
-            shuffle: a new order each epoch; otherwise the data set's own.
-            class_balanced: draw each sample's class uniformly, then one of its samples
-                (Simonyan & Zisserman 2014, section 5); an epoch has as many draws as there are
-                samples. The r-th repetition of sample i in an epoch has the index
-                i + r * number of samples, for which `ClipDataset` draws other random numbers.
-            drop_last: leave out a last batch that is not full.
-            rank: number of this process.
-            world_size: number of processes.
-
-        Raises:
-            InputError: numbers that do not fit together; the message says which.
-        """
-        counted = isinstance(labels, int)
-        self._labels: NDArray[np.int64] | None = None if counted else np.asarray(labels, np.int64)
-        self.num_samples = labels if isinstance(labels, int) else len(labels)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.class_balanced = class_balanced
-        self.drop_last = drop_last
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self._check()
-
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        self.num_samples = self.labels if isinstance(self.labels, int) else len(self.labels)
         if self.num_samples < 1:
             raise InputError("There are no samples to make batches of.")
         if self.batch_size < 1 or self.world_size < 1 or self.seed < 0:
@@ -91,7 +76,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
                 f"batch_size ({self.batch_size}) counts the samples of all processes and must "
                 f"be a multiple of world_size ({self.world_size})."
             )
-        if self.class_balanced and (self._labels is None or not self.shuffle):
+        if self.class_balanced and (isinstance(self.labels, int) or not self.shuffle):
             raise InputError("class_balanced needs the samples' labels and shuffle=True.")
         if self.drop_last and self.num_samples < self.batch_size:
             raise InputError(
@@ -128,12 +113,12 @@ class EpochBatches(Sampler[list[SampleKey]]):
         if not self.shuffle:
             return np.arange(self.num_samples)
         rng = np.random.default_rng([self.seed, epoch])
-        if self._labels is None or not self.class_balanced:
+        if not self.class_balanced:
             return rng.permutation(np.arange(self.num_samples))
-        classes, inverse = np.unique(self._labels, return_inverse=True)
+        _, inverse = np.unique(np.asarray(self.labels), return_inverse=True)
         by_class = np.argsort(inverse, kind="stable")
-        sizes = np.bincount(inverse, minlength=len(classes))
-        drawn = rng.integers(len(classes), size=self.num_samples)
+        sizes = np.bincount(inverse)
+        drawn = rng.integers(len(sizes), size=self.num_samples)
         inside = rng.integers(sizes[drawn])
         order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
         return order + _earlier_occurrences(order) * self.num_samples
@@ -182,36 +167,20 @@ def collate(clips: Sequence[Clip]) -> Clip:
     )
 
 
-class _ErrorsAsValues(Dataset[Clip | DualstreamError]):
-    """Hands an error back in place of a batch: torch would turn it into a printed traceback."""
+class _Batches(Dataset[Clip | DualstreamError]):
+    """Gives whole batches, or the error of one: torch would make it a printed traceback."""
 
     def __init__(self, dataset: ClipDataset) -> None:
         self._dataset = dataset
 
-    def __getitems__(self, keys: list[SampleKey]) -> list[Clip | DualstreamError]:
-        samples: list[Clip | DualstreamError] = []
-        for key in keys:
-            try:
-                samples.append(self._dataset[key])
-            except DualstreamError as error:
-                return [error]
-        return samples
+    def __getitems__(self, keys: list[SampleKey]) -> Clip | DualstreamError:
+        try:
+            return collate([self._dataset[key] for key in keys])
+        except DualstreamError as error:
+            return error
 
 
-def _collate_or_error(samples: list[Clip | DualstreamError]) -> Clip | DualstreamError:
-    try:
-        return collate([_raised(sample) for sample in samples])
-    except DualstreamError as error:
-        return error
-
-
-def _raised(value: Clip | DualstreamError) -> Clip:
-    if isinstance(value, DualstreamError):
-        raise value
-    return value
-
-
-class _Batches(Iterator[Clip]):
+class _RaisingIterator(Iterator[Clip]):
     """Iterator over batches that raises a worker's error and can go on after it."""
 
     def __init__(self, inner: Iterator[Clip | DualstreamError]) -> None:
@@ -219,7 +188,7 @@ class _Batches(Iterator[Clip]):
 
     def __next__(self) -> Clip:
         try:
-            return _raised(next(self._inner))
+            batch = next(self._inner)
         except RuntimeError as error:
             if "shared memory" not in str(error):
                 raise
@@ -228,6 +197,9 @@ class _Batches(Iterator[Clip]):
                 "Give them more (docker run --shm-size=2g), or read without processes: "
                 "data.workers=0 in training, --workers 0 in `dualstream test`."
             ) from error
+        if isinstance(batch, DualstreamError):
+            raise batch
+        return batch
 
 
 class ClipLoader(DataLoader[Clip]):
@@ -237,7 +209,7 @@ class ClipLoader(DataLoader[Clip]):
     """
 
     def __iter__(self) -> Any:
-        return _Batches(super().__iter__())
+        return _RaisingIterator(super().__iter__())
 
 
 def make_loader(
@@ -271,14 +243,14 @@ def make_loader(
     if workers < 0:
         raise InputError(f"workers must be at least 0, got {workers}.")
     return ClipLoader(
-        _ErrorsAsValues(dataset),  # type: ignore[arg-type]  # errors are raised by ClipLoader
+        _Batches(dataset),  # type: ignore[arg-type]  # errors are raised by ClipLoader
         batch_sampler=batches,
-        collate_fn=_collate_or_error,
+        collate_fn=default_convert,
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=_batches_ahead(dataset, batches) if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_use_one_thread,
         multiprocessing_context=_worker_context() if workers else None,
         # An own generator leaves torch's global random numbers, which a resumed run must find
         # as they were, untouched by the start of an iteration.
@@ -292,7 +264,7 @@ def _batches_ahead(dataset: ClipDataset, batches: EpochBatches | Sequence[list[S
         per_batch = batches.batch_size // batches.world_size
     else:
         per_batch = max(map(len, batches), default=1)
-    return 1 if size is None or size * per_batch > LARGE_BATCH_BYTES else 2
+    return 1 if size * per_batch > LARGE_BATCH_BYTES else 2
 
 
 def _worker_context() -> Any:
@@ -303,6 +275,6 @@ def _worker_context() -> Any:
     return context
 
 
-def _start_worker(worker: int) -> None:
+def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -88,16 +88,13 @@ class Cropping:
         self, reference: tuple[int, int], *, size: int, rng: np.random.Generator
     ) -> tuple[View, ...]:
         """Return the boxes on a reference grid of (H, W); see `clips.geometry`."""
-        height, width = reference
         if self.kind == "center":
-            return (center_crop(height, width, size=size),)
+            return (center_crop(*reference, size=size),)
         if self.kind == "random":
-            return (random_crop(height, width, size=size, rng=rng, zoom=self.zoom),)
-        if self.kind == "three":
-            return three_crops(height, width, size=size)
-        if self.kind == "ten":
-            return ten_crops(height, width, size=size)
-        return (multi_scale_crop(height, width, size=size, rng=rng, scales=self.scales),)
+            return (random_crop(*reference, size=size, rng=rng, zoom=self.zoom),)
+        if self.kind == "multi_scale":
+            return (multi_scale_crop(*reference, size=size, rng=rng, scales=self.scales),)
+        return (three_crops if self.kind == "three" else ten_crops)(*reference, size=size)
 
 
 @dataclass(frozen=True, eq=False)

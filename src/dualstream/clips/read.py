@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -46,85 +47,48 @@ def read_clip(
     """
     data: dict[str, torch.Tensor] = {}
     for stream_name, stream in spec.streams.items():
+        cut: Callable[..., Bytes]
         if stream.is_flow:
-            data[stream_name] = _flow_views(flow[stream_name], plan, stream, spec)
+            fields, places = _fields(flow[stream_name], plan, stream, spec)
+            cut = partial(cut_flow, fields)
         else:
             assert frames is not None
-            data[stream_name] = _frame_views(frames, plan, stream, spec)
+            needed, places = _unique(plan.frame_steps(stream, spec.beyond_end))
+            cut = partial(cut_frames, frames.read(needed).data, color=plan.color)
+        shape = stream.channels, places.shape[1], spec.crop_size, spec.crop_size
+        views = torch.empty((places.shape[0] * len(plan.views), *shape), dtype=torch.uint8)
+        boxes = product(places, plan.views)
+        for out, (snippet, view) in zip(views.numpy(), boxes, strict=True):
+            cut(view, reference=plan.reference, size=spec.crop_size, steps=snippet, out=out)
+        data[stream_name] = views
     return Clip(data=data, label=torch.tensor(label), name=(name,))
-
-
-def _frame_views(
-    source: FrameSource, plan: ClipPlan, stream: StreamSpec, spec: ClipSpec
-) -> torch.Tensor:
-    """Views (V, 3, T, size, size) of frames."""
-    steps = plan.frame_steps(stream, spec.beyond_end)
-    needed, places = np.unique(steps, return_inverse=True)
-    frames = source.read(needed.tolist()).data
-    out, views = _empty_views(plan, stream, spec, steps.shape[1])
-    for i, (snippet, view) in enumerate(product(places.reshape(steps.shape), plan.views)):
-        cut_frames(
-            frames,
-            view,
-            reference=plan.reference,
-            size=spec.crop_size,
-            steps=snippet,
-            color=plan.color,
-            out=views[i],
-        )
-    return out
-
-
-def _flow_views(
-    source: FlowSource, plan: ClipPlan, stream: StreamSpec, spec: ClipSpec
-) -> torch.Tensor:
-    """Views (V, 2, L, size, size) of neighbouring fields, or of fields along trajectories."""
-    fields, places = _fields(source, plan, stream, spec)
-    if stream.stacking == "trajectory":
-        # Paths are in pixels of the flow's grid, so they are followed before cutting; the sampled
-        # displacements are rounded back to bytes of the same encoding.
-        bound = stream.flow_bound_px
-        known = torch.from_numpy(dequantize(fields, bound_px=bound))
-        followed = trajectory_stack(known[torch.from_numpy(places)])
-        # (S, L, 2, H, W) -> (S * L, 2, H, W)
-        fields = quantize(followed.flatten(0, 1).numpy(), bound_px=bound)
-        places = np.arange(places.size).reshape(places.shape)
-    out, views = _empty_views(plan, stream, spec, places.shape[1])
-    for i, (snippet, view) in enumerate(product(places, plan.views)):
-        cut_flow(
-            fields,
-            view,
-            reference=plan.reference,
-            size=spec.crop_size,
-            steps=snippet,
-            out=views[i],
-        )
-    return out
 
 
 def _fields(
     source: FlowSource, plan: ClipPlan, stream: StreamSpec, spec: ClipSpec
 ) -> tuple[Bytes, Indices]:
     """Fields (n, 2, H, W) as bytes, and which of them each snippet takes: (S, L)."""
+    bound = stream.flow_bound_px
     forward, backward = plan.field_steps(stream, spec.beyond_end)
-    needed, places = np.unique(forward, return_inverse=True)
-    places = places.reshape(forward.shape)
-    fields = encoded(source.read(needed.tolist()), bound_px=stream.flow_bound_px)
-    if not backward.size:
-        return fields, places
-    back, back_places = np.unique(backward, return_inverse=True)
-    others = encoded(
-        source.read(back.tolist(), direction="backward"), bound_px=stream.flow_bound_px
-    )
-    places = np.concatenate((places, back_places.reshape(backward.shape) + len(needed)), axis=1)
-    return np.concatenate((fields, others)), places
+    needed, places = _unique(forward)
+    fields = encoded(source.read(needed), bound_px=bound)
+    if backward.size:
+        needed, back_places = _unique(backward)
+        others = encoded(source.read(needed, direction="backward"), bound_px=bound)
+        places = np.concatenate((places, back_places + len(fields)), axis=1)
+        fields = np.concatenate((fields, others))
+    if stream.stacking == "trajectory":
+        # Paths are in pixels of the flow's grid, so they are followed before cutting; the sampled
+        # displacements are rounded back to bytes of the same encoding.
+        known = torch.from_numpy(dequantize(fields, bound_px=bound))
+        followed = trajectory_stack(known[torch.from_numpy(places)])
+        # (S, L, 2, H, W) -> (S * L, 2, H, W)
+        fields = quantize(followed.flatten(0, 1).numpy(), bound_px=bound)
+        places = np.arange(places.size).reshape(places.shape)
+    return fields, places
 
 
-def _empty_views(
-    plan: ClipPlan, stream: StreamSpec, spec: ClipSpec, steps: int
-) -> tuple[torch.Tensor, Bytes]:
-    """Return a tensor (V, C, T, size, size) and the array that shares its memory."""
-    count = len(plan.starts) * len(plan.views)
-    shape = (count, stream.channels, steps, spec.crop_size, spec.crop_size)
-    out = torch.empty(shape, dtype=torch.uint8)
-    return out, out.numpy()
+def _unique(steps: Indices) -> tuple[list[int], Indices]:
+    """The numbers in (S, T) steps, rising, and the place of each step among them."""
+    needed, places = np.unique(steps, return_inverse=True)
+    return needed.tolist(), places.reshape(steps.shape)

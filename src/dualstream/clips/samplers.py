@@ -2,8 +2,9 @@
 
 `num_frames` is the number of positions that exist: F frames for RGB, F - 1 fields for flow.
 `length` is the positions that one snippet covers, (T - 1) * stride + 1 (`StreamSpec.span`). Starts
-are always within 0..num_frames - 1; in a video shorter than a snippet they are 0, and
-`snippet_indices` then holds the last position or starts again.
+are (S,), not falling and always within 0..num_frames - 1; in a video shorter than a snippet they
+are 0, and `snippet_indices` then holds the last position or starts again. A count below 1 is an
+InputError.
 """
 
 from __future__ import annotations
@@ -22,24 +23,12 @@ Indices = NDArray[np.int64]
 def segment_starts_random(
     num_frames: int, *, segments: int, length: int, rng: np.random.Generator
 ) -> Indices:
-    """One random snippet in each of `segments` equal parts (TSN, training).
+    """Return the start of one random snippet in each of `segments` equal parts (TSN, training).
 
     With num_frames 30, segments 3, length 5: a part is (30 - 5 + 1) // 3 = 8 starts long, so the
     starts lie in 0..7, 8..15 and 16..23. Where a part is empty but the video still has more
     frames than segments, the starts are drawn from all possible ones and sorted; in a shorter
     video they are 0.
-
-    Args:
-        num_frames: positions of the video, at least 1.
-        segments: number of snippets S.
-        length: positions that a snippet covers.
-        rng: source of the random numbers.
-
-    Returns:
-        (S,) starts, not falling.
-
-    Raises:
-        InputError: a count is below 1.
 
     Source:
         Wang et al. 2016, section 3; the indices follow TSN's published code.
@@ -55,18 +44,12 @@ def segment_starts_random(
 
 
 def segment_starts_center(num_frames: int, *, segments: int, length: int) -> Indices:
-    """The snippet in the middle of each of `segments` equal parts (TSN, validation and test).
+    """Return the start of the middle snippet of each of `segments` equal parts (TSN, testing).
 
     With tick = (num_frames - length + 1) / segments, start i is int(tick / 2 + tick * i):
     num_frames 30, segments 3, length 5 give tick 8.67 and starts 4, 13, 21. Halves and products
     are rounded as floating-point numbers are, as in the reference, which is one less than exact
     arithmetic now and then. A video shorter than one snippet gives zeros.
-
-    Returns:
-        (S,) starts, not falling.
-
-    Raises:
-        InputError: a count is below 1.
 
     Source:
         Wang et al. 2016; TSN's published code (its validation indices are zeros for videos of at
@@ -78,16 +61,10 @@ def segment_starts_center(num_frames: int, *, segments: int, length: int) -> Ind
 
 
 def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices:
-    """`count` snippets at equal distance, the first at the start and the last at the end.
+    """Return the starts of `count` snippets at equal distance, from the first to the last one.
 
     num_frames 100, count 5, length 10 give 0, 22, 45, 67, 90 (floors of multiples of 22.5). One
     snippet is put in the middle. A short video gives repeated starts.
-
-    Returns:
-        (count,) starts, not falling.
-
-    Raises:
-        InputError: a count is below 1.
 
     Source:
         Simonyan & Zisserman 2014, section 5, Testing: 25 frames with equal temporal spacing.
@@ -102,7 +79,7 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
 def snippet_indices(
     starts: Indices, *, count: int, stride: int, num_frames: int, beyond_end: BeyondEnd = "hold"
 ) -> Indices:
-    """Positions of every step of every snippet.
+    """Return the positions of every step of every snippet.
 
     Starts 0 and 7, count 3, stride 2, num_frames 10 give [[0, 2, 4], [7, 9, 9]], looped
     [[0, 2, 4], [7, 9, 1]].
@@ -118,17 +95,14 @@ def snippet_indices(
         (S, T).
 
     Raises:
-        InputError: a count is below 1.
         UnknownNameError: `beyond_end` is neither.
     """
     _check_positive(count=count, stride=stride, num_frames=num_frames)
     if beyond_end not in get_args(BeyondEnd):
         raise UnknownNameError("beyond_end", beyond_end, get_args(BeyondEnd))
     steps = starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * stride
-    indices: Indices = (
-        steps % num_frames if beyond_end == "loop" else np.minimum(steps, num_frames - 1)
-    )
-    return indices
+    looped = beyond_end == "loop"
+    return np.asarray(steps % num_frames if looped else np.minimum(steps, num_frames - 1))
 
 
 def _check_positive(**counts: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -51,21 +51,16 @@ class ColorJitter:
     """Turns are drawn from -hue_turns .. hue_turns; at most 0.5."""
 
     def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"ColorJitter.{name} must lie in 0..1, got {getattr(self, name)}.")
-        if not 0 <= self.hue_turns <= 0.5:
-            raise InputError(f"ColorJitter.hue_turns must lie in 0..0.5, got {self.hue_turns}.")
+        for name, value in asdict(self).items():
+            largest = 0.5 if name == "hue_turns" else 1
+            if not 0 <= value <= largest:
+                raise InputError(f"ColorJitter.{name} must lie in 0..{largest}, got {value}.")
 
     def draw(self, rng: np.random.Generator) -> ColorChange:
-        """One change; always takes four numbers from `rng`."""
-        low_high = rng.uniform(-1, 1, 4)
-        return ColorChange(
-            brightness=1 + self.brightness * float(low_high[0]),
-            contrast=1 + self.contrast * float(low_high[1]),
-            saturation=1 + self.saturation * float(low_high[2]),
-            hue_turns=self.hue_turns * float(low_high[3]),
-        )
+        """Draw a change; always takes four numbers from `rng`."""
+        a, b, c, d = rng.uniform(-1, 1, 4).tolist()
+        factors = 1 + self.brightness * a, 1 + self.contrast * b, 1 + self.saturation * c
+        return ColorChange(*factors, hue_turns=self.hue_turns * d)
 
 
 def apply_color(frames: Bytes, change: ColorChange) -> Bytes:
@@ -173,19 +168,13 @@ def cut_flow(
     picture does not scale them.
 
     Args:
-        fields: (F, 2, H, W) bytes as `flow.quantize` makes them.
-        view: box on the reference grid.
-        reference: (H, W) of that grid.
-        size: side of the result in pixels.
-        steps: (L,) which of the fields, in which order; by default all.
-        out: (2, L, size, size) contiguous array to write to.
+        fields: (F, 2, H, W) bytes as `flow.quantize` makes them; the rest is as in `cut_frames`.
 
     Returns:
         (2, L, size, size), `out` if it was given.
 
     Raises:
-        InputError: the view leaves the reference grid.
-        ShapeError: `out` cannot take the result.
+        InputError, ShapeError: as in `cut_frames`.
     """
     left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
     method = _interpolation(bottom - top, right - left, size)
@@ -196,9 +185,8 @@ def cut_flow(
             plane = fields[step, channel, top:bottom, left:right]
             cv2.resize(plane, (size, size), dst=result[channel, t], interpolation=method)
     if view.flip:
-        for channel in range(2):
-            for plane in result[channel]:
-                cv2.flip(plane, 1, dst=plane)
+        for plane in result.reshape(-1, size, size):
+            cv2.flip(plane, 1, dst=plane)
         # The byte of the opposite displacement is 256 - b, and 255 for 0.
         along_x = np.maximum(result[0], 1, out=result[0])
         np.negative(along_x, out=along_x)
@@ -265,30 +253,19 @@ class Normalizer:
         self._memory: dict[str, torch.Tensor] = {}
 
     def __call__(self, data: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`normalize` every stream.
-
-        Args:
-            data: stream name -> (..., C, T, H, W) uint8.
-
-        Returns:
-            Stream name -> (..., C, T, H, W) float32, valid until the next call.
-        """
-        return {
-            name: normalize(data[name], stream, out=self._space(name, stream, data[name]))
-            for name, stream in self.spec.streams.items()
-        }
-
-    def _space(self, name: str, stream: StreamSpec, data: torch.Tensor) -> torch.Tensor:
-        """Memory for the numbers of a stream."""
-        shape = (*data.shape[:-3], stream.num_frames, *data.shape[-2:])
-        count = math.prod(shape)
-        kept = self._memory.get(name)
-        if kept is None or kept.numel() < count or kept.device != data.device:
-            # A tensor that is made in inference mode could not serve training later.
-            with torch.inference_mode(False):
-                kept = torch.empty(count, dtype=torch.float32, device=data.device)
-            self._memory[name] = kept
-        return kept[:count].view(shape)
+        """`normalize` every stream: name -> (..., C, T, H, W), uint8 to float32."""
+        numbers: dict[str, torch.Tensor] = {}
+        for name, stream in self.spec.streams.items():
+            clips = data[name]
+            shape = (*clips.shape[:-3], stream.num_frames, *clips.shape[-2:])
+            kept = self._memory.get(name)
+            if kept is None or kept.numel() < math.prod(shape) or kept.device != clips.device:
+                # A tensor that is made in inference mode could not serve training later.
+                with torch.inference_mode(False):
+                    kept = torch.empty(math.prod(shape), dtype=torch.float32, device=clips.device)
+                self._memory[name] = kept
+            numbers[name] = normalize(clips, stream, out=kept[: math.prod(shape)].view(shape))
+        return numbers
 
 
 def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:

@@ -35,6 +35,10 @@ from dualstream.types import BeyondEnd, ClipSpec, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Numbers = Annotated[
+    tuple[float, ...], BeforeValidator(lambda value: () if value is None else value)
+]
+"""Numbers of a stream's channels; null, as version 0.1 wrote where none were given, is ()."""
 Crops = Literal["center", "three", "ten"]
 """Views of a snippet in a test."""
 
@@ -102,9 +106,9 @@ class StreamSection(Section):
     """Default: the name of the stream."""
     num_frames: Positive = 1
     frame_stride: Positive = 1
-    mean: tuple[float, ...] = ()
+    mean: Numbers = ()
     """Default: ImageNet's for rgb, zeros for the others."""
-    std: tuple[float, ...] = ()
+    std: Numbers = ()
     """Default: ImageNet's for rgb, ones for the others."""
     stacking: Stacking = "flow"
     subtract_mean_flow: bool = False

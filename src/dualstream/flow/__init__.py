@@ -38,7 +38,6 @@ from dualstream.flow.store.flofile import read_flo, write_flo
 from dualstream.flow.store.folders import FlowFolder, write_folder
 from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.store import FlowStore, StoredFlow
-from dualstream.flow.trajectories import Trajectories, dense_starts, follow
 
 __all__ = [
     "BidirectionalFlow",
@@ -62,10 +61,8 @@ __all__ = [
     "StoredFlow",
     "TVL1FastParams",
     "TVL1Params",
-    "Trajectories",
     "bidirectional_flow",
     "check_consistency",
-    "dense_starts",
     "dequantize",
     "encoded",
     "estimate_camera_motion",
@@ -73,7 +70,6 @@ __all__ = [
     "extract_flow",
     "flow_both_ways",
     "flow_to_rgb",
-    "follow",
     "from_denseflow",
     "optical_flow",
     "params_from_settings",

@@ -31,11 +31,11 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class CameraMotion:
-    """How the background moves from each frame to the next."""
+    """Motion of the background from each frame to the next."""
 
     homographies: NDArray[np.float64]
     """(T-1, 3, 3): the background pixel (x, y, 1) of frame t is at H (x, y, 1) in frame t + 1,
-    after division by the third coordinate. The identity where no motion could be told."""
+    after division by the third coordinate. The identity where no motion was found."""
     inlier_ratio: NDArray[np.float64]
     """(T-1,) share of the matched points that H explains; 0 where there are none."""
 

@@ -84,7 +84,7 @@ def bidirectional_flow(
 
 
 def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
-    """Where forward and backward flow of the same frames agree.
+    """Compare forward and backward flow of the same frames.
 
     With forward flow f and backward flow b, a pixel x is consistent if it stays in the image and
 

@@ -73,7 +73,7 @@ def pixels(flow: Flow) -> NDArray[np.float32]:
 def encoded(flow: Flow, *, bound_px: float = 20.0) -> NDArray[np.uint8]:
     """Bytes (T-1, 2, H, W) of `flow` in the mapping of `quantize` with `bound_px`.
 
-    Bytes of that bound are given as they are, those of another are mapped anew.
+    Bytes of that bound are returned as they are, those of another are mapped again.
 
     Raises:
         InputError: the flow holds a NaN or infinity, or the bound is not above 0.

@@ -6,26 +6,23 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dualstream.errors import ShapeError
 from dualstream.models.network import Accepts, Network, fold_segments
 
-MATCHING = 1
-"""Index of the answer 'frames and clip belong together'; 0 is 'they do not'."""
-
 JOINED_FEATURES = 1024
-"""Width that either network's features are brought to before they are joined."""
+"""Width that the features of either network are brought to before they are joined."""
 
 
 class SupervisionTransfer(nn.Module):
     """Student on clips and frozen teacher on frames, joined by layers that tell whether they match.
 
     To know whether frames are those of a clip, the student has to see what the teacher sees. The
-    teacher's features are averaged over the frames; both sides go through a full layer of 1024,
-    are joined, and go through full layers of 512 and 128 to the two answers. Student and full
-    layers learn; the teacher, its batch norms included, stays bit for bit what it was, and so
-    does the student's classifier, which has no part in this.
+    teacher's features are averaged over the frames; both sides go through a fully connected layer
+    of 1024, are joined, and go through fully connected layers of 512 and 128 to two logits.
+    Student and fully connected layers learn; the teacher, its batch norms included, stays bit for
+    bit what it was, and so does the student's classifier, which has no part in this.
 
     Args:
         student: network over clips; afterwards it is the start of ordinary training, once
@@ -40,9 +37,11 @@ class SupervisionTransfer(nn.Module):
         super().__init__()
         self.student = student
         self.teacher = teacher
-        self.of_student = _full(student.num_features, JOINED_FEATURES)
-        self.of_teacher = _full(teacher.num_features, JOINED_FEATURES)
-        self.joined = nn.Sequential(_full(2 * JOINED_FEATURES, 512), _full(512, 128))
+        self.of_student = _fully_connected(student.num_features, JOINED_FEATURES)
+        self.of_teacher = _fully_connected(teacher.num_features, JOINED_FEATURES)
+        self.joined = nn.Sequential(
+            _fully_connected(2 * JOINED_FEATURES, 512), _fully_connected(512, 128)
+        )
         self.answer = nn.Linear(128, 2)
         self.teacher.requires_grad_(False)
         self.student.classifier.requires_grad_(False)
@@ -54,9 +53,7 @@ class SupervisionTransfer(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(
-        self, clips: torch.Tensor, frames: torch.Tensor, partners: Sequence[int]
-    ) -> torch.Tensor:
+    def forward(self, clips: Tensor, frames: Tensor, partners: Sequence[int]) -> Tensor:
         """Judge each clip twice: with its own frames, and with those of its partner.
 
         Args:
@@ -68,8 +65,8 @@ class SupervisionTransfer(nn.Module):
                 (see `mismatched_partners`); () where there is none.
 
         Returns:
-            (2*N*S, 2) logits of 'do not match' and 'match': first each clip with its own frames,
-            then each clip with its partner's. Without partners (N*S, 2).
+            (2*N*S, 2) logits of 'do not match' (0) and 'match' (1): first each clip with its own
+            frames, then each clip with its partner's. Without partners (N*S, 2).
 
         Raises:
             ShapeError: clips of another C, or too short or small for the student; frames that are
@@ -77,25 +74,25 @@ class SupervisionTransfer(nn.Module):
         """
         self.student.check(clips.shape)
         Accepts(channels=3).check(frames.shape, name="the teacher")
-        clips, frames = fold_segments(clips), fold_segments(frames)
-        if any(not 0 <= partner < len(clips) for partner in partners):
+        frames, count = fold_segments(frames), len(fold_segments(clips))
+        if any(not 0 <= partner < count for partner in partners):
             raise ShapeError(
-                f"Partners are indices of the {len(clips)} clips, from 0, got {tuple(partners)}."
+                f"Partners are indices of the {count} clips, from 0, got {tuple(partners)}."
             )
-        if len({len(clips), len(frames), len(partners) or len(clips)}) != 1:
+        if len({count, len(frames), len(partners) or count}) != 1:
             raise ShapeError(
-                f"Each clip needs its frames and a partner, got {len(clips)} clips, frames of "
+                f"Each clip needs its frames and a partner, got {count} clips, frames of "
                 f"{len(frames)} and {len(partners)} partners."
             )
         of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
-        of_frames = self.of_teacher(self._taught(frames))  # (N*S, 1024)
+        of_frames = self.of_teacher(self._teacher_features(frames))  # (N*S, 1024)
         matching = torch.cat([of_clips, of_frames], dim=1)  # (N*S, 2048)
         mismatched = torch.cat([of_clips[: len(partners)], of_frames[list(partners)]], dim=1)
-        logits: torch.Tensor = self.answer(self.joined(torch.cat([matching, mismatched])))
+        logits: Tensor = self.answer(self.joined(torch.cat([matching, mismatched])))
         return logits
 
     @torch.no_grad()
-    def _taught(self, frames: torch.Tensor) -> torch.Tensor:
+    def _teacher_features(self, frames: Tensor) -> Tensor:
         """Teacher's features, averaged over the frames: (N, 3, T, H, W) -> (N, D)."""
         # One clip at a time: 16 clips of 32 frames at once would be 512 images.
         images = frames.transpose(1, 2).unsqueeze(3)  # (N, T, 3, 1, H, W)
@@ -118,23 +115,19 @@ def mismatched_partners(videos: Sequence[str]) -> tuple[int, ...]:
         return ()
     count = len(videos)
     return tuple(
-        next(
-            (index + step) % count
-            for step in range(1, count)
-            if videos[(index + step) % count] != video
-        )
+        next(i % count for i in range(index + 1, index + count) if videos[i % count] != video)
         for index, video in enumerate(videos)
     )
 
 
-def matching_answers(clips: int, *, device: torch.device | None = None) -> torch.Tensor:
-    """(2 * clips,) int64, the right answers to the rows that `SupervisionTransfer` returns."""
-    return (torch.arange(2 * clips, device=device) < clips).long() * MATCHING
+def matching_labels(clips: int, *, device: torch.device | None = None) -> Tensor:
+    """(2 * clips,) int64, classes of the rows that `SupervisionTransfer` gives: 3 -> 111000."""
+    return (torch.arange(2 * clips, device=device) < clips).long()
 
 
-def _full(in_features: int, out_features: int) -> nn.Sequential:
-    full = nn.Linear(in_features, out_features)
+def _fully_connected(in_features: int, out_features: int) -> nn.Sequential:
+    layer = nn.Linear(in_features, out_features)
     # Torch's own start shrinks the features layer by layer, and SGD then stands still for epochs.
-    nn.init.kaiming_normal_(full.weight, nonlinearity="relu")
-    nn.init.zeros_(full.bias)
-    return nn.Sequential(full, nn.ReLU(inplace=True))
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.ReLU(inplace=True))

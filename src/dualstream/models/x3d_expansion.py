@@ -22,7 +22,7 @@ X-Depth."""
 AXES: tuple[Axis, ...] = get_args(Axis)
 
 IMAGE_SIZE = 112
-"""Side in pixels of what X2D sees."""
+"""Side in pixels of the images of X2D."""
 
 SIZE_STEP = 8
 """Image sizes are multiples of it, as 160, 224 and 312 are."""
@@ -37,10 +37,10 @@ FACTOR_STEP = 0.05
 """Grid of the factors of width, bottleneck and depth; 2.25, 2.2 and 1.45 lie on it."""
 
 
-def check_factor(name: str, value: float) -> None:
-    """Raise InputError unless a factor is a finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a number above 0, got {value}.")
+def _check_factors(**factors: float) -> None:
+    for name, value in factors.items():
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} must be a number above 0, got {value}.")
 
 
 def _round_half_up(value: float) -> int:
@@ -75,8 +75,9 @@ class Factors:
         for name in ("gamma_tau", "gamma_t"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("gamma_s", "gamma_w", "gamma_b", "gamma_d"):
-            check_factor(name, getattr(self, name))
+        _check_factors(
+            gamma_s=self.gamma_s, gamma_w=self.gamma_w, gamma_b=self.gamma_b, gamma_d=self.gamma_d
+        )
 
     @property
     def image_size(self) -> int:
@@ -111,21 +112,21 @@ class StageSizes:
     inner: int
     """Channels of the channel-wise convolution."""
     width: int
-    """Channels behind each block."""
+    """Channels after each block."""
 
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """What the factors make of the network."""
+    """Channels and blocks of a network."""
 
     stem: int
-    """Channels behind the stem."""
+    """Channels after the stem."""
     stages: tuple[StageSizes, ...]
     """res2 to res5."""
 
     @property
     def conv5(self) -> int:
-        """Channels of the convolution in front of the mean over all places."""
+        """Channels of the convolution before the mean over all places."""
         return self.stages[-1].inner
 
 
@@ -138,8 +139,7 @@ def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> LayerSizes
     Raises:
         InputError: a factor is not above 0, or leaves no channel inside a block.
     """
-    for name, value in (("gamma_w", gamma_w), ("gamma_b", gamma_b), ("gamma_d", gamma_d)):
-        check_factor(name, value)
+    _check_factors(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
     stages = []
     for width, blocks in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
         rounded = round_width(width * gamma_w)
@@ -170,11 +170,6 @@ def is_squeezed(block: int) -> bool:
     return block % 2 == 0
 
 
-def squeezed_blocks(blocks: int) -> int:
-    """How many blocks of a stage have a squeeze-and-excitation: 3 of 5."""
-    return (blocks + 1) // 2
-
-
 def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int = 3) -> int:
     """Exact multiply-adds of one clip in all convolutions and linear layers.
 
@@ -191,11 +186,12 @@ def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int 
     width = sizes.stem
     for stage in sizes.stages:
         places, side = frames * side**2, _halved(side)
-        behind = frames * side**2
+        halved = frames * side**2
         total += places * width * stage.inner  # the first block, which halves
-        total += behind * (stage.inner * (27 + stage.width) + width * stage.width)
-        total += (stage.blocks - 1) * behind * stage.inner * (2 * stage.width + 27)
-        total += squeezed_blocks(stage.blocks) * 2 * stage.inner * squeezed_width(stage.inner)
+        total += halved * (stage.inner * (27 + stage.width) + width * stage.width)
+        total += (stage.blocks - 1) * halved * stage.inner * (2 * stage.width + 27)
+        num_squeezed = sum(map(is_squeezed, range(stage.blocks)))
+        total += num_squeezed * 2 * stage.inner * squeezed_width(stage.inner)
         width = stage.width
     total += frames * side**2 * width * sizes.conv5
     return total + HEAD_WIDTH * (sizes.conv5 + num_classes)
@@ -262,16 +258,17 @@ def expand(
 def _nearest(
     factors: Factors, axis: Axis, cost: Callable[[Factors], int], target: float
 ) -> Factors | None:
-    """The value on an axis whose cost is nearest to the target; None where there is no value."""
+    """Factors whose cost is nearest to the target on an axis; None where the axis has no other."""
 
     def cost_after(steps: int) -> int:
         return cost(_grown(factors, axis, steps))
 
-    most = factors.span - factors.gamma_t if axis == "frame_rate" else None
+    # The frame rate rises until the stride is one.
+    most = factors.span - factors.gamma_t if axis == "frame_rate" else 2**62
     reach = 1
-    while cost_after(reach) < target and (most is None or reach < most):
+    while reach < most and cost_after(reach) < target:
         reach *= 2
-    steps = range(1, (reach if most is None else min(reach, most)) + 1)
+    steps = range(1, min(reach, most) + 1)
     above = bisect_left(steps, target, key=cost_after)
     return min(
         (_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]),
@@ -290,17 +287,11 @@ def _grown(factors: Factors, axis: Axis, steps: int) -> Factors:
         return replace(factors, gamma_t=factors.gamma_t + steps)
     if axis == "resolution":
         return replace(factors, gamma_s=(factors.image_size + steps * SIZE_STEP) / IMAGE_SIZE)
-    if axis == "width":
-        return replace(factors, gamma_w=_raised(factors.gamma_w, steps))
-    if axis == "bottleneck":
-        return replace(factors, gamma_b=_raised(factors.gamma_b, steps))
-    return replace(factors, gamma_d=_raised(factors.gamma_d, steps))
-
-
-def _raised(factor: float, steps: int) -> float:
-    return round(factor + steps * FACTOR_STEP, 2)
+    name = {"width": "gamma_w", "bottleneck": "gamma_b", "depth": "gamma_d"}[axis]
+    raised = round(getattr(factors, name) + steps * FACTOR_STEP, 2)
+    return replace(factors, **{name: raised})
 
 
 def _halved(side: int) -> int:
-    """Side behind a 3x3 convolution of stride 2: 112 -> 56, 39 -> 20."""
+    """Side after a 3x3 convolution of stride 2: 112 -> 56, 39 -> 20."""
     return -(-side // 2)

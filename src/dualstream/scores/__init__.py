@@ -9,6 +9,7 @@ from dualstream.scores.fusion import (
     check_fit_on,
     fit_fusion,
     fuse,
+    make_fusion,
     search_weights,
     weighted_fusion,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "fuse",
     "log_probabilities",
     "log_softmax",
+    "make_fusion",
     "mean_class_accuracy",
     "measure",
     "most_confused_pairs",

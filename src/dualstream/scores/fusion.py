@@ -211,25 +211,39 @@ def fuse(
         ScoresError: the streams cannot be aligned with each other, or with `fit_on`; or a video
             is in both.
     """
+    fusion = make_fusion(streams, method=method, weights=weights, fit_on=fit_on)
+    return fusion.apply(streams)
+
+
+def make_fusion(
+    streams: Sequence[Scores],
+    *,
+    method: FusionMethod = "mean",
+    weights: Sequence[float] | None = None,
+    fit_on: Sequence[Scores] | None = None,
+) -> Fusion:
+    """Return the fusion that `fuse` applies, fitted where it learns; arguments and errors there."""
     if method not in get_args(FusionMethod):
         raise UnknownNameError("fusion method", method, get_args(FusionMethod))
-    aligned = align(streams)
+    streams = align(streams)
     if fit_on is not None:
-        check_fit_on(aligned, fit_on)
+        check_fit_on(streams, fit_on)
     if weights is not None:
         if method != "weighted":
             raise InputError(f"`weights` belong to the method 'weighted', not to {method!r}.")
         if fit_on is not None:
             raise InputError("Give `weights`, or `fit_on` to search them on, not both.")
-        return weighted_fusion(weights, num_streams=len(aligned)).apply(aligned)
-    if method not in FITTED_METHODS:
-        return Fusion(method, len(aligned)).apply(aligned)
-    if fit_on is None:
+        return weighted_fusion(weights, num_streams=len(streams))
+    if fit_on is not None:
+        return fit_fusion(fit_on, method=method)
+    if method in FITTED_METHODS:
         raise InputError(
-            f"The method {method!r} learns from `fit_on`: give the scores of held-out training "
-            f"videos, one item a stream{', or `weights`' if method == 'weighted' else ''}."
+            f"The method {method!r} learns from `fit_on` (--fit): give the scores of held-out "
+            "training videos, one item a stream"
+            f"{', or `weights`' if method == 'weighted' else ''}. `dualstream test RUN --part "
+            "held_out` writes them into a run folder."
         )
-    return fit_fusion(fit_on, method=method).apply(aligned)
+    return Fusion(method, len(streams))
 
 
 def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:

@@ -17,6 +17,7 @@ VIDEO_SIGNATURES = (b"ftyp", b"moov", b"mdat", b"RIFF", b"\x1aE\xdf\xa3", b"\x00
 LOCAL_FORMATS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "m4v"),
     *("flv", "asf", "ogg", "rm", "mxf", "gxf", "nut", "nsv", "dv", "wtv", "swf", "ivf", "obu"),
+    *("av1", "dhav", "cine"),
     *("h261", "h263", "h264", "hevc", "vvc", "vc1", "cavsvideo", "dirac", "yuv4mpegpipe"),
     *("gif", "apng", "webp_pipe", "jpeg_pipe", "png_pipe", "bmp_pipe", "mjpeg", "mpjpeg"),
     *("wav", "mp3", "aac", "flac", "aiff", "ac3", "caf"),
@@ -28,20 +29,30 @@ so that a file in a data set cannot have another file or an address read. Audio 
 told apart from what is no media file.
 """
 
+UNINITIALISED_CODECS = frozenset({"mjpeg"})
+"""Codecs of which FFmpeg leaves parts of damaged pictures as memory happened to be; such pictures
+are refused."""
+
+SILENT_CODECS = frozenset({"hevc"})
+"""Codecs of which FFmpeg patches damaged pictures up without marking them as corrupt."""
+
 
 def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether FFmpeg shall open it by protocol ("rtsp://...") rather than as a local file."""
+    """Whether FFmpeg opens it by protocol ("rtsp://...") rather than as a local file."""
     scheme, separator, _ = os.fspath(path).partition("://")
     return bool(separator) and scheme.replace("+", "").isalnum()
 
 
-def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, Any]:
+def open_video(
+    path: str | os.PathLike[str], *, num_threads: int, tells_damage: bool = False
+) -> tuple[Any, Any]:
     """Open a file or URL.
 
     Args:
         path: name of a local file, whatever letters it has, or a URL, which goes to FFmpeg as it
             is and may be a playlist.
         num_threads: threads that decode.
+        tells_damage: have every damaged picture refused, or marked as corrupt.
 
     Returns:
         The `av` container, and its first video stream that is not a cover picture.
@@ -84,6 +95,9 @@ def open_video(path: str | os.PathLike[str], *, num_threads: int) -> tuple[Any, 
     stream.codec_context.thread_count = num_threads
     if num_threads > 1:
         stream.thread_type = "AUTO"
+    refusing = UNINITIALISED_CODECS | SILENT_CODECS if tells_damage else UNINITIALISED_CODECS
+    if stream.codec_context.name in refusing:
+        stream.codec_context.options = {"err_detect": "explode"}
     return container, stream
 
 
@@ -161,11 +175,10 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
         frames: list[Any] = context.decode(packet)
     except Exception as error:
         name = name_of(stream.container)
-        # dav1d says "invalid argument" of damaged data, others of data without their header; raw
-        # video says it of a picture that has not the size that the file tells.
-        is_data = isinstance(error, av.ArgumentError) and context.name != "rawvideo"
-        if is_data or isinstance(error, av.InvalidDataError):
-            raise DamagedPacketError(f"A picture of {name!r} is damaged.") from error
+        # What decoders say of damaged data is anything from "invalid data" to "not implemented".
+        # Raw pictures have nothing to damage: their size is not the one that the file tells.
+        if isinstance(error, av.FFmpegError) and context.name != "rawvideo":
+            raise DamagedPacketError(f"A picture of {name!r} is damaged ({error}).") from error
         raise video_error(name, error, doing="decode") from error
     return frames
 

@@ -34,6 +34,11 @@ from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
 SKIPPABLE_CODECS = frozenset({"h264"})
 """Codecs whose decoder can leave out pictures that no other refers to and stay exact."""
 
+LONGEST_REORDERING = 16
+"""Pictures that H.264 and HEVC may show between two that were coded in turn."""
+
+_END: Any = object()
+
 
 class MissingPictureError(CorruptVideoError):
     """A frame that the packets tell of does not come out of the decoder as it should."""
@@ -48,17 +53,26 @@ class Decoder:
     Args:
         path: file name or URL.
         num_threads: threads that decode.
+        tells_damage: raise MissingPictureError at every damage while frames are recognised by
+            their times, as what a damaged picture looks like depends on where decoding started.
     """
 
-    def __init__(self, path: str, *, num_threads: int) -> None:
+    def __init__(self, path: str, *, num_threads: int, tells_damage: bool = False) -> None:
+        self._tells_damage = tells_damage
         self.path = path
         self.num_threads = num_threads
+        # The picture that came last, and its place. No more are held: into which memory a damaged
+        # picture is decoded, and what is left there, would depend on it.
+        self._last: tuple[int, Any] | None = None
+        self._reads_on = False  # whether the caller reads on from where the last read ended
         self.num_refused = 0
         """Packets that the decoder refused while all pictures were read."""
         self._open()
 
     def _open(self) -> None:
-        self.container, self.stream = open_video(self.path, num_threads=self.num_threads)
+        self.container, self.stream = open_video(
+            self.path, num_threads=self.num_threads, tells_damage=self._tells_damage
+        )
         context = self.stream.codec_context
         self.claimed_size = (context.width, context.height)
         """(W, H) of the pictures by the header, which decoding may find to be others."""
@@ -69,10 +83,12 @@ class Decoder:
         self._decoded: deque[Any] = deque()
         self._next = at  # place of the picture that comes next; None: elsewhere in the file
         self._starts_at: int | None = at  # until the first picture has come
-        self._last: tuple[int, Any] | None = None  # the picture given last, and its place
-        self._skipped: set[int] = set()  # places of pictures that were left out on the way
-        # Times of the packets that the threads may still be at, and of the key frame.
-        self._sent: deque[int] = deque(maxlen=self.num_threads)
+        # Times of packets: left out, not out of the decoder yet, and those that its threads may
+        # be at; and of the key frame.
+        self._skipped: set[int] = set()
+        self._pending: set[int] = set()
+        self._is_emptied = False
+        self._latest: deque[int] = deque(maxlen=self.num_threads)
         self._key_pts: int | None = None
 
     def close(self) -> None:
@@ -80,7 +96,7 @@ class Decoder:
         self.container.close()
 
     def leave(self) -> None:
-        """Forget the place, as somebody else has read packets from the container."""
+        """Forget the place, after packets were read from the container by another function."""
         self._next = self._last = None
 
     def all_pictures(self) -> Iterator[Any]:
@@ -98,22 +114,35 @@ class Decoder:
                 self.num_refused += 1
 
     def pictures(self, index: FrameIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """(place, picture) of places in rising order.
+        """(place, picture) of each place; `wanted` is in rising order without repeats.
 
         Raises:
             MissingPictureError: one of them does not come, or the decoder met damage.
         """
-        stands_at = self._next if self._last is None else self._last[0]
-        if self._skipped.intersection(wanted):
+        if self._last is not None and self._last[0] == wanted[0]:
+            yield self._last
+            wanted = wanted[1:]
+        if not wanted:
+            return
+        stands_at = self._next
+        if self._is_emptied or (
+            not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist())
+        ):
             stands_at = None
-        for key, run in decode_runs(wanted, index.keys, stands_at=stands_at):
+        runs = decode_runs(wanted, index.keys, stands_at=stands_at)
+        # Emptying the decoder saves a few pictures, but it cannot go on afterwards: of a caller
+        # that reads forward, only the first read does so, unless it starts with the file.
+        self._reads_on |= index.by_count or wanted[0] == 0 or runs[0][0] is None
+        if self._is_emptied and self._next is not None:
+            self._reads_on |= (runs[0][0] or 0) <= self._next <= wanted[0]
+        for number, (key, run) in enumerate(runs, start=1):
             if key is not None:
                 self._go_to(index, key)
-            yield from self._forward(index, run)
+            yield from self._forward(index, run, goes_on=self._reads_on and number == len(runs))
 
     def _go_to(self, index: FrameIndex, key: int) -> None:
         if index.by_count or (key == 0 and self._next == 0):
-            self._to_start()
+            self._to_start(anew=index.by_count and self._tells_damage)
             return
         try:
             self.container.seek(int(index.numbers[key]), stream=self.stream)
@@ -125,59 +154,99 @@ class Decoder:
 
     def _to_start(self, *, anew: bool = False) -> None:
         if anew or self._next != 0:
+            self._tells_damage = False
             self.close()
             self._open()
 
-    def _forward(self, index: FrameIndex, run: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    def _forward(
+        self, index: FrameIndex, run: Sequence[int], *, goes_on: bool
+    ) -> Iterator[tuple[int, Any]]:
+        """(place, picture) of a run. Where nothing `goes_on` from here, the decoder is emptied."""
         due = deque(run)
-        if self._last is not None and self._last[0] == due[0]:
-            yield self._last
-            due.popleft()
-        unsent = {int(index.numbers[place]) for place in due} if not index.by_count else set()
+        unsent: set[int] = set()  # times of pictures whose packets are still to be decoded
+        if not index.by_count:
+            unsent.update(index.numbers[list(due)].tolist())
+            unsent -= self._pending | {picture.pts for picture in self._decoded}
         while due:
             while not self._decoded:
-                self._feed(index, unsent)
+                if not self._feed(index, unsent, goes_on=goes_on):
+                    raise self._missing(due[0])
             picture = self._decoded.popleft()
             place = self._next if index.by_count else index.frame_of.get(picture.pts)
             if place is None or self._next is None or place < self._next:
                 continue
             # Decoding could not start at a key frame that is not shown itself, as in pictures
             # that are refreshed in stripes (x264's intra-refresh).
-            is_late = place > due[0] or (self._starts_at is not None and place != self._starts_at)
-            # A damaged picture is patched up with parts of the one decoded before it.
-            if is_late or (picture.is_corrupt and not index.by_count):
+            if place > due[0] or (self._starts_at is not None and place != self._starts_at):
                 raise self._missing(due[0])
             self._starts_at = None
             self._next, self._last = place + 1, (place, picture)
             if place == due[0]:
                 due.popleft()
                 yield place, picture
+        # Pictures that are still to come may be what these were predicted from.
+        before = set() if index.by_count else set(self._pending)
+        for _ in range(LONGEST_REORDERING):
+            if not before & self._pending or not self._feed(index, unsent, goes_on=goes_on):
+                break
 
-    def _feed(self, index: FrameIndex, unsent: set[int]) -> None:
-        """Decode one packet more; only pictures that are wanted, as long as some are to come."""
-        packet = next(self._packets, None)
-        if packet is None:
-            raise self._missing(self._next or 0)
-        context = self.stream.codec_context
-        if not index.by_count and context.name in SKIPPABLE_CODECS:
-            is_wanted = not unsent or packet.pts in unsent
-            context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
-            if not is_wanted and not is_h264_reference(
-                bytes(packet), length_bytes=nal_length_bytes("h264", context.extradata or b"")
-            ):
-                self._skipped.add(index.frame_of.get(packet.pts, -1))
-            unsent.discard(packet.pts)
-        if packet.pts is not None:
-            self._sent.append(packet.pts)
+    def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
+        """Decode one packet more, or what the decoder holds back if nothing more is wanted.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            MissingPictureError: the decoder met damage, so that what it gives may depend on where
+                decoding started.
+        """
+        if not unsent and not goes_on and not self._is_emptied:
+            self._packets, self._is_emptied = iter([None]), True
+        packet = next(self._packets, _END)
+        if packet is _END:
+            return False
+        if packet is not None and packet.size and not index.by_count:
+            self._announce(packet, unsent)
         try:
-            self._decoded.extend(decode_packet(self.stream, packet))
+            pictures = decode_packet(self.stream, packet)
         except DamagedPacketError as error:
-            # Pictures before the key frame of an open group lack what they refer to.
-            leads = self._key_pts is not None and min(self._sent) < self._key_pts
-            if not index.by_count and not leads:
-                raise self._missing(self._next or 0) from error
+            if index.by_count or self._leads(min(self._latest, default=None)):
+                return True
+            raise self._missing(self._next) from error
+        self._decoded.extend(pictures)
+        if index.by_count:
+            return True
+        for picture in pictures:
+            self._pending.discard(picture.pts)
+            # A damaged picture is patched up with parts of the one decoded before it, and one
+            # that was decoded should have been shown before those that come later.
+            is_overdue = any(pts < picture.pts for pts in self._pending)
+            if is_overdue or (picture.is_corrupt and not self._leads(picture.pts)):
+                raise self._missing(self._next)
+        if self._pending and (packet is None or not packet.size):
+            raise self._missing(self._next)
+        return True
 
-    def _missing(self, place: int) -> MissingPictureError:
+    def _announce(self, packet: Any, unsent: set[int]) -> None:
+        """Note that a packet is decoded next; leave its picture out if none needs it."""
+        context = self.stream.codec_context
+        is_wanted = not unsent or packet.pts in unsent
+        unsent.discard(packet.pts)
+        self._latest.append(packet.pts)
+        if context.name in SKIPPABLE_CODECS:
+            context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+            length_bytes = nal_length_bytes("h264", context.extradata or b"")
+            if not is_wanted and not is_h264_reference(bytes(packet), length_bytes=length_bytes):
+                self._skipped.add(packet.pts)
+                return
+        if not self._leads(packet.pts):
+            self._pending.add(packet.pts)
+
+    def _leads(self, pts: int | None) -> bool:
+        """Whether a picture is shown before the key frame, and may lack what it refers to."""
+        return self._key_pts is not None and pts is not None and pts < self._key_pts
+
+    def _missing(self, place: int | None) -> MissingPictureError:
         self.leave()
         return MissingPictureError(
             f"Frame {place} of {self.path!r} cannot be decoded: it is cut off or damaged. Copy or "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal, get_args
@@ -25,15 +26,18 @@ from dualstream.types import Flow
 from dualstream.video.container import (
     DamagedPacketError,
     decode_packet,
+    is_url,
     no_frame_error,
     open_video,
     packets_of,
 )
+from dualstream.video.decoder import LONGEST_REORDERING, Decoder, frames_of
+from dualstream.video.index import stand_ins
 from dualstream.video.orientation import Orientation, orientation_of_frame
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
-"""What stands where a picture has no vectors: the motion of the field before, or none."""
+"""Filling where a picture has no vectors: the motion of the field before, or none."""
 
 METHOD = "motion-vectors"
 """`Flow.method` of these fields."""
@@ -51,13 +55,14 @@ VECTOR_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video"}) | NO_B_VECTORS_C
 """FFmpeg's names of the codecs whose motion vectors are read here."""
 
 _CELL_PX = 8  # sides and places of all exported blocks are multiples of it
-_LONGEST_REORDERING = 16  # pictures that H.264 may show between two that were coded in turn
 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
     number: int
     """Place in the order of showing, from 0."""
+    pts: int | None
+    """Time at which it is shown, in ticks."""
     order: int
     """Place in the order of decoding."""
     is_reference: bool
@@ -69,6 +74,10 @@ class _Picture:
     blocks: NDArray[Any] | None
     """FFmpeg's AVMotionVector records; None where the picture has none."""
     orientation: Orientation
+
+
+_Stepped = tuple[_Picture, _Picture, tuple[int, int]]
+"""A picture, the one whose vectors tell its motion, and the steps of those vectors."""
 
 
 def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat") -> Flow:
@@ -229,18 +238,35 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             )
         context.flags2 |= Flags2.export_mvs
         context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
-        pictures = _with_steps(_pictures(container, stream))
-        first, _, _ = next(pictures, (None, None, None))
-        if first is None:
+        shown = _shown(path, _with_steps(_pictures(container, stream)))
+        last = next(shown, None)
+        if last is None:
             raise no_frame_error(path)
-        still = field = np.zeros((2, *first.size), np.float32)
+        orientation = last[0].orientation
+        still = field = np.zeros((2, *last[0].size), np.float32)
         is_alone = True
-        for _, carrier, steps in pictures:
+        for entry in shown:
             is_alone = False
-            field = _spread(carrier, steps, field if intra == "repeat" else still)
-            yield turned(field, first.orientation)
+            _, carrier, steps = entry
+            # Where a picture is missing, the one before it is shown once more.
+            field = (
+                still
+                if entry is last
+                else _spread(carrier, steps, field if intra == "repeat" else still)
+            )
+            last = entry
+            yield turned(field, orientation)
     if is_alone:
         raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
+
+
+def _shown(path: str, pictures: Iterator[_Stepped]) -> Iterator[_Stepped]:
+    """The picture of each frame that `VideoReader` lists; of a URL, of all that decode."""
+    if is_url(path):
+        return pictures
+    with closing(Decoder(path, num_threads=1)) as decoder:
+        index, _ = frames_of(decoder)
+    return stand_ins(index, ((p[0].number if index.by_count else p[0].pts, p) for p in pictures))
 
 
 def _spread(
@@ -266,14 +292,12 @@ def _spread(
     return dense
 
 
-def _with_steps(
-    pictures: Iterator[_Picture],
-) -> Iterator[tuple[_Picture, _Picture, tuple[int, int]]]:
-    """Each picture, the one whose vectors tell its motion, and the steps of those vectors.
+def _with_steps(pictures: Iterator[_Picture]) -> Iterator[_Stepped]:
+    """Each picture with the one whose vectors tell its motion.
 
     A picture waits until its reference in the future has been shown.
     """
-    past: deque[tuple[int, int]] = deque(maxlen=_LONGEST_REORDERING)
+    past: deque[tuple[int, int]] = deque(maxlen=LONGEST_REORDERING)
     waiting: deque[_Picture] = deque()
     for picture in chain(pictures, [None]):
         if picture is not None:
@@ -283,7 +307,7 @@ def _with_steps(
             later = [p for p in islice(waiting, 1, None) if p.is_reference]
             following = next((p for p in later if p.order < first.order), None)
             is_settled = following is not None or not _looks_ahead(first)
-            if picture is not None and not is_settled and len(waiting) <= _LONGEST_REORDERING:
+            if picture is not None and not is_settled and len(waiting) <= LONGEST_REORDERING:
                 break
             waiting.popleft()
             carrier = following if first.borrows and following is not None else first
@@ -308,6 +332,7 @@ def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
         vectors = None if borrows else frame.side_data.get("MOTION_VECTORS")
         yield _Picture(
             number=number,
+            pts=frame.pts,
             order=order,
             is_reference=is_reference if codec == "h264" else not is_b,
             borrows=borrows,

@@ -1,7 +1,8 @@
-"""What packets tell of their pictures without decoding: whole or damaged, key frame or not."""
+"""Packets looked into without decoding: whole or damaged, key frame or not."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
 
 
 class PacketFacts(NamedTuple):
-    """What one packet says of itself."""
+    """Facts that one packet tells of itself."""
 
     is_whole: bool = True
     """Nothing in its structure speaks of damage; what lies deeper only decoding can tell."""
@@ -43,7 +44,7 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
     if codec in ("h264", "hevc"):
         length_bytes = nal_length_bytes(codec, extradata)
         facts = _h264_facts if codec == "h264" else _hevc_facts
-        return lambda data: facts(nal_units(data, length_bytes=length_bytes))
+        return lambda data: facts(nal_units(data, length_bytes=length_bytes), extradata)
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
     return known.get(codec, lambda data: PacketFacts())
 
@@ -79,33 +80,52 @@ def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
     return units if place == len(packet) else []
 
 
-def _are_sound(units: list[bytes]) -> bool:
-    return bool(units) and all(
-        unit and unit[0] < 128 and not any(code in unit for code in FORBIDDEN_IN_UNIT)
-        for unit in units
-    )
-
-
-def _h264_facts(units: list[bytes]) -> PacketFacts:
+def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
     """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
-    slices = [unit for unit in units if unit[:1] and unit[0] & 31 in (1, 2, 5)]
-    if not _are_sound(units) or not slices or len(slices[0]) < 2 or slices[0][1] < 128:
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] & 31
+        if kind in (1, 2, 5):
+            first = first or unit
+        elif kind == 6:
+            messages.update(_sei_messages(unit[1:]))
+        elif kind in (7, 8) and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 2 or first[1] < 128:
         return DAMAGED
-    messages = dict(m for unit in units if unit[0] & 31 == 6 for m in _sei_messages(unit[1:]))
     # The recovery point begins with the pictures until it, 0 being the bit 1.
     recovers = messages.get(RECOVERY_POINT, b"\0")[:1] >= b"\x80"
-    return PacketFacts(
-        is_key=slices[0][0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages
-    )
+    return PacketFacts(is_key=first[0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages)
 
 
-def _hevc_facts(units: list[bytes]) -> PacketFacts:
+def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
     """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
-    slices = [unit for unit in units if unit[:1] and unit[0] >> 1 < 32]
-    if not _are_sound(units) or not slices or len(slices[0]) < 3 or slices[0][2] < 128:
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] >> 1
+        if kind < 32:
+            first = first or unit
+        elif kind == 39:
+            messages.update(_sei_messages(unit[2:]))
+        elif kind <= 34 and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 3 or first[2] < 128:
         return DAMAGED
-    messages = dict(m for unit in units if unit[0] >> 1 == 39 for m in _sei_messages(unit[2:]))
-    return PacketFacts(is_key=16 <= slices[0][0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
+    return PacketFacts(is_key=16 <= first[0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
+
+
+def _is_damaged(unit: bytes) -> bool:
+    """Whether these bytes cannot be a NAL unit."""
+    if not unit or unit[0] >= 128:
+        return True
+    # Zeros may follow a unit; some writers count them in.
+    return b"\0\0" in unit and any(code in unit.rstrip(b"\0") for code in FORBIDDEN_IN_UNIT)
 
 
 def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:
@@ -163,8 +183,22 @@ def _vp9_facts(data: bytes) -> PacketFacts:
 
 
 def _mjpeg_facts(data: bytes) -> PacketFacts:
-    is_whole = data[:2] == b"\xff\xd8" and data.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    return PacketFacts(is_whole=is_whole, turns=b"Exif\0" in data[:4096])
+    """A picture has its own tables; else it would be decoded with those of the one before.
+
+    Source:
+        ITU-T T.81, annex B (markers and segments).
+    """
+    place, kinds = 2, set()
+    while data[place : place + 1] == b"\xff" and 0xDA not in kinds:
+        kinds.add(data[place + 1] if place + 1 < len(data) else 0)
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    end = data.rstrip(b"\0")[-2:]
+    has_all = kinds >= {0xC4, 0xDA, 0xDB} and kinds & {0xC0, 0xC1, 0xC2}
+    is_plain = not re.search(rb"\xff[^\x00\xd0-\xd7\xff]", data[place : data.rfind(end)])
+    return PacketFacts(
+        is_whole=bool(data[:2] == b"\xff\xd8" and end == b"\xff\xd9" and has_all and is_plain),
+        turns=0xE1 in kinds,
+    )
 
 
 def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:

@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 
 from dualstream.clips.data.annotations import (
-    Annotations,
-    Entry,
     detect_format,
     read_annotations,
-    read_class_list,
     read_folders,
     read_hmdb51,
     read_kinetics,
@@ -23,8 +20,10 @@ from dualstream.clips.data.annotations import (
     read_ucf101,
     unread_lists,
 )
-from dualstream.clips.data.annotations.class_lists import find_class_list
+from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
 from dualstream.clips.data.annotations.entries import (
+    Annotations,
+    Entry,
     ListedSet,
     Side,
     listed_set,
@@ -480,6 +479,8 @@ def test_something_without_labels_file_names_its_templates(tmp_path: Path) -> No
         ({"train.json": '[\n{"id": 1,,}]'}, r"train\.json:2: this is not JSON"),
         ({"train.json": '[{"id": 1}\n{"id": 2}]'}, r"train\.json:1: a comma or the list's end"),
         ({"train.json": '[{"id": 1},'}, r"train\.json:1: this is not JSON"),
+        ({"train.json": "[" * 100_000}, r"train\.json:1: this is not JSON .*recursion"),
+        ({"train.json": "[\n" + "1" * 5000}, r"train\.json:2: this is not JSON .*4300 digits"),
         ({"train.json": "[]", "labels.json": "{"}, r"labels\.json:1: this is not JSON"),
         ({"train.json": "[]", "labels.json": '{"a": "1"}'}, r"labels\.json: must hold"),
     ],

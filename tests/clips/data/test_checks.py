@@ -190,7 +190,7 @@ def test_script_without_a_guard_is_told_so(tmp_path: Path, tiny_video: TinyVideo
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "Worker processes cannot start. Put the calling code under" in done.stderr
+    assert "Worker processes cannot start (exit code 1). Put the calling code under" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.annotations import read_class_list
+from dualstream.clips.data.annotations.class_lists import read_class_list
 from dualstream.clips.data.manifest import is_video_name
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 
@@ -176,6 +176,7 @@ def test_wrong_classes(tmp_path: Path, content: str, message: str) -> None:
         ("- videos\n", "must hold `videos: FOLDER`"),
         ("video: x\n", "unknown key 'video'"),
         ("a: b: c\n", r"dataset\.yaml:1: this is not YAML"),
+        ("videos: 2020-13-01\n", r"dataset\.yaml:1: this is not YAML"),
     ],
 )
 def test_wrong_dataset_file(tmp_path: Path, content: str, message: str) -> None:
@@ -348,16 +349,6 @@ def test_copies_are_held_out_together() -> None:
     one = Manifest((record("a/1.mp4"), record("a/2.mp4")), ("a",), Path())
     with pytest.raises(AnnotationError, match="Nothing can be held out"):
         one.hold_out(0.5)
-
-
-def test_long_enough() -> None:
-    records = tuple(record(f"{n}.mp4", frames=n) for n in (1, 2, 3))
-    manifest = Manifest(records, ("a",), Path("/data"))
-    long_enough, short = manifest.long_enough(2)
-    assert [r.path for r in long_enough.records] == ["2.mp4", "3.mp4"]
-    assert [r.path for r in short.records] == ["1.mp4"]
-    assert len(manifest.long_enough(1)[1]) == 0
-    assert long_enough.root == short.root == Path("/data")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])

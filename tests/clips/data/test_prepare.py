@@ -16,7 +16,7 @@ import pytest
 from tests.clips.data.cut_video import cut_video
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.annotations import Problem
+from dualstream.clips.data.annotations.entries import Problem
 from dualstream.clips.data.manifest import Part
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
 from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
@@ -426,7 +426,8 @@ def test_list_and_class_folders_that_contradict_each_other(
     report = prepare(tmp_path).report()
     assert sides(report) == {"Swim/c.mp4": (2, ("train",))}
     conflicts = [p for p in report.problems if p.kind == "conflicting label"]
-    assert [p.where.rpartition(":")[2] for p in conflicts] == ["1", "2", "4"]
+    assert [p.where.rpartition(":")[2] for p in conflicts] == ["1", "2", "4", "5"]
+    assert set(kinds(report)) == {"conflicting label", "class without video"}
     assert conflicts[0].what == (
         "'Run/a.mp4' is of class 'Jump' (label 0) here and in the folder of class 'Run' (label 1)"
     )
@@ -478,14 +479,29 @@ def test_files_that_are_passed_over_are_counted(
 def test_lists_that_are_not_read_are_told(tmp_path: Path, make_videos: Callable[..., None]) -> None:
     make_videos("videos/run/a.mp4", "videos/run/b.mp4")
     write(tmp_path / "splits", {"run_test_split1.txt": "a.avi 1\nb.avi 2\n"})
-    write(tmp_path, {"train.csv": "run/a.mp4,0\n", "val.csv": "x;y\n"})
+    write(tmp_path, {"train.csv": "run/a.mp4,0\n", "val.csv": "x;y\n", "videos/test.txt": "a 0\n"})
     preparation = prepare(tmp_path)
     assert preparation.format == "hmdb51"
     assert [(p.kind, p.where) for p in preparation.report().problems] == [
         ("unread list", f"{tmp_path}/train.csv"),
         ("unread list", f"{tmp_path}/val.csv"),
+        ("unread list", f"{tmp_path}/videos/test.txt"),
     ]
     assert kinds(prepare(tmp_path, format="folders").report()) == []
+
+
+def test_lists_in_the_folder_of_the_videos(
+    tmp_path: Path, make_videos: Callable[..., None]
+) -> None:
+    make_videos("videos/run/a.mp4", "videos/run/b.mp4")
+    write(tmp_path / "videos", {"test.txt": "run/a.mp4 0\nrun/b.mp4 0\n"})
+    for source in (tmp_path, tmp_path / "videos"):
+        preparation = prepare(source)
+        assert preparation.format == "list"
+        assert sides(preparation.report()) == {
+            "run/a.mp4": (0, ("test",)),
+            "run/b.mp4": (0, ("test",)),
+        }
 
 
 def test_class_folders_whose_names_cannot_be_written_down(
@@ -521,8 +537,10 @@ def test_video_of_one_frame_is_told(tmp_path: Path, tiny_video: TinyVideo) -> No
     assert [(p.kind, p.where) for p in report.problems] == [
         ("one frame", f"{tmp_path}/run/one.mp4")
     ]
-    assert [r.frames for r in report.manifest.records] == [1, 2]
-    assert [r.path for r in report.manifest.long_enough(2)[1].records] == ["run/one.mp4"]
+    assert [(r.path, r.frames) for r in report.manifest.records] == [
+        ("run/one.mp4", 1),
+        ("run/two.mp4", 2),
+    ]
 
 
 def test_classes_of_left_and_right_are_told(

@@ -23,14 +23,16 @@ from dualstream.clips.data.synthetic import (
     render_synthetic,
     render_video,
 )
-from dualstream.clips.data.synthetic.looks import (
+from dualstream.clips.data.synthetic.render import (
     HUE_DEGREES,
     LUMA_WEIGHTS,
+    STEPS,
+    draw_scene,
     hue_without_luma,
     pattern,
+    place_order,
+    render_pictures,
 )
-from dualstream.clips.data.synthetic.motions import STEPS, place_order
-from dualstream.clips.data.synthetic.render import draw_scene, render_pictures
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.video import read_video
 
@@ -328,7 +330,7 @@ def test_positions_out_of_range_are_refused(position: dict[str, int]) -> None:
         ({"size": 129}, "must be even.*got 129"),
         ({"fps": 0.0}, "fps must be above 0, got 0"),
         ({"fps": math.inf}, "fps must be above 0, got inf"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )
 def test_wrong_settings_are_refused(setting: dict[str, float], message: str) -> None:

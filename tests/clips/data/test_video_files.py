@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dualstream.clips.data.video_files import VideoIndex, list_videos
+from dualstream.errors import AnnotationError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -21,6 +24,7 @@ def test_list_videos(tmp_path: Path) -> None:
         tmp_path,
         *("b/2.avi", "b/#1 (x)!.MP4", "a.webm", "b/c/d/e.mkv"),
         *("b/notes.txt", "b/pose.mat", ".hidden/x.avi", "b/._1.avi", "noextension"),
+        *("__MACOSX/x.avi", "b/@eaDir/2.avi", "b/Thumbs.db"),
     )
     assert list_videos(tmp_path) == ["a.webm", "b/#1 (x)!.MP4", "b/2.avi", "b/c/d/e.mkv"]
 
@@ -31,6 +35,22 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "far")
     (tmp_path / "far" / "loop").symlink_to(tmp_path / "root")
     assert list_videos(tmp_path / "root") == ["linked/run/1.avi"]
+
+
+def test_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "open/1.avi", "closed/2.avi")
+    scandir = os.scandir
+
+    def closed(path: str) -> Iterator[os.DirEntry[str]]:
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", closed)
+    with pytest.raises(AnnotationError, match=r"closed: cannot be read \(Permission denied\)"):
+        list_videos(tmp_path)
 
 
 NAMES = (

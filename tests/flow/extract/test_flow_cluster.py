@@ -176,19 +176,7 @@ def test_without_ray_its_package_is_named(tmp_path, videos, monkeypatch):
 
 
 def settings_of(root):
-    return flow_settings(
-        root,
-        method="dis",
-        params=None,
-        device="cpu",
-        short_side=None,
-        bound_px=20.0,
-        quality=95,
-        direction="forward",
-        warped=False,
-        overwrite=False,
-        layout="store",
-    )
+    return flow_settings(root, method="dis")
 
 
 def test_a_node_that_sees_another_folder_says_so(tmp_path, videos):

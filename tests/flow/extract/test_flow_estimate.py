@@ -13,19 +13,7 @@ from dualstream.flow.extract.run import flow_settings
 
 @pytest.fixture
 def settings(tmp_path):
-    return flow_settings(
-        tmp_path / "store",
-        method="dis",
-        params=None,
-        device="cpu",
-        short_side=None,
-        bound_px=20.0,
-        quality=95,
-        direction="forward",
-        warped=False,
-        overwrite=False,
-        layout="store",
-    )
+    return flow_settings(tmp_path / "store", method="dis")
 
 
 @pytest.mark.parametrize("layout", ["store", "folders"])

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,13 @@ import psutil
 import pytest
 
 import dualstream
-from dualstream.errors import FlowStoreError, InputError, UnknownNameError, VideoError
+from dualstream.errors import (
+    FlowStoreError,
+    InputError,
+    UnknownNameError,
+    VideoError,
+    VideoNotFoundError,
+)
 from dualstream.flow import (
     DISParams,
     FarnebackParams,
@@ -28,6 +35,7 @@ from dualstream.flow import (
     warped_flow,
 )
 from dualstream.flow.extract import video_job
+from dualstream.flow.methods.lookup import METHODS
 from dualstream.types import Frames
 from dualstream.video import VideoReader, read_video
 from dualstream.video.motion_vectors import read_motion_vectors
@@ -297,6 +305,56 @@ def test_a_video_that_breaks_off_leaves_nothing(tmp_path, videos, monkeypatch):
     assert [outcome.error for outcome in outcomes] == ["the disk of the video was taken out"] * 2
     assert not list((tmp_path / "c").iterdir())
     assert not pipeline_threads()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_video_that_vanishes_is_no_error_of_the_store(tmp_path, videos, monkeypatch, cores):
+    def images(reader):
+        yield from zip(reader.read(range(9)).data, range(9), strict=True)
+        raise VideoNotFoundError("the video was moved")  # an OSError too
+
+    monkeypatch.setattr(video_job, "_num_cores", lambda: cores)
+    monkeypatch.setattr(VideoReader, "images", images)
+    (outcome,) = extract_flow(videos[:1], tmp_path)
+    assert outcome.error == "the video was moved"
+
+
+def test_both_directions_come_from_one_pass_over_each_video(tmp_path, videos, monkeypatch):
+    decoded = []
+    images = VideoReader.images
+    monkeypatch.setattr(
+        VideoReader, "images", lambda reader: decoded.append(reader.name) or images(reader)
+    )
+    outcomes = list(extract_flow(videos, tmp_path / "flow", direction="both"))
+    assert [(o.status, o.num_fields) for o in outcomes] == [("done", 11), ("done", 39), ("done", 1)]
+    assert decoded == [job.path for job in videos]
+    for direction, both in (("forward", "flow"), ("backward", "flow_backward")):
+        list(extract_flow(videos, tmp_path / direction, direction=direction))
+        for job in videos:
+            alone = FlowStore(tmp_path / direction).path(job.name)
+            assert FlowStore(tmp_path / both).path(job.name).read_bytes() == alone.read_bytes()
+    decoded.clear()
+    FlowStore(tmp_path / "flow_backward").path("c/b.mp4").unlink()
+    again = extract_flow(videos, tmp_path / "flow", direction="both")
+    assert statuses(again) == {"c/a.mp4": "kept", "c/b.mp4": "done", "d/a.mp4": "kept"}
+    assert decoded == [videos[1].path]
+
+
+@pytest.mark.parametrize("layout", ["store", "folders"])
+def test_both_directions_of_a_method_that_sees_colour(tmp_path, videos, monkeypatch, layout):
+    monkeypatch.setitem(METHODS, "dis", replace(METHODS["dis"], function=doubled, sees="rgb"))
+    options = {"method": "dis", "direction": "both", "layout": layout, "short_side": 24}
+    assert set(statuses(extract_flow(videos, tmp_path / "flow", **options)).values()) == {"done"}
+    for store, value in (("flow", 2), ("flow_backward", -2)):
+        with FlowStore(tmp_path / store).open("c/a.mp4") as file:
+            assert (file.meta.height, file.meta.width) == (24, 32)
+            assert abs(int(file.read([7])[0, 0, 0, 0]) - 128 - value * 127.5 / 20) < 1
+
+
+def doubled(task):
+    assert task.images.shape[1:] == (24, 32, 3)
+    field = np.full((len(task.images) - 1, 2, 24, 32), 2, np.float32)
+    return (field if task.forward else None), (-field if task.backward else None)
 
 
 def test_motion_vectors(tmp_path, videos):

@@ -165,7 +165,7 @@ def test_one_frame_is_too_few(install):
     install("tinyflow", [("constant", "flow")])
     one = Frames(FRAMES.data[:1], FRAMES.pts_seconds[:1], "short.mp4")
     with pytest.raises(FlowError, match=r"at least 2 frames; short\.mp4 has 1"):
-        plugin_flow("constant", one)
+        optical_flow(one, method="constant")
 
 
 def test_optical_flow_runs_a_plugin_by_name(install):

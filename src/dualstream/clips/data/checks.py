@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,22 +18,19 @@ from dualstream.video import VideoReader, probe
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Facts about a video file."""
+    """Facts about a video file; width and height in pixels as displayed, sha256 of the file."""
 
     frames: int
     """Frames that decode (or, where nothing was decoded, that the file holds packets of)."""
     fps: float
     """Mean frame rate."""
     width: int
-    """Pixels as displayed."""
     height: int
-    """Pixels as displayed."""
     frames_from_header: int | None
     """Frames that the file claims to have."""
     frames_missing: int
     """Pictures in the file that cannot be decoded; 0 where nothing was decoded."""
     sha256: str
-    """Checksum of the file."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class CheckedVideo:
 
 
 def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFacts:
-    """Facts about one video file.
+    """Return the facts about one video file.
 
     Args:
         path: the file.
@@ -90,10 +86,6 @@ class _Row:
     is_decoded: bool
     facts: VideoFacts
 
-    def is_of(self, path: Path, *, decode: bool) -> bool:
-        """Whether the file is the same, and was decoded if that is wanted."""
-        return (self.size, self.mtime_ns) == _stat(path) and (self.is_decoded or not decode)
-
 
 def check_videos(
     root: Path,
@@ -126,41 +118,33 @@ def check_videos(
     due: list[str] = []
     for name in names:
         row = rows.get(name)
-        if row and row.is_of(root / name, decode=decode):
+        is_same = row and (row.size, row.mtime_ns) == _stat(root / name)
+        if row and is_same and (row.is_decoded or not decode):
             yield CheckedVideo(name, row.facts, None, is_reused=True)
         else:
             due.append(name)
-    for name, outcome in _check_all(root, due, workers=workers, decode=decode):
+    check = partial(_check, root=root, decode=decode)
+    workers = min(workers, len(due))
+    crash = "The decoder crashed on this file. Re-encode or remove it."
+    for name, outcome in (
+        map(check, due)
+        if workers < 2
+        else run_jobs(check, due, workers=workers, on_death=lambda name, code: (name, crash))
+    ):
         if isinstance(outcome, str):
             yield CheckedVideo(name, None, outcome, is_reused=False)
             continue
         if journal:
-            _append(journal, outcome)
+            try:
+                with journal.open("a", encoding="utf-8") as file:
+                    file.write(_line(outcome))
+            except OSError as error:
+                raise DiskError(error.errno, error.strerror, str(journal)) from error
         yield CheckedVideo(name, outcome.facts, None, is_reused=False)
 
 
-def _check_all(
-    root: Path, names: Sequence[str], *, workers: int, decode: bool
-) -> Iterator[tuple[str, _Row | str]]:
-    """(name, row of the journal or error message) of each video, in order of completion."""
-    check = partial(_try_check, root=root, decode=decode)
-    workers = min(workers, max(len(names), 1))
-    if workers == 1:
-        yield from map(check, names)
-        return
-    trial = multiprocessing.get_context("spawn").Process(target=int)
-    trial.start()
-    trial.join()
-    if trial.exitcode:
-        raise InputError(
-            "Worker processes cannot start. Put the calling code under "
-            "`if __name__ == '__main__':` in a file, or use workers=1."
-        )
-    message = "The decoder crashed on this file. Re-encode or remove it."
-    yield from run_jobs(check, names, workers=workers, on_death=lambda name, code: (name, message))
-
-
-def _try_check(name: str, *, root: Path, decode: bool) -> tuple[str, _Row | str]:
+def _check(name: str, *, root: Path, decode: bool) -> tuple[str, _Row | str]:
+    """Name of a video, and its row of the journal or an error message."""
     stat = _stat(root / name)
     try:
         return name, _Row(name, *stat, decode, check_video(root / name, decode=decode))
@@ -181,23 +165,11 @@ def _line(row: _Row) -> str:
     return json.dumps(asdict(row)) + "\n"
 
 
-def _append(journal: Path, row: _Row) -> None:
-    try:
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(_line(row))
-    except OSError as error:
-        raise DiskError(error.errno, error.strerror, str(journal)) from error
-
-
 def _read_journal(path: Path) -> dict[str, _Row]:
-    """Rows of a journal by path; of two rows of one path the last one counts.
-
-    Other lines are left out: one that a kill cut off, or those of another version or file.
-    """
+    """Rows by path, the last of each; lines of another form (cut off, foreign) are left out."""
     rows: dict[str, _Row] = {}
-    if not path.is_file():
-        return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         with suppress(ValueError, TypeError, KeyError):
             values = json.loads(line)
             values["facts"] = VideoFacts(**values["facts"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import PurePosixPath
 
 _UCF101 = re.compile(r"(v_\w+_g\d+)_c\d+")
@@ -13,7 +13,7 @@ _HMDB51 = re.compile(r"(.+)_[hulf]_(?:nm|cm)_np\d+_(?:fr|ba|le|ri)_(?:goo|med|ba
 
 
 def source_group(name: str) -> str:
-    """Name of the source video that a clip was cut from.
+    """Return the name of the source video that a clip was cut from.
 
     Clips of one source look alike, so they belong on the same side of any split.
 
@@ -34,7 +34,7 @@ def source_group(name: str) -> str:
 
 
 def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Group of each video: clips of one source video, and all that shares content with them.
+    """Return the group of each video: clips of one source, and all that shares content with them.
 
     Args:
         videos: (name, checksum of the content, "" where it is not known) of each.
@@ -64,7 +64,7 @@ def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def choose_groups(
     videos: Iterable[tuple[int, str]], *, fraction: float, seed: int
 ) -> frozenset[str]:
-    """Groups that hold about `fraction` of each class's videos.
+    """Return groups that hold about `fraction` of each class's videos.
 
     A class of two or more groups has at least one chosen and one left; of a class of one group
     nothing is chosen. Per class the number of chosen videos misses its target by at most the
@@ -85,9 +85,16 @@ def choose_groups(
     left: set[str] = set()
     for _, size in sorted(sizes.items()):
         # A source that another class has brought in already stays where it is.
-        free = sorted(size.keys() - chosen - left, key=lambda group: _draw(seed, group))
+        # The draw is the same on every machine and whatever else is in the data set.
+        free = sorted(
+            size.keys() - chosen - left, key=lambda g: sha256(f"{seed}/{g}".encode()).digest()
+        )
         target = fraction * size.total() - sum(size[g] for g in size.keys() & chosen)
-        taken = _take_nearest([(group, size[group]) for group in free], target)
+        taken: set[str] = set()
+        for group in free:  # each that brings the total nearer to the target
+            if abs(target - size[group]) < abs(target):
+                taken.add(group)
+                target -= size[group]
         smallest = min(free, key=lambda group: size[group], default="")
         if not taken and free and len(size) > 1 and not size.keys() & chosen:
             taken = {smallest}
@@ -96,18 +103,3 @@ def choose_groups(
         chosen |= taken
         left |= set(free) - taken
     return frozenset(chosen)
-
-
-def _take_nearest(groups: Iterable[tuple[str, int]], target: float) -> set[str]:
-    """Groups, in their order, each of which brings the total size nearer to the target."""
-    taken: set[str] = set()
-    for name, size in groups:
-        if abs(target - size) < abs(target):
-            taken.add(name)
-            target -= size
-    return taken
-
-
-def _draw(seed: int, name: str) -> bytes:
-    """A draw that is the same on every machine and whatever else is in the data set."""
-    return hashlib.sha256(f"{seed}/{name}".encode()).digest()

@@ -18,10 +18,8 @@ class ListedVideo:
     label: int
     origin: str
     """`file:line` of its first entry."""
-    sides: dict[int, Side] = field(default_factory=dict)
-    """Split number -> side."""
-    origins: dict[int, str] = field(default_factory=dict)
-    """Split number -> `file:line`."""
+    sides: dict[int, tuple[Side, str]] = field(default_factory=dict)
+    """Split number -> side, and `file:line` of its entry."""
 
 
 def match_entries(
@@ -31,12 +29,24 @@ def match_entries(
     problems: list[Problem],
     *,
     check_folders: bool,
-) -> dict[str, ListedVideo]:
-    """Class and sides of each video that the entries name; adds their faults to `problems`."""
-    hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries}
+) -> tuple[dict[str, ListedVideo], frozenset[str]]:
+    """Match the lines of annotation files with the videos that they name.
+
+    Args:
+        root: folder of the videos, for messages.
+        names: the videos below it.
+        annotations: the lines.
+        problems: those of the lines are added.
+        check_folders: leave out lines that contradict the class folder of their video.
+
+    Returns:
+        (class and sides of each listed video, videos of which all lines are left out).
+    """
+    hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries} - {""}
     labels = labels_by_name(annotations.classes) if check_folders else {}
     index = VideoIndex(names, class_folders={*annotations.classes, *hint_folders})
     listed: dict[str, ListedVideo] = {}
+    refused: set[str] = set()
     for entry in annotations.entries:
         class_name = annotations.classes[entry.label]
         hints = (entry.path_hint, *entry.alternatives)
@@ -44,6 +54,7 @@ def match_entries(
         if len(found) == 1:
             if problem := _check_folder(entry, found[0], labels, annotations.classes):
                 problems.append(problem)
+                refused.add(found[0])
                 continue
             video = listed.setdefault(found[0], ListedVideo(entry.label, entry.origin))
             if problem := _add_entry(video, entry, found[0], annotations.classes):
@@ -56,7 +67,7 @@ def match_entries(
             what = f"there is no video {entry.path_hint!r} in {root}"
             remedy = "The line is left out; add the file or remove the line."
             problems.append(Problem("missing file", entry.origin, what, remedy))
-    return listed
+    return listed, frozenset(refused - listed.keys())
 
 
 def _check_folder(
@@ -86,17 +97,13 @@ def _add_entry(
         )
         remedy = "The line is left out; correct one of the two."
         return Problem("conflicting label", entry.origin, what, remedy)
-    before = video.sides.get(entry.split)
-    earlier = video.origins.get(entry.split, "")
-    if before is None or before == "":
-        video.sides[entry.split] = entry.part
-        video.origins[entry.split] = entry.origin
+    before, earlier = video.sides.get(entry.split, (None, ""))
+    in_both = {before, entry.part} == {"train", "test"}
+    if not before or (in_both and entry.part == "test"):
+        video.sides[entry.split] = entry.part, entry.origin
     if before is None or earlier == entry.origin:
         return None
-    if {before, entry.part} == {"train", "test"}:
-        video.sides[entry.split] = "test"
-        if entry.part == "test":
-            video.origins[entry.split] = entry.origin
+    if in_both:
         what = (
             f"{name!r} is in {entry.part} of split {entry.split} here and in {before} in {earlier}"
         )

@@ -17,8 +17,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import compress
-from operator import not_
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
@@ -39,7 +37,7 @@ _FACTS = ("frames", "fps", "width", "height", "sha256")
 
 
 def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
-    """Absolute folder of a manifest, of which either the folder or the file is named."""
+    """Return the absolute folder of a manifest, given by its folder or its file."""
     given = Path(path).absolute()
     return given.parent if given.name == MANIFEST_FILE else given
 
@@ -59,9 +57,8 @@ class VideoRecord:
     fps: float
     """Mean frame rate."""
     width: int
-    """Pixels as displayed."""
+    """Pixels as displayed, like height."""
     height: int
-    """Pixels as displayed."""
     sha256: str
     """Checksum of the file in lower-case hexadecimal digits; "" where it is not known."""
 
@@ -171,7 +168,12 @@ class Manifest:
         }
         with ExitStack() as stack:
             manifest = stack.enter_context(replacing(target / MANIFEST_FILE))
-            self._write_csv(manifest)
+            with manifest.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(_columns(self.num_splits))
+                for r in self.records:
+                    facts = [getattr(r, name) for name in _FACTS]
+                    writer.writerow([r.path, r.label, *r.splits, *facts])
             for path, text in texts.items():
                 temporary = stack.enter_context(replacing(path))
                 temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -181,21 +183,8 @@ class Manifest:
             ):
                 (target / MANIFEST_FILE).unlink(missing_ok=True)
 
-    def _write_csv(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            splits = [f"split{i + 1}" for i in range(self.num_splits)]
-            writer.writerow(["path", "label", *splits, *_FACTS])
-            for record in self.records:
-                facts = [getattr(record, name) for name in _FACTS]
-                writer.writerow([record.path, record.label, *record.splits, *facts])
-
     def subset(self, split: int, part: Part) -> Manifest:
-        """The videos on one side of a split, in the same order.
-
-        Args:
-            split: number of the split, from 1.
-            part: "train" or "test".
+        """Return the videos on one side of a split (numbered from 1), in the same order.
 
         Raises:
             InputError: there is no such split.
@@ -214,20 +203,13 @@ class Manifest:
         return replace(self, records=chosen)
 
     def hold_out(self, fraction: float, *, seed: int = 0) -> tuple[Manifest, Manifest]:
-        """Set a part of the videos aside, for instance to choose hyper-parameters on.
+        """Return (kept, held out), to choose hyper-parameters on; both in this order.
 
-        About `fraction` of each class's videos is held out, and all clips of one source video
-        (see `source_group`) go to the same side, with all files of the same content. A class of
-        two or more such groups has at least one on each side; a class of one group is kept
-        whole. The choice depends on the names, the contents and the seed only, not on the order
-        of the records.
-
-        Args:
-            fraction: share of the videos to hold out, above 0 and below 1.
-            seed: another seed gives another choice.
-
-        Returns:
-            (kept, held out), both in the order of this manifest.
+        About `fraction` (above 0, below 1) of each class's videos is held out, and all clips of
+        one source video (see `source_group`) go to the same side, with all files of the same
+        content. A class of two or more such groups has at least one on each side; a class of one
+        group is kept whole. The choice depends on the names, the contents and the seed only, not
+        on the order of the records.
 
         Raises:
             InputError: `fraction` is out of range.
@@ -243,23 +225,11 @@ class Manifest:
                 f"Nothing can be held out of {len(self)} videos: every class has clips or copies "
                 "of one source video only. Give the test part of the split files instead."
             )
-        return self._divide([group not in held for group in groups])
-
-    def long_enough(self, num_frames: int) -> tuple[Manifest, Manifest]:
-        """Set the videos aside that are shorter than what is to be read of them.
-
-        Args:
-            num_frames: frames that a video must have; 2 for optical flow.
-
-        Returns:
-            (long enough, too short), both in the order of this manifest; one may be empty.
-        """
-        return self._divide([record.frames >= num_frames for record in self.records])
-
-    def _divide(self, is_first: Sequence[bool]) -> tuple[Manifest, Manifest]:
-        first = tuple(compress(self.records, is_first))
-        second = tuple(compress(self.records, map(not_, is_first)))
-        return replace(self, records=first), replace(self, records=second)
+        kept, aside = (
+            tuple(r for r, g in zip(self.records, groups, strict=True) if (g in held) == is_held)
+            for is_held in (False, True)
+        )
+        return replace(self, records=kept), replace(self, records=aside)
 
 
 def is_video_name(path: str) -> bool:
@@ -282,7 +252,7 @@ def _read_root(folder: Path) -> Path:
         return folder
     try:
         content = yaml.safe_load(read_text(path, error=AnnotationError))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-01
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise AnnotationError(f"{path}:{line}: this is not YAML.") from None
@@ -295,73 +265,59 @@ def _read_root(folder: Path) -> Path:
     return folder / Path(content.get("videos", "")).expanduser()
 
 
+def _columns(num_splits: int) -> list[str]:
+    return ["path", "label", *(f"split{i + 1}" for i in range(num_splits)), *_FACTS]
+
+
 def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ...]:
     rows = read_csv(path, error=AnnotationError)
-    records: list[VideoRecord] = []
+    names = [name.strip() for name in next(rows, (1, []))[1]]
+    columns = _columns(sum(name.startswith("split") for name in names))
+    if names != columns:
+        missing = [name for name in columns if name not in names]
+        found = f"column {missing[0]!r} is missing" if missing else f"found {','.join(names)}"
+        raise AnnotationError(f"{path}:1: {found}. The columns must be {','.join(columns)}.")
+    records: dict[str, VideoRecord] = {}
     line_of: dict[str, int] = {}
-    num_splits = _check_header(path, next(rows, (1, []))[1])
     for line, cells in rows:
-        where = f"{path}:{line}"
-        record = _parse_row(where, cells, num_splits=num_splits)
-        if record.label >= len(classes):
-            raise AnnotationError(
-                f"{where}: label {record.label} is out of range: {path.parent / CLASSES_FILE} "
-                f"has {len(classes)} classes, so labels are 0..{len(classes) - 1}."
-            )
-        if record.path in line_of:
-            raise AnnotationError(
-                f"{where}: {record.path!r} stands in line {line_of[record.path]} already. "
-                "Remove one of the two."
-            )
-        line_of[record.path] = line
-        records.append(record)
+        try:
+            record = _parse_row(columns, cells)
+            if record.label >= len(classes):
+                raise InputError(
+                    f"label {record.label} is out of range: {path.parent / CLASSES_FILE} has "
+                    f"{len(classes)} classes, so labels are 0..{len(classes) - 1}."
+                )
+            if record.path in records:
+                raise InputError(
+                    f"{record.path!r} stands in line {line_of[record.path]} already. Remove one "
+                    "of the two."
+                )
+        except InputError as error:
+            raise AnnotationError(f"{path}:{line}: {error}") from None
+        records[record.path], line_of[record.path] = record, line
     if not records:
         raise AnnotationError(f"{path}: the manifest lists no video. Run `dualstream prepare`.")
-    return tuple(records)
+    return tuple(records.values())
 
 
-def _check_header(path: Path, header: Sequence[str]) -> int:
-    """Number of split columns of a header, whose columns must stand in the written order."""
-    names = [name.strip() for name in header]
-    num_splits = sum(name.startswith("split") for name in names)
-    expected = ["path", "label", *(f"split{i + 1}" for i in range(num_splits)), *_FACTS]
-    if names != expected:
-        missing = [name for name in expected if name not in names]
-        found = f"column {missing[0]!r} is missing" if missing else f"found {','.join(names)}"
-        raise AnnotationError(f"{path}:1: {found}. The columns must be {','.join(expected)}.")
-    return num_splits
-
-
-def _parse_row(where: str, cells: Sequence[str], *, num_splits: int) -> VideoRecord:
-    if len(cells) != 2 + num_splits + len(_FACTS):
-        raise AnnotationError(
-            f"{where}: {len(cells)} cells, where the header has {2 + num_splits + len(_FACTS)}."
-        )
-    path, label, *splits = cells[: 2 + num_splits]
-    frames, fps, width, height, sha256 = (cell.strip() for cell in cells[2 + num_splits :])
+def _parse_row(columns: Sequence[str], cells: Sequence[str]) -> VideoRecord:
+    if len(cells) != len(columns):
+        raise InputError(f"{len(cells)} cells, where the header has {len(columns)}.")
+    row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    for name in ("label", "frames", "width", "height"):
+        if not re.fullmatch(r"-?[0-9]{1,18}", row[name]):
+            raise InputError(f"{name} must be a whole number, got {row[name]!r}.")
     try:
-        return VideoRecord(
-            path=path,
-            label=_parse_int("label", label),
-            splits=tuple(side.strip() for side in splits),
-            frames=_parse_int("frames", frames),
-            fps=_parse_fps(fps),
-            width=_parse_int("width", width),
-            height=_parse_int("height", height),
-            sha256=sha256,
-        )
-    except InputError as error:
-        raise AnnotationError(f"{where}: {error}") from None
-
-
-def _parse_int(column: str, cell: str) -> int:
-    if not re.fullmatch(r"\s*-?[0-9]{1,18}\s*", cell):
-        raise InputError(f"{column} must be a whole number, got {cell!r}.")
-    return int(cell)
-
-
-def _parse_fps(cell: str) -> float:
-    try:
-        return float(cell)
+        fps = float(row["fps"])
     except ValueError:
-        raise InputError(f"fps must be a number, got {cell!r}.") from None
+        raise InputError(f"fps must be a number, got {row['fps']!r}.") from None
+    return VideoRecord(
+        path=cells[0],
+        label=int(row["label"]),
+        splits=tuple(row[name] for name in columns[2 : -len(_FACTS)]),
+        frames=int(row["frames"]),
+        fps=fps,
+        width=int(row["width"]),
+        height=int(row["height"]),
+        sha256=row["sha256"],
+    )

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 
 from dualstream.clips.data.annotations.entries import normalize_class
 
-_OPPOSITE = {
-    "left": "right",
-    "right": "left",
-    "clockwise": "counterclockwise",
-    "counterclockwise": "clockwise",
-}
+_OPPOSITE = {"left": "right", "clockwise": "counterclockwise"}
+_OPPOSITE |= {other: name for name, other in _OPPOSITE.items()}
 _COUNTER = re.compile(r"\b(?:anti|counter)[- ]?clockwise\b")
 _SIDE = re.compile(rf"\b({'|'.join(_OPPOSITE)})(?=wards?\b|\b)")
 
 
 def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of classes of which a mirrored picture of one shows the other.
+    """Return the pairs of classes of which a mirrored picture of one shows the other.
 
     They are those whose names differ by left and right, or by clockwise and counterclockwise:
     `Pushing something from left to right` and `Pushing something from right to left`,

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from dualstream.clips.data.annotations import (
     AnnotationFormat,
-    Annotations,
-    Problem,
     detect_format,
     read_annotations,
     unread_lists,
 )
-from dualstream.clips.data.annotations.entries import TEXT_SUFFIXES, VIDEO_SUFFIXES
+from dualstream.clips.data.annotations.entries import (
+    TEXT_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Annotations,
+    Problem,
+)
 from dualstream.clips.data.checks import CheckedVideo, check_videos
 from dualstream.clips.data.listed import match_entries
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
@@ -37,7 +41,8 @@ VIDEO_FOLDER = "videos"
 _DOCUMENT_SUFFIXES = frozenset({".htm", ".html", ".log", ".md", ".pdf", ".yaml", ".yml"})
 
 ANNOTATION_FOLDERS = ("splits", "annotations", "ucfTrainTestlist", "testTrainMulti_7030_splits")
-"""Folders in a source that annotation files are looked for in, then the source itself."""
+"""Folders in a source that annotation files are looked for in, then the source itself and its
+folder of videos."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +82,17 @@ class Preparation:
         annotations: Annotations,
         *,
         format: AnnotationFormat,
-        workers: int,
-        check: bool,
-        journal: Path | None,
+        check: Callable[[Sequence[str]], Iterator[CheckedVideo]],
     ) -> None:
         self.root = root
         self.format = format
         self.classes = annotations.classes
-        self._workers, self._check, self._journal = workers, check, journal
+        self._check = check
         self._problems = list(annotations.problems)
-        self._listed = match_entries(
+        self._listed, refused = match_entries(
             root, names, annotations, self._problems, check_folders=format != "folders"
         )
-        unlisted = [name for name in names if name not in self._listed]
+        unlisted = sorted(set(names) - self._listed.keys() - refused)
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
             remedy = "They are left out; add them to the lists to use them."
@@ -103,10 +106,7 @@ class Preparation:
 
     def __iter__(self) -> Iterator[CheckedVideo]:
         """Check the videos that are not checked yet."""
-        due = [name for name in self.names if name not in self._checked]
-        for video in check_videos(
-            self.root, due, workers=self._workers, decode=self._check, journal=self._journal
-        ):
+        for video in self._check([name for name in self.names if name not in self._checked]):
             self._checked[video.path] = video
             yield video
 
@@ -137,7 +137,10 @@ class Preparation:
             problems.append(Problem("mirrored classes", str(self.root), what, remedy))
         problems = list(dict.fromkeys(problems))
         if not records:
-            raise AnnotationError(_say_nothing_left(self.root, problems))
+            first = "".join(f"\n  {p.where}: {p.what}" for p in problems[:5])
+            raise AnnotationError(
+                f"{self.root}: no video can be used. {len(problems)} problems were found:{first}"
+            )
         manifest = Manifest(tuple(records), self.classes, self.root)
         return PrepareReport(manifest, tuple(problems))
 
@@ -163,16 +166,9 @@ class Preparation:
             what = "it has 1 frame, and optical flow needs 2"
             remedy = "It is kept for RGB; streams of motion cannot use it. Remove or replace it."
             problems.append(Problem("one frame", path, what, remedy))
-        return VideoRecord(
-            path=video.path,
-            label=listed.label,
-            splits=tuple(listed.sides.get(split + 1, "") for split in range(num_splits)),
-            frames=facts.frames,
-            fps=facts.fps,
-            width=facts.width,
-            height=facts.height,
-            sha256=facts.sha256,
-        )
+        splits = tuple(listed.sides.get(split + 1, ("", ""))[0] for split in range(num_splits))
+        of_file = facts.frames, facts.fps, facts.width, facts.height, facts.sha256
+        return VideoRecord(video.path, listed.label, splits, *of_file)
 
     def _same_content(self, records: Sequence[VideoRecord]) -> list[Problem]:
         """Problems of one content under two names: in two classes, or in train and test."""
@@ -191,7 +187,7 @@ class Preparation:
                 by_side = {r.splits[split]: r for r in reversed([first, *copies])}
                 if {"train", "test"} <= by_side.keys():
                     trained, tested = by_side["train"].path, by_side["test"].path
-                    where = self._listed[tested].origins[split + 1]
+                    _, where = self._listed[tested].sides[split + 1]
                     pair = f"{tested!r} (test) has the content of {trained!r} (train)"
                     what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
@@ -235,8 +231,9 @@ def prepare(
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
         annotations: split file, or folder of them. Without it, the source's folders of
-            `ANNOTATION_FOLDERS` and the source itself are looked through; where nothing is
-            found, the folders that the videos lie in are their classes.
+            `ANNOTATION_FOLDERS`, the source itself and its folder of videos are looked through:
+            the first one with lists is taken and other lists are told. Where there is none, the
+            folders that the videos lie in are their classes.
         format: form of the annotations; "auto" tells it from the files.
         workers: processes that decode.
         check: decode each video whole; otherwise frames are counted by their packets only.
@@ -267,15 +264,9 @@ def prepare(
     usable = [name for name in names if is_video_name(name)]
     listed = read_annotations(files, found, root=root, names=usable)
     problems += [*_bad_names(root, names), *others, *listed.problems]
-    return Preparation(
-        root,
-        usable,
-        replace(listed, problems=tuple(problems)),
-        format=found,
-        workers=workers,
-        check=check,
-        journal=journal,
-    )
+    check_all = partial(check_videos, root, workers=workers, decode=check, journal=journal)
+    listed = replace(listed, problems=tuple(problems))
+    return Preparation(root, usable, listed, format=found, check=check_all)
 
 
 def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) -> Manifest:
@@ -301,7 +292,7 @@ def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) 
 def _find_annotations(
     source: Path, annotations: Path | str | None, format: Literal["auto"] | AnnotationFormat
 ) -> tuple[Path, AnnotationFormat, list[Problem]]:
-    """Path of the annotation files, their format, and the problems of files that it leaves out."""
+    """Path of the annotation files, their format, and problems of the files left out."""
     allowed = ("auto", *get_args(AnnotationFormat))
     if format not in allowed:
         raise UnknownNameError("annotation format", format, allowed)
@@ -318,7 +309,8 @@ def _find_annotations(
                 f"{', '.join(get_args(AnnotationFormat))}; name one with format."
             )
         return path, found, unread_lists(path, found) if path.is_dir() else []
-    folders = [path for name in (*ANNOTATION_FOLDERS, "") if (path := source / name).is_dir()]
+    names = (*ANNOTATION_FOLDERS, "", VIDEO_FOLDER)
+    folders = [path for name in names if (path := source / name).is_dir()]
     formats = [(path, detect_format(path)) for path in folders]
     usable = ((path, name) for path, name in formats if name and format in ("auto", name))
     chosen, found = next(usable, (source, "folders" if format == "auto" else format))
@@ -332,20 +324,15 @@ def _find_annotations(
 
 def _bad_names(root: Path, names: Sequence[str]) -> list[Problem]:
     """One problem for each file or folder whose name cannot be written into a manifest."""
-    paths = [list(accumulate(name.split("/"), "{}/{}".format)) for name in names]
     bad = Counter(
-        next(p for p in path if not is_video_name(p))
-        for path in paths
-        if not is_video_name(path[-1])
+        next(p for p in accumulate(name.split("/"), "{}/{}".format) if not is_video_name(p))
+        for name in names
+        if not is_video_name(name)
     )
     what = "the name holds line ends or characters that are not Unicode"
+    remedy = "Rename it; {} videos are left out."
     return [
-        Problem(
-            "bad file name",
-            ascii(str(root / path)),
-            what,
-            f"Rename it; {count} videos are left out.",
-        )
+        Problem("bad file name", ascii(str(root / path)), what, remedy.format(count))
         for path, count in bad.items()
     ]
 
@@ -360,8 +347,3 @@ def _other_files(root: Path, names: Sequence[str]) -> list[Problem]:
     what = f"{counts.total()} files are not taken for videos: {kinds}"
     remedy = "They are left out; convert those that are videos, for instance to .mp4."
     return [Problem("other files", str(root), what, remedy)]
-
-
-def _say_nothing_left(root: Path, problems: Sequence[Problem]) -> str:
-    shown = "".join(f"\n  {p.where}: {p.what}" for p in problems[:5])
-    return f"{root}: no video can be used. {len(problems)} problems were found:{shown}"

@@ -9,13 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from dualstream.clips.data.annotations.entries import VIDEO_SUFFIXES, is_hidden, normalize_class
+from dualstream.errors import AnnotationError
 
 
 def list_videos(root: Path) -> list[str]:
-    """Paths from `root` of all video files below it, with `/` between folders, sorted.
-
-    Links are followed (once); the system's own files and folders (`is_hidden`) are left out.
-    """
+    """Return the video files below a folder; see `list_files`."""
     return [name for name in list_files(root) if is_video(name)]
 
 
@@ -25,10 +23,20 @@ def is_video(name: str) -> bool:
 
 
 def list_files(root: Path) -> list[str]:
-    """Paths of all files below `root`; see `list_videos`."""
+    """Return the paths from `root` of all files below it, with `/` between folders, sorted.
+
+    Links are followed (once); the system's own files and folders (`is_hidden`) are left out.
+
+    Raises:
+        AnnotationError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise AnnotationError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
     names: list[str] = []
     seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()
@@ -56,10 +64,10 @@ class VideoIndex:
             parts = _parts(name)
             for start in range(len(parts)):
                 self._tails[parts[start:]].append(name)
-        self._class_folders = {normalize_class(name) for name in class_folders}
+        self._class_folders = set(map(normalize_class, class_folders))
 
     def find(self, hint: str, *, class_name: str = "") -> tuple[str, ...]:
-        """Videos that a hint may name: none, one, or several that it does not tell apart.
+        """Return the videos that a hint may name: none, one, or several that it leaves open.
 
         Folders and extensions may differ: with a file `UCF-101/Archery/v_g01.mp4`, the hints
         `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it.
@@ -77,18 +85,17 @@ class VideoIndex:
                 return self._of_class(found, class_name)
         found = self._tails.get(parts[-1:], [])
         if len(parts) > 1:
-            found = [name for name in found if not self._is_in_class_folder(name)]
+            found = [name for name in found if _class_of(name) not in self._class_folders]
         return self._of_class(found, class_name)
 
     def _of_class(self, names: list[str], class_name: str) -> tuple[str, ...]:
         if len(names) > 1 and class_name:
-            wanted = normalize_class(class_name)
-            own = [n for n in names if normalize_class(PurePosixPath(n).parent.name) == wanted]
-            names = own or names
+            names = [n for n in names if _class_of(n) == normalize_class(class_name)] or names
         return tuple(names)
 
-    def _is_in_class_folder(self, name: str) -> bool:
-        return normalize_class(PurePosixPath(name).parent.name) in self._class_folders
+
+def _class_of(name: str) -> str:
+    return normalize_class(PurePosixPath(name).parent.name)
 
 
 def _key(name: str) -> str:

@@ -14,11 +14,9 @@ from dualstream.scores import (
     Accuracy,
     Fusion,
     FusionMethod,
-    check_fit_on,
-    fit_fusion,
+    make_fusion,
     measure,
     read_scores,
-    weighted_fusion,
     write_scores,
 )
 from dualstream.types import Scores
@@ -82,7 +80,9 @@ def fuse_runs(
     named = dict(zip(_short_names(paths), scores, strict=True))
     learns = bool(fit) or all_methods or (method != "mean" and weights is None)
     held_out = _held_out_scores(paths, fit) if learns else None
-    fusion = _make_fusion(scores, held_out, method=method, weights=weights)
+    fusion = make_fusion(
+        scores, method=method, weights=weights, fit_on=held_out if weights is None else None
+    )
     fused = fusion.apply(scores)
     accuracy: dict[str, Accuracy] = {}
     if (fused.labels >= 0).all():
@@ -130,36 +130,13 @@ def _held_out_scores(
     return None
 
 
-def _make_fusion(
-    scores: Sequence[Scores],
-    held_out: Sequence[Scores] | None,
-    *,
-    method: FusionMethod,
-    weights: Sequence[float] | None,
-) -> Fusion:
-    if weights is not None:
-        if method != "weighted":
-            raise InputError(f"Weights (--weights) belong to the method weighted, not to {method}.")
-        return weighted_fusion(weights, num_streams=len(scores))
-    if held_out is not None:
-        check_fit_on(scores, held_out)
-        return fit_fusion(held_out, method=method)
-    if method in FITTED_METHODS:
-        raise InputError(
-            f"The method {method} learns from held-out training videos: write their scores with "
-            f"`dualstream test RUN --part held_out` for each stream, or give score files by `fit` "
-            f"(--fit)."
-        )
-    return Fusion(method, len(scores))
-
-
 def _other_methods(
     scores: Sequence[Scores], held_out: Sequence[Scores] | None, *, but: FusionMethod
 ) -> dict[str, Accuracy]:
     table = {}
     for method in get_args(FusionMethod):
         if method != but and (held_out is not None or method not in FITTED_METHODS):
-            fusion = _make_fusion(scores, held_out, method=method, weights=None)
+            fusion = make_fusion(scores, method=method, fit_on=held_out)
             table[f"fused ({method})"] = measure(fusion.apply(scores))
     return table
 

@@ -118,7 +118,8 @@ def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
         _by_stream({name: stream.num_frames for name, stream in spec.streams.items()})
         for spec in (trained, tested)
     ]
-    fixed = MODELS[recipe.model.name].fixed
+    entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
+    fixed = () if entry is None else entry.fixed
     sizes: dict[str, Any] = {}
     for option, size, test_size, key in (
         ("length", *lengths, "test.num_frames"),
@@ -286,8 +287,7 @@ def with_test_views(
 ) -> Checkpoint:
     """The same checkpoint, tested through other views; None keeps the recipe's."""
     test = checkpoint.recipe.test
-    changed = test.model_copy(
-        update={"segments": segments or test.segments, "crops": crops or test.crops}
-    )
-    recipe = checkpoint.recipe.model_copy(update={"test": changed})
+    views = {"segments": segments, "crops": crops}
+    given = {name: value for name, value in views.items() if value is not None}
+    recipe = checkpoint.recipe.model_copy(update={"test": test.model_copy(update=given)})
     return dataclasses.replace(checkpoint, recipe=recipe)

@@ -172,7 +172,12 @@ def _read_info(path: Path) -> RunInfo:
             f"{path} says {', '.join(unknown)}, which this version ({__version__}) does not know. "
             "Use the version of dualstream that wrote it, or train again."
         )
-    origins = {name: FlowOrigin(**origin) for name, origin in values.pop("flow", {}).items()}
+    try:
+        origins = {name: FlowOrigin(**origin) for name, origin in values.pop("flow", {}).items()}
+    except (AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: flow must hold a store for each stream ({error}). {COPY_AGAIN}"
+        ) from error
     return RunInfo(**values, flow=origins)
 
 

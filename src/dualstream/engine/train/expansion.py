@@ -8,21 +8,20 @@ OUT/expanded.yaml       recipe of the network that was reached
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
-from dualstream.engine.recipe import Recipe, dump_recipe
-from dualstream.engine.run.checkpoint import read_metrics, read_object
+from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
+from dualstream.engine.run.info import read_metrics
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
-from dualstream.errors import DivergedError, InputError, RecipeError
-from dualstream.files import file_sha256, write_text
+from dualstream.engine.train.run_folder import Listener, TrainProgress
+from dualstream.errors import CheckpointError, DivergedError, InputError, RecipeError
+from dualstream.files import file_sha256, read_json, write_text
 from dualstream.models.x3d_expansion import (
     IMAGE_SIZE,
     SIZE_STEP,
@@ -41,14 +40,11 @@ NETWORK_FACTORS = ("gamma_w", "gamma_b", "gamma_d")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Candidate):
     """One candidate, trained."""
 
     step: int
     """From 1."""
-    axis: Axis
-    factors: Factors
-    multiply_adds: int
     run: Path
     held_out_top1: float | None
     """0..1; None where training diverged."""
@@ -65,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a search has found."""
+    """Result of a search."""
 
     start: Factors
     start_multiply_adds: int
@@ -74,14 +70,9 @@ class Expansion:
     """Recipe of the network that was reached."""
 
     @property
-    def factors(self) -> Factors:
-        """Of the network that was reached."""
-        return self.steps[-1].chosen.factors
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of the network that was reached."""
-        return self.steps[-1].chosen.multiply_adds
+    def reached(self) -> Trial:
+        """The network that was reached."""
+        return self.steps[-1].chosen
 
 
 @dataclass(frozen=True)
@@ -104,28 +95,28 @@ def start_factors(recipe: Recipe) -> Factors:
     """Factors of the network and the clips of a recipe, where a search starts.
 
     Raises:
-        RecipeError: the network is not `x3d`, its options are no numbers, or the crop size is no
-            multiple of 8.
+        RecipeError: the network is not `x3d`, its options are no numbers, there are several
+            inputs, or the crop size is no multiple of 8.
     """
     if recipe.model.name != "x3d":
         raise RecipeError(
             f"The expansion grows the network x3d, the recipe has {recipe.model.name}. Set "
             "model.name=x3d."
         )
-    size = recipe.input.crop_size
+    size, stream = recipe.clip.crop_size, _stream(recipe)
     if size % SIZE_STEP:
         raise RecipeError(
             f"input.crop_size must be a multiple of {SIZE_STEP} for an expansion, got {size}."
         )
-    options = recipe.model.options
-    for name in NETWORK_FACTORS:
-        if not isinstance(options.get(name, 1.0), int | float):
-            raise RecipeError(f"model.options.{name} must be a number, got {options[name]!r}.")
+    options = {name: recipe.model.options.get(name, 1.0) for name in NETWORK_FACTORS}
+    for name, value in options.items():
+        if not isinstance(value, int | float):
+            raise RecipeError(f"model.options.{name} must be a number, got {value!r}.")
     return Factors(
-        gamma_tau=recipe.input.frame_stride,
-        gamma_t=recipe.input.num_frames,
+        gamma_tau=stream.frame_stride,
+        gamma_t=stream.num_frames,
         gamma_s=size / IMAGE_SIZE,
-        **{name: float(options.get(name, 1.0)) for name in NETWORK_FACTORS},
+        **{name: float(value) for name, value in options.items()},
     )
 
 
@@ -134,23 +125,27 @@ def with_factors(recipe: Recipe, factors: Factors) -> Recipe:
 
     Tests see clips as long as in training.
     """
-    size = factors.image_size
-    seen = recipe.input
-    network = {name: getattr(factors, name) for name in NETWORK_FACTORS}
+    size, (name, stream) = factors.image_size, next(iter(recipe.inputs.items()))
+    options = {name: getattr(factors, name) for name in NETWORK_FACTORS}
+    length = {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
+    sides = {
+        "crop_size": size,
+        "short_side": round(recipe.clip.short_side * size / recipe.clip.crop_size),
+    }
     return recipe.model_copy(
         update={
-            "model": recipe.model.model_copy(update={"options": recipe.model.options | network}),
-            "input": seen.model_copy(
-                update={
-                    "num_frames": factors.gamma_t,
-                    "frame_stride": factors.gamma_tau,
-                    "crop_size": size,
-                    "short_side": round(seen.short_side * size / seen.crop_size),
-                }
-            ),
+            "model": recipe.model.model_copy(update={"options": recipe.model.options | options}),
+            "clip": recipe.clip.model_copy(update=sides),
+            "inputs": {name: stream.model_copy(update=length)},
             "test": recipe.test.model_copy(update={"num_frames": None}),
         }
     )
+
+
+def cost_of(recipe: Recipe, factors: Factors, *, num_classes: int) -> int:
+    """Multiply-adds of a clip of the recipe's modality through the network of the factors."""
+    channels = _stream(recipe).spec().channels
+    return multiply_adds(factors, num_classes=num_classes, in_channels=channels)
 
 
 def next_candidates(
@@ -172,15 +167,14 @@ def next_candidates(
         raise InputError(f"step_factor must be above 1, got {step_factor}.")
     if not target > 0:
         raise InputError(f"target must be above 0, got {target}.")
-    channels = recipe.input.spec().channels
-    present = multiply_adds(factors, num_classes=num_classes, in_channels=channels)
+    present = cost_of(recipe, factors, num_classes=num_classes)
     if present >= CLOSE * target:
         return ()
     return expand(
         factors,
         target=min(step_factor * present, target),
         num_classes=num_classes,
-        in_channels=channels,
+        in_channels=_stream(recipe).spec().channels,
     )
 
 
@@ -191,7 +185,7 @@ def search(
     *,
     target: float,
     step_factor: float = 2.0,
-    flow_store: str | os.PathLike[str] | None = None,
+    flow: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     listener: ExpansionListener | None = None,
 ) -> Expansion:
@@ -203,11 +197,11 @@ def search(
 
     Args:
         recipe: network `x3d` with the factors to start from, and how to train (briefly).
-        manifest_folder: what `dualstream prepare` wrote.
+        manifest_folder: folder that `dualstream prepare` wrote.
         out: folder of the search.
         target: multiply-adds of the network to reach.
         step_factor: growth of the cost in one step.
-        flow_store: root of the flow store; default is `flow` beside the manifest.
+        flow: root of the flow store; default is `flow` beside the manifest.
         limit: batches an epoch is cut to, for trials.
         listener: called after every batch and epoch.
 
@@ -222,88 +216,67 @@ def search(
         doubling of the cost a step. The contraction that ends it is here a smaller last step.
     """
     _check_recipe(recipe)
-    data = folder_of_manifest(manifest_folder)
-    running = _Search(
-        recipe=recipe,
-        data=data,
-        folder=Path(out),
-        num_classes=len(Manifest.read(data).classes),
-        target=target,
-        step_factor=step_factor,
-        flow_store=flow_store,
-        limit=limit,
-        listener=listener,
-    )
-    start = start_factors(recipe)
-    if not running.candidates(start):
-        raise InputError(
-            f"The start costs {running.cost(start):,} multiply-adds, and no axis leads nearer to "
-            f"the target {target:,.0f}. Choose a higher target."
+    data, start = folder_of_manifest(manifest_folder), start_factors(recipe)
+    num_classes = len(Manifest.read(data).classes)
+    cost = cost_of(recipe, start, num_classes=num_classes)
+
+    def candidates_after(factors: Factors) -> tuple[Candidate, ...]:
+        return next_candidates(
+            recipe, factors, num_classes=num_classes, target=target, step_factor=step_factor
         )
-    running.claim_folder()
-    return running.run(start)
+
+    candidates = candidates_after(start)
+    if not candidates:
+        raise InputError(
+            f"The start costs {cost:,} multiply-adds, and no axis leads nearer to the target "
+            f"{target:,.0f}. Choose a higher target."
+        )
+    running = _Search(recipe, data, Path(out), flow, limit, listener)
+    running.claim_folder(target=float(target), step_factor=float(step_factor))
+    steps: list[Step] = []
+    while candidates:
+        steps.append(running.step(len(steps) + 1, candidates))
+        running.write_table(start, cost, steps)
+        candidates = candidates_after(steps[-1].chosen.factors)
+    recipe_file = running.folder / "expanded.yaml"
+    write_text(recipe_file, dump_recipe(with_factors(recipe, steps[-1].chosen.factors)))
+    return Expansion(start, cost, tuple(steps), recipe_file)
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The settings of one search, and what it does with them."""
+    """How the candidates of one search are trained, and where."""
 
     recipe: Recipe
     data: Path
     folder: Path
-    num_classes: int
-    target: float
-    step_factor: float
-    flow_store: str | os.PathLike[str] | None
+    flow: str | os.PathLike[str] | None
     limit: int | None
     listener: ExpansionListener | None
 
-    def run(self, start: Factors) -> Expansion:
-        """All steps; every step is in expansion.json once it is done."""
-        factors = start
-        steps: list[Step] = []
-        while candidates := self.candidates(factors):
-            number = len(steps) + 1
-            trials = tuple(
-                self.trial(number, index, candidates) for index in range(len(candidates))
+    def step(self, step: int, candidates: tuple[Candidate, ...]) -> Step:
+        """Train all candidates of one step."""
+        trials = []
+        for number, candidate in enumerate(candidates, start=1):
+            run = self.folder / f"step_{step}" / candidate.axis
+
+            def tell(training: TrainProgress, number: int = number, axis: Axis = candidate.axis):
+                if self.listener is not None:
+                    where = ExpansionProgress(step, number, len(candidates), axis, training)
+                    self.listener(where)
+
+            top1 = self.train(with_factors(self.recipe, candidate.factors), run, tell)
+            trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
+        measured = [trial for trial in trials if trial.held_out_top1 is not None]
+        if not measured:
+            raise DivergedError(
+                f"Every candidate of step {step} diverged. Lower train.optimizer.lr or set "
+                "train.clip_norm, and search in a new folder."
             )
-            steps.append(Step(trials, _best(trials)))
-            factors = steps[-1].chosen.factors
-            self.write_table(start, steps)
-        recipe_file = self.folder / "expanded.yaml"
-        write_text(recipe_file, dump_recipe(with_factors(self.recipe, factors)))
-        return Expansion(start, self.cost(start), tuple(steps), recipe_file)
+        best = min(measured, key=lambda t: (-(t.held_out_top1 or 0.0), t.multiply_adds))
+        return Step(tuple(trials), best)
 
-    def candidates(self, factors: Factors) -> tuple[Candidate, ...]:
-        return next_candidates(
-            self.recipe,
-            factors,
-            num_classes=self.num_classes,
-            target=self.target,
-            step_factor=self.step_factor,
-        )
-
-    def cost(self, factors: Factors) -> int:
-        channels = self.recipe.input.spec().channels
-        return multiply_adds(factors, num_classes=self.num_classes, in_channels=channels)
-
-    def trial(self, step: int, index: int, candidates: tuple[Candidate, ...]) -> Trial:
-        """Train one candidate, unless an earlier call has."""
-        candidate = candidates[index]
-        run = self.folder / f"step_{step}" / candidate.axis
-
-        def tell(training: TrainProgress) -> None:
-            if self.listener is not None:
-                self.listener(
-                    ExpansionProgress(step, index + 1, len(candidates), candidate.axis, training)
-                )
-
-        top1 = self.train(with_factors(self.recipe, candidate.factors), run, tell)
-        return Trial(step, candidate.axis, candidate.factors, candidate.multiply_adds, run, top1)
-
-    def train(
-        self, recipe: Recipe, run: Path, listener: Callable[[TrainProgress], None]
-    ) -> float | None:
+    def train(self, recipe: Recipe, run: Path, listener: Listener) -> float | None:
         """Accuracy on the held-out videos, 0..1; None where training diverged."""
         known = read_metrics(run)
         if "held_out_top1" in known:  # written at the end of a training
@@ -313,87 +286,80 @@ class _Search:
             if (run / "recipe.yaml").is_file():
                 return resume(run, listener=listener).held_out_top1
             return train(
-                recipe,
-                self.data,
-                run,
-                flow_store=self.flow_store,
-                limit=self.limit,
-                listener=listener,
+                recipe, self.data, run, flow=self.flow, limit=self.limit, listener=listener
             ).held_out_top1
         except DivergedError:
             return None
 
-    def claim_folder(self) -> None:
+    def claim_folder(self, **options: float) -> None:
         """Write search.json, or compare with the one that is there."""
         wanted: dict[str, Any] = {
             "recipe": self.recipe.model_dump(mode="json"),
             "data": str(self.data),
             "manifest_sha256": file_sha256(self.data / MANIFEST_FILE),
-            "target": float(self.target),
-            "step_factor": float(self.step_factor),
+            **options,
             "limit": self.limit,
-            "flow_store": None
-            if self.flow_store is None
-            else str(Path(self.flow_store).absolute()),
+            "flow_store": None if self.flow is None else str(Path(self.flow).absolute()),
         }
         path = self.folder / "search.json"
         if not path.is_file():
             write_text(path, json.dumps(wanted, indent=2) + "\n")
-        found = read_object(path)
+        found = read_json(path, error=CheckpointError, remedy="Search in a new folder.")
         differing = [name for name in wanted if found.get(name) != wanted[name]]
         if differing:
             raise InputError(
                 f"{self.folder} holds a search of another {', '.join(differing)}. Name another "
-                "folder, or give what search.json there says."
+                "folder, or give the values of search.json there."
             )
 
-    def write_table(self, start: Factors, steps: list[Step]) -> None:
+    def write_table(self, start: Factors, start_multiply_adds: int, steps: list[Step]) -> None:
         """Write expansion.json; runs are named from the folder, so that it can be moved."""
-        table = {
-            "start": {"factors": dataclasses.asdict(start), "multiply_adds": self.cost(start)},
-            "trials": [
-                {
-                    **dataclasses.asdict(trial),
-                    "run": trial.run.relative_to(self.folder).as_posix(),
-                    "chosen": trial is step.chosen,
-                }
-                for step in steps
-                for trial in step.trials
-            ],
-        }
-        write_text(self.folder / "expansion.json", json.dumps(table, indent=2) + "\n")
+        trials = [
+            {
+                **asdict(trial),
+                "run": trial.run.relative_to(self.folder).as_posix(),
+                "chosen": trial is step.chosen,
+            }
+            for step in steps
+            for trial in step.trials
+        ]
+        first = {"factors": asdict(start), "multiply_adds": start_multiply_adds}
+        text = json.dumps({"start": first, "trials": trials}, indent=2)
+        write_text(self.folder / "expansion.json", text + "\n")
+
+
+def _stream(recipe: Recipe) -> StreamSection:
+    """Return the one input of the recipe."""
+    if len(recipe.inputs) > 1:
+        raise RecipeError(
+            f"The expansion grows a network of one input, the recipe has {len(recipe.inputs)}: "
+            f"{', '.join(recipe.inputs)}. Leave all but one out."
+        )
+    (stream,) = recipe.inputs.values()
+    return stream
 
 
 def _check_recipe(recipe: Recipe) -> None:
     settings = recipe.train
+    problem = None
     if not recipe.data.hold_out:
-        raise RecipeError(
-            "An expansion chooses on held-out training videos: set data.hold_out, say to 0.2."
-        )
-    if settings.epochs % settings.validate_every:
-        raise RecipeError(
+        problem = "An expansion chooses on held-out training videos: set data.hold_out, say to 0.2."
+    elif settings.epochs % settings.validate_every:
+        problem = (
             f"train.epochs ({settings.epochs}) must be a multiple of train.validate_every "
             f"({settings.validate_every}), so that every network is measured at its end."
         )
-    if settings.devices > 1:
-        raise RecipeError(
+    elif settings.devices > 1:
+        problem = (
             f"The candidates are trained on one device, got train.devices={settings.devices}. Set "
             "it to 1; the network that is found may be trained on more."
         )
-    if recipe.model.weights is not None:
-        raise RecipeError(
+    elif recipe.model.weights is not None:
+        problem = (
             f"The candidates differ in their layers, so none can start from weights "
             f"({recipe.model.weights}). Leave model.weights out."
         )
-    if recipe.input.stacking == "bidirectional":
-        raise RecipeError("Bi-directional stacking needs even lengths, candidates have any.")
-
-
-def _best(trials: tuple[Trial, ...]) -> Trial:
-    measured = [trial for trial in trials if trial.held_out_top1 is not None]
-    if not measured:
-        raise DivergedError(
-            f"Every candidate of step {trials[0].step} diverged. Lower train.optimizer.lr or set "
-            "train.clip_norm, and search in a new folder."
-        )
-    return min(measured, key=lambda trial: (-(trial.held_out_top1 or 0.0), trial.multiply_adds))
+    elif _stream(recipe).stacking == "bidirectional":
+        problem = "Bi-directional stacking needs even lengths, candidates have any."
+    if problem is not None:
+        raise RecipeError(problem)

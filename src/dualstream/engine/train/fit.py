@@ -1,4 +1,8 @@
-"""Training of one stream: recipe and manifest in, run folder out; resumes bit for bit."""
+"""Training: `fit` runs a task, recipe and manifest in, run folder out; it resumes bit for bit.
+
+A task makes the module and the data of a run. `train` and `resume` are the task of classification;
+supervision transfer is another (`engine.train.transfer`).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dualstream.clips.data.manifest import Manifest, folder_of_manifest
-from dualstream.engine.datasets import videos_of
+from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model, check_streams, starting_run
@@ -34,24 +38,22 @@ from dualstream.engine.run.info import (
     save_metrics,
     start_run,
 )
-from dualstream.engine.train.frozen import FrozenData, FrozenModule, VideoListener, check_frozen
-from dualstream.engine.train.loaders import RunData
+from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
+from dualstream.engine.train.loaders import RunData, usable_videos
 from dualstream.engine.train.module import TrainingModule
-from dualstream.engine.train.run_folder import (
-    Listener,
-    RunFolder,
-    TrainProgress,
-    WholeFileCheckpointIO,
-)
+from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.models.network import set_trainable
 
+Verb = Literal["train", "transfer"]
+"""Command that starts and resumes a run."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run reached."""
+    """Result of a finished run."""
 
     run: Path
     epochs: int
@@ -61,6 +63,31 @@ class TrainResult:
     """Of the saved weights, 0..1; None without held-out videos."""
     seconds: float
     """Of this call; a resumed run counts only what it did."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A run folder whose training can start or go on."""
+
+    folder: Path
+    recipe: Recipe
+    manifest: Manifest
+    info: RunInfo
+    is_new: bool
+    """Whether the folder is still to be made."""
+
+    @property
+    def state(self) -> Path:
+        """File that training goes on from; missing until the first epoch has ended."""
+        return self.folder / "trainer.ckpt"
+
+
+Task = Callable[[TrainingRun, Listener | None], tuple[TrainingModule, RunData]]
+"""Kind of training: from a run to the module that is trained and its data.
+
+Called once before training. Weights that the run's state holds need not be loaded where it has one.
+The listener may be told of work that comes before the first epoch.
+"""
 
 
 def train(
@@ -73,11 +100,14 @@ def train(
     limit: int | None = None,
     listener: Listener | None = None,
 ) -> TrainResult:
-    """Train a network into a new run folder.
+    """Train the network of a recipe to tell classes apart, into a new run folder.
+
+    Where a stream reads flow, videos of one frame are left out, and a warning in the log names
+    them.
 
     Args:
         recipe: see `load_recipe`.
-        manifest_folder: what `dualstream prepare` wrote.
+        manifest_folder: folder that `dualstream prepare` wrote.
         run: folder to create.
         flow: root of the flow store, or stream -> its root; the default is `flow` beside the
             manifest, and for a stream of another name the folder named like it.
@@ -88,49 +118,37 @@ def train(
 
     Raises:
         InputError: `run` holds a run already.
+        RecipeError: the network and the recipe do not fit together.
+        DivergedError: the loss or the weights are no finite numbers any more.
         AnnotationError, FlowStoreError, VideoError: the data cannot be read.
     """
     opened = open_run(
-        recipe,
-        manifest_folder,
-        run,
-        flow=flow,
-        backward_flow=backward_flow,
-        limit=limit,
+        recipe, manifest_folder, run, flow=flow, backward_flow=backward_flow, limit=limit
     )
-    return fit(opened, _classify, listener=listener)
+    return fit(opened, classify, listener=listener)
 
 
 def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> TrainResult:
     """Go on with a run that was stopped; the result is that of an unbroken run, bit for bit.
 
     Raises:
-        CheckpointError: not a run folder, or its manifest has changed since.
+        CheckpointError: not a run folder of `train`, or its manifest has changed since.
     """
-    opened = reopen_run(run)
-    if opened.info.teacher is not None:
-        raise CheckpointError(
-            f"{run} is a run of `dualstream transfer`: go on with "
-            f"`dualstream transfer --resume {run}`."
-        )
-    return fit(opened, _classify, listener=listener)
+    return fit(reopen_run(run, verb="train"), classify, listener=listener)
 
 
-@dataclass(frozen=True, eq=False)
-class OpenRun:
-    """A run folder whose training can start or go on."""
-
-    folder: Path
-    recipe: Recipe
-    manifest: Manifest
-    info: RunInfo
-    is_new: bool
-    """Whether the folder is still to be made."""
-
-    @property
-    def state(self) -> Path:
-        """What training goes on from; missing until the first epoch has ended."""
-        return self.folder / "trainer.ckpt"
+def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, RunData]:
+    """Task of `train`: the network of the recipe learns the classes."""
+    recipe, is_frozen = run.recipe, run.recipe.data.frozen_views > 0
+    # The weights of frozen stages tell which of their results are kept.
+    with_weights = is_frozen or not run.state.is_file()
+    model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
+    set_trainable(model, recipe.model.trainable)
+    if is_frozen:
+        frozen = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
+        return FrozenModule(recipe, model, steps_per_epoch=frozen.steps_per_epoch), frozen
+    data = RunData(recipe, run.manifest, run.info)
+    return TrainingModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
 
 
 def open_run(
@@ -142,8 +160,10 @@ def open_run(
     backward_flow: FlowFolders | None = None,
     limit: int | None = None,
     teacher: str | None = None,
-) -> OpenRun:
-    """A new run, see `train`; `fit` makes its folder.
+) -> TrainingRun:
+    """Describe a new run; `fit` makes its folder.
+
+    Arguments and errors are those of `train`.
 
     Args:
         teacher: network that supervision is transferred from.
@@ -151,9 +171,8 @@ def open_run(
     folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
     if _is_first_process() and (folder / "recipe.yaml").exists():
         raise InputError(
-            f"{folder} holds a run already. Go on with `dualstream "
-            f"{'train' if teacher is None else 'transfer'} --resume {run}`, or choose another "
-            "folder."
+            f"{folder} holds a run already. Go on with `dualstream {_verb_of(teacher)} --resume "
+            f"{run}`, or choose another folder."
         )
     manifest = Manifest.read(source)
     _check_recipe(recipe, manifest)
@@ -163,14 +182,118 @@ def open_run(
         recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
         manifest=str(source),
-        manifest_sha256=_manifest_hash(source),
+        manifest_sha256=_manifest_sha256(source),
         flow=origins,
         git_commit=git_commit(),
         seed=recipe.train.seed,
         limit=limit,
         teacher=teacher,
     )
-    return OpenRun(folder, recipe, manifest, info, is_new=True)
+    return TrainingRun(folder, recipe, manifest, info, is_new=True)
+
+
+def reopen_run(run: str | os.PathLike[str], *, verb: Verb) -> TrainingRun:
+    """A run folder that training goes on in.
+
+    Args:
+        verb: kind of run that it must be.
+
+    Raises:
+        CheckpointError: not a run folder of that kind, or its manifest has changed since.
+    """
+    folder = Path(run).absolute()
+    recipe, classes, info = read_run(folder)
+    if (found := _verb_of(info.teacher)) != verb:
+        raise CheckpointError(
+            f"{run} is a run of `dualstream {found}`, not of `dualstream {verb}`: go on with "
+            f"`dualstream {found} --resume {run}`."
+        )
+    if _manifest_sha256(Path(info.manifest)) != info.manifest_sha256:
+        raise CheckpointError(
+            f"{info.manifest}/{MANIFEST_FILE} has changed since {folder} was started. Put the old "
+            "one back, or start a new run."
+        )
+    manifest = Manifest.read(Path(info.manifest))
+    if manifest.classes != classes:
+        raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
+    return TrainingRun(folder, recipe, manifest, info, is_new=False)
+
+
+def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
+    """Train to the last epoch, from the run's state where there is one.
+
+    After every epoch the run folder holds the state, weights and log of it. What is drawn at
+    random depends on the recipe's seed, the epoch and the batch only, so that a run that was
+    stopped anywhere ends as an unbroken one does.
+
+    Args:
+        run: of `open_run` or `reopen_run`.
+        task: kind of training.
+        listener: called after every batch and epoch.
+
+    Raises:
+        DivergedError: the loss or the weights are no finite numbers any more.
+        VideoError, FlowStoreError: a video or its flow cannot be read.
+    """
+    started = time.monotonic()
+    torch.manual_seed(run.recipe.train.seed)
+    module, data = task(run, listener)
+    # Only now: what cannot even start leaves no folder behind.
+    if run.is_new and _is_first_process():
+        _check_room(run.folder, module)
+        start_run(run.folder, run.recipe, run.manifest.classes, run.info)
+    keeper = RunFolder(run.folder, run.recipe, listener, batches=data.batches_per_epoch)
+    with _quiet_lightning():
+        trainer = _trainer(run, keeper)
+        try:
+            trainer.fit(
+                module,
+                data,
+                ckpt_path=str(run.state) if run.state.is_file() else None,
+                weights_only=True,
+            )
+        except SystemExit as stop:  # what lightning makes of Ctrl-C
+            raise KeyboardInterrupt from stop
+        except SharedMemoryError:
+            if not run.state.is_file():  # its recipe cannot be trained here: leave no run of it
+                (run.folder / "recipe.yaml").unlink(missing_ok=True)
+            raise
+    last = keeper.rows[-1]
+    metrics: dict[str, Any] = {
+        "epochs": int(last["epoch"]),
+        "train_loss": last["train_loss"],
+        "train_top1": last["train_top1"],
+        "held_out_top1": keeper.saved_top1,
+    }
+    if trainer.is_global_zero:
+        save_metrics(run.folder, metrics)
+    return TrainResult(run.folder, **metrics, seconds=time.monotonic() - started)
+
+
+def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:
+    settings = run.recipe.train
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        limit_train_batches=run.info.limit,
+        limit_val_batches=1.0 if run.recipe.data.hold_out else 0,
+        check_val_every_n_epoch=settings.validate_every,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic="warn",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=TensorBoardLogger(run.folder, name="tensorboard", version=""),
+        log_every_n_steps=max(1, min(50, keeper.batches)),
+        callbacks=[keeper],
+        plugins=[WholeFileCheckpointIO()],
+    )
 
 
 def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
@@ -184,124 +307,6 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
-
-
-def reopen_run(run: str | os.PathLike[str]) -> OpenRun:
-    """A run folder that training goes on in; see `resume`."""
-    folder = Path(run).absolute()
-    recipe, classes, info = read_run(folder)
-    if _manifest_hash(Path(info.manifest)) != info.manifest_sha256:
-        raise CheckpointError(
-            f"{info.manifest}/manifest.csv has changed since {folder} was started. Put the old "
-            "one back, or start a new run."
-        )
-    manifest = Manifest.read(Path(info.manifest))
-    if manifest.classes != classes:
-        raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
-    return OpenRun(folder, recipe, manifest, info, is_new=False)
-
-
-Task = Callable[[OpenRun, VideoListener], tuple[TrainingModule, RunData]]
-"""From a run to the module that is trained and its data; the listener is told of the videos that
-are prepared before training."""
-
-
-def _classify(run: OpenRun, listener: VideoListener) -> tuple[TrainingModule, RunData]:
-    """Ordinary training: the network of the recipe learns the classes."""
-    recipe, is_frozen = run.recipe, run.recipe.data.frozen_views > 0
-    # The weights of frozen stages tell which of their results are kept.
-    with_weights = is_frozen or not run.state.is_file()
-    model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
-    set_trainable(model, recipe.model.trainable)
-    if is_frozen:
-        chain = check_frozen(model, recipe)
-        frozen = FrozenData(recipe, run.manifest, run.info, model=chain, listener=listener)
-        return FrozenModule(recipe, chain, steps_per_epoch=frozen.steps_per_epoch), frozen
-    data = RunData(recipe, run.manifest, run.info)
-    return TrainingModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
-
-
-def fit(run: OpenRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
-    """Train to the last epoch, from the run's state where there is one."""
-    started = time.monotonic()
-    folder, recipe, info = run.folder, run.recipe, run.info
-    torch.manual_seed(recipe.train.seed)
-
-    def prepared(done: int, total: int) -> None:
-        if listener is not None:
-            listener(TrainProgress(0, recipe.train.epochs, done, total, phase="frozen stages"))
-
-    module, data = task(run, prepared)
-    # Only now: what cannot even start leaves no folder behind.
-    if run.is_new and _is_first_process():
-        _check_room(folder, module)
-        start_run(folder, recipe, run.manifest.classes, info)
-    keeper = RunFolder(folder, recipe, listener, batches=data.batches_per_epoch)
-    settings = recipe.train
-    with _quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            strategy=settings.strategy,
-            precision=settings.precision,
-            max_epochs=settings.epochs,
-            accumulate_grad_batches=settings.accumulate,
-            gradient_clip_val=settings.clip_norm,
-            limit_train_batches=info.limit,
-            limit_val_batches=1.0 if recipe.data.hold_out else 0,
-            check_val_every_n_epoch=settings.validate_every,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            deterministic="warn",
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-            log_every_n_steps=max(1, min(50, data.batches_per_epoch)),
-            callbacks=[keeper],
-            plugins=[WholeFileCheckpointIO()],
-        )
-        try:
-            trainer.fit(
-                module,
-                data,
-                ckpt_path=str(run.state) if run.state.is_file() else None,
-                weights_only=True,
-            )
-        except SystemExit as stop:  # what lightning makes of Ctrl-C
-            raise KeyboardInterrupt from stop
-        except SharedMemoryError:
-            if not run.state.is_file():  # its recipe cannot be trained here: leave no run of it
-                (folder / "recipe.yaml").unlink(missing_ok=True)
-            raise
-    last = keeper.rows[-1]
-    result = TrainResult(
-        run=folder,
-        epochs=int(last["epoch"]),
-        train_loss=last["train_loss"],
-        train_top1=last["train_top1"],
-        held_out_top1=keeper.saved_top1,
-        seconds=time.monotonic() - started,
-    )
-    if trainer.is_global_zero:
-        save_metrics(
-            folder,
-            {
-                "epochs": result.epochs,
-                "train_loss": result.train_loss,
-                "train_top1": result.train_top1,
-                "held_out_top1": result.held_out_top1,
-            },
-        )
-    return result
-
-
-def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:
-    """Where the flow of a stream lies unless it is said: beside the manifest."""
-    name = stream if (source / stream).is_dir() else "flow"
-    is_both = recipe.inputs[stream].stacking == "bidirectional"
-    backward = str(source / f"{name}_backward") if is_both else None
-    return FlowOrigin(str(source / name), backward)
 
 
 def _check_room(folder: Path, module: TrainingModule) -> None:
@@ -326,6 +331,14 @@ def _check_room(folder: Path, module: TrainingModule) -> None:
         raise DiskError(errno.ENOSPC, reason, str(folder))
 
 
+def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:
+    """Where the flow of a stream lies unless it is said: beside the manifest."""
+    name = stream if (source / stream).is_dir() else "flow"
+    is_both = recipe.inputs[stream].stacking == "bidirectional"
+    backward = str(source / f"{name}_backward") if is_both else None
+    return FlowOrigin(str(source / name), backward)
+
+
 def _with_flow_of(
     stream: str, origin: FlowOrigin, recipe: Recipe, manifest: Manifest
 ) -> tuple[Recipe, FlowOrigin]:
@@ -334,7 +347,7 @@ def _with_flow_of(
     Flow is in pixels of the grid that it was computed on, so a network trained on flow of
     240-line videos must see other videos at 240 lines too.
     """
-    first = videos_of(manifest, recipe, "train").records[0]
+    first = usable_videos(manifest, recipe, "train").records[0]
     with FlowStore(origin.store).open(first.path) as file:
         meta = file.meta
     section = recipe.inputs[stream]
@@ -347,13 +360,17 @@ def _with_flow_of(
     return recipe, replace(origin, params=params)
 
 
+def _verb_of(teacher: str | None) -> Verb:
+    return "train" if teacher is None else "transfer"
+
+
 def _is_first_process() -> bool:
     """False in the further processes that lightning or torchrun started for DDP."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
-def _manifest_hash(folder: Path) -> str:
-    path = folder / "manifest.csv"
+def _manifest_sha256(folder: Path) -> str:
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         raise CheckpointError(f"There is no {path}. `dualstream prepare` writes it.")
     return file_sha256(path)

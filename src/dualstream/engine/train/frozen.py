@@ -1,10 +1,10 @@
-"""Training behind frozen stages: what those give is computed once for a few views of each video.
+"""Training after frozen stages: their features are computed once for a few views of each video.
 
 With `model.trainable: n` or `last_layer`, most of the work of an epoch repeats what the epoch
 before did. `data.frozen_views: V` draws V random views of each training video before training,
-sends them through the frozen parts and keeps the result; each epoch then draws one of them for each
-video. The files lie under `frozen` beside the manifest and serve every run that would compute the
-same: other splits, other learning rates.
+sends them through the frozen parts and keeps the features; each epoch then draws one of them for
+each video. The files lie under `frozen` beside the manifest and serve every run that would compute
+the same: other splits, other learning rates.
 
 MANIFEST/frozen/<hash of all that matters>/<video>.npy    (V, S, ...) float16
                                            form.txt       the form of the network that gave them
@@ -16,9 +16,8 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,44 +29,25 @@ from torch.utils.data import DataLoader, Dataset
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset, SampleKey
 from dualstream.clips.loader import make_loader
-from dualstream.clips.transforms import Normalizer
+from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import training_dataset, validation_dataset
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
 from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
+from dualstream.models.fastest import FastestForm
 from dualstream.models.network import Network
-from dualstream.models.optimize import FastestForm
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
 from dualstream.version import __version__
 
-_OF_TRAINING = ("dropout", "checkpointing")
-"""Options of networks that change nothing in what frozen stages give."""
-
 FORM_FILE = "form.txt"
 
-VideoListener = Callable[[int, int], None]
-"""Called with the number of videos that are done, and of all."""
-
-
-@dataclass(frozen=True, eq=False)
-class FrozenBatch:
-    """Features that the frozen parts gave for one view of each of N videos."""
-
-    features: Tensor
-    """(N, S, ...) float16."""
-    label: Tensor
-    """(N,) int64."""
-
-    def to(self, device: Any, non_blocking: bool = False) -> FrozenBatch:
-        """The same values on another device."""
-        return FrozenBatch(
-            self.features.to(device, non_blocking=non_blocking),
-            self.label.to(device, non_blocking=non_blocking),
-        )
+_OF_TRAINING = ("dropout", "checkpointing")
+"""Options of networks that change nothing in the features of frozen stages."""
 
 
 class FrozenModule(TrainingModule):
@@ -78,18 +58,18 @@ class FrozenModule(TrainingModule):
         self.num_parts = model.num_frozen_parts()
 
     def logits_and_labels(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """Logits (N, K), mean over the segments, and labels (N,)."""
+        """Return the logits (N, K), means over the segments, and the labels (N,)."""
         assert isinstance(network, Network)
-        count, segments = batch.features.shape[:2]
-        features = batch.features.flatten(0, 1).float()  # (N*S, ...)
-        logits = network.finish(features, parts=self.num_parts)  # (N*S, K)
-        return logits.reshape(count, segments, -1).mean(dim=1), batch.label
+        features, labels = batch  # (N, S, ...), (N,)
+        logits = network.finish(features.flatten(0, 1).float(), parts=self.num_parts)  # (N*S, K)
+        return logits.reshape(*features.shape[:2], -1).mean(dim=1), labels
 
 
 class FrozenData(RunData):
     """The loaders of a run, of features instead of clips.
 
     Args:
+        recipe, manifest, info: see `RunData`.
         model: whose frozen parts are meant, made and frozen as the recipe says (`check_frozen`).
         listener: called after every video of which features were computed or found.
     """
@@ -101,7 +81,7 @@ class FrozenData(RunData):
         info: RunInfo,
         *,
         model: Network,
-        listener: VideoListener,
+        listener: Listener | None,
     ) -> None:
         super().__init__(recipe, manifest, info)
         self.manifest = manifest
@@ -110,102 +90,92 @@ class FrozenData(RunData):
         self._folders: dict[str, Path] = {}
 
     def setup(self, stage: str) -> None:
-        """Compute what is not there yet; several processes share the work."""
+        """Compute the features that are not there yet; several processes share the work."""
         assert self.trainer is not None
-        frozen = FrozenParts(self.model)
-        device = self.trainer.strategy.root_device
-        frozen.to(device)
-        works = self._works(frozen)
+        frozen = FrozenParts(self.model).to(self.trainer.strategy.root_device)
         begin = FastestForm(frozen, name=self.model.name)
-        done, total = 0, sum(len(work.names) for work in works.values())
-        for part, work in works.items():
-            self._folders[part] = work.folder
+        work = {part: self._work(part, names, frozen) for part, names in self._names().items()}
+        done, total = 0, sum(len(features.names) for features in work.values())
+        for part, features in work.items():
+            self._folders[part] = features.folder
             if self.trainer.is_global_zero:
-                settle_form(begin, work, device)
+                features.settle_form(begin)
             self.trainer.strategy.barrier()
-            for _ in compute_features(begin, work, device, workers=self.recipe.data.workers):
+            for _ in features.compute(begin, workers=self.recipe.data.workers):
                 done += 1
-                self._listener(done, total)
+                if self._listener is not None:
+                    epochs = self.recipe.train.epochs
+                    self._listener(TrainProgress(0, epochs, done, total, phase="frozen stages"))
         self.trainer.strategy.barrier()
 
-    def _works(self, frozen: FrozenParts) -> dict[str, FeatureWork]:
-        """What this process computes of each part."""
-        # Of the whole manifest: what is drawn for a video is the same for every split.
-        works = {
-            "train": FeatureWork(
-                training_dataset(self.manifest, self.recipe, self.info),
-                self._own(self._names_of_training()),
-                views=self.recipe.data.frozen_views,
-                folder=self._folder("train", frozen),
-            )
-        }
-        if self.held_out is not None:
-            works["held_out"] = FeatureWork(
-                validation_dataset(self.manifest, self.recipe, self.info),
-                self._own([record.path for record in self.held_out.records]),
-                views=1,
-                folder=self._folder("held_out", frozen),
-            )
-        return works
-
-    def _names_of_training(self) -> list[str]:
-        """Videos of the batches that will be drawn: all, unless epochs are cut (`limit`)."""
-        records = self.training.records
-        if self.info.limit is None:
-            return [record.path for record in records]
-        batches, drawn = self._batches(rank=0, world_size=1), set()
-        for epoch in range(self.recipe.train.epochs):
-            batches.set_epoch(epoch)
-            for batch in itertools.islice(batches, self.info.limit):
-                drawn |= {index % len(records) for _, index in batch}
-        return [records[index].path for index in sorted(drawn)]
-
-    def _own(self, names: list[str]) -> list[str]:
-        """This process's part."""
+    def _work(self, part: str, names: list[str], frozen: FrozenParts) -> Features:
+        """The features of a part's videos that this process computes."""
         assert self.trainer is not None
-        return names[self.trainer.global_rank :: self.trainer.world_size]
+        is_training = part == "train"
+        make = training_dataset if is_training else validation_dataset
+        return Features(
+            # Of the whole manifest: what is drawn for a video is the same for every split.
+            make(self.manifest, self.recipe, self.info),
+            tuple(names[self.trainer.global_rank :: self.trainer.world_size]),
+            views=self.recipe.data.frozen_views if is_training else 1,
+            folder=self._folder(frozen, is_training=is_training),
+            device=self.trainer.strategy.root_device,
+        )
 
-    def _folder(self, part: str, frozen: FrozenParts) -> Path:
+    def _names(self) -> dict[str, list[str]]:
+        """Part -> its videos; where epochs are cut (`limit`) only those that will be drawn."""
+        records = self.training.records
+        indices = set(range(len(records)))
+        if self.info.limit is not None:
+            batches = self._batches(rank=0, world_size=1)
+            indices = set()
+            for epoch in range(self.recipe.train.epochs):
+                batches.set_epoch(epoch)
+                for batch in itertools.islice(batches, self.info.limit):
+                    indices |= {index % len(records) for _, index in batch}
+        names = {"train": [records[index].path for index in sorted(indices)]}
+        if self.held_out is not None:
+            names["held_out"] = [record.path for record in self.held_out.records]
+        return names
+
+    def _folder(self, frozen: FrozenParts, *, is_training: bool) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
-        recipe, info, is_training = self.recipe, self.info, part == "train"
+        recipe, info = self.recipe, self.info
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
+        saved = recipe.model_dump(mode="json", include={"clip", "inputs", "augment"})
         matters = {
             "version": __version__,
-            "weights": state_sha256(frozen.frozen_state()),
+            "weights": frozen.checksum(),
             "network": [recipe.model.name, options, frozen.num_parts],
-            "device": frozen.device.type,
-            "clip": recipe.clip.model_dump(mode="json"),
-            "inputs": {n: part.model_dump(mode="json") for n, part in recipe.inputs.items()},
-            "augment": recipe.augment.model_dump(mode="json") if is_training else None,
+            "device": next(frozen.parameters()).device.type,
+            "clip": saved["clip"],
+            "inputs": saved["inputs"],
+            "augment": saved["augment"] if is_training else None,
             "segments": recipe.train.segments,
             "seed": recipe.train.seed if is_training else None,
             "views": recipe.data.frozen_views if is_training else 1,
             "flow": {name: asdict(origin) for name, origin in info.flow.items()},
             "manifest": info.manifest_sha256,
         }
-        text = json.dumps(matters, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return Path(info.manifest) / "frozen" / name
+        digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
+        return Path(info.manifest) / "frozen" / digest[:16]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        assert self.trainer is not None
-        batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
-        batches.set_epoch(self.trainer.current_epoch)
         dataset = FrozenDataset(self.training, self._folders["train"], seed=self.recipe.train.seed)
-        return DataLoader(dataset, batch_sampler=batches, collate_fn=_collate)
+        return DataLoader(dataset, batch_sampler=self._own_batches())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         if self.held_out is None:
             return []
-        assert self.trainer is not None
         dataset = FrozenDataset(self.held_out, self._folders["held_out"], seed=0)
-        return DataLoader(
-            dataset, batch_sampler=self._held_out_batches(len(dataset)), collate_fn=_collate
-        )
+        return DataLoader(dataset, batch_sampler=self._held_out_batches(len(dataset)))
 
 
-class FrozenDataset(Dataset[FrozenBatch]):
-    """One of the kept views of each video: `dataset[(epoch, index)]`, drawn by seed and key."""
+class FrozenDataset(Dataset[tuple[Tensor, int]]):
+    """One of the kept views of each video: `dataset[(epoch, index)]`, drawn by seed and key.
+
+    Gives features (S, ...) float16 and the label.
+    """
 
     def __init__(self, videos: Manifest, folder: Path, *, seed: int) -> None:
         self.videos = videos
@@ -213,25 +183,18 @@ class FrozenDataset(Dataset[FrozenBatch]):
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.videos.records)
+        return len(self.videos)
 
-    def __getitem__(self, key: SampleKey) -> FrozenBatch:
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
         epoch, index = key
         record = self.videos.records[index % len(self)]
         views = np.load(feature_path(self.folder, record.path), mmap_mode="r")  # (V, S, ...)
         view = np.random.default_rng([self.seed, epoch, index]).integers(len(views))
-        return FrozenBatch(torch.from_numpy(views[view].copy()), torch.tensor(record.label))
+        return torch.from_numpy(views[view].copy()), record.label
 
 
-def _collate(samples: list[FrozenBatch]) -> FrozenBatch:
-    return FrozenBatch(
-        torch.stack([sample.features for sample in samples]),
-        torch.stack([sample.label for sample in samples]),
-    )
-
-
-def check_frozen(model: Network, recipe: Recipe) -> Network:
-    """The network, if it has frozen parts to keep the results of.
+def check_frozen(model: Network, recipe: Recipe) -> None:
+    """Check that a network has frozen parts to keep the features of.
 
     Raises:
         RecipeError: it has not.
@@ -246,7 +209,6 @@ def check_frozen(model: Network, recipe: Recipe) -> Network:
             "data.frozen_views needs frozen stages: set model.trainable to last_layer or to a "
             f"number of last stages, got {recipe.model.trainable}."
         )
-    return model
 
 
 def feature_path(folder: Path, name: str) -> Path:
@@ -263,125 +225,104 @@ class FrozenParts(nn.Module):
         self.num_parts = model.num_frozen_parts()
         self.eval()
 
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return next(self.parameters()).device
-
-    def frozen_state(self) -> dict[str, Tensor]:
-        """Tensors of the frozen parts, on the CPU."""
+    def checksum(self) -> str:
+        """SHA-256 of the weights."""
         parts = enumerate(self.model.parts()[: self.num_parts])
-        return {
-            f"{index}.{name}": value.cpu()
-            for index, part in parts
-            for name, value in part.state_dict().items()
-        }
+        return state_sha256(
+            {
+                f"{index}.{name}": value.cpu()
+                for index, part in parts
+                for name, value in part.state_dict().items()
+            }
+        )
 
     def forward(self, clips: Tensor) -> Tensor:
         """(S, C, T, H, W) -> the features that the next part takes: (S, ...)."""
         return self.model.begin(clips, parts=self.num_parts)
 
 
-@dataclass(frozen=True)
-class FeatureWork:
-    """Features to compute: which views of which videos."""
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of some videos, in a folder with a file for each.
+
+    All files of a folder are computed in one form of the network: the forms differ in their last
+    digits, and which of them is the fastest may differ from one run to the next.
+    """
 
     dataset: ClipDataset
     """Makes the views; view v is the sample of epoch v."""
-    names: list[str]
+    names: tuple[str, ...]
     """The videos, by their paths in the manifest."""
     views: int
     """Of each video."""
     folder: Path
-    """For the files."""
+    device: torch.device
+    """Where the network runs."""
 
-    def place(self, name: str) -> int:
-        """Index of a video in the dataset."""
-        return self._places[name]
+    def settle_form(self, begin: FastestForm) -> None:
+        """Write down which form is the fastest for a first clip, unless the folder has one."""
+        file = self.folder / FORM_FILE
+        if self.names and not file.is_file():
+            clips = self._input(self.dataset[(0, self._places([self.names[0]])[0])])
+            begin(clips)
+            write_text(file, f"{begin.forms[tuple(clips.shape)][0].name}\n")
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        records = self.dataset.manifest.records
-        return {record.path: index for index, record in enumerate(records)}
+    def compute(self, begin: FastestForm, *, workers: int) -> Iterator[str]:
+        """Send views of videos through the frozen parts and keep the features.
 
-    def ready(self, clip: Clip, device: torch.device) -> Tensor:
-        """What the network takes, of a sample or a batch of one video: (S, C, T, H, W)."""
-        spec = self.dataset.spec
-        data = {
-            name: value.reshape(-1, *value.shape[-4:]).to(device)
-            for name, value in clip.data.items()
-        }
-        (values,) = Normalizer(spec)(data).values()
-        return values
+        Videos whose file is there are passed over, so a stopped run goes on.
 
+        Args:
+            begin: the frozen parts on `device`; `settle_form` has been called with them.
+            workers: reading processes.
 
-def settle_form(begin: FastestForm, work: FeatureWork, device: torch.device) -> None:
-    """Write down which form computes the features of a folder, the fastest for a first clip.
+        Yields:
+            Name of each video once its file is there.
 
-    All files of a folder are computed in one form: the forms differ in their last digits, and
-    which of them is the fastest may differ from one run to the next.
-
-    Args:
-        begin: the frozen parts on `device`, measured where the folder has no form yet.
-    """
-    file = work.folder / FORM_FILE
-    if work.names and not file.is_file():
-        clips = work.ready(work.dataset[work.place(work.names[0])], device)
-        begin(clips)
-        write_text(file, f"{begin.forms[tuple(clips.shape)][0].name}\n")
-
-
-def compute_features(
-    begin: FastestForm, work: FeatureWork, device: torch.device, *, workers: int
-) -> Iterator[str]:
-    """Send views of videos through the frozen parts and keep the results.
-
-    Videos whose file is there are passed over, so a stopped run goes on.
-
-    Args:
-        begin: the frozen parts on `device`.
-        work: what to compute; `settle_form` has been called for it.
-        workers: reading processes.
-
-    Yields:
-        Name of each video once its file is there.
-
-    Raises:
-        VideoError, FlowStoreError: a video cannot be read.
-        RecipeError: a feature is beyond float16, or the form of the folder cannot run here.
-    """
-    missing = []
-    for name in work.names:
-        if feature_path(work.folder, name).is_file():
+        Raises:
+            VideoError, FlowStoreError: a video cannot be read.
+            RecipeError: a feature is beyond float16, or the form of the folder cannot run here.
+        """
+        missing = [name for name in self.names if not feature_path(self.folder, name).is_file()]
+        yield from (name for name in self.names if name not in set(missing))
+        if not missing:
+            return
+        places = self._places(missing)
+        keys = [[(view, place)] for place in places for view in range(self.views)]
+        batches = iter(make_loader(self.dataset, keys, workers=workers))
+        for name in missing:
+            clips = [self._input(next(batches)) for _ in range(self.views)]
+            if name == missing[0]:
+                self._fix_form(begin, clips[0])
+            features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
+            if not features.isfinite().all():
+                raise RecipeError(
+                    f"The frozen stages give values for {name} that float16 cannot hold: set "
+                    "data.frozen_views=0."
+                )
+            with (
+                replacing(feature_path(self.folder, name)) as temporary,
+                open(temporary, "wb") as file,
+            ):
+                np.save(file, features.numpy())
             yield name
-        else:
-            missing.append(name)
-    if not missing:
-        return
-    keys = [[(view, work.place(name))] for name in missing for view in range(work.views)]
-    batches = iter(make_loader(work.dataset, keys, workers=workers))
-    for index, name in enumerate(missing):
-        clips = [work.ready(next(batches), device) for _ in range(work.views)]
-        if index == 0:
-            _fix_form(begin, work.folder, clips[0])
-        features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
-        if not features.isfinite().all():
+
+    def _places(self, names: list[str]) -> list[int]:
+        """Index of each video in the dataset."""
+        places = {record.path: i for i, record in enumerate(self.dataset.manifest.records)}
+        return [places[name] for name in names]
+
+    def _input(self, clip: Clip) -> Tensor:
+        """Input of the network, of a sample or a batch of one video: (S, C, T, H, W)."""
+        ((name, stream),) = self.dataset.spec.streams.items()
+        return normalize(clip.data[name].to(self.device), stream).flatten(0, -5)
+
+    def _fix_form(self, begin: FastestForm, clips: Tensor) -> None:
+        file = self.folder / FORM_FILE
+        try:
+            begin.fix(read_text(file, error=RecipeError).strip(), clips)
+        except InputError as error:
             raise RecipeError(
-                f"The frozen stages give values for {name} that float16 cannot hold: set "
-                "data.frozen_views=0."
-            )
-        path = feature_path(work.folder, name)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, features.numpy())
-        yield name
-
-
-def _fix_form(begin: FastestForm, folder: Path, clips: Tensor) -> None:
-    file = folder / FORM_FILE
-    try:
-        begin.fix(read_text(file, error=RecipeError).strip(), clips)
-    except InputError as error:
-        raise RecipeError(
-            f"{file}: {error} All features of a folder are computed in one form: remove {folder} "
-            "to compute them anew."
-        ) from error
+                f"{file}: {error} All features of a folder are computed in one form: remove "
+                f"{self.folder} to compute them anew."
+            ) from error

@@ -1,4 +1,4 @@
-"""What a training run writes while it goes: state, weights and log, whole after every epoch."""
+"""Files of a training run, whole after every epoch: state, weights and log."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from dualstream.engine.recipe import ScheduleSection
 def learning_rate_factor(
     step: int, *, steps_per_epoch: int, epochs: int, schedule: ScheduleSection
 ) -> float:
-    """What the base learning rate is multiplied by at an optimiser step.
+    """Factor of the base learning rate at an optimiser step.
 
     A step schedule multiplies by `gamma` after each milestone; a cosine falls from 1 to 0, over the
-    epochs behind warm-up or over all of them; a constant stays. Warm-up rises linearly from
-    `warmup_start` (not itself reached) to what the schedule is behind it, over `warmup_epochs`.
+    epochs after warm-up or over all of them; a constant stays. Warm-up rises linearly from
+    `warmup_start` (not itself reached) to where the schedule is after it, over `warmup_epochs`.
 
     Args:
         step: 0-based optimiser step.
@@ -25,7 +25,7 @@ def learning_rate_factor(
         10 steps an epoch, milestones (2,), gamma .1: steps 0..19 give 1, steps 20.. give .1.
     """
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    behind_warmup = _factor(
+    after_warmup = _factor(
         max(step, warmup_steps),
         steps_per_epoch=steps_per_epoch,
         epochs=epochs,
@@ -33,9 +33,9 @@ def learning_rate_factor(
         warmup_steps=warmup_steps,
     )
     if step >= warmup_steps:
-        return behind_warmup
+        return after_warmup
     start = schedule.warmup_start
-    return start + (behind_warmup - start) * (step + 1) / warmup_steps
+    return start + (after_warmup - start) * (step + 1) / warmup_steps
 
 
 def _factor(

@@ -2,16 +2,16 @@
 
 A frozen 2D network teaches a network over clips by asking whether frames and a clip belong
 together (Diba et al. 2017); no label is looked at. The recipe, the data, the run folder and the
-state that a stopped run goes on from are those of `engine.train`; in log.csv and metrics.json
+state that a stopped run goes on from are those of `engine.train.fit`; in log.csv and metrics.json
 top-1 is the share of pairs that were judged rightly, .5 by chance.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +22,20 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
-from dualstream.engine.train.fit import OpenRun, TrainResult, fit, open_run, reopen_run
-from dualstream.engine.train.frozen import VideoListener
+from dualstream.engine.train.fit import TrainingRun, TrainResult, fit, open_run, reopen_run
 from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.run_folder import Listener
-from dualstream.errors import (
-    AnnotationError,
-    CheckpointError,
-    InputError,
-    RecipeError,
-    UnknownNameError,
-)
+from dualstream.errors import AnnotationError, InputError, RecipeError, UnknownNameError
 from dualstream.models import create_model, list_weights
 from dualstream.models.network import Network
 from dualstream.models.supervision_transfer import (
     SupervisionTransfer,
-    matching_answers,
+    matching_labels,
     mismatched_partners,
 )
 from dualstream.models.weights import weights_entry
-from dualstream.types import Clip, InputSpec
+from dualstream.types import Clip, StreamSpec
 
 
 def transfer(
@@ -61,7 +54,7 @@ def transfer(
 
     Args:
         recipe: of the network over clips, on RGB; its training section says how to learn.
-        manifest_folder: what `dualstream prepare` wrote.
+        manifest_folder: folder that `dualstream prepare` wrote.
         run: folder to create.
         teacher: see `load_teacher`.
         limit: batches an epoch is cut to, for trials.
@@ -77,7 +70,7 @@ def transfer(
     _check_recipe(recipe)
     _check_size(recipe, load_teacher(name))
     opened = open_run(recipe, manifest_folder, run, limit=limit, teacher=name)
-    return fit(opened, _match, listener=listener)
+    return fit(opened, match, listener=listener)
 
 
 def resume_transfer(
@@ -86,56 +79,69 @@ def resume_transfer(
     """Go on with a transfer that was stopped; the result is that of an unbroken one, bit for bit.
 
     Raises:
-        CheckpointError: not a run of `transfer`, or its manifest has changed since.
+        CheckpointError: not a run folder of `transfer`, or its manifest has changed since.
     """
-    opened = reopen_run(run)
-    if opened.info.teacher is None:
-        raise CheckpointError(
-            f"{run} is not a run of `dualstream transfer`: go on with "
-            f"`dualstream train --resume {run}`."
-        )
-    return fit(opened, _match, listener=listener)
+    return fit(reopen_run(run, verb="transfer"), match, listener=listener)
+
+
+def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, RunData]:
+    """Task of `transfer`: the network of the recipe learns which frames belong to a clip."""
+    assert run.info.teacher is not None
+    teacher = load_teacher(run.info.teacher)
+    _check_videos(run.recipe, run.manifest)
+    num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
+    student = build_model(run.recipe, num_classes, with_weights=with_weights)
+    model = SupervisionTransfer(student, teacher.network)
+    data = RunData(run.recipe, run.manifest, run.info)
+    module = TransferModule(
+        run.recipe, model, teacher_stream=teacher.stream, steps_per_epoch=data.steps_per_epoch
+    )
+    return module, data
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network over single RGB frames, and its input."""
+    """A 2D network over single RGB frames, and its input."""
 
     network: Network
-    spec: InputSpec
+    stream: StreamSpec
 
 
 def load_teacher(name: str) -> Teacher:
     """The network that supervision is transferred from.
 
     Args:
-        name: weights of a `tsn` (`dualstream weights`), or the folder of a run that trained one
-            on single RGB frames.
+        name: weights of a 2D network over single RGB frames (`dualstream weights`), or the folder
+            of a run that trained one.
 
     Raises:
         UnknownNameError: neither of both.
         InputError: another network, or one that sees more than single RGB frames.
         WeightsError, CheckpointError: the weights cannot be had or read.
     """
-    network: Network
+    checkpoint = None
     if name in list_weights():
-        if weights_entry(name).model != "tsn":
-            raise InputError(f"The teacher must be a tsn, weights {name} are of another network.")
-        network = create_model("tsn", weights=name)
-        spec = network.spec
+        spec = weights_entry(name).spec
     elif Path(name).is_dir():
         checkpoint = load_checkpoint(name)
-        network, spec = checkpoint.model, checkpoint.spec
+        spec = checkpoint.spec
     else:
         names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
         raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
-    if (
-        spec is None
-        or spec.modality != "rgb"
-        or [(a.channels, a.length) for a in network.inputs.values()] != [(3, 1)]
-    ):
-        raise InputError(f"The teacher must be a tsn on single RGB frames, {name} is not.")
-    return Teacher(network, spec)
+    stream = next(iter(spec.streams.values()))
+    is_frame = len(spec.streams) == 1 and (stream.modality, stream.num_frames) == ("rgb", 1)
+    if is_frame:  # else nothing is downloaded
+        network = (
+            create_model(weights_entry(name).model, weights=name)
+            if checkpoint is None
+            else checkpoint.model
+        )
+        inputs = [(accepts.channels, accepts.length) for accepts in network.inputs.values()]
+        if network.conv_dims == 2 and inputs == [(3, 1)]:
+            return Teacher(network, stream)
+    raise InputError(
+        f"The teacher must be a 2D network on single RGB frames, as a tsn may be; {name} is not."
+    )
 
 
 class TransferModule(TrainingModule):
@@ -144,7 +150,7 @@ class TransferModule(TrainingModule):
     Args:
         recipe: the resolved recipe.
         model: student and teacher, joined.
-        teacher_spec: what the teacher wants to see.
+        teacher_stream: input of the teacher.
         steps_per_epoch: optimiser steps of one epoch over all devices.
     """
 
@@ -153,12 +159,13 @@ class TransferModule(TrainingModule):
         recipe: Recipe,
         model: SupervisionTransfer,
         *,
-        teacher_spec: InputSpec,
+        teacher_stream: StreamSpec,
         steps_per_epoch: int,
     ) -> None:
         super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
+        ((self.stream_name, self.stream),) = self.spec.streams.items()
         # Both look at the same cut of the same frames, each in the numbers that it is used to.
-        self.teacher_spec = dataclasses.replace(teacher_spec, num_frames=self.spec.num_frames)
+        self.teacher_stream = replace(teacher_stream, num_frames=self.stream.num_frames)
 
     @property
     def saved_model(self) -> nn.Module:
@@ -167,48 +174,39 @@ class TransferModule(TrainingModule):
         assert isinstance(joined, SupervisionTransfer)
         return joined.student
 
-    def answers(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
-        """Logits (2*N*S, 2) of the batch's matching and mismatched pairs, and the right answers.
+    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
+        """Return logits (2*N*S, 2) of the batch's matching and mismatched pairs, and their labels.
 
         Where all clips of the batch happen to be of one source video: (N*S, 2), matching pairs.
         """
-        pixels = batch.data["rgb"]  # (N, S, C, T, H, W)
+        pixels = batch.data[self.stream_name]  # (N, S, C, T, H, W)
         sources = [source_group(name) for name in batch.name for _ in range(pixels.shape[1])]
-        partners = mismatched_partners(sources)
         logits = network(
-            normalize(pixels, self.spec), normalize(pixels, self.teacher_spec), partners
+            normalize(pixels, self.stream),
+            normalize(pixels, self.teacher_stream),
+            mismatched_partners(sources),
         )
-        answers = matching_answers(len(sources), device=pixels.device)
-        return logits, answers[: len(logits)]
+        return logits, matching_labels(len(sources), device=pixels.device)[: len(logits)]
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         # A last batch of one video only has no mismatched pair: it is left out.
         if len({source_group(name) for name in batch.name}) > 1:
             super().validation_step(batch, batch_idx)
 
-
-def _match(run: OpenRun, told: VideoListener) -> tuple[TrainingModule, RunData]:
-    """What `fit` trains: the recipe's network beside the teacher."""
-    assert run.info.teacher is not None
-    teacher = load_teacher(run.info.teacher)
-    _check_videos(run.recipe, run.manifest)
-    student = build_model(
-        run.recipe, len(run.manifest.classes), with_weights=not run.state.is_file()
-    )
-    model = SupervisionTransfer(student, teacher.network)
-    data = RunData(run.recipe, run.manifest, run.info)
-    module = TransferModule(
-        run.recipe, model, teacher_spec=teacher.spec, steps_per_epoch=data.steps_per_epoch
-    )
-    return module, data
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Complete the state of version 0.1, which has the teacher's backbone in place of it."""
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        for name in [n for n in own.keys() - found.keys() if ".teacher." in n]:
+            found[name] = found.pop(name.replace(".teacher.backbone.", ".teacher."), own[name])
 
 
 def _check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
-    if recipe.input.modality != "rgb":
+    modalities = [section.modality for section in recipe.inputs.values()]
+    if modalities != ["rgb"]:
         raise RecipeError(
-            f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb, "
-            f"got {recipe.input.modality}."
+            f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb "
+            f"and no other input, got {', '.join(modalities)}."
         )
     if recipe.model.trainable != "all":
         raise RecipeError(
@@ -226,7 +224,7 @@ def _check_recipe(recipe: Recipe) -> None:
         )
     with torch.device("meta"):
         network = build_model(recipe, 1, with_weights=False)
-    if any(accepts.length == 1 for accepts in network.inputs.values()):
+    if network.conv_dims == 2 and any(a.length is not None for a in network.inputs.values()):
         raise RecipeError(
             f"A transfer teaches a network over clips; {recipe.model.name} is none. Choose "
             "for instance model.name=t3d_121."
@@ -235,12 +233,11 @@ def _check_recipe(recipe: Recipe) -> None:
 
 def _check_size(recipe: Recipe, teacher: Teacher) -> None:
     """Raise RecipeError where the teacher cannot see images of the recipe's size."""
-    side = recipe.input.crop_size
     (accepts,) = teacher.network.inputs.values()
-    if accepts.side not in (None, side):
+    if accepts.side not in (None, recipe.clip.crop_size):
         raise RecipeError(
             f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
-            f"{side}."
+            f"{recipe.clip.crop_size}."
         )
 
 

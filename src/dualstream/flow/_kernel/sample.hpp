@@ -23,7 +23,7 @@ struct Neighbours {
   Samples left, right;
 };
 
-// Reads the pixels at offsets[lane] (in floats) behind `base`, and their right neighbours.
+// Reads the pixels at offsets[lane] (in floats) after `base`, and their right neighbours.
 DUALSTREAM_INLINE Neighbours neighbours(const float* base, const std::int32_t* offsets) {
 #if defined(__AVX512F__)
   const auto two = [&](int lane) __attribute__((always_inline)) {

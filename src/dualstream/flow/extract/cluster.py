@@ -120,7 +120,7 @@ def _places(ray: Any, limit: int | None) -> int:
 def _outcome(ray: Any, job: FlowJob, reference: Any) -> FlowOutcome:
     try:
         outcome: FlowOutcome = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:  # the last line of its trace tells the cause
+    except ray.exceptions.RayTaskError as error:  # the last line of its trace is the cause
         reason = f"its Ray task failed: {str(error).strip().splitlines()[-1]}"
     except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

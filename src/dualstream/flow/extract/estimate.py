@@ -1,4 +1,4 @@
-"""How long an extraction will take and how much it will store, told from a sample of it."""
+"""Time and storage of an extraction, estimated from a sample of its videos."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class FlowEstimate:
-    """What a whole run will cost, if the other videos are like those of the sample."""
+    """Cost of a whole run, if the other videos are like those of the sample."""
 
     num_videos: int
     num_pairs: int
@@ -99,7 +99,7 @@ def estimate_flow(
 
 
 def num_pairs(job: FlowJob) -> int:
-    """Pairs of neighbouring frames that the job or the file's header tells of, 0 if neither."""
+    """Pairs of neighbouring frames by the job or the file's header, 0 if neither has them."""
     if job.num_frames is not None:
         return max(0, job.num_frames - 1)
     try:

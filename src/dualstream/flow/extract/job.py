@@ -39,7 +39,7 @@ class FlowJob:
 
 @dataclass(frozen=True)
 class FlowOutcome:
-    """What became of one job."""
+    """Outcome of one job."""
 
     name: str
     status: Status
@@ -54,7 +54,7 @@ class FlowOutcome:
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """How the flow of every job of a run is made and where it goes."""
+    """Settings of a run: how flow is made and where it goes."""
 
     roots: dict[Direction, Path]
     """Flow store of each direction that is wanted."""
@@ -64,7 +64,7 @@ class FlowSettings:
     layout: Layout
     overwrite: bool
     template: FlowMeta
-    """What meta.json tells of every video, but for its direction: method, bound, ..."""
+    """Facts that meta.json has of every video, but for its direction: method, bound, ..."""
     max_fields: int | None = None
     """End after about that many fields of each video; None computes all (see `estimate_flow`)."""
 
@@ -111,7 +111,7 @@ class Shard:
 def shard_jobs(jobs: Sequence[FlowJob], shard: Shard) -> list[FlowJob]:
     """The jobs of one shard, in their order; the shards of one list share no job and leave none.
 
-    Where every job tells its number of frames, the longest videos are dealt out first, each to
+    Where every job has its number of frames, the longest videos are dealt out first, each to
     the shard that has the fewest frames so far (frames 9, 5, 4 in two shards: 9 | 5, 4). Else
     they are dealt out in turn. The same list gives the same shards on every machine.
     """

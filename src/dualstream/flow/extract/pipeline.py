@@ -1,4 +1,4 @@
-"""Three stages side by side in threads, joined by short queues: read, compute, write."""
+"""Three stages in threads, joined by queues of limited bytes: read, compute, write."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_pipeline(
                 computed.put(compute(source))
                 del source  # else it is held while the next one is waited for
             computed.finish()
-        except _EndedError:  # another stage failed, and its own error tells why
+        except _EndedError:  # another stage failed; `_result` raises its error
             read.end()
             computed.end()
         except BaseException:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
 from dualstream.errors import FlowStoreError, InputError, UnknownNameError
 from dualstream.flow.extract.job import (
@@ -39,22 +39,40 @@ Outcomes = Callable[[], "Generator[FlowOutcome, None, None]"]
 """Begins the work when called, stops it when the generator is closed."""
 
 
+class ExtractOptions(TypedDict, total=False):
+    """Options of `extract_flow` and `flow_settings` that say how flow is made and stored."""
+
+    method: str
+    """See `optical_flow`; or `motion-vectors`, which the video's codec found, on the video's own
+    grid. The default is `tvl1-fast`."""
+    params: FlowParams | None
+    """Settings of the method; None takes its defaults."""
+    device: str
+    """Torch device for the methods that run on one; the default is `cpu`."""
+    short_side: int | None
+    """Size that frames are brought to first; None keeps their own."""
+    bound_px: float
+    """Largest displacement stored (see `quantize`); 20 by default."""
+    quality: int
+    """JPEG quality, 1..100; 95 by default."""
+    direction: Directions
+    """See `optical_flow`. `both` computes both in one pass over the video and writes backward flow
+    into a second store, `root` with `_backward` after its name."""
+    warped: bool
+    """Remove the camera's motion; meta.json then has the method `warped-<method>`."""
+    overwrite: bool
+    """Compute again the videos that the store has already."""
+    layout: Layout
+    """`store`, or `folders` of images in denseflow's mapping."""
+
+
 def extract_flow(
     jobs: Sequence[FlowJob],
     root: str | os.PathLike[str],
     *,
-    method: str = DEFAULT_METHOD,
-    params: FlowParams | None = None,
     workers: int | None = None,
-    device: str = "cpu",
-    short_side: int | None = None,
-    bound_px: float = 20.0,
-    quality: int = QUALITY,
-    direction: Directions = "forward",
-    warped: bool = False,
-    overwrite: bool = False,
-    layout: Layout = "store",
     ray: str | None = None,
+    **options: Unpack[ExtractOptions],
 ) -> Iterator[FlowOutcome]:
     """Compute and store the flow of videos; gives each outcome as its video is finished.
 
@@ -67,22 +85,11 @@ def extract_flow(
     Args:
         jobs: the videos; names differ.
         root: folder of the flow store.
-        method: see `optical_flow`; or `motion-vectors`, which the video's codec found, on the
-            video's own grid.
-        params: settings of the method; None takes its defaults.
         workers: processes that work side by side, one core each, the longest videos first; 1
             works in this process. None is 1 here, and every core of a Ray cluster.
-        device: torch device for the methods that run on one.
-        short_side: size that frames are brought to first; None keeps their own.
-        bound_px: largest displacement stored (see `quantize`).
-        quality: JPEG quality, 1..100.
-        direction: see `optical_flow`; `both` computes both in one pass over the video and writes
-            backward flow into a second store, `root` with `_backward` after its name.
-        warped: remove the camera's motion; meta.json then has the method `warped-<method>`.
-        overwrite: compute videos anew that the store has already.
-        layout: `store`, or `folders` of images in denseflow's mapping.
         ray: address of a Ray cluster (`auto`, `host:6379`) whose nodes do the work. Each has this
             version of the package and sees the videos and `root` under the same paths.
+        options: see `ExtractOptions`.
 
     Yields:
         FlowOutcome, in order of completion.
@@ -92,61 +99,39 @@ def extract_flow(
         MissingDependencyError: `ray` is asked for and not installed (raised at once).
         FlowStoreError: the disk of the store is full, once the video that met it has been
             reported: the others are not begun.
-        FlowError: no Ray cluster answers.
+        FlowError: no Ray cluster can be reached.
     """
-    settings = flow_settings(
-        root,
-        method=method,
-        params=params,
-        device=device,
-        short_side=short_side,
-        bound_px=bound_px,
-        quality=quality,
-        direction=direction,
-        warped=warped,
-        overwrite=overwrite,
-        layout=layout,
-    )
-    return run_extraction(jobs, settings, workers=workers, ray=ray)
+    return run_extraction(jobs, flow_settings(root, **options), workers=workers, ray=ray)
 
 
-def flow_settings(
-    root: str | os.PathLike[str],
-    *,
-    method: str,
-    params: FlowParams | None,
-    device: str,
-    short_side: int | None,
-    bound_px: float,
-    quality: int,
-    direction: Directions,
-    warped: bool,
-    overwrite: bool,
-    layout: Layout,
-) -> FlowSettings:
-    """The arguments of `extract_flow`, checked; InputError names the one that cannot be used."""
-    roots = stores_of(root, direction)
+def flow_settings(root: str | os.PathLike[str], **options: Unpack[ExtractOptions]) -> FlowSettings:
+    """Options of `extract_flow`, checked; InputError names the one that cannot be used."""
+    roots = stores_of(root, options.get("direction", "forward"))
+    method, device = options.get("method", DEFAULT_METHOD), options.get("device", "cpu")
+    short_side, is_warped = options.get("short_side"), options.get("warped", False)
+    layout = options.get("layout", "store")
     if layout not in get_args(Layout):
         raise UnknownNameError("layout", layout, get_args(Layout))
     record = find_method(method)
-    if record.read_file and (device != "cpu" or short_side is not None or warped):
+    if record.read_file and (device != "cpu" or short_side is not None or is_warped):
         raise InputError(
             f"Method {method!r} takes what the file holds: no device, short_side or warped."
         )
-    if warped:
+    if is_warped:
         record = find_method(f"{WARPED_PREFIX}{method}")
-    for wanted in roots:
-        record.check_direction(wanted)
-    chosen = record.resolve(params)
+    for direction in roots:
+        record.check_direction(direction)
+    params = record.resolve(options.get("params"))
     template = FlowMeta(
         method=record.name,
-        params={} if chosen is None else asdict(chosen),
-        bound_px=float(bound_px),
+        params={} if params is None else asdict(params),
+        bound_px=float(options.get("bound_px", 20.0)),
         short_side=short_side,
-        quality=quality,
+        quality=options.get("quality", QUALITY),
         version=__version__,
     )
-    return FlowSettings(roots, chosen, device, layout, overwrite, template)
+    overwrite = options.get("overwrite", False)
+    return FlowSettings(roots, params, device, layout, overwrite, template)
 
 
 def stores_of(root: str | os.PathLike[str], direction: Directions) -> dict[Direction, Path]:
@@ -175,7 +160,7 @@ def run_extraction(
         from dualstream.flow.extract.cluster import run_on_ray
 
         run = run_on_ray(jobs, settings, address=ray, limit=workers)
-    return _run(run, len(jobs), folders)
+    return _run(run, len(jobs), folders, settings.root)
 
 
 def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[FlowOutcome]:
@@ -195,7 +180,9 @@ def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[Flow
         yield FlowOutcome(job.name, status, num_fields, time.perf_counter() - start, error)
 
 
-def _run(run: Outcomes, num_jobs: int, folders: Sequence[Path]) -> Iterator[FlowOutcome]:
+def _run(
+    run: Outcomes, num_jobs: int, folders: Sequence[Path], root: Path
+) -> Iterator[FlowOutcome]:
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
@@ -206,7 +193,7 @@ def _run(run: Outcomes, num_jobs: int, folders: Sequence[Path]) -> Iterator[Flow
                 yield outcome
                 if outcome.is_store_full:
                     raise FlowStoreError(
-                        f"The disk of {folders[0]} takes no more, so the run stopped with "
+                        f"The flow store {root} takes no more, so the run stopped with "
                         f"{num_jobs - finished} videos left. Make room and run the same again: "
                         "it goes on where it stopped."
                     )

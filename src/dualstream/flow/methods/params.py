@@ -82,7 +82,7 @@ class TVL1Params:
     scale_step: float = 0.8
     """Size of a pyramid level in sizes of the level below, in 0..1."""
     warps: int = 5
-    """Times that the second image is warped anew on each level."""
+    """Times that the second image is warped on each level."""
     epsilon: float = 0.01
     """Iterations of a warp end once the mean squared change of the flow falls to epsilon squared
     (in px of that level), at which every fifth iteration looks; 0 always runs all iterations."""
@@ -121,7 +121,7 @@ class TVL1FastParams:
     theta: float = 0.3
     """Tightness of the coupling between data term and smoothness."""
     warps: int = 1
-    """Times that the second image is warped anew at full size."""
+    """Times that the second image is warped at full size."""
     iterations: int = 40
     """Iterations of each warp, at most."""
     epsilon: float = 0.01
@@ -181,7 +181,7 @@ class MotionVectorParams:
     """Motion vectors that a video's own codec found (Wu et al. 2018)."""
 
     intra: Intra = "repeat"
-    """Where a block or a picture has no vectors: `repeat` the field before, or `zero`."""
+    """Fill of a block or a picture without vectors: `repeat` the field before, or `zero`."""
 
     def __post_init__(self) -> None:
         if self.intra not in get_args(Intra):

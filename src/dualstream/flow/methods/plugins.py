@@ -44,7 +44,7 @@ def plugin_names() -> tuple[str, ...]:
     """Names of the flow methods that installed packages offer, sorted.
 
     Reads package metadata only; no plugin is imported. Names that this package uses itself are
-    left out: they go on meaning what they mean here.
+    left out: they keep their meaning here.
     """
     names = {entry.name for entry in metadata.entry_points(group=GROUP)}
     return tuple(sorted(name for name in names if not _is_built_in(name)))
@@ -67,22 +67,17 @@ def plugin_flow(name: str, frames: Frames) -> Flow:
         frames: T >= 2 frames of (H, W), passed on as they are.
 
     Returns:
-        What the plugin returns, checked, under its entry point's name and the frames' source.
+        The plugin's flow, checked, under its entry point's name and the frames' source.
 
     Raises:
         UnknownNameError: no installed package offers that name.
-        FlowError: fewer than two frames; the name is a built-in method's, or is offered by two
-            packages; the plugin cannot be imported, is not callable, fails, or returns something
-            other than a finite Flow. Names the entry point and its distribution.
+        FlowError: the name is a built-in method's, or is offered by two packages; the plugin
+            cannot be imported, is not callable, fails, or returns something other than a finite
+            Flow. Names the entry point and its distribution.
         ShapeError: its flow is not (T-1, 2, H, W).
     """
     entry = _entry_point(name)
     plugin = _label(entry)
-    if len(frames) < 2:
-        raise FlowError(
-            f"Optical flow needs at least 2 frames; {frames.source or 'the input'} has "
-            f"{len(frames)}."
-        )
     try:
         compute = entry.load()
     except (*_FAILURES, ImportError, SyntaxError) as error:

@@ -86,7 +86,7 @@ def padding(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def weights_path(size: RAFTSize) -> Path:
-    """Where the weights lie, or are to be put by hand: torch's hub cache ($TORCH_HOME)."""
+    """Path of the weights, which may be put there by hand: torch's hub cache ($TORCH_HOME)."""
     return Path(torch.hub.get_dir(), "checkpoints", _URLS[size].rsplit("/", 1)[-1])
 
 

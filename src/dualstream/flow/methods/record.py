@@ -26,7 +26,7 @@ FieldPair = tuple[Fields | None, Fields | None]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlowTask(Generic[P]):
-    """What the function of a method is given; all of it is checked."""
+    """Checked arguments of the function of a method."""
 
     images: NDArray[np.uint8]
     """T >= 2 images, (T, H, W) where the method sees grey, else (T, H, W, 3) RGB."""
@@ -67,7 +67,7 @@ class Method(Generic[P]):
     directions: tuple[Direction, ...] = ("forward", "backward")
     read_file: Callable[[str, int, P], Iterator[Flow]] | None = None
     """(video file, fields in a run, settings) -> runs of forward flow, for a method that reads
-    flow which the file holds; its function then only says so."""
+    flow which the file holds; its function then raises an error."""
 
     def resolve(self, params: FlowParams | None) -> P | None:
         """`params` once checked, or the defaults; None for a method without settings.

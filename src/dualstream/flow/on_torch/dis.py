@@ -32,7 +32,7 @@ _GPU_PATCHES = 2**18
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How patches are searched; see `TVL1FastParams`."""
+    """Settings of the patch search; see `TVL1FastParams`."""
 
     stride: int
     steps: int
@@ -65,7 +65,7 @@ def patch_images(images: Tensor) -> Tensor:
 
 
 def corners(size: int, stride: int) -> list[int]:
-    """Where patches start along an axis of `size` >= 8 pixels; the last is flush with the edge.
+    """First pixels of the patches along an axis of `size` >= 8 px; the last is flush with the edge.
 
     20 px, stride 5: 0, 5, 10, 12.
     """
@@ -100,7 +100,7 @@ def search_flow(
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Where the patches of N pairs lie: P = N * rows * columns of them, row after row."""
+    """Places of the patches of N pairs: P = N * rows * columns of them, row after row."""
 
     pairs: int
     height: int

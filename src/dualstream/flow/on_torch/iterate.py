@@ -28,7 +28,7 @@ _BLOCK = 5
 
 @dataclass
 class Variables(Batch):
-    """What is solved for, of N pairs."""
+    """The unknowns of N pairs."""
 
     flow: Tensor
     """(N, 2, H, W): U."""
@@ -52,7 +52,7 @@ class Linearised(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How the energy is minimised on one image size; see `TVL1Params`."""
+    """Schedule of the minimisation on one image size; see `TVL1Params`."""
 
     warps: int
     inner_iterations: int

@@ -89,7 +89,7 @@ def tvl1_fast_flow(
 
 
 def count_halves(height: int, width: int, *, smallest_px: int) -> int:
-    """How often the size is halved: as long as the short side keeps `smallest_px`, and a patch.
+    """Number of times that the size is halved: the short side keeps `smallest_px`, and a patch.
 
     240x320 at 32: twice (60x80); 60x80 at 32: never.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.flow.store.checks import broken
+from dualstream.flow.store.fields import broken
 
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -51,7 +52,8 @@ class Archive:
         except OSError as error:
             raise broken(path, str(error)) from error
         try:
-            self.names, self._table = self._directory()
+            self._size = self._file.seek(0, os.SEEK_END)
+            self.names, self._table = self._regular_directory() or self._any_directory()
         except _ZIP_ERRORS as error:
             self._file.close()
             raise broken(path, str(error)) from error
@@ -87,29 +89,26 @@ class Archive:
         self._file.close()
 
     def _exactly(self, count: int) -> bytes:
-        data = self._file.read(count)
+        # A broken size must not become as large a buffer.
+        data = self._file.read(min(count, self._size))
         if len(data) != count:
             raise ValueError("the file ends before it")
         return data
 
-    def _directory(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Names, and (offset, size, checksum) of each member."""
-        return self._regular_directory() or self._any_directory()
-
     def _regular_directory(self) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
-        """The directory of a file as this package writes it below 2 GiB and 65,535 members:
-        equally long names without extra fields, then meta.json. None for another."""
-        size = self._file.seek(0, 2)
-        self._file.seek(max(0, size - _END.size))
+        """Names, and (offset, size, checksum) of each member, of a file as this package writes
+        it below 2 GiB and 65,535 members: equally long names without extra fields, then
+        meta.json. None for another."""
+        self._file.seek(max(0, self._size - _END.size))
         end = self._file.read(_END.size)
         if len(end) < _END.size or end[:4] != b"PK\5\6":
             return None
         _, _, _, _, count, length, offset, comment = _END.unpack(end)
         last = _ENTRY_BYTES + len("meta.json")
         each, rest = divmod(length - last, max(1, count - 1))
-        if comment or rest or not 0 < each - _ENTRY_BYTES < 64 or count == 0xFFFF:
+        if comment or rest or not 0 < each - _ENTRY_BYTES < 64:
             return None
-        if offset + length + _END.size != size:
+        if count < 2 or offset + length + _END.size != self._size:
             return None
         self._file.seek(offset)
         data = self._exactly(length)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +14,13 @@ from numpy.typing import NDArray
 from dualstream.errors import FlowStoreError, ShapeError
 from dualstream.files import replacing
 from dualstream.flow.store.archive import Archive
-from dualstream.flow.store.checks import (
+from dualstream.flow.store.fields import (
     META_NAME,
     FlowWriter,
+    StoredFields,
     broken,
-    check_indices,
     check_source,
     checked_image,
-    read_fields,
     write_errors,
 )
 from dualstream.flow.store.jpeg import encode_image, stacked, stacked_size, unstack
@@ -30,16 +28,15 @@ from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.unfinished import in_use
 
 
-class FlowFile:
-    """The stored flow of one video, a context manager.
+class FlowFile(StoredFields):
+    """The stored flow of one video in a ZIP file.
 
     `open` checks the structure and reads `meta`; `read` checks the checksum of each image that
     it decodes; `verify` checks them all.
     """
 
     def __init__(self, path: Path, archive: Archive, meta: FlowMeta) -> None:
-        self.path = path
-        self.meta = meta
+        super().__init__(path, meta)
         self._archive = archive
 
     @classmethod
@@ -68,24 +65,6 @@ class FlowFile:
             raise
         return cls(path, archive, meta)
 
-    @property
-    def num_fields(self) -> int:
-        """Number of flow fields: frames of the video minus one."""
-        return self.meta.num_fields
-
-    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Fields `indices`, in any order and with repeats, as stored bytes.
-
-        Returns:
-            (n, 2, H, W) uint8, x before y, in the mapping of `quantize` with `meta.bound_px`.
-
-        Raises:
-            InputError: an index outside 0..num_fields - 1.
-            FlowStoreError: an image is broken.
-        """
-        check_indices(self.path, indices, self.num_fields)
-        return read_fields(self._read_field, indices, self.meta)
-
     def verify(self) -> None:
         """Check the checksum of every member; FlowStoreError names the first broken one."""
         for name in self._archive.names:
@@ -94,20 +73,6 @@ class FlowFile:
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
-
-    def __enter__(self) -> FlowFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"FlowFile({str(self.path)!r}, num_fields={self.num_fields})"
 
     def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
         size = out.shape[1], out.shape[2]

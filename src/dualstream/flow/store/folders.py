@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError
 from dualstream.flow.quantize import from_denseflow, quantize_denseflow
-from dualstream.flow.store.checks import (
+from dualstream.flow.store.fields import (
     META_NAME,
     FlowWriter,
+    StoredFields,
     broken,
-    check_indices,
     check_source,
     checked_image,
-    read_fields,
     write_errors,
 )
 from dualstream.flow.store.jpeg import encode_image
@@ -39,7 +37,7 @@ FIRST_NUMBER = 1
 _IMAGE = re.compile(r"(?:flow_)?([xy])_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 
 
-class FlowFolder:
+class FlowFolder(StoredFields):
     """The flow of one video as a folder of images, read like a `FlowFile`.
 
     Images are `flow_x_00001.jpg`, `flow_y_00001.jpg` or `x_00001.jpg`, `y_00001.jpg` (or PNG),
@@ -48,8 +46,7 @@ class FlowFolder:
     """
 
     def __init__(self, path: Path, meta: FlowMeta, names: dict[str, list[str]]) -> None:
-        self.path = path
-        self.meta = meta
+        super().__init__(path, meta)
         self._names = names
 
     @classmethod
@@ -77,9 +74,7 @@ class FlowFolder:
         if (path / META_NAME).is_file():
             meta = FlowMeta.from_json(_read(path / META_NAME), path=path)
             if meta.num_fields != count:
-                raise broken(
-                    path, f"meta.json tells of {meta.num_fields} fields, {count} are there"
-                )
+                raise broken(path, f"meta.json has {meta.num_fields} fields, {count} are there")
         else:
             first = names["x"][0]
             image = checked_image(_read(path / first), size=None, path=path, name=first)
@@ -99,52 +94,21 @@ class FlowFolder:
                 return candidate
         return None
 
-    @property
-    def num_fields(self) -> int:
-        """Number of flow fields."""
-        return self.meta.num_fields
-
-    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Fields `indices` (from 0, whatever the images' numbers) in the mapping of `quantize`.
-
-        Returns:
-            (n, 2, H, W) uint8, x before y.
-
-        Raises:
-            InputError: an index outside 0..num_fields - 1.
-            FlowStoreError: an image is missing, broken, or of another size.
-        """
-        check_indices(self.path, indices, self.num_fields)
-        return from_denseflow(read_fields(self._read_field, indices, self.meta))
-
     def verify(self) -> None:
         """Decode every image; FlowStoreError names the first broken one."""
         for index in range(self.num_fields):
             self.read([index])
 
     def close(self) -> None:
-        """Nothing stays open; here for the sake of `FlowFile`."""
-
-    def __enter__(self) -> FlowFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"FlowFolder({str(self.path)!r}, num_fields={self.num_fields})"
+        """Nothing stays open."""
 
     def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
         size = (self.meta.height, self.meta.width)
         for channel, plane in enumerate(PLANES):
             name = self._names[plane][index]
             data = _read(self.path / name)
-            out[channel] = checked_image(data, size=size, path=self.path, name=name)
+            image = checked_image(data, size=size, path=self.path, name=name)
+            out[channel] = from_denseflow(image)
 
 
 def write_folder(

@@ -6,15 +6,13 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, InputError
 from dualstream.flow.methods.params import Direction
-from dualstream.flow.store.checks import FlowWriter
+from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile, writing_file
 from dualstream.flow.store.folders import FlowFolder
 from dualstream.flow.store.meta import FlowMeta
@@ -46,7 +44,7 @@ class FlowStore:
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.zip")
 
     def folder_path(self, name: str) -> Path:
-        """Where the image folder of `name` is written: `a/b.mp4` -> `a/b`."""
+        """Image folder of the video `name`: `a/b.mp4` -> `a/b`."""
         parts = _name_parts(name)
         return self.root.joinpath(*parts[:-1], PurePosixPath(parts[-1]).stem)
 
@@ -104,10 +102,10 @@ class FlowStore:
 
 
 class StoredFlow:
-    """A `FlowSource` over what a store holds; a context manager that closes its files.
+    """A `FlowSource` over what a store holds.
 
     Args:
-        forward: what `FlowStore.open` gave; closed with this object.
+        forward: what `FlowStore.open` gave.
         backward: the backward flow of the same video, where it is wanted too.
 
     Raises:
@@ -154,23 +152,6 @@ class StoredFlow:
             )
         meta = file.meta
         return Flow(file.read(indices), meta.method, meta.source, meta.bound_px)
-
-    def close(self) -> None:
-        """Close the files."""
-        self.forward.close()
-        if self.backward is not None:
-            self.backward.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _name_parts(name: str) -> tuple[str, ...]:

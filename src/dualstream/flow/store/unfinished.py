@@ -1,4 +1,4 @@
-"""Unfinished files and folders of a flow store: told from those of killed runs by a lock."""
+"""Unfinished files and folders of a flow store; a lock shows that their writer still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of the annotation files that data sets are published with, one file a format."""
+"""Readers of the annotation files that data sets are published with."""
 
 from __future__ import annotations
 
@@ -6,44 +6,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dualstream.clips.data.annotations.class_lists import read_class_list
 from dualstream.clips.data.annotations.entries import (
     Annotations,
-    Entry,
     Problem,
-    ProblemKind,
     annotation_files,
     is_class_name,
     listed_set,
 )
 from dualstream.clips.data.annotations.folders import read_folders
-from dualstream.clips.data.annotations.hmdb51 import is_hmdb51, read_hmdb51
-from dualstream.clips.data.annotations.kinetics import is_kinetics, read_kinetics
-from dualstream.clips.data.annotations.lists import LIST_SUFFIXES, is_list, read_lists
-from dualstream.clips.data.annotations.something import is_something, read_something
-from dualstream.clips.data.annotations.ucf101 import is_ucf101, read_ucf101
+from dualstream.clips.data.annotations.lists import (
+    LIST_SUFFIXES,
+    is_hmdb51,
+    is_list,
+    is_ucf101,
+    read_hmdb51,
+    read_lists,
+    read_ucf101,
+)
+from dualstream.clips.data.annotations.tables import (
+    is_kinetics,
+    is_something,
+    read_kinetics,
+    read_something,
+)
 from dualstream.errors import AnnotationError, UnknownNameError
 
-__all__ = [
-    "AnnotationFormat",
-    "Annotations",
-    "Entry",
-    "Problem",
-    "ProblemKind",
-    "detect_format",
-    "read_annotations",
-    "read_class_list",
-    "read_folders",
-    "read_hmdb51",
-    "read_kinetics",
-    "read_lists",
-    "read_something",
-    "read_ucf101",
-    "unread_lists",
-]
-
 AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
-
 
 _READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
     "ucf101": (is_ucf101, read_ucf101),
@@ -56,7 +44,7 @@ _READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], 
 
 
 def detect_format(path: Path) -> AnnotationFormat | None:
-    """Format of an annotation file, or of the annotation files that lie in a folder.
+    """Return the format of an annotation file, or of the annotation files that lie in a folder.
 
     None: there are none, so that the folders alone tell the classes.
     """
@@ -67,20 +55,19 @@ def detect_format(path: Path) -> AnnotationFormat | None:
 
 
 def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
-    """Problems of files that are called as lists are (`val.csv`) but are of no or another format.
+    """Return problems of files called as lists are (`val.csv`) but of no or another format.
 
     Args:
         folder: where annotations were looked for.
         format: the format that is read; "folders" reads none of them.
     """
-    matches = _READERS[format][0] if format in _READERS else None
-    unread = annotation_files(folder, lambda file: bool(listed_set(file.stem)))
+    is_read = _READERS[format][0] if format in _READERS else lambda file: False
+    unread = annotation_files(
+        folder, lambda file: bool(listed_set(file.stem)) and not is_read(file)
+    )
+    what = f"it is no list of the form {format!r}"
     remedy = "It is left out; name it and its form with --splits and --format to read it."
-    return [
-        Problem("unread list", str(file), f"it is no list of the form {format!r}", remedy)
-        for file in unread
-        if matches is None or not matches(file)
-    ]
+    return [Problem("unread list", str(file), what, remedy) for file in unread]
 
 
 def read_annotations(

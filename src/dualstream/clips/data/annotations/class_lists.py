@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ CLASS_LIST_NAMES = ("classInd.txt", "classes.txt", "class_list.txt", "labels.txt
 
 
 def find_class_list(path: Path) -> Path | None:
-    """The class list that lies in a folder, or beside a file, if any."""
+    """Return the class list that lies in a folder, or beside a file, if any."""
     folder = path if path.is_dir() else path.parent
     for name in CLASS_LIST_NAMES:
         if (folder / name).is_file():
@@ -35,7 +35,7 @@ def find_class_list(path: Path) -> Path | None:
 
 
 def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, ...]:
-    """Class names in the order of their labels.
+    """Return the class names in the order of their labels.
 
     Lines are `name`, or all of them `number name` with numbers rising by one from 0 or 1, as in
     UCF-101's classInd.txt (whose numbers start at 1; labels here always start at 0).
@@ -84,7 +84,7 @@ def counts_from_1(path: Path, classes: tuple[str, ...]) -> bool:
 
 
 def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:
-    """Label of each class under its name and, where that is unique, its normalised name."""
+    """Return the label of each class under its name and its normalised one where unique."""
     normalized = [normalize_class(name) for name in classes]
     count = Counter(normalized)
     labels = {name: i for i, name in enumerate(normalized) if count[name] == 1}
@@ -92,54 +92,84 @@ def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:
 
 
 def find_label(name: str, labels: Mapping[str, int]) -> int | None:
-    """Label of a class by its name, however it is spelled; see `labels_by_name`."""
+    """Return the label of a class by its name, however it is spelled; see `labels_by_name`."""
     return labels.get(name, labels.get(normalize_class(name)))
 
 
 @dataclass(frozen=True)
-class NamedVideo:
-    """A line of an annotation file that names a video, its class and its set."""
+class ListLine:
+    """A line of an annotation file: a video, its set, and its class by name or by label."""
 
     where: str
     """`file:line`."""
     hint: str
-    class_name: str
     listed: ListedSet
+    class_name: str = ""
+    label: int | None = None
+    """None: that of the class name."""
+    split: int = 1
     alternatives: tuple[str, ...] = ()
 
 
-def label_videos(
-    videos: Sequence[NamedVideo],
-    problems: list[Problem],
+def malformed(where: str, found: object, remedy: str) -> Problem:
+    """Problem of a line that is left out."""
+    return Problem("malformed line", where, f"found {found}", f"The line is left out; {remedy}.")
+
+
+def unknown_class(where: str, name: str, class_list: Path | None, remedy: str) -> Problem:
+    """Problem of a class that is not in the class list or, without one, cannot be a class."""
+    why = (
+        f"class {name!r} is not in {class_list}" if class_list else f"{name!r} cannot name a class"
+    )
+    return Problem("unknown class", where, why, remedy)
+
+
+def collect_lines(
+    path: Path,
+    matches: Callable[[Path], bool],
+    read: Callable[[Path], Iterable[ListLine | Problem]],
+) -> tuple[list[ListLine], list[Problem]]:
+    """Return the lines of the files that `annotation_files` finds, and the problems in them."""
+    lines: list[ListLine] = []
+    problems: list[Problem] = []
+    for file in annotation_files(path, matches):
+        found = list(read(file))
+        lines += [item for item in found if isinstance(item, ListLine)]
+        problems += [item for item in found if isinstance(item, Problem)]
+        if not found:
+            problems.append(
+                Problem("empty file", str(file), "no video is listed", "Fill the list.")
+            )
+    return lines, problems
+
+
+def label_lines(
+    lines: Sequence[ListLine],
+    problems: Sequence[Problem],
     *,
     classes: tuple[str, ...] | None,
-    class_list: Path | None,
+    class_list: Path | None = None,
 ) -> Annotations:
-    """Labels and splits of videos whose lines name their classes.
+    """Return the labels and splits that lines give their videos.
 
     Args:
-        videos: from the lines; `plan_splits` tells the splits that their sets become.
+        lines: `plan_splits` tells the splits that their sets become.
         problems: those of reading the lines; the result holds them too.
         classes: in the order of their labels; None: the classes named, in alphabetical order.
         class_list: file that the classes are from.
     """
-    named = {video.class_name for video in videos}
-    classes = classes or tuple(sorted(name for name in named if is_class_name(name)))
+    if classes is None:
+        classes = tuple(sorted(filter(is_class_name, {line.class_name for line in lines})))
     labels = labels_by_name(classes)
-    plan = plan_splits({(1, video.listed) for video in videos})
+    plan = plan_splits({(line.split, line.listed) for line in lines})
     entries: list[Entry] = []
-    for video in videos:
-        label, name = find_label(video.class_name, labels), video.class_name
+    unknown: list[Problem] = []
+    for line in lines:
+        label = find_label(line.class_name, labels) if line.label is None else line.label
         if label is None:
-            what = (
-                f"class {name!r} is not in {class_list}"
-                if class_list
-                else f"{name!r} cannot name a class"
-            )
             remedy = "The line is left out; correct it or add the class to the list."
-            problems.append(Problem("unknown class", video.where, what, remedy))
+            unknown.append(unknown_class(line.where, line.class_name, class_list, remedy))
             continue
-        for split, side in plan[1, video.listed]:
-            entry = Entry(video.hint, label, split, side, video.where, video.alternatives)
-            entries.append(entry)
-    return Annotations(classes, tuple(entries), tuple(problems))
+        for split, side in plan[line.split, line.listed]:
+            entries.append(Entry(line.hint, label, split, side, line.where, line.alternatives))
+    return Annotations(classes, tuple(entries), (*problems, *unknown))

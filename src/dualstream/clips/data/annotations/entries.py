@@ -18,8 +18,9 @@ ListedSet = Literal["train", "validation", "test", ""]
 """The set that a list's file name, folder or column speaks of; "" where it says none."""
 
 VIDEO_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m1v", ".m2t"}
-    | {".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf"}
+    {".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif"}
+    | {".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg"}
+    | {".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm"}
     | {".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 """Extensions, in lower case, of the files that are taken for videos."""
@@ -69,11 +70,6 @@ class Problem:
     """How the rest is used, and how to correct it."""
 
 
-def empty_list(file: Path) -> Problem:
-    """Problem of a list that names no video."""
-    return Problem("empty file", str(file), "no video is listed", "Fill the list.")
-
-
 @dataclass(frozen=True)
 class Entry:
     """One line of an annotation file: a video, its class, and its side of one split."""
@@ -103,7 +99,7 @@ class Annotations:
 def plan_splits(
     listed: Collection[tuple[int, ListedSet]],
 ) -> dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]]:
-    """Split numbers and sides that the sets of a data set become.
+    """Return the split numbers and sides that the sets of a data set become.
 
     A split has two sides, so a data set of three sets becomes two splits: 1 is train and
     validation, 2 is train and test. Test sets beside validation sets are numbered on from the
@@ -118,15 +114,12 @@ def plan_splits(
     last = max((number for number, _ in listed), default=0)
     plan: dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]] = {}
     for number, name in listed:
-        has_both = (number, "validation") in listed and (number, "test") in listed
-        if name == "train":
-            numbers = (number, number + last) if has_both else (number,)
-            plan[number, name] = tuple((n, "train") for n in numbers)
-        elif name == "":
-            plan[number, name] = ((number, ""),)
-        else:
-            is_second = has_both and name == "test"
-            plan[number, name] = ((number + last if is_second else number, "test"),)
+        has_both = {(number, "validation"), (number, "test")} <= set(listed)
+        side: Side = "test" if name == "validation" else name
+        first = number + last if has_both and name == "test" else number
+        plan[number, name] = ((first, side),)
+        if has_both and name == "train":
+            plan[number, name] += ((number + last, side),)
     return plan
 
 
@@ -139,7 +132,7 @@ SET_WORDS: dict[str, ListedSet] = {
 
 
 def listed_set(name: str) -> ListedSet:
-    """The set that a file, folder or column value names.
+    """Return the set that a file, folder or column value names.
 
     `kinetics400_train_list_videos` -> "train", `ucf101_val_split_1` -> "validation",
     `testlist01` -> "test", `Archery` -> "".
@@ -151,7 +144,7 @@ def listed_set(name: str) -> ListedSet:
 
 
 def split_number(name: str) -> int:
-    """The split that a list's file name speaks of, 1 where it names none.
+    """Return the split that a list's file name speaks of, 1 where it names none.
 
     `ucf101_val_split_3_videos` -> 3, `trainlist02` -> 2, `train_320p` -> 1.
     """
@@ -173,15 +166,18 @@ def is_hidden(name: str) -> bool:
 
 
 def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
-    """Text files of a folder that `matches` accepts, sorted; a named file is taken as it is."""
+    """Return the text files of a folder that `matches` accepts, sorted, or the file itself."""
     if not path.is_dir():
         return [path]
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    try:
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in TEXT_SUFFIXES)
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}).") from error
     return [f for f in files if not is_hidden(f.name) and f.is_file() and matches(f)]
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """(number from 1, line) of a file's lines that are not blank, without blanks around them.
+    """Return (number from 1, line) of a file's lines that are not blank, stripped.
 
     Raises:
         AnnotationError: the file is missing, cannot be read, or is not UTF-8.
@@ -196,10 +192,10 @@ def is_class_name(name: str) -> bool:
 
 
 def folder_of(video: str) -> str:
-    """Name of the folder that a video lies in: `x/run/a.mp4` and `x\\run\\a.mp4` -> `run`."""
+    """Return the folder that a video lies in: `x/run/a.mp4` and `x\\run\\a.mp4` -> `run`."""
     return PurePosixPath(video.replace("\\", "/")).parent.name
 
 
 def normalize_class(name: str) -> str:
-    """Form in which class names are compared: `air_drumming` and `Air drumming` are one class."""
+    """Return a name as it is compared: `air_drumming` and `Air drumming` are one class."""
     return " ".join(name.replace("_", " ").split()).casefold()

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dualstream.clips.data.annotations.class_lists import ListLine, label_lines
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
-    Entry,
     Problem,
     is_class_name,
     is_hidden,
-    plan_splits,
 )
 
 
 def read_folders(root: Path, names: Sequence[str]) -> Annotations:
-    """Classes and sides of the videos of a folder, told from the folders that they lie in.
+    """Return the classes and sides of videos, told from the folders that they lie in.
 
     Args:
         root: folder of class folders, or of train, val and test folders with class folders in
@@ -36,28 +35,26 @@ def read_folders(root: Path, names: Sequence[str]) -> Annotations:
     class_folders = [f for s in sets for f in _folders_in(root / s)] if has_sets else top
     classes = tuple(sorted(filter(is_class_name, {f.name.strip() for f in class_folders})))
     labels = {name: i for i, name in enumerate(classes)}
-    plan = plan_splits({(1, name) for name in sets.values()} if has_sets else {(1, "")})
-    entries: list[Entry] = []
+    lines: list[ListLine] = []
     problems: list[Problem] = []
     used: set[Path] = set()
     for name in names:
-        folders = name.split("/")[:-1]
+        folders, where = name.split("/")[:-1], str(root / name)
         known = len(folders) > depth and (not has_sets or folders[0] in sets)
         label = labels.get(folders[depth].strip()) if known else None
         if label is None:
             remedy = "It is left out; move it into its class's folder."
             what = "the video lies in no class folder"
-            problems.append(Problem("outside class folders", str(root / name), what, remedy))
+            problems.append(Problem("outside class folders", where, what, remedy))
             continue
         used.add(root.joinpath(*folders[: depth + 1]))
-        for split, side in plan[1, sets[folders[0]] if has_sets else ""]:
-            entries.append(Entry(name, label, split, side, str(root / name)))
+        lines.append(ListLine(where, name, sets[folders[0]] if has_sets else "", label=label))
     for folder in class_folders:
         if folder not in used and is_class_name(folder.name.strip()):
             remedy = "Put videos into it, or remove it."
             what = "the class folder holds no video"
             problems.append(Problem("class without video", str(folder), what, remedy))
-    return Annotations(classes, tuple(entries), tuple(problems))
+    return label_lines(lines, problems, classes=classes)
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -1,43 +1,160 @@
-"""List files: `path label` or `path total_frames label` a line, labels from 0.
+"""Text lists, a video a line: UCF-101, HMDB-51 and `path label`.
+
+UCF-101, whose class numbers start at 1 (source: UCF101TrainTestSplits-RecognitionTask.zip):
+
+    classInd.txt      1 ApplyEyeMakeup
+    trainlist01.txt   ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
+    testlist01.txt    ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
+
+HMDB-51 and J-HMDB, one file a class and split, where 1 is train, 2 is test and 0 is in neither
+(source: the README of HMDB-51's test_train_splits.rar; J-HMDB's splits.zip follows it):
+
+    brush_hair_test_split1.txt    April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
+
+`path label` or `path total_frames label`, labels from 0, as TSN, MMAction2 and many other code
+bases read them; PySlowFast, TimeSformer and VideoMAE call them train.csv, val.csv and test.csv.
+Paths may hold blanks: a line is split from its right end.
 
     Archery/v_Archery_g01_c01.avi 2
     Archery/v_Archery_g01_c01 123 2
     Archery/v_Archery_g01_c01.avi,2
-
-as TSN, MMAction2 and many other code bases read them; PySlowFast, TimeSformer and VideoMAE call
-them train.csv, val.csv and test.csv. Paths may hold blanks: a line is split from its right end.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from dualstream.clips.data.annotations.class_lists import (
     CLASS_LIST_NAMES,
+    ListLine,
+    collect_lines,
     counts_from_1,
     find_class_list,
     find_label,
+    label_lines,
     labels_by_name,
+    malformed,
     read_class_list,
+    unknown_class,
 )
 from dualstream.clips.data.annotations.entries import (
     VIDEO_SUFFIXES,
     Annotations,
-    Entry,
+    ListedSet,
     Problem,
     annotation_files,
-    empty_list,
     folder_of,
     is_class_name,
     listed_set,
     numbered_lines,
-    plan_splits,
     split_number,
 )
 from dualstream.files import first_line
+
+_UCF101_NAME = re.compile(r"(train|test)list0*[1-9][0-9]?\.txt")
+_UCF101_LINE = re.compile(r"(.*?\S)(?:\s+(-?[0-9]{1,18}))?")
+
+
+def is_ucf101(file: Path) -> bool:
+    """Whether a file is called as UCF-101's lists are."""
+    return bool(_UCF101_NAME.fullmatch(file.name))
+
+
+def read_ucf101(path: Path) -> Annotations:
+    """Read a folder of trainlistNN.txt and testlistNN.txt, or one such file.
+
+    classInd.txt must lie in the same folder.
+
+    Raises:
+        AnnotationError: classInd.txt is missing or wrong.
+    """
+    classes = read_class_list((path if path.is_dir() else path.parent) / "classInd.txt")
+    labels = labels_by_name(classes)
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        listed, split = listed_set(file.stem), split_number(file.stem)
+        for line_number, line in numbered_lines(file):
+            where = f"{file}:{line_number}"
+            match = _UCF101_LINE.fullmatch(line)
+            hint, number = match.groups() if match else (line, None)
+            folder = folder_of(hint)
+            named = find_label(folder, labels)
+            label = named if number is None else int(number) - 1
+            if label is None:
+                what = f"{hint!r}: folder {folder!r} is no class of classInd.txt"
+                remedy = "The line is left out; correct the folder or add the class."
+                yield Problem("unknown class", where, what, remedy)
+            elif not 0 <= label < len(classes):
+                what = f"class number {label + 1}, where classInd.txt has 1..{len(classes)}"
+                remedy = "The line is left out; correct its number."
+                yield Problem("label out of range", where, what, remedy)
+            elif named is not None and named != label:
+                found = f"folder {folder!r} is class {named + 1} of classInd.txt"
+                what = f"{found}, the line says {number}"
+                remedy = "The line is left out; correct its number or its folder."
+                yield Problem("conflicting label", where, what, remedy)
+            else:
+                yield ListLine(where, hint, listed, label=label, split=split)
+
+    return label_lines(*collect_lines(path, is_ucf101, read), classes=classes)
+
+
+_HMDB51_NAME = re.compile(r"(.+)_test_split([1-9][0-9]?)\.txt")
+_HMDB51_LINE = re.compile(r"(.*\S)\s+([012])")
+_SETS: dict[str, ListedSet] = {"0": "", "1": "train", "2": "test"}
+
+
+def is_hmdb51(file: Path) -> bool:
+    """Whether a file is called as HMDB-51's lists are."""
+    return bool(_HMDB51_NAME.fullmatch(file.name))
+
+
+def read_hmdb51(path: Path) -> Annotations:
+    """Read a folder of `<class>_test_split<N>.txt`, or one such file.
+
+    The classes are those of a class list in the folder (`class_list.txt`), or else those of the
+    file names in alphabetical order.
+    """
+    lists = {_class_and_split(file) for file in annotation_files(path, is_hmdb51)}
+    class_list = find_class_list(path)
+    found = tuple(sorted({name for name, _ in lists if is_class_name(name)}))
+    classes = read_class_list(class_list) if class_list else found
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        name, split = _class_and_split(file)
+        if name not in classes:
+            remedy = "The file is left out; add the class to the list or rename the file."
+            yield unknown_class(str(file), name, class_list, remedy)
+            return
+        for number, line in numbered_lines(file):
+            where = f"{file}:{number}"
+            if match := _HMDB51_LINE.fullmatch(line):
+                hint, listed = f"{name}/{match.group(1)}", _SETS[match.group(2)]
+                yield ListLine(where, hint, listed, label=classes.index(name), split=split)
+            else:
+                remedy = "write `name.avi 1` (train), 2 (test) or 0 (neither)"
+                yield malformed(where, repr(line), remedy)
+
+    lines, problems = collect_lines(path, is_hmdb51, read)
+    what = "there is no such file"
+    remedy = "Add the file; until then the class has no video in that split."
+    missing = [
+        Problem("missing list", f"{path}/{name}_test_split{split}.txt", what, remedy)
+        for name, split in product(classes, sorted({split for _, split in lists}))
+        if path.is_dir() and (name, split) not in lists
+    ]
+    return label_lines(lines, missing + problems, classes=classes)
+
+
+def _class_and_split(file: Path) -> tuple[str, int]:
+    match = _HMDB51_NAME.fullmatch(file.name)
+    return (match.group(1), int(match.group(2))) if match else (file.stem, 1)
+
 
 _LINE = re.compile(r"(.*[^\s,])(?:\s+|\s*,\s*)(-?[0-9]{1,18})")
 LIST_SUFFIXES = (".csv", ".txt", ".lst", ".list")
@@ -45,14 +162,6 @@ LIST_SUFFIXES = (".csv", ".txt", ".lst", ".list")
 MAX_UNNAMED_CLASSES = 1000
 """Classes that a list may count without naming them in a class list; more where it has as many
 lines. A mistyped label would otherwise become millions of classes."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    where: str
-    hint: str
-    alternatives: tuple[str, ...]
-    label: int
 
 
 def is_list(file: Path) -> bool:
@@ -80,85 +189,77 @@ def read_lists(path: Path) -> Annotations:
     its label. Labels are read from 1 where the class list or the folders show that they count
     so; this is told as a problem.
     """
-    problems: list[Problem] = []
-    rows = {file: _read_rows(file, problems) for file in annotation_files(path, is_list)}
-    everything = [row for file_rows in rows.values() for row in file_rows]
+    lines, problems = collect_lines(path, is_list, _read_list)
+    rows = [(line, line.label) for line in lines if line.label is not None]
     class_list = find_class_list(path)
     if class_list:
         classes = read_class_list(class_list)
-        first = 1 if _start_at_1(everything, classes, class_list) else 0
+        first = 1 if _start_at_1(rows, classes, class_list) else 0
         allowed = f"{class_list} has {first}..{len(classes) - 1 + first}"
     else:
-        largest = max(MAX_UNNAMED_CLASSES, len(everything)) - 1
-        classes = _name_classes([row for row in everything if 0 <= row.label <= largest])
+        largest = max(MAX_UNNAMED_CLASSES, len(lines)) - 1
+        classes = _name_classes([row for row in rows if 0 <= row[1] <= largest])
         first, allowed = 0, f"0..{largest} are expected where there is no class list"
     if first:
         what = f"the labels count from 1, as {class_list} shows"
         remedy = "They are read so; compare the classes in manifest.csv with the videos."
         problems.append(Problem("label numbering", str(path), what, remedy))
-    listed = {file: (split_number(file.stem), listed_set(file.stem)) for file in rows}
-    plan = plan_splits(set(listed.values()))
-    entries: list[Entry] = []
-    for file, file_rows in rows.items():
-        for row in file_rows:
-            label = row.label - first
-            if not 0 <= label < len(classes):
-                what = f"label {row.label}, where {allowed}"
-                remedy = "The line is left out; correct its label or the class list."
-                problems.append(Problem("label out of range", row.where, what, remedy))
-                continue
-            for split, side in plan[listed[file]]:
-                entries.append(Entry(row.hint, label, split, side, row.where, row.alternatives))
-    return Annotations(classes, tuple(entries), tuple(problems))
+    good: list[ListLine] = []
+    for line, label in rows:
+        if first <= label < len(classes) + first:
+            good.append(replace(line, label=label - first))
+        else:
+            what = f"label {label}, where {allowed}"
+            remedy = "The line is left out; correct its label or the class list."
+            problems.append(Problem("label out of range", line.where, what, remedy))
+    return label_lines(good, problems, classes=classes)
 
 
-def _start_at_1(rows: list[_Row], classes: tuple[str, ...], class_list: Path) -> bool:
+_Rows = Sequence[tuple[ListLine, int]]
+"""Lines, each with its label as it stands there."""
+
+
+def _start_at_1(rows: _Rows, classes: tuple[str, ...], class_list: Path) -> bool:
     """Whether labels count from 1: told by the folders, or else by the largest and smallest.
 
     With classes 1 Run, 2 Swim and lines `Run/a.mp4 1`, `Swim/c.mp4 2` they do.
     """
     by_name = labels_by_name(classes)
-    by_folder = [(row.label, find_label(folder_of(row.hint), by_name)) for row in rows]
+    by_folder = [(label, find_label(folder_of(line.hint), by_name)) for line, label in rows]
     offsets = [label - named for label, named in by_folder if named is not None]
     if offsets:
         return 2 * offsets.count(1) > len(offsets)
-    labels = {row.label for row in rows}
+    labels = {label for _, label in rows}
     if not labels or min(labels) < 1:
         return False
     return counts_from_1(class_list, classes) or max(labels) == len(classes)
 
 
-def _read_rows(file: Path, problems: list[Problem]) -> list[_Row]:
-    """Rows of one file. Where every line has two numbers, the first one is total_frames."""
-    rows: list[_Row] = []
-    lines = numbered_lines(file)
-    if not lines:
-        problems.append(empty_list(file))
-    parsed = [(i, line, _LINE.fullmatch(line)) for i, line in lines]
-    has_frames = all(_LINE.fullmatch(m.group(1)) for _, _, m in parsed if m)
+def _read_list(file: Path) -> Iterator[ListLine | Problem]:
+    """Lines of one file. Where every line has two numbers, the first one is total_frames."""
+    listed, split = listed_set(file.stem), split_number(file.stem)
+    parsed = [(number, line, _LINE.fullmatch(line)) for number, line in numbered_lines(file)]
+    has_frames = all(_LINE.fullmatch(match.group(1)) for _, _, match in parsed if match)
     for number, line, match in parsed:
         where = f"{file}:{number}"
         if match is None:
-            remedy = "The line is left out; write `path label` or `path total_frames label`."
-            problems.append(Problem("malformed line", where, f"found {line!r}", remedy))
+            remedy = "write `path label` or `path total_frames label`"
+            yield malformed(where, repr(line), remedy)
             continue
         whole, label = match.group(1).strip('"'), int(match.group(2))
         shorter = _LINE.fullmatch(whole) if has_frames else None
-        if shorter:
-            rows.append(_Row(where, shorter.group(1), (whole,), label))
-        else:
-            rows.append(_Row(where, whole, (), label))
-    return rows
+        hint, others = (shorter.group(1), (whole,)) if shorter else (whole, ())
+        yield ListLine(where, hint, listed, label=label, split=split, alternatives=others)
 
 
-def _name_classes(rows: list[_Row]) -> tuple[str, ...]:
+def _name_classes(rows: _Rows) -> tuple[str, ...]:
     """A name for each label from 0 to the largest one (of a list without a class list)."""
     folders: dict[int, set[str]] = defaultdict(set)
     labels: dict[str, set[int]] = defaultdict(set)
-    for row in rows:
-        folder = folder_of(row.hint).strip()
-        folders[row.label].add(folder)
-        labels[folder].add(row.label)
+    for line, label in rows:
+        folder = folder_of(line.hint).strip()
+        folders[label].add(folder)
+        labels[folder].add(label)
     names: list[str] = []
     for label in range(max(folders, default=-1) + 1):
         own = folders[label]

@@ -15,7 +15,7 @@ each of the 16 classes: a fully crossed experiment. Two exact properties bound t
   the temporal stream knows the motion only: top-1 is at most 1 / num_looks. With
   `blank_texture` the looks are the same, bit for bit.
 
-Both together know the class. Steps along the circle, in places a frame (`motions.STEPS`):
+Both together know the class. Steps along the circle, in places a frame (`render.STEPS`):
 
     fast      +3 +3 +3 +3 ...
     shuttle   +5 -3 +5 -3 ...

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from dualstream.clips.data.synthetic.render import render_video
 from dualstream.clips.data.synthetic.spec import SyntheticSpec, class_names
 from dualstream.errors import InputError, VideoError
 from dualstream.files import read_json, write_text
+from dualstream.jobs import run_jobs
 from dualstream.video import probe, write_video
 
 SPEC_FILE = "spec.json"
@@ -64,22 +65,18 @@ def render_synthetic(
         raise InputError(f"workers must be at least 1, got {workers}.")
     folder = Path(out)
     _claim_folder(folder, spec)
-    jobs = [
-        (look, motion, index)
-        for look in range(spec.num_looks)
-        for motion in range(spec.num_motions)
-        for index in range(spec.videos_per_class)
-    ]
+    render = partial(_render_file, folder, spec)
+    jobs = list(product(range(len(class_names(spec))), range(spec.videos_per_class)))
     if workers == 1:
-        for job in jobs:
-            yield _render_file(folder, spec, job)
+        yield from map(render, jobs)
     else:
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-        try:
-            for future in [pool.submit(_render_file, folder, spec, job) for job in jobs]:
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        come: dict[str, RenderedVideo] = {}
+        results = run_jobs(render, jobs, workers=workers, on_death=partial(_died, folder, spec))
+        for name in (_video_name(spec, job) for job in jobs):
+            while name not in come:
+                video = next(results)
+                come[video.name] = video
+            yield come.pop(name)
     for name in class_names(spec):
         lines = [
             f"{name}_{index:03d}.mp4 {1 if _part(spec, index) == 'train' else 2}\n"
@@ -92,18 +89,30 @@ def _part(spec: SyntheticSpec, index: int) -> Literal["train", "test"]:
     return "train" if index < spec.train_videos_per_class else "test"
 
 
-def _render_file(folder: Path, spec: SyntheticSpec, job: tuple[int, int, int]) -> RenderedVideo:
-    """Render one (look, motion, index) unless its file is complete."""
-    look, motion, index = job
-    label = look * spec.num_motions + motion
-    class_name = class_names(spec)[label]
-    name = f"{class_name}/{class_name}_{index:03d}.mp4"
+def _video_name(spec: SyntheticSpec, job: tuple[int, int]) -> str:
+    class_name = class_names(spec)[job[0]]
+    return f"{class_name}/{class_name}_{job[1]:03d}.mp4"
+
+
+def _died(folder: Path, spec: SyntheticSpec, job: tuple[int, int], exit_code: int) -> NoReturn:
+    path = folder / "videos" / _video_name(spec, job)
+    raise VideoError(
+        f"{path}: the process that rendered it ended with exit code {exit_code}, twice. "
+        "Try again with fewer workers."
+    )
+
+
+def _render_file(folder: Path, spec: SyntheticSpec, job: tuple[int, int]) -> RenderedVideo:
+    """Render one (label, index) unless its file is complete."""
+    label, index = job
+    name = _video_name(spec, job)
     path = folder / "videos" / name
     complete = _is_complete(path, spec)
     if not complete:
         # A killed run may have left its unfinished file beside this one.
         for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
             left.unlink(missing_ok=True)
+        look, motion = divmod(label, spec.num_motions)
         frames = render_video(spec, look=look, motion=motion, index=index)
         write_video(path, frames, fps=spec.fps)
     return RenderedVideo(name, label, _part(spec, index), "kept" if complete else "done")

@@ -10,21 +10,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.clips.data.synthetic.looks import (
-    HUE_DEGREES,
-    LUMA_WEIGHTS,
-    hue_without_luma,
-    patch_grid,
-    pattern,
-)
-from dualstream.clips.data.synthetic.motions import place_order
 from dualstream.clips.data.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec
-from dualstream.errors import InputError
+from dualstream.errors import InputError, UnknownNameError
 
 SHAKE_PX = 0.75
 """Largest shift of the camera in x and in y, for a size of 128."""
 SLIDE_PX = 1.25
 """Largest shift of the background against the camera, for a size of 128."""
+HUE_DEGREES = {"checker": 0.0, "dots": 240.0, "rings": 60.0, "stripes": 120.0}
+"""Middle of each look's hue: red, blue, yellow, green."""
+
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
+"""Luminance of R, G, B (ITU-R BT.601), as H.264 files of small size and cv2.COLOR_RGB2GRAY
+have it."""
+STEPS: dict[str, tuple[int, ...]] = {
+    "fast": (3,),
+    "shuttle": (5, -3),
+    "slow": (1,),
+    "stutter": (3, -1),
+}
+"""Steps between the places of consecutive frames, repeated to the end of the video.
+
+Pairs are odd and add up to 2: from place 0, even frames are at the even places and odd frames at
+the odd ones.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,3 +193,81 @@ def _window(
     return np.asarray(
         cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), np.float32
     )
+
+
+def hue_without_luma(degrees: float) -> NDArray[np.float64]:
+    """(3,) RGB change of luminance 0 towards a hue, the largest of the three 1 in size.
+
+    Red (0 degrees) is (1, -0.4265, -0.4265): (1, 0, 0) less its luminance 0.299, over 0.701.
+    """
+    sector = (np.array([5.0, 3.0, 1.0]) + degrees / 60) % 6
+    pure = 1 - np.clip(np.minimum(sector, 4 - sector), 0, 1)  # R, G, B of the full hue
+    change = pure - pure @ LUMA_WEIGHTS
+    return np.asarray(change / np.abs(change).max(), np.float64)
+
+
+def pattern(
+    look: str, *, side: int, angle: float, period_px: float, phase: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Strength of the colour on a square patch; about half of it is 1, the rest 0, edges soft.
+
+    Args:
+        look: one of `LOOKS`.
+        side: P, pixels.
+        angle: turn of checker, stripes and dots, radians.
+        period_px: distance of two stripes, rings, rows of dots or of squares of one kind.
+        phase: shift of the pattern in periods (the first one only for stripes and rings).
+
+    Returns:
+        (P, P), 0..1.
+
+    Raises:
+        UnknownNameError: another look.
+    """
+    x, y = patch_grid(side)
+    cos, sin = math.cos(angle), math.sin(angle)
+    u = (cos * x + sin * y) / period_px + phase[0]
+    v = (cos * y - sin * x) / period_px + phase[1]
+    turn = 2 * math.pi
+    if look == "checker":
+        height = np.sin(turn * u) * np.sin(turn * v)
+    elif look == "dots":
+        height = 3 * (0.36 - np.hypot(u - np.rint(u), v - np.rint(v)))
+    elif look == "rings":
+        height = np.sin(turn * (np.hypot(x, y) / period_px + phase[0]))
+    elif look == "stripes":
+        height = np.sin(turn * u)
+    else:
+        raise UnknownNameError("look", look, HUE_DEGREES)
+    return np.asarray(np.clip(0.5 + 2 * height, 0, 1), np.float64)
+
+
+def patch_grid(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x and y of each pixel of a (side, side) patch, 0 in its middle."""
+    line = np.arange(side) - (side - 1) / 2
+    x, y = np.meshgrid(line, line)
+    return x, y
+
+
+def place_order(
+    motion: str, *, num_frames: int, first: int = 0, direction: Literal[-1, 1] = 1
+) -> NDArray[np.int64]:
+    """Place in each frame: a permutation of 0..num_frames-1.
+
+    Eight frames of stutter: 0 3 2 5 4 7 6 1 (steps +3 -1 +3 -1 ..., modulo 8).
+
+    Args:
+        motion: one of `MOTIONS`.
+        num_frames: T, even and no multiple of 3 (else places are left out).
+        first: place in frame 0.
+        direction: 1 goes up the places, -1 down.
+
+    Raises:
+        UnknownNameError: another motion.
+    """
+    if motion not in STEPS:
+        raise UnknownNameError("motion", motion, STEPS)
+    steps = np.resize(np.array(STEPS[motion], np.int64), num_frames - 1)
+    walked = np.concatenate([np.zeros(1, np.int64), np.cumsum(steps)])
+    order: NDArray[np.int64] = (first + direction * walked) % num_frames
+    return order

@@ -33,29 +33,25 @@ class SyntheticSpec:
     """Give all looks the same grey texture (counter-proof of the spatial stream)."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("num_looks", LOOKS), ("num_motions", MOTIONS)):
-            if not 1 <= getattr(self, name) <= len(allowed):
+        frames = self.num_frames
+        checks = {
+            "num_looks": (1 <= self.num_looks <= len(LOOKS), f"1..{len(LOOKS)}"),
+            "num_motions": (1 <= self.num_motions <= len(MOTIONS), f"1..{len(MOTIONS)}"),
+            "train_videos_per_class": (self.train_videos_per_class >= 1, "at least 1"),
+            "test_videos_per_class": (self.test_videos_per_class >= 1, "at least 1"),
+            "num_frames": (
+                frames >= 8 and frames % 2 == 0 and frames % 3 > 0,
+                "even, at least 8 and no multiple of 3 (8, 10, 14, 16, 20, 22, 26, ...)",
+            ),
+            "size": (self.size >= 32 and self.size % 2 == 0, "even and at least 32 pixels"),
+            "fps": (math.isfinite(self.fps) and self.fps > 0, "above 0"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        for name, (is_good, allowed) in checks.items():
+            if not is_good:
                 raise InputError(
-                    f"SyntheticSpec.{name} must be 1..{len(allowed)}, got {getattr(self, name)}."
+                    f"SyntheticSpec.{name} must be {allowed}, got {getattr(self, name)}."
                 )
-        for name in ("train_videos_per_class", "test_videos_per_class"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"SyntheticSpec.{name} must be at least 1, got {getattr(self, name)}."
-                )
-        if self.num_frames < 8 or self.num_frames % 2 or self.num_frames % 3 == 0:
-            raise InputError(
-                "SyntheticSpec.num_frames must be even, at least 8 and no multiple of 3 "
-                f"(8, 10, 14, 16, 20, 22, 26, ...), got {self.num_frames}."
-            )
-        if self.size < 32 or self.size % 2:
-            raise InputError(
-                f"SyntheticSpec.size must be even and at least 32 pixels, got {self.size}."
-            )
-        if not (math.isfinite(self.fps) and self.fps > 0):
-            raise InputError(f"SyntheticSpec.fps must be above 0, got {self.fps}.")
-        if self.seed < 0:
-            raise InputError(f"SyntheticSpec.seed must not be negative, got {self.seed}.")
 
     @property
     def videos_per_class(self) -> int:
@@ -64,7 +60,7 @@ class SyntheticSpec:
 
 
 def class_names(spec: SyntheticSpec) -> tuple[str, ...]:
-    """Names `look-motion` in label order: label = look * num_motions + motion."""
+    """Return names `look-motion` in label order: label = look * num_motions + motion."""
     return tuple(
         f"{look}-{motion}"
         for look in LOOKS[: spec.num_looks]

@@ -1,4 +1,4 @@
-"""`fuse_runs` as a Python user calls it; tests/cli/test_cli_fuse.py has its files and methods."""
+"""`fuse_runs` as a Python user calls it; tests/cli/test_cli_fuse.py has its options."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     rgb = write(tmp_path / "rgb", [[0.9, 0.1]], [0])
     with pytest.raises(InputError, match="give both"):
         fuse_runs([rgb], data=tmp_path)
-    with pytest.raises(InputError, match="learns from held-out training videos"):
+    with pytest.raises(InputError, match="learns from `fit_on`"):
         fuse_runs([rgb, rgb], method="svm")

@@ -1,20 +1,91 @@
-"""Checks that flow files and folders of flow images share."""
+"""Reading, writing and checks that flow files and folders of flow images share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import FlowStoreError, InputError, ShapeError
+from dualstream.errors import FlowStoreError, InputError, ShapeError, VideoError
 from dualstream.flow.store.jpeg import decode_image
 from dualstream.flow.store.meta import FlowMeta
 
 META_NAME = "meta.json"
+
+
+class StoredFields(ABC):
+    """The stored flow of one video, a context manager.
+
+    Args:
+        path: the file or folder.
+        meta: the facts that are stored with it.
+    """
+
+    def __init__(self, path: Path, meta: FlowMeta) -> None:
+        self.path = path
+        self.meta = meta
+
+    @property
+    def num_fields(self) -> int:
+        """Number of flow fields: frames of the video minus one."""
+        return self.meta.num_fields
+
+    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Fields `indices`, in any order and with repeats, as bytes.
+
+        Returns:
+            (n, 2, H, W) uint8, x before y, in the mapping of `quantize` with `meta.bound_px`.
+
+        Raises:
+            InputError: an index outside 0..num_fields - 1.
+            FlowStoreError: an image is missing, broken, or of another size.
+        """
+        out = np.empty((len(indices), 2, self.meta.height, self.meta.width), np.uint8)
+        first_place: dict[int, int] = {}
+        for place, index in enumerate(indices):
+            if not 0 <= index < self.num_fields:
+                raise InputError(
+                    f"{self.path} has {self.num_fields} flow fields, there is no field {index}."
+                )
+            first = first_place.setdefault(index, place)
+            if first == place:
+                self._read_field(index, out[place])
+            else:
+                out[place] = out[first]
+        return out
+
+    @abstractmethod
+    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out`, (2, H, W)."""
+
+    @abstractmethod
+    def verify(self) -> None:
+        """Check all that is stored; FlowStoreError names the first broken part."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file, if one is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, num_fields={self.num_fields})"
 
 
 class FlowWriter:
@@ -60,34 +131,12 @@ def write_errors(path: Path) -> Iterator[None]:
     """Turn an OSError inside the block into the FlowStoreError of `path`."""
     try:
         yield
+    except VideoError:  # a missing video is an OSError too; it is read at the same time
+        raise
     except OSError as error:
         raise FlowStoreError(
             f"{path} cannot be written: {error.strerror or error}. Nothing was left there."
         ) from error
-
-
-def read_fields(
-    read_field: Callable[[int, NDArray[np.uint8]], None], indices: Sequence[int], meta: FlowMeta
-) -> NDArray[np.uint8]:
-    """Gather fields, each read once however often its index is repeated.
-
-    Args:
-        read_field: (index, (2, H, W) array to fill) -> None.
-        indices: n fields in any order.
-        meta: gives H and W.
-
-    Returns:
-        (n, 2, H, W).
-    """
-    out = np.empty((len(indices), 2, meta.height, meta.width), np.uint8)
-    first_place: dict[int, int] = {}
-    for place, index in enumerate(indices):
-        first = first_place.setdefault(index, place)
-        if first == place:
-            read_field(index, out[place])
-        else:
-            out[place] = out[first]
-    return out
 
 
 def checked_image(
@@ -111,13 +160,6 @@ def checked_image(
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise broken(path, f"{name} is {found} px, not {size[1]}x{size[0]}")
     return image
-
-
-def check_indices(path: Path, indices: Sequence[int], num_fields: int) -> None:
-    """Raise InputError at the first index outside 0..num_fields - 1."""
-    for index in indices:
-        if not 0 <= index < num_fields:
-            raise InputError(f"{path} has {num_fields} flow fields, there is no field {index}.")
 
 
 def check_source(path: Path, meta: FlowMeta, source_sha256: str | None) -> None:
