@@ -10,6 +10,8 @@ import typer
 from dualstream.cli.options import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dualstream.models.inspect import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
     from dualstream.types import ClipSpec
@@ -125,7 +127,9 @@ def _parsed_options(given: list[str]) -> dict[str, Any]:
     return options
 
 
-def _default_size(made: Network, name: str, weights: str | None) -> InputSize:
+def _default_size(
+    made: Network, name: str, weights: str | None
+) -> InputSize | Mapping[str, InputSize]:
     """The largest input of the shipped recipes of a network, or else of its weights."""
     from dualstream.models import WEIGHTS
     from dualstream.models.inspect import usual_input_size

@@ -79,7 +79,9 @@ class NetworkTable:
         raise UnknownNameError("layer", name, [row.name for row in self.rows])
 
 
-def usual_input_size(model: Network, *, wanted: tuple[int, int, int] = USUAL) -> InputSize:
+def usual_input_size(
+    model: Network, *, wanted: tuple[int, int, int] = USUAL
+) -> InputSize | Mapping[str, InputSize]:
     """Size of a clip that the network takes, as near to `wanted` as may be.
 
     What fully connected layers or a backbone fix (length, image size) is kept to, and too small
@@ -90,13 +92,13 @@ def usual_input_size(model: Network, *, wanted: tuple[int, int, int] = USUAL) ->
         wanted: frames, height, width.
 
     Returns:
-        C, T, H, W.
+        C, T, H, W; of several inputs a mapping from each stream's name to them.
     """
-    least = getattr(model, "smallest", (1, 1, 1))
-    frames, height, width = (max(a, b) for a, b in zip(wanted, least, strict=True))
-    side = getattr(model, "image_size", None)
-    fixed = getattr(model, "fixed_size", None) or (side, side)
-    return model.in_channels, model.length or frames, fixed[0] or height, fixed[1] or width
+    sizes = {
+        stream: (accepts.channels, *accepts.nearest(wanted))
+        for stream, accepts in model.inputs.items()
+    }
+    return sizes if len(sizes) > 1 else next(iter(sizes.values()))
 
 
 def inspect_network(
