@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,6 @@ import typer
 from dualstream.cli.options import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dualstream.models.inspect import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
     from dualstream.types import ClipSpec
@@ -178,7 +177,7 @@ def _print(table: NetworkTable) -> None:
     if not console.is_terminal:  # a file or a pipe has no width to keep to
         natural = console.options.update(max_width=10_000)
         console.width = max(console.width, Measurement.get(console, natural, shown).maximum)
-    sizes = table.input_size if isinstance(table.input_size, dict) else {"": table.input_size}
+    sizes = table.input_size if isinstance(table.input_size, Mapping) else {"": table.input_size}
     inputs = ", ".join(f"{stream} {by(size)}".strip() for stream, size in sizes.items())
     console.print(f"{table.name} on {inputs} (channels x frames x height x width)\n")
     console.print(shown)
