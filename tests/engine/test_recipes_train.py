@@ -27,7 +27,7 @@ TRAINED = tuple(name for name in list_recipes() if name != "t3d_transfer_rgb")
 
 COMMON = (
     "input.fps=null",
-    "input.flow_method=dis",
+    "input.flow_method=tvl1-fast",
     "augment.crop=center",
     "augment.zoom=[1, 1]",
     "augment.flip=false",
