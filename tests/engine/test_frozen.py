@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 
 from dualstream.clips.data.manifest import Manifest
+from dualstream.engine.datasets import training_dataset
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.info import read_run
 from dualstream.engine.train import frozen
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
@@ -282,3 +284,21 @@ def test_what_is_drawn_for_a_video_does_not_depend_on_the_others(
 def test_a_trial_computes_only_what_it_draws(data: Path, tmp_path: Path) -> None:
     train(frozen_recipe(views=1, epochs=1), data, tmp_path / "trial", limit=1)
     assert len(files(data)) == 4  # one batch
+
+
+def test_a_mirrored_view_of_left_has_the_label_of_right(data: Path, tmp_path: Path) -> None:
+    (data / "classes.txt").write_text("left\nright\n")
+    recipe = changed(frozen_recipe(views=4, epochs=1), augment__flip=True)
+    train(recipe, data, tmp_path / "run")
+    manifest = Manifest.read(data)
+    videos, folder = manifest.subset(1, "train"), files(data)[0].parents[1]
+    drawn = frozen.FrozenDataset(videos, folder, seed=0)
+    clips = training_dataset(manifest, recipe, read_run(tmp_path / "run")[2])
+    for index, record in enumerate(videos.records):
+        place = manifest.records.index(record)
+        kept = [clips[(view, place)].label.item() for view in range(4)]
+        views = np.load(frozen.feature_path(folder, record.path))
+        for epoch in range(8):
+            features, label = drawn[(epoch, index)]
+            assert label == kept[[np.array_equal(features, view) for view in views].index(True)]
+    assert len({drawn[(epoch, 0)][1] for epoch in range(20)}) == 2

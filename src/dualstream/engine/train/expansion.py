@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_ma
 from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
 from dualstream.engine.run.info import read_metrics
 from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import Listener, TrainProgress
+from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CheckpointError, DivergedError, InputError, RecipeError
 from dualstream.files import file_sha256, read_json, write_text
 from dualstream.models.x3d_expansion import (
@@ -260,12 +261,8 @@ class _Search:
         for number, candidate in enumerate(candidates, start=1):
             run = self.folder / f"step_{step}" / candidate.axis
 
-            def tell(training: TrainProgress, number: int = number, axis: Axis = candidate.axis):
-                if self.listener is not None:
-                    where = ExpansionProgress(step, number, len(candidates), axis, training)
-                    self.listener(where)
-
-            top1 = self.train(with_factors(self.recipe, candidate.factors), run, tell)
+            where = partial(ExpansionProgress, step, number, len(candidates), candidate.axis)
+            top1 = self.train(with_factors(self.recipe, candidate.factors), run, where)
             trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
         measured = [trial for trial in trials if trial.held_out_top1 is not None]
         if not measured:
@@ -276,8 +273,15 @@ class _Search:
         best = min(measured, key=lambda t: (-(t.held_out_top1 or 0.0), t.multiply_adds))
         return Step(tuple(trials), best)
 
-    def train(self, recipe: Recipe, run: Path, listener: Listener) -> float | None:
+    def train(
+        self, recipe: Recipe, run: Path, where: Callable[[TrainProgress], ExpansionProgress]
+    ) -> float | None:
         """Accuracy on the held-out videos, 0..1; None where training diverged."""
+
+        def listener(training: TrainProgress) -> None:
+            if self.listener is not None:
+                self.listener(where(training))
+
         known = read_metrics(run)
         if "held_out_top1" in known:  # written at the end of a training
             top1: float = known["held_out_top1"]

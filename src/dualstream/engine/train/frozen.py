@@ -6,8 +6,9 @@ sends them through the frozen parts and keeps the features; each epoch then draw
 each video. The files lie under `frozen` beside the manifest and serve every run that would compute
 the same: other splits, other learning rates.
 
-MANIFEST/frozen/<hash of all that matters>/<video>.npy    (V, S, ...) float16
-                                           form.txt       the form of the network that gave them
+MANIFEST/frozen/<hash of all that matters>/<video>.npy          (V, S, ...) float16
+                                           <video>.labels.txt   label of each view
+                                           form.txt             form of the network that gave them
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ from dualstream.types import Clip
 from dualstream.version import __version__
 
 FORM_FILE = "form.txt"
+
+LAYOUT = 2
+"""Of the files; 1 had no labels."""
 
 _OF_TRAINING = ("dropout", "checkpointing")
 """Options of networks that change nothing in the features of frozen stages."""
@@ -144,7 +148,7 @@ class FrozenData(RunData):
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         saved = recipe.model_dump(mode="json", include={"clip", "inputs", "augment"})
         matters = {
-            "version": __version__,
+            "version": [__version__, LAYOUT],
             "weights": frozen.checksum(),
             "network": [recipe.model.name, options, frozen.num_parts],
             "device": next(frozen.parameters()).device.type,
@@ -174,7 +178,8 @@ class FrozenData(RunData):
 class FrozenDataset(Dataset[tuple[Tensor, int]]):
     """One of the kept views of each video: `dataset[(epoch, index)]`, drawn by seed and key.
 
-    Gives features (S, ...) float16 and the label.
+    Gives features (S, ...) float16 and the label of the view, which is another than the video's
+    where the view is mirrored and the class is one of left and right.
     """
 
     def __init__(self, videos: Manifest, folder: Path, *, seed: int) -> None:
@@ -190,7 +195,8 @@ class FrozenDataset(Dataset[tuple[Tensor, int]]):
         record = self.videos.records[index % len(self)]
         views = np.load(feature_path(self.folder, record.path), mmap_mode="r")  # (V, S, ...)
         view = np.random.default_rng([self.seed, epoch, index]).integers(len(views))
-        return torch.from_numpy(views[view].copy()), record.label
+        labels = read_text(_label_path(self.folder, record.path), error=RecipeError).split()
+        return torch.from_numpy(views[view].copy()), int(labels[view])
 
 
 def check_frozen(model: Network, recipe: Recipe) -> None:
@@ -214,6 +220,10 @@ def check_frozen(model: Network, recipe: Recipe) -> None:
 def feature_path(folder: Path, name: str) -> Path:
     """File of the video `name`: `a/b.mp4` -> `<folder>/a/b.mp4.npy`."""
     return folder / f"{name}.npy"
+
+
+def _label_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.labels.txt"
 
 
 class FrozenParts(nn.Module):
@@ -291,7 +301,8 @@ class Features:
         keys = [[(view, place)] for place in places for view in range(self.views)]
         batches = iter(make_loader(self.dataset, keys, workers=workers))
         for name in missing:
-            clips = [self._input(next(batches)) for _ in range(self.views)]
+            views = [next(batches) for _ in range(self.views)]
+            clips = [self._input(view) for view in views]
             if name == missing[0]:
                 self._fix_form(begin, clips[0])
             features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
@@ -300,6 +311,8 @@ class Features:
                     f"The frozen stages give values for {name} that float16 cannot hold: set "
                     "data.frozen_views=0."
                 )
+            labels = " ".join(str(view.label.item()) for view in views)
+            write_text(_label_path(self.folder, name), f"{labels}\n")
             with (
                 replacing(feature_path(self.folder, name)) as temporary,
                 open(temporary, "wb") as file,
