@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dualstream.clips.stacking import bidirectional_indices, trajectory_stack
+from dualstream.clips.samplers import bidirectional_indices
+from dualstream.clips.transforms import trajectory_stack
 from dualstream.errors import InputError, ShapeError
 
 

@@ -23,12 +23,12 @@ from dualstream.clips.geometry import (
 )
 from dualstream.clips.samplers import (
     Indices,
+    bidirectional_indices,
     evenly_spaced_starts,
     segment_starts_center,
     segment_starts_random,
     snippet_indices,
 )
-from dualstream.clips.stacking import bidirectional_indices
 from dualstream.clips.transforms import ColorChange, ColorJitter
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.types import BeyondEnd, ClipSpec, StreamSpec

@@ -1,4 +1,4 @@
-"""Where in a video the snippets start: pure functions on integers.
+"""Which frames or fields of a video the snippets take: pure functions on integers.
 
 `num_frames` is the number of positions that exist: F frames for RGB, F - 1 fields for flow.
 `length` is the positions that one snippet covers, (T - 1) * stride + 1 (`StreamSpec.span`). Starts
@@ -103,6 +103,38 @@ def snippet_indices(
     steps = starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * stride
     looped = beyond_end == "loop"
     return np.asarray(steps % num_frames if looped else np.minimum(steps, num_frames - 1))
+
+
+def bidirectional_indices(
+    starts: Indices, *, count: int, stride: int, num_fields: int
+) -> tuple[Indices, Indices]:
+    """Return the fields of a bi-directional stack: the middle frame's future and its past.
+
+    With L = count, the middle frame is tau = start + stride * L / 2. The L / 2 forward fields are
+    those of tau, tau + stride, ... (field t goes from frame t to t + 1). The L / 2 backward
+    fields lead from tau into the past, nearest first: backward field t goes from frame t + 1 to
+    t, so the first is number tau - 1, then tau - 1 - stride, ...
+    Start 10, count 6, stride 1: forward 13, 14, 15; backward 12, 11, 10.
+
+    Args:
+        starts: (S,) first positions of the snippets.
+        count: L, even; forward and backward fields together.
+        stride: positions between two fields.
+        num_fields: fields that the video has; indices beyond the end are the last one.
+
+    Returns:
+        Forward and backward indices, each (S, L / 2).
+
+    Source:
+        Simonyan & Zisserman 2014, section 3.1.
+    """
+    if count % 2:
+        raise InputError(f"Bi-directional stacking needs an even count, got {count}.")
+    half = count // 2
+    middle = starts + half * stride
+    forward = snippet_indices(middle, count=half, stride=stride, num_frames=num_fields)
+    back = middle[:, None] - 1 - np.arange(half, dtype=np.int64)[None, :] * stride
+    return forward, np.clip(back, 0, num_fields - 1)
 
 
 def _check_positive(**counts: int) -> None:
