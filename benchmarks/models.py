@@ -6,7 +6,7 @@
 
 The peer is torchvision's or pytorchvideo's network in eager mode; ours gets its weights through
 `models.convert`, and the logits are compared first. Batch 1, `--threads` threads (two), rounds in
-turn, medians. "optimised" is `model.optimized()`, which chooses among its forms by measuring; the
+turn, medians. "optimised" is `models.fastest`, which chooses among its forms by measuring; the
 choice is printed. The share of the machine's peak (`peak.py`) counts products with padding, as
 published figures do; convolutions may skip those. A training step is forward, backward and SGD on
 one clip, batch norms in training mode. pytorchvideo comes with the project's test extra.
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from dualstream.models import Network, create_model
 from dualstream.models.convert import Layout, from_layout
-from dualstream.models.inspection import inspect_network
+from dualstream.models.fastest import fastest
+from dualstream.models.inspect import inspect_network
 from measure import FOLDER, interleaved, summary, versions, write_json
 from peak import multiply_adds_per_second
 
@@ -176,7 +177,7 @@ def contenders(
             "peer": training_step(theirs, lambda: theirs(peer.inputs(clip))),
             "ours": training_step(ours, lambda: ours(clip)),
         }, {}
-    optimised = ours.eval().optimized()
+    optimised = fastest(ours)
     optimised(clip)
     [forms] = optimised.forms.values()
 

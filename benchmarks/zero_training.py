@@ -23,6 +23,7 @@ from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.recipe import load_recipe
 from dualstream.models import create_model
+from dualstream.models.fastest import fastest
 
 PARTNERS: dict[str, tuple[str, ...]] = {
     "brush_hair": ("brushing hair", "fixing hair", "curling hair"),
@@ -75,7 +76,7 @@ def class_scores(manifest: Manifest) -> np.ndarray:
         [model.classes.index(partner) for partner in PARTNERS.get(name, ())]
         for name in manifest.classes
     ]
-    network, normalizer = model.optimized(), Normalizer(spec)
+    network, normalizer = fastest(model), Normalizer(spec)
     dataset = ClipDataset(
         manifest, spec, sampling=Sampling("evenly_spaced"), cropping=Cropping("center")
     )

@@ -19,6 +19,7 @@ LEVELS = {
     "files": 0,
     "jobs": 0,
     "types": 0,
+    "unpickle": 0,
     "video": 1,
     "flow": 2,
     "clips": 3,
@@ -33,7 +34,7 @@ LEVELS = {
     "__main__": 9,
 }
 ONLY_LEVEL_0 = {"models", "scores"}
-KNOWN_CIRCLES = {("dualstream.models.network", "dualstream.models.optimize")}
+KNOWN_CIRCLES: set[tuple[str, str]] = set()
 """Imports (of a file, what it imports) that close a circle today. To be emptied, never added to."""
 HEAVY = ("torch", "cv2", "av", "timm", "sklearn", "matplotlib", "lightning", "torchvision", "scipy")
 

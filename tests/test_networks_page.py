@@ -13,7 +13,7 @@ import torch
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import build_model
 from dualstream.models import MODELS, WEIGHTS, create_model, list_weights, set_trainable
-from dualstream.models.inspection import inspect_network
+from dualstream.models.inspect import inspect_network
 from dualstream.models.weights import weights_entry
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "networks.md"

@@ -12,6 +12,7 @@ from dualstream.clips.geometry import View
 from dualstream.clips.transforms import (
     ColorChange,
     ColorJitter,
+    Normalizer,
     apply_color,
     cut_flow,
     cut_frames,
@@ -20,7 +21,7 @@ from dualstream.clips.transforms import (
 )
 from dualstream.errors import InputError, ShapeError
 from dualstream.flow import dequantize, quantize
-from dualstream.types import StreamSpec
+from dualstream.types import ClipSpec, StreamSpec
 
 
 @pytest.fixture
@@ -349,3 +350,47 @@ def test_trajectory_names_a_wrong_shape() -> None:
         trajectory_stack(torch.zeros(3, 2, 4, 4, dtype=torch.uint8))
     with pytest.raises(ShapeError, match=r"\(3, 4, 4\)"):
         trajectory_stack(torch.zeros(3, 4, 4))
+
+
+def test_normalizer_gives_the_numbers_of_normalize() -> None:
+    spec = ClipSpec(
+        {
+            "rgb": StreamSpec("rgb", num_frames=2),
+            "flow": StreamSpec("flow", num_frames=3, std=(2.0, 4.0), subtract_mean_flow=True),
+            "change": StreamSpec("rgb_diff", num_frames=2),
+        },
+        short_side=8,
+        crop_size=8,
+    )
+    normalizer = Normalizer(spec)
+    generator = torch.Generator().manual_seed(0)
+    kept: list[int] = []
+    for views in (4, 2, 6, 6):  # the memory of four serves for two, not for six
+        data = {
+            name: torch.randint(
+                0,
+                256,
+                (views, stream.channels, stream.steps, 8, 8),
+                dtype=torch.uint8,
+                generator=generator,
+            )
+            for name, stream in spec.streams.items()
+        }
+        before = {name: value.clone() for name, value in data.items()}
+        found = normalizer(data)
+        for name, stream in spec.streams.items():
+            assert torch.equal(found[name], normalize(data[name], stream))
+            assert torch.equal(data[name], before[name])
+        kept.append(found["rgb"].data_ptr())
+    assert kept[0] == kept[1]
+    assert kept[2] == kept[3]
+
+
+def test_memory_of_a_prediction_serves_training() -> None:
+    normalizer = Normalizer(ClipSpec({"rgb": StreamSpec("rgb")}, short_side=8, crop_size=8))
+    data = {"rgb": torch.full((2, 3, 1, 8, 8), 7, dtype=torch.uint8)}
+    with torch.inference_mode():
+        normalizer(data)
+    weight = torch.ones(3, requires_grad=True)
+    (normalizer(data)["rgb"].mean(dim=(2, 3, 4)) * weight).sum().backward()
+    assert weight.grad is not None

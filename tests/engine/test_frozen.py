@@ -18,7 +18,7 @@ from dualstream.engine.train import frozen
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
-from dualstream.models import create_model, optimize
+from dualstream.models import create_model, fastest
 from dualstream.models.network import set_trainable
 
 
@@ -167,13 +167,13 @@ def test_all_files_of_a_folder_are_computed_in_the_form_that_was_chosen_first(
 ) -> None:
     train(frozen_recipe(views=1, epochs=1), data, tmp_path / "first")
     assert form_file(data).read_text().strip() in ("plain", "folded", "channels_last")
-    used, fix = [], optimize.FastestForm.fix
+    used, fix = [], fastest.FastestForm.fix
 
-    def told(self: optimize.FastestForm, form: str, x: torch.Tensor) -> None:
+    def told(self: fastest.FastestForm, form: str, x: torch.Tensor) -> None:
         used.append(form)
         fix(self, form, x)
 
-    monkeypatch.setattr(optimize.FastestForm, "fix", told)
+    monkeypatch.setattr(fastest.FastestForm, "fix", told)
     for form in ("plain", "folded"):
         form_file(data).write_text(form)
         files(data)[0].unlink()
@@ -214,7 +214,7 @@ def test_frozen_parts_run_in_half_precision_as_on_a_gpu() -> None:
     model = create_model("r3d_18", num_classes=3)
     set_trainable(model, 1)
     parts = frozen.FrozenParts(model)
-    forms = optimize._forms(parts, torch.device("cuda"))
+    forms = fastest._forms(parts, torch.device("cuda"))
     clips = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = parts(clips), forms["half"]()(clips)

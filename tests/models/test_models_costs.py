@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dualstream.models import create_model
-from dualstream.models.inspection import inspect_network
+from dualstream.models.inspect import inspect_network
 
 ZOO = "pytorchvideo's and SlowFast's model zoos (crops of 256 pixels, X3D: as named)"
 TORCHVISION = "torchvision's weights of the network"

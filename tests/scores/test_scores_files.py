@@ -286,7 +286,7 @@ def test_a_malicious_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
     made = tmp_path / "made_by_the_pickle"
     items = [{"pred_score": Harm(made), "gt_label": 0}]
     path = write_pickle(tmp_path / "dump.pkl", items, protocol)
-    with pytest.raises(ScoresError, match="mkdir, which score files have no need of"):
+    with pytest.raises(ScoresError, match="mkdir, which arrays do not need"):
         read_scores(path)
     assert not made.exists()
     pickle.loads(path.read_bytes())  # the harm is real: an ordinary reader does run it

@@ -177,7 +177,7 @@ def test_video_from_a_server_comes_in_windows_without_being_read_in_advance(tiny
 
 
 class TestLocalFilesThatPointElsewhere:
-    """What plays another file or address is only followed from a URL that the user typed."""
+    """Scripts and playlists are only followed from a URL that the user typed."""
 
     @pytest.fixture
     def secret(self, encode, texture):

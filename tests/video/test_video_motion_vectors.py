@@ -25,7 +25,6 @@ from dualstream.video.motion_vectors import (
     turned,
 )
 from dualstream.video.orientation import Orientation
-from dualstream.video.packets import is_h264_reference
 
 T, HEIGHT, WIDTH = 24, 96, 128
 SHIFT = (2, -1)
@@ -212,30 +211,6 @@ def test_turned(orientation, x, y):
 )
 def test_reference_steps(number, order, references, steps):
     assert reference_steps(number, order, references) == steps
-
-
-SLICE_REF, SLICE, IDR, SEI, SPS = b"\x41", b"\x01", b"\x65", b"\x06", b"\x67"
-
-
-@pytest.mark.parametrize(
-    ("units", "expected"),
-    [
-        ([SLICE_REF + b"xyz"], True),
-        ([SLICE + b"xyz"], False),
-        ([IDR + b"x"], True),
-        ([SEI + b"abcd", SLICE + b"x"], False),
-        ([SPS + b"a", SEI + b"b", IDR], True),
-        ([SEI + b"abcd"], True),  # no slice: nothing is known
-        ([], True),
-    ],
-)
-def test_is_h264_reference(units, expected):
-    for length_bytes in (1, 2, 4):
-        packet = b"".join(len(unit).to_bytes(length_bytes, "big") + unit for unit in units)
-        assert is_h264_reference(packet, length_bytes=length_bytes) is expected
-    for code in (b"\0\0\1", b"\0\0\0\1"):
-        packet = b"".join(code + unit for unit in units)
-        assert is_h264_reference(packet, length_bytes=None) is expected
 
 
 BLOCK = np.dtype(

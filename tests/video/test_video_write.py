@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, VideoError
+from dualstream.errors import DiskError, InputError, ShapeError, UnknownNameError, VideoError
 from dualstream.video import VideoReader, probe, read_video, write_video
 
 
@@ -157,7 +157,7 @@ class TestNothingHalfWritten:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(VideoError, match=r"Cannot write .*a\.mp4.*No space left"):
+        with pytest.raises(DiskError, match=r"a\.mp4: cannot be written \(No space left"):
             write_video(path, texture(5), fps=25)
         assert self.unharmed(path)
 

@@ -10,7 +10,7 @@ import typer
 from dualstream.cli.options import Json
 
 if TYPE_CHECKING:
-    from dualstream.models.inspection import InputSize, LayerRow, NetworkTable
+    from dualstream.models.inspect import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
     from dualstream.types import ClipSpec
 
@@ -51,7 +51,7 @@ def inspect(
 
     from dualstream.cli.output import print_json, stderr
     from dualstream.errors import InputError
-    from dualstream.models.inspection import inspect_network
+    from dualstream.models.inspect import inspect_network
 
     if every and depth is not None:
         raise InputError("Give --all or --depth, not both.")
@@ -128,7 +128,7 @@ def _parsed_options(given: list[str]) -> dict[str, Any]:
 def _default_size(made: Network, name: str, weights: str | None) -> InputSize:
     """The largest input of the shipped recipes of a network, or else of its weights."""
     from dualstream.models import WEIGHTS
-    from dualstream.models.inspection import usual_input_size
+    from dualstream.models.inspect import usual_input_size
     from dualstream.models.weights import weights_entry
 
     if weights is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, get_args
+from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,6 @@ from dualstream.models.layers.conv import Triple
 from dualstream.models.layers.norm import batch_norms, explained_statistics
 from dualstream.models.layers.pooling import global_mean
 from dualstream.types import ClipSpec
-
-if TYPE_CHECKING:
-    from dualstream.models.optimize import OptimizedNetwork
 
 FrozenBatchNorm = Literal["none", "partial", "all"]
 """Batch norms that keep their statistics and are not trained; partial: all but the first."""
@@ -163,12 +160,6 @@ class Network(nn.Module):
         self.spec = None
         self.classes = ()
         self.name = type(self).__name__
-
-    def optimized(self) -> OptimizedNetwork:
-        """A copy for prediction only, as fast as this machine runs it; see `OptimizedNetwork`."""
-        from dualstream.models.optimize import OptimizedNetwork
-
-        return OptimizedNetwork(self)
 
     def add_classifier(
         self, num_features: int, *, dropout: float, deviation: float | None = None

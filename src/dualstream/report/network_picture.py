@@ -19,7 +19,7 @@ from dualstream.errors import InputError, ReportError
 from dualstream.files import write_text
 
 if TYPE_CHECKING:
-    from dualstream.models.inspection import LayerRow, NetworkTable
+    from dualstream.models.inspect import LayerRow, NetworkTable
 
 LEFT_PX = 92
 RIGHT_PX = 24

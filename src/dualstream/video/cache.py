@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.types import Frames
-from dualstream.video.source import FrameSource
+from dualstream.video.source import FrameSource, taken
 
 
 class FrameCache:
@@ -65,13 +65,12 @@ class FrameCache:
         self._held = held
         self._rows = {number: row for row, number in enumerate((*kept, *missing))}
 
-    def read(self, indices: Sequence[int]) -> Frames:
+    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`."""
-        if self._held is None or not all(index in self._rows for index in indices):
-            return self._source.read(indices)
-        rows = [self._rows[index] for index in indices]
-        if rows == list(range(rows[0], rows[0] + len(rows))):
-            chosen: slice | list[int] = slice(rows[0], rows[0] + len(rows))  # a view, not a copy
-        else:
-            chosen = rows
-        return Frames(self._held.data[chosen], self._held.pts_seconds[chosen], self.name)
+        if (
+            self._held is None
+            or not len(indices)
+            or not all(index in self._rows for index in indices)
+        ):
+            return self._source.read(indices, out=out)
+        return taken(self._held, np.array([self._rows[index] for index in indices]), out)

@@ -17,6 +17,7 @@ VIDEO_SIGNATURES = (b"ftyp", b"moov", b"mdat", b"RIFF", b"\x1aE\xdf\xa3", b"\x00
 LOCAL_FORMATS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "m4v"),
     *("flv", "asf", "ogg", "rm", "mxf", "gxf", "nut", "nsv", "dv", "wtv", "swf", "ivf", "obu"),
+    *("av1", "dhav", "cine"),
     *("h261", "h263", "h264", "hevc", "vvc", "vc1", "cavsvideo", "dirac", "yuv4mpegpipe"),
     *("gif", "apng", "webp_pipe", "jpeg_pipe", "png_pipe", "bmp_pipe", "mjpeg", "mpjpeg"),
     *("wav", "mp3", "aac", "flac", "aiff", "ac3", "caf"),
@@ -37,7 +38,7 @@ SILENT_CODECS = frozenset({"hevc"})
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether FFmpeg shall open it by protocol ("rtsp://...") rather than as a local file."""
+    """Whether FFmpeg opens it by protocol ("rtsp://...") rather than as a local file."""
     scheme, separator, _ = os.fspath(path).partition("://")
     return bool(separator) and scheme.replace("+", "").isalnum()
 

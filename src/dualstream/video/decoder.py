@@ -37,10 +37,7 @@ SKIPPABLE_CODECS = frozenset({"h264"})
 LONGEST_REORDERING = 16
 """Pictures that H.264 and HEVC may show between two that were coded in turn."""
 
-HELD_BYTES = 16 << 20
-"""Memory for decoded pictures that a next read may ask for again: 120 of 340x256 pixels."""
-
-_END = object()
+_END: Any = object()
 
 
 class MissingPictureError(CorruptVideoError):
@@ -64,7 +61,10 @@ class Decoder:
         self._tells_damage = tells_damage
         self.path = path
         self.num_threads = num_threads
-        self._held: dict[int, Any] = {}  # the pictures that came last, by their places
+        # The picture that came last, and its place. No more are held: into which memory a damaged
+        # picture is decoded, and what is left there, would depend on it.
+        self._last: tuple[int, Any] | None = None
+        self._reads_on = False  # whether the caller reads on from where the last read ended
         self.num_refused = 0
         """Packets that the decoder refused while all pictures were read."""
         self._open()
@@ -96,9 +96,8 @@ class Decoder:
         self.container.close()
 
     def leave(self) -> None:
-        """Forget the place, as somebody else has read packets from the container."""
-        self._next = None
-        self._held.clear()
+        """Forget the place, after packets were read from the container by another function."""
+        self._next = self._last = None
 
     def all_pictures(self) -> Iterator[Any]:
         """Every picture that decodes, from the start of the file; damaged packets are passed over.
@@ -120,17 +119,26 @@ class Decoder:
         Raises:
             MissingPictureError: one of them does not come, or the decoder met damage.
         """
-        held = {place: self._held[place] for place in wanted if place in self._held}
-        yield from held.items()
-        wanted = [place for place in wanted if place not in held]
+        if self._last is not None and self._last[0] == wanted[0]:
+            yield self._last
+            wanted = wanted[1:]
+        if not wanted:
+            return
         stands_at = self._next
-        if not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist()):
+        if self._is_emptied or (
+            not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist())
+        ):
             stands_at = None
         runs = decode_runs(wanted, index.keys, stands_at=stands_at)
+        # Emptying the decoder saves a few pictures, but it cannot go on afterwards: of a caller
+        # that reads forward, only the first read does so, unless it starts with the file.
+        self._reads_on |= index.by_count or wanted[0] == 0 or runs[0][0] is None
+        if self._is_emptied and self._next is not None:
+            self._reads_on |= (runs[0][0] or 0) <= self._next <= wanted[0]
         for number, (key, run) in enumerate(runs, start=1):
             if key is not None:
                 self._go_to(index, key)
-            yield from self._forward(index, run, goes_on=number == len(runs))
+            yield from self._forward(index, run, goes_on=self._reads_on and number == len(runs))
 
     def _go_to(self, index: FrameIndex, key: int) -> None:
         if index.by_count or (key == 0 and self._next == 0):
@@ -172,8 +180,7 @@ class Decoder:
             if place > due[0] or (self._starts_at is not None and place != self._starts_at):
                 raise self._missing(due[0])
             self._starts_at = None
-            self._next = place + 1
-            self._hold(place, picture)
+            self._next, self._last = place + 1, (place, picture)
             if place == due[0]:
                 due.popleft()
                 yield place, picture
@@ -182,13 +189,6 @@ class Decoder:
         for _ in range(LONGEST_REORDERING):
             if not before & self._pending or not self._feed(index, unsent, goes_on=goes_on):
                 break
-
-    def _hold(self, place: int, picture: Any) -> None:
-        """Keep the pictures that came last, for readers whose windows overlap."""
-        self._held[place] = picture
-        size = sum(plane.buffer_size for plane in picture.planes)
-        while len(self._held) > max(1, HELD_BYTES // max(1, size)):
-            del self._held[next(iter(self._held))]
 
     def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
         """Decode one packet more, or what the decoder holds back if nothing more is wanted.

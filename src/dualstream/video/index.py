@@ -86,7 +86,7 @@ class FrameIndex:
 
 @dataclass(frozen=True)
 class PacketList:
-    """What a demux pass found, in the order of decoding."""
+    """Packets of a stream, in the order of decoding."""
 
     pts: tuple[int, ...]
     """Time of each packet's picture in ticks."""

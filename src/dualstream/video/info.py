@@ -1,4 +1,4 @@
-"""What a video file says about itself, and what decoding it finds, kept apart."""
+"""Facts about a video file: those that it claims and those that decoding finds, kept apart."""
 
 from __future__ import annotations
 

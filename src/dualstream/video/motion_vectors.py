@@ -31,13 +31,13 @@ from dualstream.video.container import (
     open_video,
     packets_of,
 )
-from dualstream.video.decoder import Decoder, frames_of
+from dualstream.video.decoder import LONGEST_REORDERING, Decoder, frames_of
 from dualstream.video.index import stand_ins
 from dualstream.video.orientation import Orientation, orientation_of_frame
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
-"""What stands where a picture has no vectors: the motion of the field before, or none."""
+"""Filling where a picture has no vectors: the motion of the field before, or none."""
 
 METHOD = "motion-vectors"
 """`Flow.method` of these fields."""
@@ -55,7 +55,6 @@ VECTOR_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video"}) | NO_B_VECTORS_C
 """FFmpeg's names of the codecs whose motion vectors are read here."""
 
 _CELL_PX = 8  # sides and places of all exported blocks are multiples of it
-_LONGEST_REORDERING = 16  # pictures that H.264 may show between two that were coded in turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +297,7 @@ def _with_steps(pictures: Iterator[_Picture]) -> Iterator[_Stepped]:
 
     A picture waits until its reference in the future has been shown.
     """
-    past: deque[tuple[int, int]] = deque(maxlen=_LONGEST_REORDERING)
+    past: deque[tuple[int, int]] = deque(maxlen=LONGEST_REORDERING)
     waiting: deque[_Picture] = deque()
     for picture in chain(pictures, [None]):
         if picture is not None:
@@ -308,7 +307,7 @@ def _with_steps(pictures: Iterator[_Picture]) -> Iterator[_Stepped]:
             later = [p for p in islice(waiting, 1, None) if p.is_reference]
             following = next((p for p in later if p.order < first.order), None)
             is_settled = following is not None or not _looks_ahead(first)
-            if picture is not None and not is_settled and len(waiting) <= _LONGEST_REORDERING:
+            if picture is not None and not is_settled and len(waiting) <= LONGEST_REORDERING:
                 break
             waiting.popleft()
             carrier = following if first.borrows and following is not None else first

@@ -103,9 +103,9 @@ def display_slots(pictures: Sequence[str]) -> list[int]:
 
     The decoder gives at most one picture a packet; a packed one waits for the placeholder after
     it, and one that still waits at the end is never shown. Where there are B pictures the
-    decoder lags one picture behind, which is taken back: I,-,PB,-,P,- (an encoder's delay after
-    the first picture, then packed) is shown at 0, 1, 2, 3 and I,P,-,P (a picture dropped) at
-    0, 1, 3.
+    decoder gives each picture one packet late, which is taken back: I,-,PB,-,P,- (an encoder's
+    delay after the first picture, then packed) is shown at 0, 1, 2, 3 and I,P,-,P (a picture
+    dropped) at 0, 1, 3.
     """
     given: list[int] = []
     waiting = 0

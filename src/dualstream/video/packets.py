@@ -1,4 +1,4 @@
-"""What packets tell of their pictures without decoding: whole or damaged, key frame or not."""
+"""Packets looked into without decoding: whole or damaged, key frame or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
 
 
 class PacketFacts(NamedTuple):
-    """What one packet says of itself."""
+    """Facts that one packet tells of itself."""
 
     is_whole: bool = True
     """Nothing in its structure speaks of damage; what lies deeper only decoding can tell."""
@@ -80,43 +80,52 @@ def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
     return units if place == len(packet) else []
 
 
-def _are_sound(units: list[bytes]) -> bool:
-    return bool(units) and all(
-        unit and unit[0] < 128 and not any(code in unit for code in FORBIDDEN_IN_UNIT)
-        for unit in units
-    )
-
-
 def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
-    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point.
-
-    Parameter sets (7 and 8) that differ from the stream's are a spliced or a damaged stream.
-    """
-    if not _are_sound(units) or any(u[0] & 31 in (7, 8) and u not in extradata for u in units):
+    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] & 31
+        if kind in (1, 2, 5):
+            first = first or unit
+        elif kind == 6:
+            messages.update(_sei_messages(unit[1:]))
+        elif kind in (7, 8) and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 2 or first[1] < 128:
         return DAMAGED
-    slices = [unit for unit in units if unit[0] & 31 in (1, 2, 5)]
-    if not slices or len(slices[0]) < 2 or slices[0][1] < 128:
-        return DAMAGED
-    messages = dict(m for unit in units if unit[0] & 31 == 6 for m in _sei_messages(unit[1:]))
     # The recovery point begins with the pictures until it, 0 being the bit 1.
     recovers = messages.get(RECOVERY_POINT, b"\0")[:1] >= b"\x80"
-    return PacketFacts(
-        is_key=slices[0][0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages
-    )
+    return PacketFacts(is_key=first[0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages)
 
 
 def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
-    """A picture begins with its first segment; a key is a random access point (types 16 to 21).
+    """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] >> 1
+        if kind < 32:
+            first = first or unit
+        elif kind == 39:
+            messages.update(_sei_messages(unit[2:]))
+        elif kind <= 34 and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 3 or first[2] < 128:
+        return DAMAGED
+    return PacketFacts(is_key=16 <= first[0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
 
-    Of parameter sets (32 to 34) holds what `_h264_facts` says.
-    """
-    if not _are_sound(units) or any(32 <= u[0] >> 1 <= 34 and u not in extradata for u in units):
-        return DAMAGED
-    slices = [unit for unit in units if unit[0] >> 1 < 32]
-    if not slices or len(slices[0]) < 3 or slices[0][2] < 128:
-        return DAMAGED
-    messages = dict(m for unit in units if unit[0] >> 1 == 39 for m in _sei_messages(unit[2:]))
-    return PacketFacts(is_key=16 <= slices[0][0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
+
+def _is_damaged(unit: bytes) -> bool:
+    """Whether these bytes cannot be a NAL unit."""
+    if not unit or unit[0] >= 128:
+        return True
+    # Zeros may follow a unit; some writers count them in.
+    return b"\0\0" in unit and any(code in unit.rstrip(b"\0") for code in FORBIDDEN_IN_UNIT)
 
 
 def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
 from dualstream.video.decoder import (
@@ -26,6 +26,7 @@ from dualstream.video.decoder import (
 from dualstream.video.index import FrameIndex, check_positions
 from dualstream.video.info import VideoInfo, header_info
 from dualstream.video.orientation import Layout, layout_of
+from dualstream.video.source import memory_for
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
@@ -275,13 +276,13 @@ class VideoReader:
             # What comes from a URL may never end, so it is not looked at in advance.
             live = is_url(self._path)
             shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
-            first = None
+            is_empty = True
             for picture, seconds in shown:
-                if first is None:
-                    first = picture
+                if is_empty:
                     self._look_at_first(decoder, picture)
+                    is_empty = False
                 yield self._to_rgb(picture), seconds
-        if first is None:
+        if is_empty:
             raise no_frame_error(self._path)
 
     def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
@@ -315,17 +316,15 @@ class VideoReader:
         places: dict[int, list[int]] = {}
         for place, picture in enumerate(wanted):
             places.setdefault(picture, []).append(place)
-        data = out
+        data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
             if self._layout is None:
                 self._layout = self._layout_by(picture, index)
-            shape = (len(numbers), *self._layout.shown_size, 3)
             if data is None:
-                data = np.empty(shape, np.uint8)
-            elif data.shape != shape or data.dtype != np.uint8:
-                raise ShapeError(f"out must be {shape} uint8, got {data.shape} {data.dtype}.")
+                data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
             self._to_rgb(picture, data[first])
+            del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
         return Frames(data, index.pts_seconds[numbers], self._path)

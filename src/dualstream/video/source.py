@@ -41,13 +41,43 @@ class FrameSource(Protocol):
             InputError: a number that is not `available`.
         """
 
-    def read(self, indices: Sequence[int]) -> Frames:
+    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
         """Frames by number, in the order asked for; repeats are allowed.
+
+        Args:
+            indices: n frames.
+            out: (n, H, W, 3) memory to write them to, which the result then shares. A caller
+                that reads many clips saves the time of taking new memory for each.
 
         Raises:
             InputError: a number that is not `available`, or no number.
+            ShapeError: `out` has another shape or dtype.
             VideoError: the source cannot be read.
         """
+
+
+def memory_for(shape: tuple[int, ...], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """The caller's memory, or new memory where there is none.
+
+    Raises:
+        ShapeError: `out` has another shape or dtype.
+    """
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if out.shape != shape or out.dtype != np.uint8:
+        raise ShapeError(f"out must be {shape} uint8, got {out.shape} {out.dtype}.")
+    return out
+
+
+def taken(frames: Frames, rows: NDArray[np.int64], out: NDArray[np.uint8] | None) -> Frames:
+    """Some of the frames, at least one; without `out`, neighbours in rising order are a view."""
+    if out is None and (np.diff(rows) == 1).all():
+        data = frames.data[rows[0] : rows[-1] + 1]
+    else:
+        data = memory_for((len(rows), *frames.data.shape[1:]), out)
+        # In its default mode numpy copies twice; the rows are known to be there.
+        np.take(frames.data, rows, axis=0, out=data, mode="clip")
+    return Frames(data, frames.pts_seconds[rows], frames.source)
 
 
 class FrameArray:
@@ -85,13 +115,10 @@ class FrameArray:
         """(n,) presentation times of frames by number."""
         return self._frames.pts_seconds[_checked(indices, self.available, self.name)]
 
-    def read(self, indices: Sequence[int]) -> Frames:
-        """Frames by number; neighbours in rising order are a view, all others a copy."""
+    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+        """Frames by number; without `out`, neighbours in rising order are a view."""
         numbers = _checked(indices, self.available, self.name)
-        first, last = int(numbers[0]), int(numbers[-1])
-        is_run = last - first + 1 == len(numbers) and (np.diff(numbers) == 1).all()
-        chosen = slice(first, last + 1) if is_run else numbers
-        return Frames(self._frames.data[chosen], self._frames.pts_seconds[chosen], self.name)
+        return taken(self._frames, numbers, out)
 
 
 class FrameBuffer:
@@ -158,7 +185,7 @@ class FrameBuffer:
         with self._lock:
             return self._seconds[self._places(indices)]
 
-    def read(self, indices: Sequence[int]) -> Frames:
+    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
         """Frames by number, copied.
 
         Raises:
@@ -166,7 +193,9 @@ class FrameBuffer:
         """
         with self._lock:
             places = self._places(indices)
-            return Frames(self._images[places], self._seconds[places], self.name)
+            data = memory_for((len(places), *self._images.shape[1:]), out)
+            np.take(self._images, places, axis=0, out=data, mode="clip")
+            return Frames(data, self._seconds[places], self.name)
 
     def _places(self, indices: Sequence[int]) -> NDArray[np.int64]:
         return _checked(indices, self.available, self.name) % len(self._seconds)

@@ -56,7 +56,8 @@ def write_video(
         ShapeError: a frame is not (H, W, 3) uint8, or differs in size from the first.
         InputError: no frames, a number out of its range, or a suffix of no container.
         UnknownNameError: another codec.
-        VideoError: the file cannot be written, or the encoder or the container refuses.
+        DiskError: the disk is full, or refuses the file.
+        VideoError: the encoder or the container refuses.
     """
     if codec not in get_args(WriteCodec):
         raise UnknownNameError("codec", codec, get_args(WriteCodec))

@@ -17,7 +17,7 @@ from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, scor
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.run.info import read_metrics
-from dualstream.errors import CheckpointError, InputError, ScoresError
+from dualstream.errors import CheckpointError, InputError, ScoresError, UnknownNameError
 from dualstream.scores import measure, read_scores
 
 
@@ -205,3 +205,10 @@ def test_classes_of_another_data_set_are_refused(
 def test_nothing_scored_is_an_error() -> None:
     with pytest.raises(ScoresError, match="No video could be scored"):
         collect([VideoScore("a.mp4", 0, None, "broken")], ("a",))
+
+
+def test_views_that_there_are_not_are_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match=r"segments at least 1, got 10\.0 and 0"):
+        evaluate(checkpoint, segments=0)
+    with pytest.raises(UnknownNameError, match="cropping 'five'"):
+        evaluate(checkpoint, crops="five")  # type: ignore[arg-type]

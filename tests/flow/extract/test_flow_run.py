@@ -16,7 +16,13 @@ import psutil
 import pytest
 
 import dualstream
-from dualstream.errors import FlowStoreError, InputError, UnknownNameError, VideoError
+from dualstream.errors import (
+    FlowStoreError,
+    InputError,
+    UnknownNameError,
+    VideoError,
+    VideoNotFoundError,
+)
 from dualstream.flow import (
     DISParams,
     FarnebackParams,
@@ -299,6 +305,18 @@ def test_a_video_that_breaks_off_leaves_nothing(tmp_path, videos, monkeypatch):
     assert [outcome.error for outcome in outcomes] == ["the disk of the video was taken out"] * 2
     assert not list((tmp_path / "c").iterdir())
     assert not pipeline_threads()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_video_that_vanishes_is_no_error_of_the_store(tmp_path, videos, monkeypatch, cores):
+    def images(reader):
+        yield from zip(reader.read(range(9)).data, range(9), strict=True)
+        raise VideoNotFoundError("the video was moved")  # an OSError too
+
+    monkeypatch.setattr(video_job, "_num_cores", lambda: cores)
+    monkeypatch.setattr(VideoReader, "images", images)
+    (outcome,) = extract_flow(videos[:1], tmp_path)
+    assert outcome.error == "the video was moved"
 
 
 def test_both_directions_come_from_one_pass_over_each_video(tmp_path, videos, monkeypatch):

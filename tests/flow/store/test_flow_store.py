@@ -252,6 +252,7 @@ def with_fact(name, value):
         (with_fact("format", "dualstream flow 9"), "does not say 'dualstream flow 1' or"),
         (with_fact("num_fields", 0), "num_fields 0"),
         (with_fact("height", "48"), "height '48'"),
+        (with_fact("width", 10**9), "width 1000000000"),
         (with_fact("bound_px", 0), "bound_px must be above 0"),
         (with_fact("bound_px", "20"), "cannot be used"),
         (with_fact("direction", "up"), "Unknown direction 'up'"),

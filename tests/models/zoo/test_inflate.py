@@ -9,6 +9,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models import create_model
+from dualstream.models.fastest import fold_batch_norms
 from dualstream.models.inflate_weights import (
     RepeatingConv3d,
     inflate_state,
@@ -16,7 +17,6 @@ from dualstream.models.inflate_weights import (
     names_in_resnet,
     repeat_border_frames,
 )
-from dualstream.models.optimize import fold_batch_norms
 from dualstream.models.zoo.cnn_m import cnn_m_2048
 from dualstream.models.zoo.i3d import i3d, inception_v1
 from dualstream.models.zoo.inflate import InflatedConv, inflate_network, inflated_2d

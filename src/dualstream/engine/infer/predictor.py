@@ -26,6 +26,7 @@ from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
+from dualstream.models.fastest import fastest
 from dualstream.models.network import Network
 from dualstream.scores import Fusion, average_views, fuse, probabilities
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
@@ -102,7 +103,7 @@ class Predictor:
         optimize = options.get("optimize", False)
         self._label_when_mirrored = list(mirrored_labels(self.classes))
         self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
-        self._runs = [network.optimized() if optimize else network for network in networks]
+        self._runs = [fastest(network) if optimize else network for network in networks]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
             raise InputError(
                 f"window_seconds must be above 0 and segments at least 1, got "

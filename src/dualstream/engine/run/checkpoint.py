@@ -287,8 +287,7 @@ def with_test_views(
 ) -> Checkpoint:
     """The same checkpoint, tested through other views; None keeps the recipe's."""
     test = checkpoint.recipe.test
-    changed = test.model_copy(
-        update={"segments": segments or test.segments, "crops": crops or test.crops}
-    )
-    recipe = checkpoint.recipe.model_copy(update={"test": changed})
+    views = {"segments": segments, "crops": crops}
+    given = {name: value for name, value in views.items() if value is not None}
+    recipe = checkpoint.recipe.model_copy(update={"test": test.model_copy(update=given)})
     return dataclasses.replace(checkpoint, recipe=recipe)

@@ -38,8 +38,8 @@ from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
+from dualstream.models.fastest import FastestForm
 from dualstream.models.network import Network
-from dualstream.models.optimize import FastestForm
 from dualstream.models.weights import state_sha256
 from dualstream.types import Clip
 from dualstream.version import __version__

@@ -10,7 +10,7 @@ namespace dualstream::DUALSTREAM_ISA {
 typedef std::uint8_t ByteVec __attribute__((vector_size(kLanes)));
 
 DUALSTREAM_INLINE ByteVec quantized(Vec steps) {
-  // Adding 1.5 * 2^23 leaves no bits behind the point.
+  // Adding 1.5 * 2^23 leaves no bits after the point.
   constexpr float kRound = 12582912.0f;
   const Vec rounded = (clamp(steps, broadcast(-128.0f), broadcast(127.0f)) + kRound) - kRound;
   return __builtin_convertvector(to_int(rounded + 128.0f), ByteVec);

@@ -160,7 +160,7 @@ def run_extraction(
         from dualstream.flow.extract.cluster import run_on_ray
 
         run = run_on_ray(jobs, settings, address=ray, limit=workers)
-    return _run(run, len(jobs), folders)
+    return _run(run, len(jobs), folders, settings.root)
 
 
 def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[FlowOutcome]:
@@ -180,7 +180,9 @@ def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[Flow
         yield FlowOutcome(job.name, status, num_fields, time.perf_counter() - start, error)
 
 
-def _run(run: Outcomes, num_jobs: int, folders: Sequence[Path]) -> Iterator[FlowOutcome]:
+def _run(
+    run: Outcomes, num_jobs: int, folders: Sequence[Path], root: Path
+) -> Iterator[FlowOutcome]:
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
@@ -191,7 +193,7 @@ def _run(run: Outcomes, num_jobs: int, folders: Sequence[Path]) -> Iterator[Flow
                 yield outcome
                 if outcome.is_store_full:
                     raise FlowStoreError(
-                        f"The disk of {folders[0]} takes no more, so the run stopped with "
+                        f"The flow store {root} takes no more, so the run stopped with "
                         f"{num_jobs - finished} videos left. Make room and run the same again: "
                         "it goes on where it stopped."
                     )

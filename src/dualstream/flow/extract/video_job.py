@@ -10,7 +10,7 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings, Stat
 from dualstream.flow.extract.pipeline import run_pipeline
 from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short_side
 from dualstream.flow.methods.params import Direction
-from dualstream.flow.methods.record import FieldPair
+from dualstream.flow.methods.record import FieldPair, Method
 from dualstream.flow.quantize import encoded, pixels
 from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile
@@ -107,11 +107,12 @@ def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[S
         return "kept", count
     if job.sha256 is not None and job.sha256 != file_sha256(job.path):
         raise FlowError(f"{job.path} is not the file that `dualstream prepare` saw; run it again.")
+    method = settings.method
     with ExitStack() as stack:
-        info, windows = _open_windows(job, settings, stack)
+        info, windows = _open_windows(job, method, settings, stack)
 
         def compute(window: Window) -> FieldPair:
-            return _fields(window, settings, job.path, due)
+            return _fields(window, method, settings, job.path, due)
 
         def write(pairs: Iterator[FieldPair]) -> int:
             return _write(pairs, job.name, due, settings, fps=info.fps)
@@ -137,13 +138,12 @@ def _complete(name: str, meta: FlowMeta, settings: FlowSettings) -> int | None:
 
 
 def _open_windows(
-    job: FlowJob, settings: FlowSettings, stack: ExitStack
+    job: FlowJob, method: Method[Any], settings: FlowSettings, stack: ExitStack
 ) -> tuple[VideoInfo, Iterator[Window]]:
     """The video's facts and its windows in order: frames that share one with the next window,
     grey where the method sees no more, or flow that the file holds. `stack` closes what is
     opened."""
     windows: Iterator[Window]
-    method = settings.method
     if method.read_file is not None:
         info = probe(job.path)
         length = window_length(info.height, info.width)
@@ -163,7 +163,11 @@ def _open_windows(
 
 
 def _fields(
-    window: Window, settings: FlowSettings, source: str, due: Container[Direction]
+    window: Window,
+    method: Method[Any],
+    settings: FlowSettings,
+    source: str,
+    due: Container[Direction],
 ) -> FieldPair:
     """Fields of a window: bytes in the store's mapping, for folders float32 pixels."""
     bound_px = settings.template.bound_px if settings.layout == "store" else None
@@ -174,7 +178,7 @@ def _fields(
         pts_seconds: NDArray[np.float64] | None = window.pts_seconds
     else:
         images, pts_seconds = window, None
-    return settings.method.compute(
+    return method.compute(
         images,
         params=settings.params,
         device=settings.device,

@@ -23,10 +23,6 @@ _DIS_PRESETS = {
 }
 
 
-def _dis(task: FlowTask[DISParams]) -> NDArray[np.float32]:
-    return dis_flow(task.images, params=task.params)
-
-
 def dis_flow(images: NDArray[np.uint8], *, params: DISParams) -> NDArray[np.float32]:
     """Flow of (T, H, W) grey images, at least 16x16, by dense inverse search: (T-1, 2, H, W) px.
 
@@ -69,7 +65,12 @@ def _of_pairs(
 
 
 # OpenCV's DIS fails below 12 px.
-DIS = Method(name="dis", function=of_forward(_dis), params=DISParams, smallest_side_px=16)
+DIS = Method(
+    name="dis",
+    function=of_forward(lambda task: dis_flow(task.images, params=task.params)),
+    params=DISParams,
+    smallest_side_px=16,
+)
 """Dense inverse search (Kroeger et al. 2016): fast."""
 
 FARNEBACK = Method(

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import FlowStoreError, InputError, ShapeError
+from dualstream.errors import FlowStoreError, InputError, ShapeError, VideoError
 from dualstream.flow.store.jpeg import decode_image
 from dualstream.flow.store.meta import FlowMeta
 
@@ -131,6 +131,8 @@ def write_errors(path: Path) -> Iterator[None]:
     """Turn an OSError inside the block into the FlowStoreError of `path`."""
     try:
         yield
+    except VideoError:  # a missing video is an OSError too; it is read at the same time
+        raise
     except OSError as error:
         raise FlowStoreError(
             f"{path} cannot be written: {error.strerror or error}. Nothing was left there."

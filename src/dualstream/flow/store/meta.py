@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
@@ -15,6 +16,9 @@ FORMATS = {"dualstream flow 1": 1, "dualstream flow 2": 2}
 
 Format 1 has two images a field (`flow_x_00000.jpg`, `flow_y_00000.jpg`), as have folders; format
 2 has one, x over y (`flow_00000.jpg`)."""
+
+MOST_PX = 65_500
+"""Largest height and width of a JPEG image."""
 
 _SETTINGS = ("method", "params", "direction", "bound_px", "step", "short_side", "quality")
 
@@ -89,8 +93,8 @@ class FlowMeta:
         missing = sorted(known - values.keys())
         if missing:
             raise FlowStoreError(f"{path}: meta.json lacks {', '.join(missing)}.")
-        for name in ("height", "width", "num_fields"):
-            if not isinstance(values[name], int) or values[name] < 1:
+        for name, most in (("height", MOST_PX), ("width", MOST_PX), ("num_fields", math.inf)):
+            if not isinstance(values[name], int) or not 1 <= values[name] <= most:
                 raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
         try:
             return cls(**{name: values[name] for name in known})

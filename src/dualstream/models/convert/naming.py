@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -54,4 +55,51 @@ class Fixed:
 
     value: float
     ignored: bool = False
-    """Return whether values may differ: of a counter that no output depends on."""
+    """True for a counter that no output depends on: ours may have any value."""
+
+
+AROUND = ("model_state", "state_dict", "model")
+"""Keys under which training programs put the state dict beside other things."""
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and `torch.compile` put before every name."""
+
+MOST_LISTED = 3
+"""Names that an error lists."""
+
+
+def plain_state(loaded: Any, *, own: Container[str] = ()) -> Any:
+    """Take a state dict out of what it was saved in, and off its names what wrappers added.
+
+    Args:
+        loaded: {"state_dict": ...}, {"module.conv.weight": ...} or both in each other; anything
+            else comes back as it is.
+        own: names of the network; those that begin with a prefix of their own keep it.
+    """
+    for key in AROUND:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    for prefix in PREFIXES * 2:
+        if (
+            isinstance(loaded, Mapping)
+            and loaded
+            and all(
+                isinstance(key, str) and key.startswith(prefix) and key not in own for key in loaded
+            )
+        ):
+            loaded = {key.removeprefix(prefix): value for key, value in loaded.items()}
+    return loaded
+
+
+def listed(keys: Sequence[str], what: str) -> str:
+    """Text of how many names are `what`, with the first of them.
+
+    >>> listed(["a", "b", "c", "d"], "missing")
+    '4 missing: a, b, c, ...'
+    """
+    return f"{len(keys)} {what}: {first_of(keys)}"
+
+
+def first_of(keys: Sequence[str]) -> str:
+    """Text of the first few names."""
+    return ", ".join([*keys[:MOST_LISTED], *(["..."] if len(keys) > MOST_LISTED else [])])

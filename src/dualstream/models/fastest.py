@@ -12,10 +12,10 @@ import os
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -23,12 +23,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dualstream.errors import InputError
 from dualstream.models.layers.conv import ConvUnit
-from dualstream.models.network import Network, check_choice
+from dualstream.models.network import check_choice
 from dualstream.models.weights import cache_folder
 
 FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]
 
-Run = Callable[[torch.Tensor], torch.Tensor]
+Input = torch.Tensor | Mapping[str, torch.Tensor]
+"""What a network takes: one tensor, or stream -> tensor."""
+
+Shape = tuple[Any, ...]
+"""Of a tensor, or of the tensor of each stream."""
+
+Run = Callable[[Any], torch.Tensor]
+"""From an `Input` to logits."""
 
 TOLERANCE = 1e-3
 """Largest difference of an output allowed, as a part of the largest."""
@@ -51,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Form:
-    """What one form of a module does with one shape of input."""
+    """Time and error of one form of a module for one shape of input."""
 
     name: FormName
     seconds: float
@@ -61,7 +68,7 @@ class Form:
 
 
 class FastestForm:
-    """A module from one tensor to one tensor, in the form that is fastest for each shape of input.
+    """A module from an input to one tensor, in the form that is fastest for each shape of input.
 
     The first input of a shape is run through every form; those that fail (no compiler) or change
     the output by more than `TOLERANCE` (half precision: `HALF_TOLERANCE`) are dropped, and the
@@ -78,20 +85,22 @@ class FastestForm:
     def __init__(self, module: nn.Module, *, name: str) -> None:
         self.module = module
         self.name = name
-        self.forms: dict[tuple[int, ...], tuple[Form, ...]] = {}
+        self.forms: dict[Shape, tuple[Form, ...]] = {}
         """Shape of input -> the forms that were measured for it, the fastest first."""
-        self._chosen: dict[tuple[int, ...], Run] = {}
+        self._chosen: dict[Shape, Run] = {}
         self._kept: dict[FormName, Run] = {"plain": module}
         """The forms that serve a shape, each with a copy of the weights."""
         self._fixed: Run | None = None
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """What the module gives, without gradients."""
+    def __call__(self, x: Input) -> torch.Tensor:
+        """Return the module's output, without gradients; a mapping of one entry is that entry."""
+        if isinstance(x, Mapping) and len(x) == 1:
+            (x,) = x.values()
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
             return (self._fixed or self._for_shape(x))(x)
 
-    def fix(self, form: str, x: torch.Tensor) -> None:
+    def fix(self, form: str, x: Input) -> None:
         """Serve inputs of every shape in one form from now on, unmeasured.
 
         Args:
@@ -105,26 +114,22 @@ class FastestForm:
         name = cast("FormName", form)
         with torch.inference_mode(False), torch.no_grad():
             if name not in self._kept:
-                forms = _forms(self.module, x.device)
+                forms = _forms(self.module, _device(x))
                 found = _tried(forms[name], x, name) if name in forms else None
                 if found is None:
                     raise InputError(f"{self.name} cannot run here in the form {form}.")
                 self._kept[name] = found[0]
             self._fixed = self._kept[name]
 
-    def clear(self) -> None:
-        """Forget what was chosen: the module was moved to another device."""
-        self.forms, self._chosen, self._kept, self._fixed = {}, {}, {"plain": self.module}, None
-
-    def _for_shape(self, x: torch.Tensor) -> Run:
-        shape = tuple(x.shape)
+    def _for_shape(self, x: Input) -> Run:
+        shape = _shape(x)
         if shape not in self._chosen and len(self._chosen) < MOST_SHAPES:
             self._choose(x)
-        return self._chosen.get(shape) or self._uncompiled(x.device)
+        return self._chosen.get(shape) or self._uncompiled(_device(x))
 
-    def _choose(self, x: torch.Tensor) -> None:
+    def _choose(self, x: Input) -> None:
         expected = self.module(x)
-        forms = _forms(self.module, x.device)
+        forms = _forms(self.module, _device(x))
         forms |= {name: partial(_itself, run) for name, run in self._kept.items() if name in forms}
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
         for name, make in forms.items():
@@ -139,11 +144,9 @@ class FastestForm:
                 _log.warning("%s: form %s is off by %.1e, not used", self.name, name, difference)
         seconds = _least_seconds({name: run for name, (run, _) in right.items()}, x)
         order = sorted(right, key=lambda name: seconds[name])
-        self.forms[tuple(x.shape)] = tuple(
-            Form(name, seconds[name], right[name][1]) for name in order
-        )
+        self.forms[_shape(x)] = tuple(Form(name, seconds[name], right[name][1]) for name in order)
         fastest = right[order[0]][0]
-        self._chosen[tuple(x.shape)] = self._kept[order[0]] = fastest
+        self._chosen[_shape(x)] = self._kept[order[0]] = fastest
 
     def _uncompiled(self, device: torch.device) -> Run:
         """The form for shapes that are not measured any more."""
@@ -154,69 +157,14 @@ class FastestForm:
         return self._kept[name]
 
 
-class OptimizedNetwork(Network):
-    """A trained network for prediction only, as fast as this machine runs it (`FastestForm`).
+def fastest(model: nn.Module, *, name: str = "network") -> FastestForm:
+    """Return a network for prediction only, as fast as this machine runs it.
 
     Args:
-        model: a network on the device where it shall run; a copy is taken.
+        model: on the device where it shall run; a copy is taken, in evaluation mode.
+        name: for the log.
     """
-
-    def __init__(self, model: Network) -> None:
-        super().__init__(num_classes=model.num_classes, inputs=model.inputs)
-        self.plain = copy.deepcopy(model).eval().requires_grad_(False)
-        self.spec, self.classes, self.name = model.spec, model.classes, model.name
-        self._fastest = FastestForm(self.plain, name=model.name)
-        super().train(False)
-        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
-
-    @property
-    def forms(self) -> dict[tuple[int, ...], tuple[Form, ...]]:
-        """Shape of input -> the forms that were measured for it, the fastest first."""
-        return self._fastest.forms
-
-    @property
-    def joins_segments(self) -> bool:
-        """As the network that it was made of."""
-        return self.plain.joins_segments
-
-    @property
-    def classifier(self) -> nn.Linear:  # type: ignore[override]  # elsewhere an attribute
-        """That of the network that it was made of."""
-        return self.plain.classifier
-
-    def stages(self) -> tuple[nn.Module, ...]:
-        """As the network that it was made of."""
-        return self.plain.stages()
-
-    def head(self) -> tuple[nn.Module, ...]:
-        """As the network that it was made of."""
-        return self.plain.head()
-
-    def train(self, mode: bool = True) -> Self:
-        """Raise InputError unless `mode` is False: folded weights cannot be trained."""
-        if mode:
-            raise InputError("An optimised network predicts only; train the one it was made of.")
-        return super().train(False)
-
-    def _apply(self, fn: Run, recurse: bool = True) -> Self:
-        self._fastest.clear()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own gap
-        return self
-
-    def forward(  # type: ignore[override]  # one tensor only
-        self, clips: torch.Tensor
-    ) -> torch.Tensor:
-        """(N, C, T, H, W) or (N, S, C, T, H, W) -> logits (N, K).
-
-        Raises:
-            ShapeError: as the network that it was made of.
-        """
-        return self._fastest(clips)
-
-
-def _forget(model: OptimizedNetwork, _: object) -> None:
-    """The copies in other forms have the weights from before they were loaded."""
-    model._fastest.clear()
+    return FastestForm(copy.deepcopy(model).eval().requires_grad_(False), name=name)
 
 
 def fold_batch_norms(model: nn.Module) -> None:
@@ -263,8 +211,9 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
     def half(*, is_compiled: bool) -> Run:
         model = with_channels_last().half()
 
-        def cast_around(x: torch.Tensor) -> torch.Tensor:
-            output: torch.Tensor = model(x.half())
+        def cast_around(x: Input) -> torch.Tensor:
+            halves = {n: t.half() for n, t in x.items()} if isinstance(x, Mapping) else x.half()
+            output: torch.Tensor = model(halves)
             return output.float()
 
         run = _compiled(cast_around) if is_compiled else cast_around
@@ -285,7 +234,7 @@ def _itself(run: Run) -> Run:
     return run
 
 
-def _finite(output: torch.Tensor, plain: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _finite(output: torch.Tensor, plain: nn.Module, x: Input) -> torch.Tensor:
     """The output in half precision, or the plain module's where values grew beyond its range."""
     if output.isfinite().all():
         return output
@@ -302,7 +251,7 @@ def _compiled(run: Run) -> Run:
         os.environ[_CACHE_VARIABLE] = str(cache_folder().parent / "compiled")
     compiled: Run = torch.compile(run, dynamic=False)
 
-    def call(x: torch.Tensor) -> torch.Tensor:
+    def call(x: Input) -> torch.Tensor:
         # As an option of `compile` freezing does not reach all of it (r3d_18: 274 ms, not 203).
         with inductor_config.patch(freezing=True):
             return compiled(x)
@@ -310,7 +259,7 @@ def _compiled(run: Run) -> Run:
     return call
 
 
-def _tried(make: Callable[[], Run], x: torch.Tensor, name: str) -> tuple[Run, torch.Tensor] | None:
+def _tried(make: Callable[[], Run], x: Input, name: str) -> tuple[Run, torch.Tensor] | None:
     """A form and its first output, or None with a line in the log where it cannot run here."""
     try:
         with warnings.catch_warnings():  # advice on settings that are not ours to change
@@ -331,7 +280,7 @@ def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
     return float(difference.nan_to_num(nan=float("inf")))
 
 
-def _least_seconds(runs: dict[FormName, Run], x: torch.Tensor) -> dict[FormName, float]:
+def _least_seconds(runs: dict[FormName, Run], x: Input) -> dict[FormName, float]:
     """Least time of each over `ROUNDS`, in turns: what else runs only ever adds to it."""
     seconds: dict[FormName, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
@@ -344,6 +293,17 @@ def _least_seconds(runs: dict[FormName, Run], x: torch.Tensor) -> dict[FormName,
     return {name: min(values) for name, values in seconds.items()}
 
 
-def _wait(x: torch.Tensor) -> None:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
+def _wait(x: Input) -> None:
+    device = _device(x)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _shape(x: Input) -> Shape:
+    if isinstance(x, Mapping):
+        return tuple((name, *tensor.shape) for name, tensor in x.items())
+    return tuple(x.shape)
+
+
+def _device(x: Input) -> torch.device:
+    return next(iter(x.values())).device if isinstance(x, Mapping) else x.device

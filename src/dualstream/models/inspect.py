@@ -1,0 +1,403 @@
+"""A network layer by layer: output size, receptive field, stride, parameters, multiply-adds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._pytree import tree_leaves
+
+from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.models.network import Network
+from dualstream.models.receptive_field import AXES, MIXES, PLACE, Traced, without_numbers
+
+Depth = Literal["auto", "all"] | int
+"""How far a table goes into the parts of a network: every layer, or so many names deep."""
+
+InputSize = tuple[int, int, int, int]
+"""C, T, H, W."""
+
+MOST_ROWS = 40
+"""Rows up to which `auto` goes deeper."""
+
+USUAL = (16, 112, 112)
+"""Frames, height, width; of R3D and C3D."""
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, or all layers of one block or stage."""
+
+    name: str
+    """As in the state dict; an operation outside of any layer stands in brackets."""
+    kind: str
+    """Class of the module, "Parameter" of one outside of any layer, or torch's operation."""
+    calls: int
+    """How often it runs on one clip; all of them are counted, the sizes are those of the last."""
+    output_size: tuple[int, ...]
+    """Without the batch; frames that were folded into the batch stand after the channels."""
+    positions: tuple[int | None, ...]
+    """Frames, height and width of the output; None where a mean or a fully connected layer joined
+    them."""
+    receptive_field: tuple[int | None, ...] | None
+    """Frames, height and width that one entry of the output sees; None in an axis where it could
+    not be followed, None in all where the output does not depend on the input."""
+    stride: tuple[float | None, ...]
+    """Frames, height and width between neighbouring positions; None where there are none."""
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class NetworkTable:
+    """All rows of a network; parameters and multiply-adds are those of the whole network."""
+
+    name: str
+    input_size: InputSize | Mapping[str, InputSize]
+    """Of each stream where the network sees several."""
+    rows: tuple[LayerRow, ...]
+    parameters: int
+    multiply_adds: int
+    notes: tuple[str, ...] = ()
+    """Where a receptive field could not be followed, and why."""
+
+    def row(self, name: str) -> LayerRow:
+        """Return the row of that name.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise UnknownNameError("layer", name, [row.name for row in self.rows])
+
+
+def usual_input_size(model: Network, *, wanted: tuple[int, int, int] = USUAL) -> InputSize:
+    """Size of a clip that the network takes, as near to `wanted` as may be.
+
+    What fully connected layers or a backbone fix (length, image size) is kept to, and too small
+    is enlarged.
+
+    Args:
+        model: any network of this package.
+        wanted: frames, height, width.
+
+    Returns:
+        C, T, H, W.
+    """
+    least = getattr(model, "smallest", (1, 1, 1))
+    frames, height, width = (max(a, b) for a, b in zip(wanted, least, strict=True))
+    side = getattr(model, "image_size", None)
+    fixed = getattr(model, "fixed_size", None) or (side, side)
+    return model.in_channels, model.length or frames, fixed[0] or height, fixed[1] or width
+
+
+def inspect_network(
+    model: nn.Module,
+    *,
+    input_size: InputSize | Mapping[str, InputSize],
+    depth: Depth = "auto",
+) -> NetworkTable:
+    """Count and measure every layer of a network on one clip, without computing it.
+
+    The network runs once in evaluation mode on tensors that have a shape and no numbers. What
+    each entry of each tensor sees of the input follows from the operations that are really run:
+    a window of k entries adds (k - 1) * dilation * stride so far; entries that meet (sums,
+    concatenation) see the union; after a mean, a fully connected layer or attention over
+    positions the field is the whole input. Windows add up beyond the border. Where entries of one
+    tensor see more or less (recurrent layers), the largest field is given. Zero padding, and the
+    statistics of norms, are not counted as seen.
+
+    Args:
+        model: takes (N, C, T, H, W), or a mapping of streams to them; it may itself be on the
+            meta device. It is not changed.
+        input_size: C, T, H, W; a mapping for a network that sees several streams. Positions of
+            all streams are counted on one grid.
+        depth: "all" gives a row to every layer, a number to every part of the network at that
+            many names' depth (1: `res2`, 2: `res2.0`), "auto" to the deepest that has at most
+            40 rows. But for "all", layers without parameters that change nothing in size or
+            receptive field are left out.
+
+    Raises:
+        InputError: a size or the depth is below 1.
+        ShapeError: the network does not take that input.
+        UnknownNameError: `depth` is a text and none of the above.
+
+    Source:
+        Araujo, Norris & Sim 2019, "Computing receptive fields of convolutional neural networks",
+        for windows and sums. Multiply-adds are what the papers of these networks call FLOPs: of
+        convolutions and matrix products only, one multiplication and one addition count once
+        (half of what `torch.utils.flop_counter` counts).
+    """
+    sizes = dict(input_size) if isinstance(input_size, Mapping) else {"": input_size}
+    for size in sizes.values():
+        if len(size) != 1 + AXES or any(number < 1 for number in size):
+            raise InputError(f"input_size must be four sizes C, T, H, W of at least 1, got {size}.")
+    if isinstance(depth, str) and depth not in ("auto", "all"):
+        raise UnknownNameError("depth", depth, ("auto", "all", "a number"))
+    if isinstance(depth, int) and depth < 1:
+        raise InputError(f"depth must be at least 1, got {depth}.")
+    trace = _trace(model, sizes)
+    return NetworkTable(
+        name=_name(model),
+        input_size=input_size,
+        rows=_Rows(model, trace).down_to(depth),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_adds=sum(visit.multiply_adds for visit in trace.modules.values()),
+        notes=tuple(trace.notes),
+    )
+
+
+@dataclass
+class _Visit:
+    """What happened in one module, or in one operation outside of any layer."""
+
+    kind: str
+    order: int
+    """Of the first call."""
+    calls: int = 0
+    multiply_adds: int = 0
+    """Of all calls, without those of other modules within."""
+    outputs: list[Traced] = field(default_factory=list)
+    """Of the last call."""
+    last: int = 0
+    """Order of the end of the last call."""
+    idle: bool = False
+    """Whether the last call gave what it got, but for the numbers, as activations do."""
+    larger: dict[int, Traced] = field(default_factory=dict)
+    """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
+
+
+class _Trace:
+    """One run of a network in evaluation mode on tensors without numbers.
+
+    Raises:
+        ShapeError: the network does not take that input, or needs numbers to run.
+    """
+
+    def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
+        self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
+        """Frames, height and width of the input."""
+        self.modules: dict[str, _Visit] = {}
+        """Those that were called, by name; the network itself is ''."""
+        self.operations: dict[str, list[_Visit]] = {}
+        """Those outside of any layer, by the module that called them."""
+        self.notes: dict[str, None] = {}
+        parameters: dict[int, Any] = {
+            id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+            for p in model.parameters()
+        }
+        shadow = copy.deepcopy(model, parameters).eval()
+        self._names = {id(module): name for name, module in shadow.named_modules()}
+        self._stack: list[str] = []
+        self._clock = 0
+        clips = {stream: Traced.of_clip(size, self) for stream, size in sizes.items()}
+        hooks = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            with without_numbers(self):
+                shadow(clips.get("", clips))
+        except RuntimeError as error:
+            shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
+            raise ShapeError(
+                f"{_name(model)} cannot be run on {', '.join(shown)} "
+                f"(channels x frames x height x width): {error}"
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def visits(self) -> list[_Visit]:
+        """All of them, in an order that is the same for all inputs."""
+        return [*self.modules.values(), *(v for some in self.operations.values() for v in some)]
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        name = self._names.get(id(module), "")
+        visit = self.modules.setdefault(name, _Visit(type(module).__name__, self._tick()))
+        visit.calls += 1
+        self._stack.append(name)
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        visit, got = self.modules[self._stack.pop()], _traced(inputs)
+        visit.outputs, visit.last = _traced(output), self._tick()
+        visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
+
+    def operation(
+        self, name: str, before: int, output: Traced, *, multiply_adds: int, lost: Sequence[int]
+    ) -> None:
+        """Add to the module's cost, and note what happens between its layers."""
+        owner = self._stack[-1] if self._stack else ""
+        if owner in self.modules:
+            self.modules[owner].multiply_adds += multiply_adds
+        if lost:
+            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
+            where = owner or "the network"
+            self.notes[f"{where}: {name} could not be followed in {axes}"] = None
+        mixes = name in MIXES and output.numel() != before and output.seen is not None
+        if not (multiply_adds or lost or mixes):
+            return
+        own = self.operations.setdefault(owner, [])
+        alike = [v for v in own if (v.kind, v.outputs[0].shape) == (name, output.shape)]
+        if not alike:
+            alike = [_Visit(name, self._tick())]
+            own += alike
+        alike[0].calls += 1
+        alike[0].multiply_adds += multiply_adds
+        alike[0].outputs = [output]
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+
+def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
+    """Run a network; where one place is left along an axis, also on a clip that is larger there.
+
+    One place has no stride, and no distance at which positions go on beyond the border.
+    """
+    trace = _Trace(model, sizes)
+    for axes in ((0,), (1, 2)):
+        lengths = [(axis, trace.lengths[axis]) for axis in axes]
+        single = [
+            visit.outputs[0]
+            for visit in trace.visits()
+            if visit.outputs
+            and any(n > 1 and len(visit.outputs[0].places(a)) == 1 for a, n in lengths)
+        ]
+        if not single:
+            continue
+        enlarged = {
+            stream: tuple(n * 4 if i - 1 in axes else n for i, n in enumerate(size))
+            for stream, size in sizes.items()
+        }
+        try:
+            larger = _Trace(model, enlarged)  # type: ignore[arg-type]  # four sizes, too
+        except Exception:  # whatever it says to a length or side that it is not made for
+            continue
+        for visit, other in zip(trace.visits(), larger.visits(), strict=False):
+            visit.larger |= {axis: other.outputs[0] for axis in axes if other.outputs}
+    return trace
+
+
+class _Rows:
+    """Rows of a network's modules by their names, with what happened in each."""
+
+    def __init__(self, model: nn.Module, trace: _Trace) -> None:
+        self._trace = trace
+        self._kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+        self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+    def down_to(self, depth: Depth) -> tuple[LayerRow, ...]:
+        """Return the rows of a depth."""
+        deepest = max(1, *(name.count(".") + 1 for name in self._kinds))
+        if depth != "auto":
+            every = depth == "all"
+            return tuple(self._of("", deepest if every else int(depth), idle=every))
+        rows: tuple[LayerRow, ...] = ()
+        for tried in range(1, deepest + 1):
+            deeper = tuple(self._of("", tried))
+            if rows and len(deeper) > MOST_ROWS:
+                break
+            rows = deeper
+        return rows
+
+    def _of(self, name: str, depth: int, *, idle: bool = False) -> Iterator[LayerRow]:
+        """Rows of a module, `depth` names deep, in the order of their first call.
+
+        Parts that give several tensors are always shown in parts. With `idle`, activations and
+        others that have nothing and change nothing get rows, too.
+        """
+        start = f"{name}." if name else ""
+        called = [key for key in self._trace.modules if key.startswith(start) and key != name]
+        children = dict.fromkeys(start + key[len(start) :].partition(".")[0] for key in called)
+        own = self._trace.modules.get(name)
+        within = {key: visit for key, visit in self._trace.modules.items() if _is_in(key, name)}
+        parameters = sum(prod(s) for key, s in self._shapes.items() if _is_in(key, name))
+        if not children or (depth == 0 and (own is None or len(own.outputs) < 2)):
+            if idle or own is None or not own.idle or parameters:
+                visit = own or replace(max(within.values(), key=lambda v: v.last), calls=1)
+                cost = sum(visit.multiply_adds for visit in within.values())
+                yield self._row(name or "network", self._kinds[name], visit, parameters, cost)
+            return
+        for key, shape in self._shapes.items():
+            if _is_in(key, name) and not any(_is_in(key, child) for child in children):
+                none = (None,) * AXES
+                yield LayerRow(key, "Parameter", 1, shape, none, None, none, prod(shape), 0)
+        parts: list[tuple[int, str | _Visit]] = [
+            (min(v.order for key, v in within.items() if _is_in(key, child)), child)
+            for child in children
+        ]
+        parts += [(visit.order, visit) for visit in self._trace.operations.get(name, ())]
+        for _, part in sorted(parts, key=lambda part: part[0]):
+            if isinstance(part, str):
+                yield from self._of(part, max(0, depth - 1), idle=idle)
+            else:
+                yield self._row(f"{start}({part.kind})", part.kind, part, 0, part.multiply_adds)
+
+    def _row(
+        self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
+    ) -> LayerRow:
+        output = visit.outputs[0] if visit.outputs else None
+        positions: tuple[Any, ...] = (None,) * AXES
+        fields, strides = None, positions
+        if output is not None and output.seen is not None:
+            along = [self._along(output, visit, axis) for axis in range(AXES)]
+            positions, fields, strides = zip(*along, strict=True)
+        size = () if output is None else _output_size(output)
+        return LayerRow(
+            name, kind, visit.calls, size, positions, fields, strides, parameters, multiply_adds
+        )
+
+    def _along(
+        self, output: Traced, visit: _Visit, axis: int
+    ) -> tuple[int | None, int | None, float | None]:
+        """Positions, receptive field and stride along an axis."""
+        places = output.places(axis)
+        count, length = len(places) or None, self._trace.lengths[axis]
+        if count == 1 and axis in visit.larger:
+            places = visit.larger[axis].places(axis)
+            if len(places) > 1:
+                output, length = visit.larger[axis], 10**9
+        stride: float | None = 1 if len(places) == length == 1 else None
+        if len(places) > 1:
+            stride = round(float((places[-1] - places[0]) / (len(places) - 1)), 2)
+            stride = int(stride) if stride == int(stride) else stride
+        return count, output.field(axis, length), stride
+
+
+def _name(model: nn.Module) -> str:
+    return str(getattr(model, "name", type(model).__name__))
+
+
+def _traced(value: Any) -> list[Traced]:
+    """All traced tensors in nested lists, tuples and dicts, in their order."""
+    return [item for item in tree_leaves(value) if isinstance(item, Traced)]
+
+
+def _is_in(key: str, name: str) -> bool:
+    """Whether "res2.0.conv" is "res2" or in it; everything is in ""."""
+    return not name or key == name or key.startswith(f"{name}.")
+
+
+def _output_size(output: Traced) -> tuple[int, ...]:
+    """Size without a batch of one; frames in the batch go after the channels of maps and vectors.
+
+    (1, 12, 20, 16, 16) -> (12, 20, 16, 16); 20 frames of (12, 16, 16) -> (12, 20, 16, 16).
+    """
+    shape = tuple(output.shape)
+    if not shape or shape[0] == 1:
+        return shape[1:]
+    if output.seen is None or len(shape) not in (2, 4):
+        return shape
+    along = [output.seen[3 * axis + PLACE].shape[:2] for axis in range(AXES)]
+    frames_of_maps = [tuple(sizes) for sizes in along] == [(shape[0], 1), (1, 1), (1, 1)]
+    return (shape[1], shape[0], *shape[2:]) if frames_of_maps else shape
