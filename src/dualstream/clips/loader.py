@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, default_convert
 
 from dualstream.clips.dataset import ClipDataset, SampleKey
-from dualstream.errors import DualstreamError, InputError, ShapeError, SharedMemoryError
+from dualstream.errors import (
+    DualstreamError,
+    InputError,
+    ShapeError,
+    SharedMemoryError,
+    check_least,
+)
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20
@@ -64,11 +70,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.num_samples = self.labels if isinstance(self.labels, int) else len(self.labels)
         if self.num_samples < 1:
             raise InputError("There are no samples to make batches of.")
-        if self.batch_size < 1 or self.world_size < 1 or self.seed < 0:
-            raise InputError(
-                f"batch_size and world_size must be at least 1 and seed at least 0, got "
-                f"{self.batch_size}, {self.world_size} and {self.seed}."
-            )
+        check_least(1, batch_size=self.batch_size, world_size=self.world_size)
+        check_least(0, seed=self.seed)
         if not 0 <= self.rank < self.world_size:
             raise InputError(f"rank must lie in 0..{self.world_size - 1}, got {self.rank}.")
         if self.batch_size % self.world_size:
@@ -92,8 +95,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, from 0."""
-        if epoch < 0:
-            raise InputError(f"epoch must be at least 0, got {epoch}.")
+        check_least(0, epoch=epoch)
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -229,8 +231,7 @@ def make_loader(
     Raises:
         InputError: `workers` is negative.
     """
-    if workers < 0:
-        raise InputError(f"workers must be at least 0, got {workers}.")
+    check_least(0, workers=workers)
     batch_bytes = dataset.sample_bytes * len(next(iter(batches), []))
     return ClipLoader(
         _Batches(dataset),  # type: ignore[arg-type]  # errors are raised by ClipLoader

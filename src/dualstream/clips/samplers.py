@@ -9,12 +9,10 @@ InputError.
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import InputError, check_choice, check_least
 from dualstream.types import BeyondEnd
 
 Indices = NDArray[np.int64]
@@ -33,7 +31,7 @@ def segment_starts_random(
     Source:
         Wang et al. 2016, section 3; the indices follow TSN's published code.
     """
-    _check_positive(num_frames=num_frames, segments=segments, length=length)
+    check_least(1, num_frames=num_frames, segments=segments, length=length)
     starts = num_frames - length + 1
     part = starts // segments
     if part > 0:
@@ -55,7 +53,7 @@ def segment_starts_center(num_frames: int, *, segments: int, length: int) -> Ind
         Wang et al. 2016; TSN's published code (its validation indices are zeros for videos of at
         most segments + length - 1 frames, its test indices are these).
     """
-    _check_positive(num_frames=num_frames, segments=segments, length=length)
+    check_least(1, num_frames=num_frames, segments=segments, length=length)
     tick = max(num_frames - length + 1, 0) / segments
     return (tick / 2 + tick * np.arange(segments)).astype(np.int64)
 
@@ -69,7 +67,7 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
     Source:
         Simonyan & Zisserman 2014, section 5, Testing: 25 frames with equal temporal spacing.
     """
-    _check_positive(num_frames=num_frames, count=count, length=length)
+    check_least(1, num_frames=num_frames, count=count, length=length)
     last = max(num_frames - length, 0)
     if count == 1:
         return np.array([last // 2], np.int64)
@@ -97,9 +95,8 @@ def snippet_indices(
     Raises:
         UnknownNameError: `beyond_end` is neither.
     """
-    _check_positive(count=count, stride=stride, num_frames=num_frames)
-    if beyond_end not in get_args(BeyondEnd):
-        raise UnknownNameError("beyond_end", beyond_end, get_args(BeyondEnd))
+    check_least(1, count=count, stride=stride, num_frames=num_frames)
+    check_choice("beyond_end", beyond_end, BeyondEnd)
     steps = starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * stride
     looped = beyond_end == "loop"
     return np.asarray(steps % num_frames if looped else np.minimum(steps, num_frames - 1))
@@ -135,9 +132,3 @@ def bidirectional_indices(
     forward = snippet_indices(middle, count=half, stride=stride, num_frames=num_fields)
     back = middle[:, None] - 1 - np.arange(half, dtype=np.int64)[None, :] * stride
     return forward, np.clip(back, 0, num_fields - 1)
-
-
-def _check_positive(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
