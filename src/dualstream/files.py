@@ -1,7 +1,5 @@
 """Files: written whole or not at all, text and JSON with clear errors, checksums, the cache."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """From video to clip: `read_clip` is the only door, for training, testing and prediction."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -11,8 +9,7 @@ import torch
 
 from dualstream.clips.plan import ClipPlan
 from dualstream.clips.samplers import Indices
-from dualstream.clips.stacking import trajectory_stack
-from dualstream.clips.transforms import Bytes, cut_flow, cut_frames
+from dualstream.clips.transforms import Bytes, cut_flow, cut_frames, trajectory_stack
 from dualstream.flow.quantize import dequantize, encoded, quantize
 from dualstream.flow.source import FlowSource
 from dualstream.types import Clip, ClipSpec, StreamSpec

@@ -1,7 +1,5 @@
 """Settings of a synthetic data set, from which all its pixels follow."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
