@@ -1,5 +1,7 @@
 """Files: written whole or not at all, text and JSON with clear errors, checksums, the cache."""
 
+from __future__ import annotations
+
 import csv
 import errno
 import hashlib

@@ -1,5 +1,7 @@
 """The process pool: jobs spread over processes, a job whose process dies is tried once more."""
 
+from __future__ import annotations
+
 import contextlib
 import multiprocessing
 import os

@@ -1,5 +1,7 @@
 """Clips of the videos of a manifest, for training and for testing."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass

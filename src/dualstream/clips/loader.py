@@ -4,6 +4,8 @@ The order of samples depends on (seed, epoch) only, and what is done to a sample
 index) only, so a run gives the same batches with any number of workers or processes.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence

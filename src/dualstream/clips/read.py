@@ -1,5 +1,7 @@
 """From video to clip: `read_clip` is the only door, for training, testing and prediction."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product

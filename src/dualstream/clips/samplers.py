@@ -7,6 +7,8 @@ are 0, and `snippet_indices` then holds the last position or starts again. A cou
 InputError.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 

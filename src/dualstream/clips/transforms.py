@@ -3,6 +3,8 @@
 Cutting works on bytes in a loader's worker; `normalize` works on the whole batch, on any device.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

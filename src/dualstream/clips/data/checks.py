@@ -1,5 +1,7 @@
 """Check every video of a data set by decoding it, in worker processes; a stopped run goes on."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,7 @@
 """Videos that must stay on one side of a split: clips of one source, and copies."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,7 @@
 """Classes that exchange their places when a picture is mirrored: `push left` and `push right`."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 

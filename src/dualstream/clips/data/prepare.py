@@ -1,5 +1,7 @@
 """From a data set's folder and its annotation files to a checked manifest."""
 
+from __future__ import annotations
+
 import csv
 import re
 from collections import Counter, defaultdict

@@ -1,5 +1,7 @@
 """Video files below a folder, and those that the lines of annotation files name."""
 
+from __future__ import annotations
+
 import os
 import unicodedata
 from collections import defaultdict

@@ -1,5 +1,7 @@
 """Readers of the annotation files that data sets are published with."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal

@@ -1,5 +1,7 @@
 """Class lists: text files with one class name a line, with or without its number."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

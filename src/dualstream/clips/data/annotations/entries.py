@@ -1,5 +1,7 @@
 """Classes, entries and problems of a data set's lists, and how files and classes are named."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ videos/archery/a.mp4
 videos/train/archery/a.mp4
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 

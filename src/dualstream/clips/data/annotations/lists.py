@@ -20,6 +20,8 @@ Paths may hold blanks: a line is split from its right end.
     Archery/v_Archery_g01_c01.avi,2
 """
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -18,6 +18,8 @@ videos first. Test sets hold no labels and are left out:
     something-something-v1-labels.csv    Holding something
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """A synthetic data set on disk: rendered once, continued after an interruption."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Scenes, their pictures, and videos as orders of pictures."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,5 +1,7 @@
 """Settings of a synthetic data set, from which all its pixels follow."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
