@@ -477,7 +477,7 @@ def _product(given: Arguments, left: Tensor, right: Tensor) -> Seen:
     rows, columns = _joined(_seen(left), [-1]), _joined(_seen(right), [-2])
     both = _union(rows, columns)
     places = zip(rows[PLACE::3], columns[PLACE::3], strict=True)
-    chosen = [torch.where(row.isnan(), column, row) for row, column in places]
+    chosen = [column if row.isnan().all() else row for row, column in places]
     product = tuple(chosen[i // 3] if i % 3 == PLACE else v for i, v in enumerate(both))
     added = given["self"]
     if added is left or not isinstance(added, Traced):
