@@ -26,7 +26,7 @@ def _default(context: typer.Context, json: Json = False) -> None:
         from dualstream.errors import InputError
 
         verb = context.invoked_subcommand
-        raise InputError(f"Give --json behind {verb}: dualstream weights {verb} --json")
+        raise InputError(f"Give --json after {verb}: dualstream weights {verb} --json")
 
 
 @weights.command(name="list")
