@@ -433,7 +433,7 @@ SHAPE_ONLY = frozenset(
 def _followed(
     func: Any, args: Any, kwargs: dict[str, Any], outputs: list[Tensor]
 ) -> tuple[list[Seen | None], list[int]]:
-    """Return what the outputs of an operation see, and the axes in which it could not be followed."""
+    """Return what the outputs of an operation see, and the axes in which that is lost."""
     name = _name(func)
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Traced) and t.seen]
     if name == "copy":
