@@ -171,7 +171,7 @@ def inspect_network(
 
 @dataclass
 class _Visit:
-    """What happened in one module, or in one operation outside of any layer."""
+    """Calls of one module, or of one operation outside of any layer."""
 
     kind: str
     order: int

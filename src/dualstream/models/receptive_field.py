@@ -202,7 +202,7 @@ def _name(func: Any) -> str:
 
 
 def _seen(item: Tensor) -> Seen:
-    """What a traced tensor sees, or another one: nothing."""
+    """Return what a traced tensor sees; any other sees nothing."""
     if isinstance(item, Traced) and item.seen:
         return item.seen
     return _constant((inf, -inf, nan) * AXES, item.ndim)
@@ -258,7 +258,7 @@ def _spread(seen: Seen, dimensions: Sequence[int]) -> Seen:
 
 
 def _union(*several: Seen) -> Seen:
-    """What entries of tensors see that meet one by one; of two places the later one."""
+    """Join what entries see that meet one by one; of two places the later one stays."""
     functions = (torch.minimum, torch.maximum, torch.fmax)
     union = several[0]
     for seen in several[1:]:
@@ -433,7 +433,7 @@ SHAPE_ONLY = frozenset(
 def _followed(
     func: Any, args: Any, kwargs: dict[str, Any], outputs: list[Tensor]
 ) -> tuple[list[Seen | None], list[int]]:
-    """What the outputs of an operation see, and the axes in which it could not be followed."""
+    """Return what the outputs of an operation see, and the axes in which that is lost."""
     name = _name(func)
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Traced) and t.seen]
     if name == "copy":
@@ -477,7 +477,7 @@ def _product(given: Arguments, left: Tensor, right: Tensor) -> Seen:
     rows, columns = _joined(_seen(left), [-1]), _joined(_seen(right), [-2])
     both = _union(rows, columns)
     places = zip(rows[PLACE::3], columns[PLACE::3], strict=True)
-    chosen = [torch.where(row.isnan(), column, row) for row, column in places]
+    chosen = [column if row.isnan().all() else row for row, column in places]
     product = tuple(chosen[i // 3] if i % 3 == PLACE else v for i, v in enumerate(both))
     added = given["self"]
     if added is left or not isinstance(added, Traced):
