@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,6 @@ import typer
 from dualstream.cli.options import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dualstream.models.inspect import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
     from dualstream.types import ClipSpec
