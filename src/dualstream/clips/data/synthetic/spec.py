@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 from dualstream.errors import InputError
 
@@ -59,8 +60,5 @@ class SyntheticSpec:
 
 def class_names(spec: SyntheticSpec) -> tuple[str, ...]:
     """Return names `look-motion` in label order: label = look * num_motions + motion."""
-    return tuple(
-        f"{look}-{motion}"
-        for look in LOOKS[: spec.num_looks]
-        for motion in MOTIONS[: spec.num_motions]
-    )
+    pairs = product(LOOKS[: spec.num_looks], MOTIONS[: spec.num_motions])
+    return tuple(f"{look}-{motion}" for look, motion in pairs)
