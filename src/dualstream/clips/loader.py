@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import count
 from typing import Any
 
 import cv2
@@ -123,18 +125,10 @@ class EpochBatches(Sampler[list[SampleKey]]):
         drawn = rng.integers(len(sizes), size=self.num_samples)
         inside = rng.integers(sizes[drawn])
         order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
-        return order + _earlier_occurrences(order) * self.num_samples
-
-
-def _earlier_occurrences(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each value occurred before: 5, 7, 5, 5 -> 0, 0, 1, 2."""
-    by_value = np.argsort(values, kind="stable")
-    ordered = values[by_value]
-    is_first = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-    run_start = np.maximum.accumulate(np.where(is_first, np.arange(len(values)), 0))
-    earlier = np.empty(len(values), np.int64)
-    earlier[by_value] = np.arange(len(values)) - run_start
-    return earlier
+        # How often each sample was drawn before: 5, 7, 5, 5 -> 0, 0, 1, 2.
+        earlier: defaultdict[int, Iterator[int]] = defaultdict(count)
+        repeats = np.array([next(earlier[index]) for index in order.tolist()], np.int64)
+        return np.asarray(order + repeats * self.num_samples)
 
 
 def collate(clips: Sequence[Clip]) -> Clip:

@@ -91,23 +91,21 @@ class VideoIndex:
             if name := self._exact.get(_key(text)):
                 return (name,)
         parts = _parts(hint.replace("\\", "/"))
-        for start in range(max(len(parts) - 1, 0)):
-            if found := self._tails.get(parts[start:]):
-                return self._of_class(found, class_name)
-        found = self._tails.get(parts[-1:], [])
-        if len(parts) > 1:
-            found = [
-                name
-                for name in found
-                if normalize_class(folder_of(name)) not in self._class_folders
-            ]
-        return self._of_class(found, class_name)
-
-    def _of_class(self, names: list[str], class_name: str) -> tuple[str, ...]:
-        if len(names) > 1 and class_name:
+        found: list[str] = []
+        for start in range(len(parts)):
+            found = self._tails.get(parts[start:], [])
+            if 0 < start == len(parts) - 1:
+                found = [name for name in found if _class_of(name) not in self._class_folders]
+            if found:
+                break
+        if len(found) > 1 and class_name:
             wanted = normalize_class(class_name)
-            names = [n for n in names if normalize_class(folder_of(n)) == wanted] or names
-        return tuple(names)
+            found = [name for name in found if _class_of(name) == wanted] or found
+        return tuple(found)
+
+
+def _class_of(name: str) -> str:
+    return normalize_class(folder_of(name))
 
 
 def _key(name: str) -> str:
