@@ -308,8 +308,7 @@ class Features:
                     "data.frozen_views=0."
                 )
             labels = " ".join(str(view.label.item()) for view in views)
-            write_text(_label_path(self.folder, name), f"{labels}
-")
+            write_text(_label_path(self.folder, name), f"{labels}\n")
             with replacing(feature_path(self.folder, name), keep_suffix=True) as temporary:
                 np.save(temporary, features.numpy())
             yield name
