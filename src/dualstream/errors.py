@@ -27,6 +27,7 @@ Messages name the file (or argument), say what was found and what to do about it
 import difflib
 import errno
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 class DualstreamError(Exception):
@@ -124,3 +125,16 @@ class SharedMemoryError(DualstreamError):
 
 class MissingDependencyError(DualstreamError, ImportError):
     """An optional package is needed and is not installed; the message gives the pip command."""
+
+
+def check_choice(kind: str, value: object, choices: Any) -> None:
+    """Raise UnknownNameError unless `value` is one of the Literal `choices`."""
+    if value not in get_args(choices):
+        raise UnknownNameError(kind, value, get_args(choices))
+
+
+def check_least(least: int, **values: float) -> None:
+    """Raise InputError unless each value is at least `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}.")

@@ -110,7 +110,7 @@ def _check_size(content: bytes) -> None:
             memo[place] = stack[-1]
             continue
         if "GET" in name:
-            stack.append(memo[int(argument)])
+            stack.append(memo[int(argument or 0)])
             continue
         used: list[tuple[int, int]] = []
         if pickletools.markobject in before:

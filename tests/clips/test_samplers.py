@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualstream.clips.samplers import (
+    bidirectional_indices,
     evenly_spaced_starts,
     segment_starts_center,
     segment_starts_random,
@@ -189,3 +190,33 @@ def test_every_sampler_stays_inside(num_frames: int, segments: int, length: int,
 def test_counts_below_one_are_named(call) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=r"must be at least 1, got 0"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "stride", "num_fields", "forward", "backward"),
+    [
+        (10, 6, 1, 100, [13, 14, 15], [12, 11, 10]),
+        (10, 4, 3, 100, [16, 19], [15, 12]),
+        (0, 2, 1, 2, [1], [0]),
+        (6, 4, 1, 9, [8, 8], [7, 6]),  # beyond the end: the last field
+        (0, 6, 1, 2, [1, 1, 1], [1, 1, 0]),
+    ],
+)
+def test_bidirectional(
+    start: int,
+    count: int,
+    stride: int,
+    num_fields: int,
+    forward: list[int],
+    backward: list[int],
+) -> None:
+    ahead, behind = bidirectional_indices(
+        np.array([start]), count=count, stride=stride, num_fields=num_fields
+    )
+    assert ahead.tolist() == [forward]
+    assert behind.tolist() == [backward]
+
+
+def test_bidirectional_needs_an_even_count() -> None:
+    with pytest.raises(InputError, match="even count, got 5"):
+        bidirectional_indices(np.array([0]), count=5, stride=1, num_fields=9)

@@ -265,6 +265,29 @@ def test_products_outside_of_layers_have_rows() -> None:
     assert table.multiply_adds == 48 * (10 + 48 * 7)
 
 
+def test_networks_of_several_streams_take_a_mapping() -> None:
+    class TwoStreams(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rgb = nn.Conv3d(3, 4, (1, 3, 3), padding=(0, 1, 1))
+            self.flow = nn.Conv3d(2, 4, (5, 1, 1))
+
+        def forward(self, clips: dict[str, torch.Tensor]) -> torch.Tensor:
+            return (self.rgb(clips["rgb"]) + self.flow(clips["flow"])).mean(dim=(3, 4))
+
+    sizes = {"rgb": (3, 1, 8, 8), "flow": (2, 5, 8, 8)}
+    table = inspect_network(TwoStreams(), input_size=sizes)
+    assert [(row.name, row.receptive_field) for row in table.rows] == [
+        ("rgb", (1, 3, 3)),
+        ("flow", (5, 1, 1)),
+        ("(mean)", (5, 8, 8)),
+    ]
+    assert table.multiply_adds == 64 * 4 * (27 + 10)
+    assert table.lengths == (5, 8, 8)
+    with pytest.raises(ShapeError, match="cannot be run on rgb 3 x 1 x 8 x 8, flow 1 x 5 x 8 x 8"):
+        inspect_network(TwoStreams(), input_size={**sizes, "flow": (1, 5, 8, 8)})
+
+
 def test_the_network_is_left_as_it_was() -> None:
     model = create_model("lecture_3d_cnn", num_classes=3)
     before = {key: value.clone() for key, value in model.state_dict().items()}

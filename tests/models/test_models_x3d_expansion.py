@@ -26,7 +26,6 @@ from dualstream.models.x3d_expansion import (
     expand,
     layer_sizes,
     multiply_adds,
-    round_repeats,
     round_width,
     squeezed_width,
 )
@@ -153,8 +152,7 @@ def test_round_width(width: float, rounded: int) -> None:
     assert round_width(width) == rounded
 
 
-def test_round_repeats_and_squeezed_width() -> None:
-    assert [round_repeats(blocks) for blocks in (1, 2.2, 4.4, 11.0)] == [1, 3, 5, 11]
+def test_squeezed_width() -> None:
     assert [squeezed_width(inner) for inner in (54, 108, 216, 432, 630)] == [8, 8, 16, 32, 40]
 
 

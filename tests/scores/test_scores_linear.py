@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -113,14 +115,14 @@ def test_json_is_exact_and_shapes_are_checked() -> None:
     labels = np.arange(20) % 3
     stream = noisy(labels, 3, 0)
     fitted = fit_linear([stream], kind="logistic")
-    again = LinearClassifier.from_json(fitted.to_json())
+    again = LinearClassifier.from_json(asdict(fitted))
     np.testing.assert_array_equal(again.coefficients, fitted.coefficients)
     np.testing.assert_array_equal(again.intercepts, fitted.intercepts)
     with pytest.raises(ValueError, match="coefficients"):
-        LinearClassifier.from_json({**fitted.to_json(), "coefficients": [[1.0]]})
+        LinearClassifier.from_json({**asdict(fitted), "coefficients": [[1.0]]})
     with pytest.raises(ValueError, match="intercepts"):
-        LinearClassifier.from_json({**fitted.to_json(), "intercepts": [1.0]})
+        LinearClassifier.from_json({**asdict(fitted), "intercepts": [1.0]})
     with pytest.raises(ValueError, match="kind of classifier"):
-        LinearClassifier.from_json({**fitted.to_json(), "kind": "tree"})
+        LinearClassifier.from_json({**asdict(fitted), "kind": "tree"})
     with pytest.raises(ScoresError, match="only 2 classes"):
         fitted.apply(stacked_features([stream]), num_classes=2)

@@ -177,9 +177,8 @@ def _print(table: NetworkTable) -> None:
     if not console.is_terminal:  # a file or a pipe has no width to keep to
         natural = console.options.update(max_width=10_000)
         console.width = max(console.width, Measurement.get(console, natural, shown).maximum)
-    sizes = table.input_size if isinstance(table.input_size, Mapping) else {"": table.input_size}
-    inputs = ", ".join(f"{stream} {by(size)}".strip() for stream, size in sizes.items())
-    console.print(f"{table.name} on {inputs} (channels x frames x height x width)\n")
+    clips = ", ".join(f"{name} {by(size)}".strip() for name, size in table.sizes.items())
+    console.print(f"{table.name} on {clips} (channels x frames x height x width)\n")
     console.print(shown)
     console.print("\nReceptive field and stride are frames x height x width of the input.")
     for note in table.notes:

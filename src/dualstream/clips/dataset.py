@@ -15,7 +15,7 @@ from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import ColorJitter
-from dualstream.errors import FlowStoreError, InputError
+from dualstream.errors import FlowStoreError, InputError, check_least
 from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec, StreamSpec
@@ -67,8 +67,7 @@ class ClipDataset(Dataset[Clip]):
     def __post_init__(self) -> None:
         if not self.manifest.records:
             raise InputError("The manifest has no video: there is nothing to make clips of.")
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0, got {self.seed}.")
+        check_least(0, seed=self.seed)
         self._label_when_mirrored = mirrored_labels(self.manifest.classes)
         self._stores: dict[tuple[str, Direction], FlowStore] = {}
         for name, stream in self.spec.flow_streams.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_least
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ def reference_size(height: int, width: int, *, short_side: int) -> tuple[int, in
     Raises:
         InputError: a size is below 1.
     """
+    check_least(1, height=height, width=width, short_side=short_side)
     short = min(height, width)
-    if short < 1 or short_side < 1:
-        name, value = ("short_side", short_side) if short_side < 1 else ("a side", short)
-        raise InputError(f"{name} must be at least 1 pixel, got {value}.")
     return (
         (2 * height * short_side + short) // (2 * short),
         (2 * width * short_side + short) // (2 * short),

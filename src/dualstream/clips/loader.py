@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import count
 from typing import Any
 
 import cv2
@@ -19,7 +21,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, default_convert
 
 from dualstream.clips.dataset import ClipDataset, SampleKey
-from dualstream.errors import DualstreamError, InputError, ShapeError, SharedMemoryError
+from dualstream.errors import (
+    DualstreamError,
+    InputError,
+    ShapeError,
+    SharedMemoryError,
+    check_least,
+)
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20
@@ -64,11 +72,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.num_samples = self.labels if isinstance(self.labels, int) else len(self.labels)
         if self.num_samples < 1:
             raise InputError("There are no samples to make batches of.")
-        if self.batch_size < 1 or self.world_size < 1 or self.seed < 0:
-            raise InputError(
-                f"batch_size and world_size must be at least 1 and seed at least 0, got "
-                f"{self.batch_size}, {self.world_size} and {self.seed}."
-            )
+        check_least(1, batch_size=self.batch_size, world_size=self.world_size)
+        check_least(0, seed=self.seed)
         if not 0 <= self.rank < self.world_size:
             raise InputError(f"rank must lie in 0..{self.world_size - 1}, got {self.rank}.")
         if self.batch_size % self.world_size:
@@ -92,8 +97,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, from 0."""
-        if epoch < 0:
-            raise InputError(f"epoch must be at least 0, got {epoch}.")
+        check_least(0, epoch=epoch)
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -121,50 +125,32 @@ class EpochBatches(Sampler[list[SampleKey]]):
         drawn = rng.integers(len(sizes), size=self.num_samples)
         inside = rng.integers(sizes[drawn])
         order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
-        return order + _earlier_occurrences(order) * self.num_samples
-
-
-def _earlier_occurrences(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each value occurred before: 5, 7, 5, 5 -> 0, 0, 1, 2."""
-    by_value = np.argsort(values, kind="stable")
-    ordered = values[by_value]
-    is_first = np.concatenate(([True], ordered[1:] != ordered[:-1]))
-    run_start = np.maximum.accumulate(np.where(is_first, np.arange(len(values)), 0))
-    earlier = np.empty(len(values), np.int64)
-    earlier[by_value] = np.arange(len(values)) - run_start
-    return earlier
+        # How often each sample was drawn before: 5, 7, 5, 5 -> 0, 0, 1, 2.
+        earlier: defaultdict[int, Iterator[int]] = defaultdict(count)
+        repeats = np.array([next(earlier[index]) for index in order.tolist()], np.int64)
+        return np.asarray(order + repeats * self.num_samples)
 
 
 def collate(clips: Sequence[Clip]) -> Clip:
-    """Join samples to a batch.
-
-    Args:
-        clips: N samples with the same modalities and shapes.
-
-    Returns:
-        Clip with data (N, V, C, T, H, W) and labels (N,).
+    """Join N samples to a batch: data (N, V, C, T, H, W) and labels (N,).
 
     Raises:
-        ShapeError: samples with different modalities or shapes, such as the windows of videos of
+        ShapeError: samples with different streams or shapes, such as the windows of videos of
             different lengths; these need batch_size=1.
     """
     first = clips[0]
-    for clip in clips[1:]:
-        for modality, value in first.data.items():
-            other = clip.data.get(modality)
-            if other is None or other.shape != value.shape:
-                shape = None if other is None else tuple(other.shape)
+    shapes = [{stream: tuple(data.shape) for stream, data in c.data.items()} for c in clips]
+    for clip, found in zip(clips, shapes, strict=True):
+        for stream, shape in shapes[0].items():
+            if found.get(stream) != shape:
                 raise ShapeError(
-                    f"{clip.name[0]} has {modality} of {shape}, {first.name[0]} of "
-                    f"{tuple(value.shape)}: samples of different shapes need batch_size=1."
+                    f"{clip.name[0]} has {stream} of {found.get(stream)}, {first.name[0]} of "
+                    f"{shape}: samples of different shapes need batch_size=1."
                 )
     # In a worker, default_collate stacks straight into memory shared with the parent.
-    data = {m: default_collate([clip.data[m] for clip in clips]) for m in first.data}
-    return Clip(
-        data=data,
-        label=torch.stack([clip.label for clip in clips]),
-        name=tuple(name for clip in clips for name in clip.name),
-    )
+    data = {stream: default_collate([clip.data[stream] for clip in clips]) for stream in first.data}
+    names = tuple(name for clip in clips for name in clip.name)
+    return Clip(data, torch.stack([clip.label for clip in clips]), names)
 
 
 class _Batches(Dataset[Clip | DualstreamError]):
@@ -219,7 +205,7 @@ def make_loader(
     workers: int,
     pin_memory: bool = False,
 ) -> ClipLoader:
-    """Loader that fills the planned batches in `workers` processes, 0 for this one.
+    """Return a loader that fills the planned batches in `workers` processes, 0 for this one.
 
     Workers are forked from a small server process that has imported torch and OpenCV once
     (start method "forkserver"), or spawned where that is missing (Windows). Forking this process
@@ -232,16 +218,15 @@ def make_loader(
 
     Args:
         dataset: the samples.
-        batches: which of them form a batch; call the `set_epoch` of `EpochBatches` before each
-            epoch.
+        batches: which of them form a batch; `set_epoch` is called before each epoch.
         workers: number of processes.
         pin_memory: copy batches to page-locked memory, for GPUs.
 
     Raises:
         InputError: `workers` is negative.
     """
-    if workers < 0:
-        raise InputError(f"workers must be at least 0, got {workers}.")
+    check_least(0, workers=workers)
+    batch_bytes = dataset.sample_bytes * len(next(iter(batches), []))
     return ClipLoader(
         _Batches(dataset),  # type: ignore[arg-type]  # errors are raised by ClipLoader
         batch_sampler=batches,
@@ -249,22 +234,13 @@ def make_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        prefetch_factor=_batches_ahead(dataset, batches) if workers else None,
+        prefetch_factor=(1 if batch_bytes > LARGE_BATCH_BYTES else 2) if workers else None,
         worker_init_fn=_use_one_thread,
         multiprocessing_context=_worker_context() if workers else None,
         # An own generator leaves torch's global random numbers, which a resumed run must find
         # as they were, untouched by the start of an iteration.
         generator=torch.Generator(),
     )
-
-
-def _batches_ahead(dataset: ClipDataset, batches: EpochBatches | Sequence[list[SampleKey]]) -> int:
-    size = dataset.sample_bytes
-    if isinstance(batches, EpochBatches):
-        per_batch = batches.batch_size // batches.world_size
-    else:
-        per_batch = max(map(len, batches), default=1)
-    return 1 if size * per_batch > LARGE_BATCH_BYTES else 2
 
 
 def _worker_context() -> Any:

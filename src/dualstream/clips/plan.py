@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -23,14 +23,14 @@ from dualstream.clips.geometry import (
 )
 from dualstream.clips.samplers import (
     Indices,
+    bidirectional_indices,
     evenly_spaced_starts,
     segment_starts_center,
     segment_starts_random,
     snippet_indices,
 )
-from dualstream.clips.stacking import bidirectional_indices
 from dualstream.clips.transforms import ColorChange, ColorJitter
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import check_choice, check_least
 from dualstream.types import BeyondEnd, ClipSpec, StreamSpec
 
 SamplingKind = Literal["random_segments", "segment_centers", "evenly_spaced"]
@@ -46,10 +46,8 @@ class Sampling:
     """Number of snippets."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(SamplingKind):
-            raise UnknownNameError("sampling", self.kind, get_args(SamplingKind))
-        if self.segments < 1:
-            raise InputError(f"Sampling.segments must be at least 1, got {self.segments}.")
+        check_choice("sampling", self.kind, SamplingKind)
+        check_least(1, **{"Sampling.segments": self.segments})
 
     def starts(self, positions: int, *, length: int, rng: np.random.Generator) -> Indices:
         """Return the (S,) starts of the snippets in a video; see `clips.samplers`."""
@@ -71,8 +69,7 @@ class Cropping:
     """"random" only: range of the factor by which the picture is enlarged before it is cut."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(CroppingKind):
-            raise UnknownNameError("cropping", self.kind, get_args(CroppingKind))
+        check_choice("cropping", self.kind, CroppingKind)
 
     @property
     def num_views(self) -> int:

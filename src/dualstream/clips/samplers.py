@@ -1,4 +1,4 @@
-"""Where in a video the snippets start: pure functions on integers.
+"""Which frames or fields of a video the snippets take: pure functions on integers.
 
 `num_frames` is the number of positions that exist: F frames for RGB, F - 1 fields for flow.
 `length` is the positions that one snippet covers, (T - 1) * stride + 1 (`StreamSpec.span`). Starts
@@ -9,12 +9,10 @@ InputError.
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import InputError, check_choice, check_least
 from dualstream.types import BeyondEnd
 
 Indices = NDArray[np.int64]
@@ -33,7 +31,7 @@ def segment_starts_random(
     Source:
         Wang et al. 2016, section 3; the indices follow TSN's published code.
     """
-    _check_positive(num_frames=num_frames, segments=segments, length=length)
+    check_least(1, num_frames=num_frames, segments=segments, length=length)
     starts = num_frames - length + 1
     part = starts // segments
     if part > 0:
@@ -55,7 +53,7 @@ def segment_starts_center(num_frames: int, *, segments: int, length: int) -> Ind
         Wang et al. 2016; TSN's published code (its validation indices are zeros for videos of at
         most segments + length - 1 frames, its test indices are these).
     """
-    _check_positive(num_frames=num_frames, segments=segments, length=length)
+    check_least(1, num_frames=num_frames, segments=segments, length=length)
     tick = max(num_frames - length + 1, 0) / segments
     return (tick / 2 + tick * np.arange(segments)).astype(np.int64)
 
@@ -69,7 +67,7 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
     Source:
         Simonyan & Zisserman 2014, section 5, Testing: 25 frames with equal temporal spacing.
     """
-    _check_positive(num_frames=num_frames, count=count, length=length)
+    check_least(1, num_frames=num_frames, count=count, length=length)
     last = max(num_frames - length, 0)
     if count == 1:
         return np.array([last // 2], np.int64)
@@ -97,15 +95,40 @@ def snippet_indices(
     Raises:
         UnknownNameError: `beyond_end` is neither.
     """
-    _check_positive(count=count, stride=stride, num_frames=num_frames)
-    if beyond_end not in get_args(BeyondEnd):
-        raise UnknownNameError("beyond_end", beyond_end, get_args(BeyondEnd))
+    check_least(1, count=count, stride=stride, num_frames=num_frames)
+    check_choice("beyond_end", beyond_end, BeyondEnd)
     steps = starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * stride
     looped = beyond_end == "loop"
     return np.asarray(steps % num_frames if looped else np.minimum(steps, num_frames - 1))
 
 
-def _check_positive(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
+def bidirectional_indices(
+    starts: Indices, *, count: int, stride: int, num_fields: int
+) -> tuple[Indices, Indices]:
+    """Return the fields of a bi-directional stack: the middle frame's future and its past.
+
+    With L = count, the middle frame is tau = start + stride * L / 2. The L / 2 forward fields are
+    those of tau, tau + stride, ... (field t goes from frame t to t + 1). The L / 2 backward
+    fields lead from tau into the past, nearest first: backward field t goes from frame t + 1 to
+    t, so the first is number tau - 1, then tau - 1 - stride, ...
+    Start 10, count 6, stride 1: forward 13, 14, 15; backward 12, 11, 10.
+
+    Args:
+        starts: (S,) first positions of the snippets.
+        count: L, even; forward and backward fields together.
+        stride: positions between two fields.
+        num_fields: fields that the video has; indices beyond the end are the last one.
+
+    Returns:
+        Forward and backward indices, each (S, L / 2).
+
+    Source:
+        Simonyan & Zisserman 2014, section 3.1.
+    """
+    if count % 2:
+        raise InputError(f"Bi-directional stacking needs an even count, got {count}.")
+    half = count // 2
+    middle = starts + half * stride
+    forward = snippet_indices(middle, count=half, stride=stride, num_frames=num_fields)
+    back = middle[:, None] - 1 - np.arange(half, dtype=np.int64)[None, :] * stride
+    return forward, np.clip(back, 0, num_fields - 1)

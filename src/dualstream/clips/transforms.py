@@ -193,6 +193,48 @@ def cut_flow(
     return result
 
 
+def trajectory_stack(flow: torch.Tensor) -> torch.Tensor:
+    """Sample each field where the motion has carried the pixels of the first frame.
+
+    p(1) = (u, v) and p(k) = p(k-1) + d(k-1)(p(k-1)); result k at (u, v) is d(k)(p(k)), read
+    bilinearly. Paths that leave the picture go on along its border.
+
+    Args:
+        flow: (..., L, 2, H, W) floating point; displacements in pixels of this grid, x then y.
+
+    Returns:
+        (..., L, 2, H, W), the first field unchanged.
+
+    Raises:
+        ShapeError: `flow` has another shape or is not floating point.
+
+    Source:
+        Simonyan & Zisserman 2014, section 3.1.
+    """
+    if flow.ndim < 4 or flow.shape[-3] != 2 or not flow.is_floating_point():
+        raise ShapeError(
+            f"flow must be (..., L, 2, H, W) floating point, got {tuple(flow.shape)} {flow.dtype}."
+        )
+    length, _, height, width = flow.shape[-4:]
+    fields = flow.reshape(-1, length, 2, height, width)
+    limit = torch.tensor([width - 1.0, height - 1.0], dtype=flow.dtype, device=flow.device)
+    rows = torch.arange(height, dtype=flow.dtype, device=flow.device)
+    columns = torch.arange(width, dtype=flow.dtype, device=flow.device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    points = torch.stack((x, y), dim=-1).expand(len(fields), height, width, 2)
+    result = torch.empty_like(fields)
+    result[:, 0] = fields[:, 0]
+    for k in range(1, length):
+        step = result[:, k - 1].permute(0, 2, 3, 1)  # (B, 2, H, W) -> (B, H, W, 2)
+        points = torch.minimum((points + step).clamp_min(0), limit)
+        # grid_sample wants -1..1 from the first to the last pixel; a side of 1 pixel has one place.
+        grid = points / limit.clamp_min(1) * 2 - 1
+        result[:, k] = torch.nn.functional.grid_sample(
+            fields[:, k], grid, mode="bilinear", padding_mode="border", align_corners=True
+        )
+    return result.reshape(flow.shape)
+
+
 def normalize(
     data: torch.Tensor, stream: StreamSpec, *, out: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,28 +89,39 @@ def estimate_camera_motion(
         Wang & Schmid 2013, "Action Recognition with Improved Trajectories", section 2 (SURF
         features there; threshold of 1 pixel and 25 inliers as in their code).
     """
-    _check_options(threshold_px, min_inliers)
+    if not 0 < threshold_px < float("inf"):
+        raise InputError(f"threshold_px must be above 0 and finite, got {threshold_px}.")
+    if min_inliers < 4:
+        raise InputError(f"min_inliers must be at least 4 (a homography's), got {min_inliers}.")
     images = _images_on_grid(frames, flow)
-    _check_values(flow, mask)
+    if not np.isfinite(flow.data).all():
+        raise InputError(f"Flow of {flow.source or 'memory'} holds a NaN or an infinity.")
+    expected = (len(frames), *flow.size)
+    if mask is not None and (mask.shape != expected or mask.dtype != np.bool_):
+        raise ShapeError(
+            f"mask must be {expected} bool on the flow's grid, got {mask.shape} {mask.dtype}."
+        )
     homographies = np.empty((len(flow), 3, 3))
     ratios = np.empty(len(flow))
     with one_opencv_thread():
         greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         features = [sift_features(grey) for grey in greys]
         for t, field in enumerate(flow.data):
-            matched = _matches(*features[t], *features[t + 1])
-            carried = _carried_corners(greys[t], field)
+            matches = _matches(*features[t], *features[t + 1]), _carried_corners(greys[t], field)
             free = np.ones(flow.size, np.bool_)
             if mask is not None:
-                matched, carried = (_unmasked(*m, mask[t : t + 2]) for m in (matched, carried))
+                matches = _unmasked(matches[0], mask[t:]), _unmasked(matches[1], mask[t:])
                 free = ~(mask[t] | mask[t + 1])
-            homographies[t], ratios[t] = _vote(
-                greys[t : t + 2],
-                (matched, carried),
-                free,
-                threshold_px=threshold_px,
-                min_inliers=min_inliers,
-            )
+            both = np.concatenate(matches, 1)
+            # By features and corners, else by features alone; else the camera stands still.
+            for voters in (both, matches[0]):
+                homography, ratios[t] = _fit(voters, flow.size, threshold_px, min_inliers)
+                if homography is not None and _is_nearer(*greys[t : t + 2], homography, free):
+                    homographies[t] = homography
+                    break
+            else:
+                stay = np.hypot(*(both[1] - both[0]).T) <= threshold_px
+                homographies[t], ratios[t] = np.eye(3), stay.mean() if len(stay) else 0
     return CameraMotion(homographies, ratios)
 
 
@@ -190,30 +200,12 @@ def sift_features(grey: NDArray[np.uint8]) -> tuple[Points, Points]:
     return points.astype(np.float32), np.asarray(descriptors, np.float32)
 
 
-def _check_options(threshold_px: float, min_inliers: int) -> None:
-    if not 0 < threshold_px < float("inf"):
-        raise InputError(f"threshold_px must be above 0 and finite, got {threshold_px}.")
-    if min_inliers < 4:
-        raise InputError(f"min_inliers must be at least 4 (a homography's), got {min_inliers}.")
-
-
-def _check_values(flow: Flow, mask: NDArray[np.bool_] | None) -> None:
-    if not np.isfinite(flow.data).all():
-        raise InputError(f"Flow of {flow.source or 'memory'} holds a NaN or an infinity.")
-    expected = (len(flow) + 1, *flow.size)
-    if mask is not None and (mask.shape != expected or mask.dtype != np.bool_):
-        raise ShapeError(
-            f"mask must be {expected} bool on the flow's grid, got {mask.shape} {mask.dtype}."
-        )
-
-
 def _images_on_grid(frames: Frames, flow: Flow) -> NDArray[np.uint8]:
     """(T, h, w, 3) frames resized as `optical_flow` did for this flow."""
     if len(frames) != len(flow) + 1:
         raise ShapeError(f"{len(frames)} frames have {len(frames) - 1} fields, got {len(flow)}.")
-    if frames.size == flow.size:
-        return frames.data
-    images = resize_short_side(frames.data, min(flow.size))
+    same_size = frames.size == flow.size
+    images = resize_short_side(frames.data, None if same_size else min(flow.size))
     if images.shape[1:3] != flow.size:
         raise ShapeError(
             f"Flow of {flow.size[1]}x{flow.size[0]} px is not that of frames of "
@@ -224,78 +216,46 @@ def _images_on_grid(frames: Frames, flow: Flow) -> NDArray[np.uint8]:
 
 def _matches(
     first: Points, first_descriptors: Points, second: Points, second_descriptors: Points
-) -> tuple[Points, Points]:
-    """Places of the features that are each other's nearest, (M, 2) in each frame."""
+) -> Points:
+    """Places of the features that are each other's nearest, (2, M, 2): in both frames."""
     if not len(first) or not len(second):
-        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
+        return np.empty((2, 0, 2), np.float32)
     matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     found = matcher.match(first_descriptors, second_descriptors)
-    return first[[m.queryIdx for m in found]], second[[m.trainIdx for m in found]]
+    return np.stack((first[[m.queryIdx for m in found]], second[[m.trainIdx for m in found]]))
 
 
-def _carried_corners(grey: NDArray[np.uint8], field: Points) -> tuple[Points, Points]:
-    """Corners of an image, (M, 2), and where the flow brings them."""
+def _carried_corners(grey: NDArray[np.uint8], field: Points) -> Points:
+    """Corners of an image and where the flow brings them, (2, M, 2)."""
     distance = max(3, min(grey.shape) // _CORNER_DISTANCES)
     corners = cv2.goodFeaturesToTrack(grey, _NUM_CORNERS, _CORNER_QUALITY, distance)
     if corners is None:
-        return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
+        return np.empty((2, 0, 2), np.float32)
     corners = np.asarray(corners, np.float32).reshape(-1, 2)
     column, row = corners.astype(np.int64).T  # corners are whole pixels
-    return corners, corners + field[:, row, column].T
+    return np.stack((corners, corners + field[:, row, column].T))
 
 
-def _unmasked(first: Points, second: Points, masks: NDArray[np.bool_]) -> tuple[Points, Points]:
-    """Matches of which neither end lies on its frame's mask; (2, H, W) read at nearest pixels."""
+def _unmasked(matches: Points, masks: NDArray[np.bool_]) -> Points:
+    """Matches of which neither end lies on its frame's mask, read at the nearest pixel."""
     height, width = masks.shape[1:]
-    is_free = np.ones(len(first), np.bool_)
-    for mask, points in zip(masks, (first, second), strict=True):
-        column, row = np.rint(points).astype(np.int64).T
-        is_free &= ~mask[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return first[is_free], second[is_free]
-
-
-def _vote(
-    greys: Sequence[NDArray[np.uint8]],
-    matches: tuple[tuple[Points, Points], tuple[Points, Points]],
-    free: NDArray[np.bool_],
-    *,
-    threshold_px: float,
-    min_inliers: int,
-) -> tuple[NDArray[np.float64], float]:
-    """Homography of one pair and its share of inliers, by features and corners or features alone.
-
-    The identity, with the share of matches that stay in place, where neither is confirmed.
-    """
-    first, second = zip(*matches, strict=True)
-    both = np.concatenate(first), np.concatenate(second)
-    for voters in (both, matches[0]):
-        fit = _fit(*voters, greys[0].shape, threshold_px=threshold_px, min_inliers=min_inliers)
-        if fit is not None and _is_nearer(greys[0], greys[1], fit[0], free):
-            return fit
-    return np.eye(3), _share_still(*both, threshold_px)
+    columns, rows = np.moveaxis(np.rint(matches).astype(np.int64), 2, 0)  # (2, M) each
+    places = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    return matches[:, ~masks[np.array([[0], [1]]), *places].any(0)]
 
 
 def _fit(
-    first: Points, second: Points, size: tuple[int, int], *, threshold_px: float, min_inliers: int
-) -> tuple[NDArray[np.float64], float] | None:
-    """Homography from first to second and its share of inliers, or None where there is none."""
-    if len(first) < min_inliers:
-        return None
-    found, inliers = cv2.findHomography(first, second, cv2.RANSAC, threshold_px)
+    matches: Points, size: tuple[int, int], threshold_px: float, min_inliers: int
+) -> tuple[NDArray[np.float64] | None, float]:
+    """Homography, None where there is none to be trusted, and its share of inliers."""
+    if matches.shape[1] < min_inliers:
+        return None, 0
+    found, inliers = cv2.findHomography(*matches, cv2.RANSAC, threshold_px)
     if found is None:
-        return None
-    homography = np.asarray(found, np.float64)
-    count = int(np.count_nonzero(inliers))
-    ratio = count / len(first)
-    is_enough = count >= min_inliers and ratio >= _SMALLEST_INLIER_RATIO
-    return (homography, ratio) if is_enough and is_plausible(homography, size) else None
-
-
-def _share_still(first: Points, second: Points, threshold_px: float) -> float:
-    """Share of the matches that stay in place; 0 where there are none."""
-    if not len(first):
-        return 0.0
-    return float((np.hypot(*(second - first).T) <= threshold_px).mean())
+        return None, 0
+    homography, ratio = np.asarray(found, np.float64), float(np.mean(inliers != 0))
+    is_enough = np.count_nonzero(inliers) >= min_inliers and ratio >= _SMALLEST_INLIER_RATIO
+    return (homography if is_enough and is_plausible(homography, size) else None), ratio
 
 
 def _is_nearer(

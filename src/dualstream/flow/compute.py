@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,18 @@ from dualstream.errors import ShapeError, UnknownNameError
 from dualstream.flow.images import resize_short_side
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.record import Fields, Method
+from dualstream.flow.methods.record import Method
 from dualstream.flow.methods.warped import warped_method
 from dualstream.types import Flow, Frames
+
+
+class FlowOptions(TypedDict, total=False):
+    """Options that `optical_flow` shares with the functions beside it."""
+
+    method: str
+    params: FlowParams | None
+    device: str
+    short_side: int | None
 
 
 def optical_flow(
@@ -58,7 +67,13 @@ def optical_flow(
     record.check_direction(direction)
     is_forward = direction == "forward"
     there, back = _compute(
-        frames, record, params, device, short_side, forward=is_forward, backward=not is_forward
+        frames,
+        record,
+        forward=is_forward,
+        backward=not is_forward,
+        params=params,
+        device=device,
+        short_side=short_side,
     )
     flow = there if is_forward else back
     assert flow is not None
@@ -66,17 +81,12 @@ def optical_flow(
 
 
 def flow_both_ways(
-    frames: Frames | NDArray[np.uint8],
-    *,
-    method: str = DEFAULT_METHOD,
-    params: FlowParams | None = None,
-    device: str = "cpu",
-    short_side: int | None = None,
+    frames: Frames | NDArray[np.uint8], **options: Unpack[FlowOptions]
 ) -> tuple[Flow, Flow]:
     """Forward and backward flow in one pass; arguments and errors of `optical_flow`."""
-    record = find_method(method)
+    record = find_method(options.pop("method", DEFAULT_METHOD))
     record.check_direction("backward")
-    there, back = _compute(frames, record, params, device, short_side, forward=True, backward=True)
+    there, back = _compute(frames, record, forward=True, backward=True, **options)
     assert there is not None
     assert back is not None
     return there, back
@@ -85,11 +95,8 @@ def flow_both_ways(
 def warped_flow(
     frames: Frames | NDArray[np.uint8],
     *,
-    method: str = DEFAULT_METHOD,
-    params: FlowParams | None = None,
-    device: str = "cpu",
-    short_side: int | None = None,
     mask: NDArray[np.bool_] | None = None,
+    **options: Unpack[FlowOptions],
 ) -> Flow:
     """Flow with the camera's motion removed: zero on the background, its own motion elsewhere.
 
@@ -104,25 +111,19 @@ def warped_flow(
 
     Args:
         frames: T >= 2 frames; below 16 px the camera is taken to stand still.
-        method: see `optical_flow`, as the next three.
-        params: settings of the method.
-        device: torch device of methods that use one.
-        short_side: size that frames are brought to first; the flow is in pixels of that grid.
-        mask: (T, H, W) on that grid, see `estimate_camera_motion`.
+        mask: (T, H, W) on the grid of the flow, see `estimate_camera_motion`.
+        options: as `optical_flow`, whose errors are raised too.
 
     Returns:
         Flow of method "warped-<method>", (T-1, 2, H, W): displacement from frame t to where it
         would be in frame t + 1 had the camera stood still.
 
-    Raises:
-        ShapeError, FlowError, InputError, UnknownNameError, WeightsError: as `optical_flow`.
-
     Source:
         Wang & Schmid 2013, section 2 (they too warp the second frame and compute flow again);
         Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
     """
-    record = warped_method(find_method(method), mask=mask)
-    flow, _ = _compute(frames, record, params, device, short_side, forward=True, backward=False)
+    record = warped_method(find_method(options.pop("method", DEFAULT_METHOD)), mask=mask)
+    flow, _ = _compute(frames, record, forward=True, backward=False, **options)
     assert flow is not None
     return flow
 
@@ -130,13 +131,13 @@ def warped_flow(
 def _compute(
     frames: Frames | NDArray[np.uint8],
     method: Method[Any],
-    params: FlowParams | None,
-    device: str,
-    short_side: int | None,
     *,
     forward: bool,
     backward: bool,
-) -> tuple[Flow | None, Flow | None]:
+    params: FlowParams | None = None,
+    device: str = "cpu",
+    short_side: int | None = None,
+) -> list[Flow | None]:
     settings = method.resolve(params)
     method.check_device(device)
     if isinstance(frames, Frames):
@@ -152,16 +153,12 @@ def _compute(
         pts_seconds=pts_seconds,
         source=source,
     )
-
-    def flow(fields: Fields | None) -> Flow | None:
-        return None if fields is None else Flow(fields, method=method.name, source=source)
-
-    return flow(pair[0]), flow(pair[1])
+    return [None if fields is None else Flow(fields, method.name, source) for fields in pair]
 
 
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`images` if it is an array of frames, else ShapeError."""
-    found = f"{type(images).__name__}"
+    found = type(images).__name__
     if isinstance(images, np.ndarray):
         is_frames = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
         if is_frames and images.dtype == np.uint8 and images.size:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError
-from dualstream.flow.compute import flow_both_ways
+from dualstream.flow.compute import FlowOptions, flow_both_ways
 from dualstream.flow.images import one_opencv_thread
-from dualstream.flow.methods.params import DEFAULT_METHOD, FlowParams
 from dualstream.types import Flow, Frames
 
 RELATIVE_TOLERANCE = 0.01
@@ -36,51 +36,24 @@ class BidirectionalFlow:
     """(T-1, H, W) whether that distance is small and the way does not leave the image."""
 
     def __post_init__(self) -> None:
-        shape = (len(self.forward), *self.forward.size)
-        for name in ("error_px", "consistent"):
-            if getattr(self, name).shape != shape:
-                raise ShapeError(
-                    f"BidirectionalFlow.{name} must be {shape} as the flow is, got "
-                    f"{getattr(self, name).shape}."
-                )
-        if self.backward.data.shape != self.forward.data.shape:
+        shape = self.forward.data.shape
+        if self.backward.data.shape != shape:
             raise ShapeError(
-                f"Backward flow must be {self.forward.data.shape} as the forward flow is, got "
+                f"Backward flow must be {shape} as the forward flow is, got "
                 f"{self.backward.data.shape}."
             )
+        for name in ("error_px", "consistent"):
+            found, expected = getattr(self, name).shape, (shape[0], *shape[2:])
+            if found != expected:
+                raise ShapeError(f"BidirectionalFlow.{name} must be {expected}, got {found}.")
 
 
-def bidirectional_flow(
-    frames: Frames,
-    *,
-    method: str = DEFAULT_METHOD,
-    params: FlowParams | None = None,
-    device: str = "cpu",
-    short_side: int | None = None,
-) -> BidirectionalFlow:
-    """Flow forward and backward, with the pixels on which the two agree.
+def bidirectional_flow(frames: Frames, **options: Unpack[FlowOptions]) -> BidirectionalFlow:
+    """Flow forward and backward, (T-1) fields each, with the pixels on which the two agree.
 
-    Args:
-        frames: T >= 2 frames.
-        method: see `optical_flow`, as the other options.
-        params: settings of the method.
-        device: torch device of methods that use one.
-        short_side: size that frames are brought to first; the flow is in pixels of that grid.
-
-    Returns:
-        BidirectionalFlow of T-1 fields each way.
-
-    Raises:
-        FlowError, InputError, UnknownNameError, WeightsError: as `optical_flow`.
-
-    Source:
-        Sundaram, Brox & Keutzer 2010, "Dense Point Trajectories by GPU-accelerated Large
-        Displacement Optical Flow" (see `check_consistency`).
+    Arguments and errors are those of `optical_flow`; see `check_consistency`.
     """
-    forward, backward = flow_both_ways(
-        frames, method=method, params=params, device=device, short_side=short_side
-    )
-    return check_consistency(forward, backward)
+    return check_consistency(*flow_both_ways(frames, **options))
 
 
 def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
@@ -104,7 +77,8 @@ def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
         InputError: a NaN or an infinity in one of them.
 
     Source:
-        Sundaram, Brox & Keutzer 2010, whose two tolerances these are.
+        Sundaram, Brox & Keutzer 2010, "Dense Point Trajectories by GPU-accelerated Large
+        Displacement Optical Flow", whose two tolerances these are.
     """
     if forward.data.shape != backward.data.shape:
         raise ShapeError(
@@ -114,33 +88,20 @@ def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
     for name, flow in (("Forward", forward), ("Backward", backward)):
         if not np.isfinite(flow.data).all():
             raise InputError(f"{name} flow of {flow.source or 'memory'} holds a NaN or infinity.")
-    error_px = np.empty((len(forward), *forward.size), np.float32)
+    height, width = forward.size
+    error_px = np.empty((len(forward), height, width), np.float32)
     consistent = np.empty(error_px.shape, np.bool_)
-    with one_opencv_thread():
-        for there, back, error, agrees in zip(
-            forward.data, backward.data, error_px, consistent, strict=True
-        ):
-            returned, is_inside = _read_along(back, there)
-            squared = np.square(there + returned).sum(0)
-            lengths = np.square(there).sum(0) + np.square(returned).sum(0)
-            np.sqrt(squared, out=error)
-            agrees[:] = squared < RELATIVE_TOLERANCE * lengths + ABSOLUTE_TOLERANCE_PX2
-            agrees &= is_inside
+    for t, (there, back) in enumerate(zip(forward.data, backward.data, strict=True)):
+        x = np.arange(width, dtype=np.float32) + there[0]
+        y = np.arange(height, dtype=np.float32)[:, None] + there[1]
+        is_inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+        # Without the cut, far places would overflow the integers that OpenCV splits them into.
+        x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+        with one_opencv_thread():
+            returned = np.stack([cv2.remap(plane, x, y, cv2.INTER_LINEAR) for plane in back])
+        squared = np.square(there + returned).sum(0)
+        lengths = np.square(there).sum(0) + np.square(returned).sum(0)
+        error_px[t] = np.sqrt(squared)
+        allowed = RELATIVE_TOLERANCE * lengths + ABSOLUTE_TOLERANCE_PX2
+        consistent[t] = is_inside & (squared < allowed)
     return BidirectionalFlow(forward, backward, error_px, consistent)
-
-
-def _read_along(
-    field: NDArray[np.float32], displacement: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(2, H, W) field at x + displacement(x), and (H, W) whether that place is in the image."""
-    height, width = field.shape[1:]
-    x = np.arange(width, dtype=np.float32) + displacement[0]
-    y = np.arange(height, dtype=np.float32)[:, None] + displacement[1]
-    is_inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    # Without the cut, far places would overflow the integers that OpenCV splits them into.
-    np.clip(x, 0, width - 1, out=x)
-    np.clip(y, 0, height - 1, out=y)
-    planes = [
-        cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for plane in field
-    ]
-    return np.stack(planes), is_inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import asdict
 from types import ModuleType
 
 import numpy as np
@@ -12,15 +13,11 @@ from dualstream.errors import MissingDependencyError, ShapeError, UnknownNameErr
 from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
 from dualstream.flow.methods.record import FieldPair, Fields
 
-
-def _extension() -> ModuleType | None:
-    try:
-        return importlib.import_module("dualstream.flow._tvl1")
-    except ImportError:  # installed where no compiler was: torch serves
-        return None
-
-
-_tvl1 = _extension()
+_tvl1: ModuleType | None
+try:
+    _tvl1 = importlib.import_module("dualstream.flow._tvl1")
+except ImportError:  # installed where no compiler was: torch serves
+    _tvl1 = None
 
 
 def is_available() -> bool:
@@ -81,13 +78,10 @@ def kernel_flow(
     count, height, width = frames.shape
     as_bytes = bound_px is not None
 
-    def array(is_wanted: bool) -> Fields | None:
-        shape = (count - 1, 2, height, width)
-        if not is_wanted:
-            return None
-        return np.empty(shape, np.uint8) if as_bytes else np.empty(shape, np.float32)
+    def array() -> Fields:
+        return np.empty((count - 1, 2, height, width), np.uint8 if as_bytes else np.float32)
 
-    there, back = array(forward), array(backward)
+    there, back = array() if forward else None, array() if backward else None
     arrays = _tvl1.Arrays(
         forward=None if as_bytes else there,
         backward=None if as_bytes else back,
@@ -97,57 +91,24 @@ def kernel_flow(
         subtract_mean=subtract_mean,
     )
     images = np.ascontiguousarray(frames)
-    if isinstance(params, TVL1FastParams):
-        _tvl1.tvl1_fast(images, _fast_options(_tvl1, params), arrays, instructions)
+    exact = params.arithmetic == "exact"
+    energy = _tvl1.Energy(**asdict(params.energy), exact=exact)
+    schedule = _tvl1.Schedule(**asdict(params.schedule))
+    if isinstance(params, TVL1Params):
+        options = _tvl1.TVL1Options(
+            energy=energy, schedule=schedule, scales=params.scales, scale_step=params.scale_step
+        )
+        _tvl1.tvl1(images, options, arrays, instructions)
     else:
-        _tvl1.tvl1(images, _options(_tvl1, params), arrays, instructions)
+        options = _tvl1.TVL1FastOptions(
+            energy=energy,
+            schedule=schedule,
+            coarse_lambda=params.coarse_lambda,
+            coarse_schedule=_tvl1.Schedule(**asdict(params.coarse_schedule)),
+            patch_stride=params.patch_stride,
+            descent_steps=params.descent_steps,
+            rounds=params.rounds,
+            smallest_px=params.smallest_px,
+        )
+        _tvl1.tvl1_fast(images, options, arrays, instructions)
     return there, back
-
-
-def _options(kernel: ModuleType, params: TVL1Params) -> object:
-    return kernel.TVL1Options(
-        energy=_energy(kernel, params),
-        schedule=kernel.Schedule(
-            warps=params.warps,
-            inner_iterations=params.inner_iterations,
-            outer_iterations=params.outer_iterations,
-            median_size=params.median_size,
-            epsilon=params.epsilon,
-        ),
-        scales=params.scales,
-        scale_step=params.scale_step,
-    )
-
-
-def _fast_options(kernel: ModuleType, params: TVL1FastParams) -> object:
-    return kernel.TVL1FastOptions(
-        energy=_energy(kernel, params),
-        schedule=kernel.Schedule(
-            warps=params.warps,
-            inner_iterations=params.iterations,
-            outer_iterations=1,
-            median_size=params.median_size,
-            epsilon=params.epsilon,
-        ),
-        coarse_lambda=params.coarse_lambda,
-        coarse_schedule=kernel.Schedule(
-            warps=params.coarse_warps,
-            inner_iterations=params.coarse_iterations,
-            outer_iterations=1,
-            median_size=params.coarse_median_size,
-            epsilon=0.0,
-        ),
-        patch_stride=params.patch_stride,
-        descent_steps=params.descent_steps,
-        rounds=params.rounds,
-        smallest_px=params.smallest_px,
-    )
-
-
-def _energy(kernel: ModuleType, params: TVL1Params | TVL1FastParams) -> object:
-    return kernel.Energy(
-        tau=params.tau,
-        lambda_=params.lambda_,
-        theta=params.theta,
-        exact=params.arithmetic == "exact",
-    )

@@ -67,6 +67,18 @@ class NetworkTable:
     notes: tuple[str, ...] = ()
     """Where a receptive field could not be followed, and why."""
 
+    @property
+    def sizes(self) -> dict[str, InputSize]:
+        """Stream -> size of the input; "" where there is one."""
+        size = self.input_size
+        return dict(size) if isinstance(size, Mapping) else {"": size}
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Frames, height and width of the input, the largest of all streams."""
+        _, frames, height, width = map(max, zip(*self.sizes.values(), strict=True))
+        return frames, height, width
+
     def row(self, name: str) -> LayerRow:
         """Return the row of that name.
 
@@ -159,7 +171,7 @@ def inspect_network(
 
 @dataclass
 class _Visit:
-    """What happened in one module, or in one operation outside of any layer."""
+    """Calls of one module, or of one operation outside of any layer."""
 
     kind: str
     order: int
@@ -371,7 +383,7 @@ class _Rows:
                 output, length = visit.larger[axis], 10**9
         stride: float | None = 1 if len(places) == length == 1 else None
         if len(places) > 1:
-            stride = round(float((places[-1] - places[0]) / (len(places) - 1)), 2)
+            stride = round((places[-1] - places[0]) / (len(places) - 1), 2)
             stride = int(stride) if stride == int(stride) else stride
         return count, output.field(axis, length), stride
 

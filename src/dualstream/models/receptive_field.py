@@ -67,8 +67,8 @@ class Traced(Tensor):
     def __new__(
         cls, meta: Tensor, seen: Seen | None, recorder: Recorder, whole: Traced | None = None
     ) -> Traced:
-        made: Traced = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # torch's gap
-            cls, meta.shape, strides=meta.stride(), dtype=meta.dtype, device="meta"
+        made: Traced = Tensor._make_wrapper_subclass(
+            cls, meta.shape, strides=meta.stride(), dtype=meta.dtype, device=torch.device("meta")
         )
         made.meta, made.recorder, made.whole = meta, recorder, whole
         sees = seen and seen[0].ndim == meta.ndim and (seen[0] != inf).any()
@@ -85,7 +85,7 @@ class Traced(Tensor):
         return cls(torch.empty((1, *size), device="meta"), tuple(seen), recorder)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch declares a disabled one
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
@@ -139,10 +139,10 @@ class Traced(Tensor):
         pairs = zip(_seen(self), _seen(other), strict=True)
         return all(a.shape == b.shape and _alike(a, b) for a, b in pairs)
 
-    def places(self, axis: int) -> Tensor:
+    def places(self, axis: int) -> list[float]:
         """Places that entries lie at along an axis, each once, in their order; maybe none."""
         places = _seen(self)[3 * axis + PLACE]
-        return places[places.isfinite()].mul(1e6).round().unique() / 1e6
+        return sorted({round(place, 6) for place in places[places.isfinite()].tolist()})
 
     def field(self, axis: int, length: int) -> int | None:
         """Positions of an input of `length` from the first to the last that an entry sees.
@@ -150,7 +150,8 @@ class Traced(Tensor):
         That of the entry that sees most. Positions beyond the border count as well unless all
         entries see the same, as after a mean. None if it could not be followed.
         """
-        first, last = torch.broadcast_tensors(*_seen(self)[3 * axis : 3 * axis + PLACE])
+        first, last = _seen(self)[3 * axis : 3 * axis + PLACE]
+        first, last = first.expand_as(first + last), last.expand_as(first + last)
         sees = first != inf
         first, last = first[sees], last[sees]
         if not first.isfinite().all():
@@ -201,7 +202,7 @@ def _name(func: Any) -> str:
 
 
 def _seen(item: Tensor) -> Seen:
-    """What a traced tensor sees, or another one: nothing."""
+    """Return what a traced tensor sees; any other sees nothing."""
     if isinstance(item, Traced) and item.seen:
         return item.seen
     return _constant((inf, -inf, nan) * AXES, item.ndim)
@@ -257,7 +258,7 @@ def _spread(seen: Seen, dimensions: Sequence[int]) -> Seen:
 
 
 def _union(*several: Seen) -> Seen:
-    """What entries of tensors see that meet one by one; of two places the later one."""
+    """Join what entries see that meet one by one; of two places the later one stays."""
     functions = (torch.minimum, torch.maximum, torch.fmax)
     union = several[0]
     for seen in several[1:]:
@@ -322,7 +323,7 @@ def _convolution(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
     def mix(kind: int, values: Tensor) -> Tensor:
         if values.shape[1] == 1 or groups == values.shape[1] == shape[0]:
             return values
-        mixed = _reduced(kind, values.unflatten(1, (groups, -1)), [2])
+        mixed = _reduced(kind, values.reshape(len(values), groups, -1, *values.shape[2:]), [2])
         each = (-1, -1, shape[0] // groups, *mixed.shape[3:])
         return _compact(mixed.expand(each).flatten(1, 2))
 
@@ -422,15 +423,17 @@ MOVES = frozenset({"flip", "repeat", "index", "index_select"})
 """Operations beside views that only move entries about."""
 UNMARKED = frozenset({"copy", "hardswish", "log_sigmoid_forward", "masked_fill", "_prelu_kernel"})
 """Operations that work element by element and that torch does not mark so."""
-SHAPE_ONLY = ("fill", "zero", "empty_like", "full_like", "ones_like", "zeros_like")
-SHAPE_ONLY += ("new_empty", "new_full", "new_ones", "new_zeros")
+SHAPE_ONLY = frozenset(
+    {"fill", "zero", "empty_like", "full_like", "ones_like", "zeros_like"}
+    | {"new_empty", "new_full", "new_ones", "new_zeros"}
+)
 """Operations that take only the shape of a tensor."""
 
 
 def _followed(
     func: Any, args: Any, kwargs: dict[str, Any], outputs: list[Tensor]
 ) -> tuple[list[Seen | None], list[int]]:
-    """What the outputs of an operation see, and the axes in which it could not be followed."""
+    """Return what the outputs of an operation see, and the axes in which that is lost."""
     name = _name(func)
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Traced) and t.seen]
     if name == "copy":
@@ -474,7 +477,7 @@ def _product(given: Arguments, left: Tensor, right: Tensor) -> Seen:
     rows, columns = _joined(_seen(left), [-1]), _joined(_seen(right), [-2])
     both = _union(rows, columns)
     places = zip(rows[PLACE::3], columns[PLACE::3], strict=True)
-    chosen = [torch.where(row.isnan(), column, row) for row, column in places]
+    chosen = [column if row.isnan().all() else row for row, column in places]
     product = tuple(chosen[i // 3] if i % 3 == PLACE else v for i, v in enumerate(both))
     added = given["self"]
     if added is left or not isinstance(added, Traced):
@@ -487,7 +490,7 @@ def _end_to_end(tensors: Sequence[Tensor], dimension: int) -> Seen:
     tensors = [tensor for tensor in tensors if tensor.shape != (0,)]
     joined = []
     for parts in zip(*map(_seen, tensors), strict=True):
-        shape = list(torch.broadcast_shapes(*(p.narrow(dimension, 0, 1).shape for p in parts)))
+        shape = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
         sized = []
         for tensor, part in zip(tensors, parts, strict=True):
             shape[dimension] = tensor.shape[dimension]
@@ -511,7 +514,9 @@ def _moved(
             else func(whole, *args[1:], **kwargs)
         )
         several = [new] if isinstance(new, Tensor) else list(new)
-        moved.append([_compact(_even(v) if name.startswith("index") else v) for v in several])
+        moved.append(
+            [_even(_compact(v)) if name.startswith("index") else _compact(v) for v in several]
+        )
     return list(zip(*moved, strict=True))
 
 

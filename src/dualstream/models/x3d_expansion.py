@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from dualstream.errors import InputError
 
@@ -28,10 +28,17 @@ SIZE_STEP = 8
 """Image sizes are multiples of it, as 160, 224 and 312 are."""
 
 STEM_WIDTH = 24
-STAGE_WIDTHS = (24, 48, 96, 192)
-STAGE_DEPTHS = (1, 2, 5, 3)
+STAGES = ((24, 1), (48, 2), (96, 5), (192, 3))
+"""Width and blocks of res2 to res5."""
 HEAD_WIDTH = 2048
 """Channels of the last hidden layer, the same in all variants."""
+
+NETWORK_FACTORS: dict[Axis, str] = {
+    "width": "gamma_w",
+    "bottleneck": "gamma_b",
+    "depth": "gamma_d",
+}
+"""Factors that are options of the network; the other three lie in the recipe's input."""
 
 FACTOR_STEP = 0.05
 """Grid of the factors of width, bottleneck and depth; 2.25, 2.2 and 1.45 lie on it."""
@@ -72,12 +79,7 @@ class Factors:
     """Blocks of a stage."""
 
     def __post_init__(self) -> None:
-        for name in ("gamma_tau", "gamma_t"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        _check_factors(
-            gamma_s=self.gamma_s, gamma_w=self.gamma_w, gamma_b=self.gamma_b, gamma_d=self.gamma_d
-        )
+        _check_factors(**vars(self))
 
     @property
     def image_size(self) -> int:
@@ -104,8 +106,7 @@ PUBLISHED: dict[str, Factors] = {
 """Factors of the published networks, from the paper's tables and PySlowFast's configurations."""
 
 
-@dataclass(frozen=True)
-class StageSizes:
+class StageSizes(NamedTuple):
     """One residual stage."""
 
     blocks: int
@@ -115,8 +116,7 @@ class StageSizes:
     """Channels after each block."""
 
 
-@dataclass(frozen=True)
-class LayerSizes:
+class LayerSizes(NamedTuple):
     """Channels and blocks of a network."""
 
     stem: int
@@ -141,11 +141,11 @@ def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> LayerSizes
     """
     _check_factors(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
     stages = []
-    for width, blocks in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
+    for width, blocks in STAGES:
         rounded = round_width(width * gamma_w)
         if gamma_b * rounded < 1:
             raise InputError(f"gamma_b {gamma_b} leaves no channel of {rounded}; raise it.")
-        stages.append(StageSizes(round_repeats(blocks * gamma_d), int(gamma_b * rounded), rounded))
+        stages.append(StageSizes(math.ceil(blocks * gamma_d), int(gamma_b * rounded), rounded))
     return LayerSizes(stem=round_width(STEM_WIDTH * gamma_w), stages=tuple(stages))
 
 
@@ -153,11 +153,6 @@ def round_width(width: float) -> int:
     """Nearest multiple of 8, at least 8, and not below 90% of `width`: 34.8 -> 32, 11 -> 16."""
     rounded = max(8, _round_half_up(width / 8) * 8)
     return rounded + 8 if rounded < 0.9 * width else rounded
-
-
-def round_repeats(blocks: float) -> int:
-    """Whole number of blocks, rounded up: 4.4 -> 5."""
-    return math.ceil(blocks)
 
 
 def squeezed_width(inner: int) -> int:
@@ -174,11 +169,6 @@ def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int 
     """Exact multiply-adds of one clip in all convolutions and linear layers.
 
     Norms, activations, means and sums are not counted, as in the published figures.
-
-    Args:
-        factors: of network and clip.
-        num_classes: K.
-        in_channels: C.
     """
     sizes = layer_sizes(gamma_w=factors.gamma_w, gamma_b=factors.gamma_b, gamma_d=factors.gamma_d)
     frames, side = factors.gamma_t, _halved(factors.image_size)
@@ -220,12 +210,6 @@ def expand(
     more than half the way off (in the logarithm) is left out. A stride of one cannot fall, so
     X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its frame stands for)
     to have its frame rate raised.
-
-    Args:
-        factors: the network to expand.
-        target: multiply-adds of the candidates, above those of `factors`.
-        num_classes: K.
-        in_channels: C.
 
     Returns:
         At most one candidate an axis, in the order of `AXES`.
@@ -287,7 +271,7 @@ def _grown(factors: Factors, axis: Axis, steps: int) -> Factors:
         return replace(factors, gamma_t=factors.gamma_t + steps)
     if axis == "resolution":
         return replace(factors, gamma_s=(factors.image_size + steps * SIZE_STEP) / IMAGE_SIZE)
-    name = {"width": "gamma_w", "bottleneck": "gamma_b", "depth": "gamma_d"}[axis]
+    name = NETWORK_FACTORS[axis]
     raised = round(getattr(factors, name) + steps * FACTOR_STEP, 2)
     return replace(factors, **{name: raised})
 

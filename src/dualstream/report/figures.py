@@ -1,6 +1,6 @@
 """Pictures of a report: SVG that follows the page's colours, and animated WebP of videos.
 
-SVG is drawn here rather than by a plotting library, so that it takes its colours from the page
+SVG comes from a template rather than a plotting library, so that it takes its colours from the page
 (light or dark), shows names and counts on hover, and adds nothing to the page's size.
 """
 
@@ -10,12 +10,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dualstream.errors import ShapeError
+from dualstream.report.template import rendered
 
 CHARACTER_WIDTH = 0.6
 """Mean width of a character, in font sizes, of the widest of the page's fonts (DejaVu Sans)."""
@@ -49,8 +51,7 @@ def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     """Draw a confusion matrix: row the true class, column the predicted one.
 
     Cells are shaded by their share of the row; those without a video are not drawn, which keeps
-    101 classes small. Each drawn cell says on
-    hover which class was taken for which how often.
+    101 classes small. Each drawn cell says on hover which class was taken for which how often.
 
     Args:
         matrix: (K, K) counts, row the true class.
@@ -62,92 +63,21 @@ def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     k = len(classes)
     if matrix.shape != (k, k) or k == 0:
         raise ShapeError(f"A confusion matrix of {k} classes is ({k}, {k}), got {matrix.shape}.")
-    style = matrix_style(k)
+    style, totals = matrix_style(k), matrix.sum(axis=1)
     labels = [shortened(name) for name in classes]
     margin = round(max(len(label) for label in labels) * style.font * CHARACTER_WIDTH) + 10
-    side = k * style.cell
-    top = margin + 18
-    parts = [
-        Markup(
-            '<svg class="matrix" role="img" aria-label="Confusion matrix" width="{w}" height="{h}" '
-            'viewBox="0 0 {w} {h}" font-size="{f}">'
-        ).format(w=margin + side + 2, h=top + side + 2, f=style.font),
-        Markup(
-            '<text class="axis" x="{}" y="12" text-anchor="middle">predicted class</text>'
-        ).format(margin + side / 2),
-        Markup('<text class="axis" x="{}" y="{}" text-anchor="end">true class</text>').format(
-            margin - 6, top - 8
-        ),
-        Markup('<rect class="ground" x="{}" y="{}" width="{s}" height="{s}"/>').format(
-            margin, top, s=side
-        ),
-    ]
-    for i, label in enumerate(labels):
-        middle = (i + 0.5) * style.cell
-        parts.append(
-            Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-                margin - 6, top + middle + style.font * 0.35, label
-            )
-        )
-        parts.append(
-            Markup('<text transform="translate({:.1f} {}) rotate(-90)">{}</text>').format(
-                margin + middle + style.font * 0.35, top - 5, label
-            )
-        )
-    parts += _matrix_cells(matrix, classes, style=style, left=margin, top=top)
-    parts += _matrix_grid(k, style=style, left=margin, top=top)
-    return Markup("").join([*parts, Markup("</svg>")])
-
-
-def _matrix_cells(
-    matrix: NDArray[np.int64], classes: Sequence[str], *, style: MatrixStyle, left: int, top: int
-) -> list[Markup]:
-    totals = matrix.sum(axis=1)
-    cells = []
-    for row, column in np.argwhere(matrix > 0):
-        count, total = int(matrix[row, column]), int(totals[row])
-        x, y = left + column * style.cell, top + row * style.cell
-        share = count / total
-        cells.append(
-            Markup(
-                '<g class="{}"><title>{} taken for {}: {} of {}</title><rect x="{}" y="{}" '
-                'width="{s}" height="{s}" fill-opacity="{o:.2f}"/>'
-            ).format(
-                "hit" if row == column else "miss",
-                classes[row],
-                classes[column],
-                count,
-                total,
-                x,
-                y,
-                s=style.cell,
-                o=0.12 + 0.88 * share,
-            )
-        )
-        if style.counts:
-            cells.append(
-                Markup(
-                    '<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>'
-                ).format(
-                    "on" if share > 0.5 else "off",
-                    x + style.cell / 2,
-                    y + style.cell / 2 + style.font * 0.35,
-                    count,
-                )
-            )
-        cells.append(Markup("</g>"))
-    return cells
-
-
-def _matrix_grid(k: int, *, style: MatrixStyle, left: int, top: int) -> list[Markup]:
-    """Draw thin lines: between all classes where cells are large, else every five."""
-    step = 1 if style.counts else 5
-    side = k * style.cell
-    path = "".join(
-        f"M{left + i * style.cell} {top}v{side}M{left} {top + i * style.cell}h{side}"
-        for i in [*range(0, k, step), k]
+    return rendered(
+        "matrix.svg.j2",
+        style=style,
+        classes=classes,
+        labels=labels,
+        left=margin,
+        top=margin + 18,
+        side=k * style.cell,
+        cells=[(i, j, int(matrix[i, j]), int(totals[i])) for i, j in np.argwhere(matrix > 0)],
+        # Thin lines: between all classes where cells are large, else every five.
+        lines=[*range(0, k, 1 if style.counts else 5), k],
     )
-    return [Markup('<path class="grid" d="{}"/>').format(path)]
 
 
 def shortened(text: str) -> str:
@@ -165,6 +95,16 @@ def evenly(total: int, count: int) -> list[int]:
     return [(2 * i * (total - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
 
 
+class Animation(NamedTuple):
+    """A moving picture and a still one of its middle, as data URIs, and their size in pixels."""
+
+    moving: Markup
+    still: Markup
+    """For readers who asked their system for less motion."""
+    width: int
+    height: int
+
+
 def animation(
     frames: NDArray[np.uint8],
     flow_rgb: NDArray[np.uint8] | None = None,
@@ -173,7 +113,7 @@ def animation(
     height_px: int = 144,
     most_frames: int = 24,
     quality: int = 60,
-) -> tuple[str, str, int, int]:
+) -> Animation:
     """Draw a video as an animated picture, with its flow to the right where there is one.
 
     Frames and flow share one picture so that they stay in step.
@@ -186,9 +126,6 @@ def animation(
         height_px: height of the picture; never enlarged.
         most_frames: of a longer video as many frames at equal spacing.
         quality: of WebP, 0 to 100.
-
-    Returns:
-        (moving picture, still picture of its middle, width, height): data URIs, pixels.
     """
     from PIL import Image
 
@@ -220,8 +157,9 @@ def animation(
         method=4,
     )
     pictures[count // 2].save(still, format="WEBP", quality=quality, method=4)
-    return _data_uri(moving), _data_uri(still), pictures[0].width, pictures[0].height
+    return Animation(_data_uri(moving), _data_uri(still), *pictures[0].size)
 
 
-def _data_uri(content: io.BytesIO) -> str:
-    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+def _data_uri(content: io.BytesIO) -> Markup:
+    encoded = base64.b64encode(content.getvalue()).decode("ascii")
+    return Markup(f"data:image/webp;base64,{encoded}")

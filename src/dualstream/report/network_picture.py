@@ -161,7 +161,7 @@ def network_svg(table: NetworkTable) -> Markup:
 
 def _panels(table: NetworkTable, rows: Sequence[LayerRow]) -> list[_Panel]:
     """Time and space, or time, height and width."""
-    _, frames, height, width = table.input_size
+    frames, height, width = table.lengths
     square = height == width and all(
         row.receptive_field is not None
         and row.receptive_field[1] == row.receptive_field[2]
@@ -175,15 +175,19 @@ def _panels(table: NetworkTable, rows: Sequence[LayerRow]) -> list[_Panel]:
         drawn.append(("space", "Height", 1, "pixels", height))
         drawn.append(("space", "Width", 2, "pixels", width))
     return [
-        _Panel(*values, top=TOP_PX + 24 + i * (PANEL_PX + GAP_PX)) for i, values in enumerate(drawn)
+        _Panel(kind, heading, axis, unit, length, top=TOP_PX + 24 + i * (PANEL_PX + GAP_PX))
+        for i, (kind, heading, axis, unit, length) in enumerate(drawn)
     ]
 
 
 def _title(table: NetworkTable) -> Iterator[Markup]:
-    channels, frames, height, width = table.input_size
+    clips = [
+        f"{name} {c} channels, {t} frames of {h} x {w} pixels".strip()
+        for name, (c, t, h, w) in table.sizes.items()
+    ]
     yield Markup('<text class="title" x="24" y="36">{}</text>').format(table.name)
     yield Markup('<text class="soft" x="24" y="58">{}</text>').format(
-        f"{channels} channels, {frames} frames of {height} x {width} pixels; "
+        f"{'; '.join(clips)}; "
         f"{table.parameters:,} parameters; {table.multiply_adds / 1e9:,.2f} billion multiply-adds"
     )
     yield Markup('<text class="soft" x="24" y="76">{}</text>').format(

@@ -33,9 +33,7 @@ def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, 
         raise InputError(f"There must be at least one of `{what}`, got none.")
     first = streams[0]
     for number, stream in enumerate(streams):
-        _require_unique_names(stream, what, number)
-        _require_same_classes(first, stream, what, number)
-        _require_same_names(first, stream, what, number)
+        _require_same_videos(first, stream, what, number)
     ordered = [_in_order(stream, first.names) for stream in streams]
     labels = ordered[0].labels.copy()
     for number, stream in enumerate(ordered):
@@ -69,47 +67,30 @@ def reject_overlap(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
         )
 
 
-def _require_unique_names(stream: Scores, what: str, number: int) -> None:
-    if len(set(stream.names)) == len(stream.names):
-        return
-    twice = sorted(name for name, times in Counter(stream.names).items() if times > 1)
-    raise ScoresError(
-        f"{what}[{number}] has {len(twice)} names more than once: {first_names(twice)}. "
-        f"Each video needs one row of scores."
-    )
-
-
-def _require_same_classes(first: Scores, stream: Scores, what: str, number: int) -> None:
-    if first.classes == stream.classes:
-        return
-    only_first = sorted(set(first.classes) - set(stream.classes))
-    only_this = sorted(set(stream.classes) - set(first.classes))
-    if not only_first and not only_this:
+def _require_same_videos(first: Scores, stream: Scores, what: str, number: int) -> None:
+    """Raise ScoresError unless a stream has the classes of the first, and its videos once each."""
+    if twice := sorted(name for name, times in Counter(stream.names).items() if times > 1):
         raise ScoresError(
-            f"{what}[0] and {what}[{number}] have the same {len(first.classes)} classes in "
+            f"{what}[{number}] has {len(twice)} names more than once: {first_names(twice)}. "
+            f"Each video needs one row of scores."
+        )
+    if first.classes != stream.classes:
+        only_first = sorted(set(first.classes) - set(stream.classes))
+        only_this = sorted(set(stream.classes) - set(first.classes))
+        raise ScoresError(
+            f"{what}[0] and {what}[{number}] have different classes ({len(first.classes)} and "
+            f"{len(stream.classes)}): only in the first {first_names(only_first) or 'none'}; only "
+            f"in the other {first_names(only_this) or 'none'}."
+            if only_first or only_this
+            else f"{what}[0] and {what}[{number}] have the same {len(first.classes)} classes in "
             f"another order: train both streams with the same manifest."
         )
-    raise ScoresError(
-        f"{what}[0] and {what}[{number}] have different classes ({len(first.classes)} and "
-        f"{len(stream.classes)}): only in the first {first_names(only_first) or 'none'}; only in "
-        f"the other {first_names(only_this) or 'none'}."
-    )
-
-
-def _require_same_names(first: Scores, stream: Scores, what: str, number: int) -> None:
-    here, there = set(stream.names), set(first.names)
-    missing = sorted(there - here)
-    if missing:
-        raise ScoresError(
-            f"{what}[{number}] lacks {len(missing)} of the {len(first)} videos of {what}[0]: "
-            f"{first_names(missing)}. Score the same list of videos with every stream."
-        )
-    extra = sorted(here - there)
-    if extra:
-        raise ScoresError(
-            f"{what}[0] lacks {len(extra)} of the {len(stream)} videos of {what}[{number}]: "
-            f"{first_names(extra)}. Score the same list of videos with every stream."
-        )
+    for one, other, place, of in ((stream, first, number, 0), (first, stream, 0, number)):
+        if missing := sorted(set(other.names) - set(one.names)):
+            raise ScoresError(
+                f"{what}[{place}] lacks {len(missing)} of the {len(other)} videos of {what}[{of}]: "
+                f"{first_names(missing)}. Score the same list of videos with every stream."
+            )
 
 
 def _in_order(stream: Scores, names: tuple[str, ...]) -> Scores:

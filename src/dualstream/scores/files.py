@@ -86,22 +86,44 @@ def read_scores(
     try:
         with source.open("rb") as file:
             if source.suffix in (".pkl", ".pickle"):
-                return _from_mmaction2(load_arrays(file, source=source), source, classes, names)
-            return _read_npz(file, source, classes, names)
+                foreign = _of_mmaction2(load_arrays(file, source=source), source)
+            else:
+                arrays = _read_npz(file, source)
+                if arrays.keys() >= set(OUR_MEMBERS):
+                    return _ours(arrays, source, classes, names)
+                foreign = _of_tsn(arrays, source)
     except FileNotFoundError as error:
         raise ScoresError(f"{source}: no such score file.") from error
     except IsADirectoryError as error:
         raise ScoresError(f"{source}: is a folder, not a score file.") from error
     except PermissionError as error:
         raise ScoresError(f"{source}: may not be read ({error.strerror}).") from error
+    rows, labels, own_names = foreign
+    shapes = {row.shape for row in rows}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        raise ScoresError(
+            f"{source}: each video needs one row of scores of the same length, got "
+            f"{sorted(shapes)[:3] or 'no video at all'}."
+        )
+    table = np.stack(rows)
+    n, k = table.shape
+    classes = [str(i) for i in range(k)] if classes is None else classes
+    names = names or own_names or [f"#{i:05d}" for i in range(n)]
+    for what, given, count in (("classes", classes, k), ("videos", names, n)):
+        if len(given) != count:
+            raise ScoresError(
+                f"{source}: has scores of {count} {what}, {len(given)} names were given."
+            )
+    in_range = bool((table >= -1e-6).all())
+    sums_to_one = bool((np.abs(table.sum(axis=1) - 1) < 1e-3).all())
+    kind: ScoreKind = "probabilities" if in_range and sums_to_one else "logits"
+    return _checked(source, names, np.array(labels), table, classes, kind)
 
 
-def _read_npz(
-    file: IO[bytes], source: Path, classes: Sequence[str] | None, names: Sequence[str] | None
-) -> Scores:
+def _read_npz(file: IO[bytes], source: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            members = {
+            return {
                 Path(info.filename).stem: _read_member(archive, info.filename, source)
                 for info in archive.infolist()
             }
@@ -109,14 +131,6 @@ def _read_npz(
         raise ScoresError(
             f"{source}: is not a readable .npz file ({error}). It may be cut off; write it again."
         ) from error
-    if all(name in members for name in OUR_MEMBERS):
-        return _from_ours(members, source, classes, names)
-    if "scores" in members and "labels" in members:
-        return _from_tsn(members["scores"], members["labels"], source, classes, names)
-    raise ScoresError(
-        f"{source}: holds {', '.join(sorted(members)) or 'nothing'}; a score file holds "
-        f"{', '.join(OUR_MEMBERS)}, or as TSN writes it scores and labels."
-    )
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[Any]:
@@ -135,50 +149,57 @@ def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[A
         return array
 
 
-def _from_ours(
-    members: dict[str, NDArray[Any]],
+def _ours(
+    arrays: dict[str, NDArray[Any]],
     source: Path,
     classes: Sequence[str] | None,
     names: Sequence[str] | None,
 ) -> Scores:
     if names is not None:
         raise ScoresError(f"{source}: holds its own video names; `names` is for foreign files.")
-    own_classes = tuple(str(name) for name in members["classes"])
-    if classes is not None and tuple(classes) != own_classes:
+    own_names, labels, scores, own_classes, kind = (arrays[name] for name in OUR_MEMBERS)
+    if classes is not None and list(classes) != [str(name) for name in own_classes]:
         raise ScoresError(
             f"{source}: is about {len(own_classes)} classes that differ from the "
             f"{len(classes)} given; it belongs to another data set."
         )
-    kind: Any = str(members["kind"])
-    return _checked(
-        tuple(str(name) for name in members["names"]),
-        members["labels"],
-        members["scores"],
-        own_classes,
-        kind,
-        source,
-    )
+    return _checked(source, own_names, labels, scores, own_classes, str(kind))
 
 
-def _from_tsn(
-    scores: NDArray[Any],
-    labels: NDArray[Any],
-    source: Path,
-    classes: Sequence[str] | None,
-    names: Sequence[str] | None,
+def _checked(
+    source: Path, names: Any, labels: NDArray[Any], scores: NDArray[Any], classes: Any, kind: Any
 ) -> Scores:
-    rows = []
+    try:
+        return Scores(
+            tuple(map(str, names)),
+            labels.astype(np.int64),
+            scores.astype(np.float32),
+            tuple(map(str, classes)),
+            kind,
+        )
+    except InputError as error:
+        raise ScoresError(f"{source}: {error}") from error
+
+
+Foreign = tuple[list[NDArray[np.float64]], list[int], list[str] | None]
+"""Scores (K,) and label of each video, and the names where the file holds them."""
+
+
+def _of_tsn(arrays: dict[str, NDArray[Any]], source: Path) -> Foreign:
+    if not arrays.keys() >= {"scores", "labels"}:
+        raise ScoresError(
+            f"{source}: holds {', '.join(sorted(arrays)) or 'nothing'}; a score file holds "
+            f"{', '.join(OUR_MEMBERS)}, or as TSN writes it scores and labels."
+        )
+    rows, scores = [], arrays["scores"]
     for item in scores:
         paired = scores.dtype.hasobject and scores.ndim == 2 and scores.shape[1] == 2
         views = _to_array(item[0] if paired else item, source)
         rows.append(views.reshape(-1, views.shape[-1]).mean(axis=0) if views.ndim else views)
-    truth = [_to_label(label, source) for label in labels.ravel()]
-    return _from_rows(rows, truth, source, classes, names)
+    return rows, [_to_label(label, source) for label in arrays["labels"].ravel()], None
 
 
-def _from_mmaction2(
-    content: Any, source: Path, classes: Sequence[str] | None, names: Sequence[str] | None
-) -> Scores:
+def _of_mmaction2(content: Any, source: Path) -> Foreign:
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ScoresError(f"{source}: is not a list of dicts, as MMAction2's `--dump` writes it.")
     rows, labels = [], []
@@ -191,54 +212,9 @@ def _from_mmaction2(
         rows.append(_to_array(item["pred_score"], source))
         labels.append(_to_label(item["gt_label"], source))
     for key in NAME_KEYS:
-        if names is None and content and all(isinstance(item.get(key), str) for item in content):
-            names = [item[key] for item in content]
-    return _from_rows(rows, labels, source, classes, names)
-
-
-def _from_rows(
-    rows: list[NDArray[np.float64]],
-    labels: list[int],
-    source: Path,
-    classes: Sequence[str] | None,
-    names: Sequence[str] | None,
-) -> Scores:
-    shapes = {row.shape for row in rows}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-        raise ScoresError(
-            f"{source}: each video needs one row of scores of the same length, got "
-            f"{sorted(shapes)[:3] or 'no video at all'}."
-        )
-    table = np.stack(rows)
-    n, k = table.shape
-    if classes is not None and len(classes) != k:
-        raise ScoresError(f"{source}: has scores of {k} classes, {len(classes)} names were given.")
-    if names is not None and len(names) != n:
-        raise ScoresError(f"{source}: has scores of {n} videos, {len(names)} names were given.")
-    in_range = bool((table >= -1e-6).all())
-    sums_to_one = bool((np.abs(table.sum(axis=1) - 1) < 1e-3).all())
-    return _checked(
-        tuple(names) if names is not None else tuple(f"#{i:05d}" for i in range(n)),
-        np.array(labels, np.int64),
-        table,
-        tuple(classes) if classes is not None else tuple(str(i) for i in range(k)),
-        "probabilities" if in_range and sums_to_one else "logits",
-        source,
-    )
-
-
-def _checked(
-    names: tuple[str, ...],
-    labels: NDArray[Any],
-    scores: NDArray[Any],
-    classes: tuple[str, ...],
-    kind: ScoreKind,
-    source: Path,
-) -> Scores:
-    try:
-        return Scores(names, labels.astype(np.int64), scores.astype(np.float32), classes, kind)
-    except InputError as error:
-        raise ScoresError(f"{source}: {error}") from error
+        if all(isinstance(item.get(key), str) for item in content):
+            return rows, labels, [item[key] for item in content]
+    return rows, labels, None
 
 
 def _to_array(value: Any, source: Path) -> NDArray[np.float64]:

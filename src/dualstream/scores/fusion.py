@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from dualstream.scores.views import (
     log_softmax,
     probabilities,
 )
-from dualstream.types import Scores
+from dualstream.types import ScoreKind, Scores
 
 FusionMethod = Literal["mean", "weighted", "max", "product", "svm", "logistic"]
 FITTED_METHODS = ("weighted", "svm", "logistic")
@@ -96,30 +97,23 @@ class Fusion:
             )
         aligned = align(streams)
         first = aligned[0]
-        if self.classifier is not None:
-            values = self.classifier.apply(
-                stacked_features(aligned), num_classes=len(first.classes)
-            )
-            kind: Literal["logits", "probabilities"] = (
-                "logits" if self.method == "svm" else "probabilities"
-            )
-        else:
-            values = self._join(aligned)
-            kind = "probabilities"
-        return Scores(first.names, first.labels, values.astype(np.float32), first.classes, kind)
+        values = self._join(aligned).astype(np.float32)
+        kind: ScoreKind = "logits" if self.method == "svm" else "probabilities"
+        return Scores(first.names, first.labels, values, first.classes, kind)
 
-    def _join(self, aligned: tuple[Scores, ...]) -> NDArray[np.float64]:
+    def _join(self, aligned: tuple[Scores, ...]) -> NDArray[np.floating]:
+        if self.classifier is not None:
+            features = stacked_features(aligned)
+            return self.classifier.apply(features, num_classes=len(aligned[0].classes))
         if self.method == "product":
-            return np.exp(log_softmax(_stack(aligned, of="log").mean(axis=0)))
-        stacked = _stack(aligned, of="probabilities")  # (S, N, K)
+            return np.exp(log_softmax(np.mean([log_probabilities(s) for s in aligned], axis=0)))
+        stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
         if self.method == "max":
             largest: NDArray[np.float64] = stacked.max(axis=0)
             sums = largest.sum(axis=1, keepdims=True)
-            scaled: NDArray[np.float64] = largest / np.maximum(sums, SMALLEST_PROBABILITY)
-            return scaled
+            return largest / np.maximum(sums, SMALLEST_PROBABILITY)
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
-        averaged: NDArray[np.float64] = np.tensordot(np.asarray(weights), stacked, axes=1)
-        return averaged
+        return np.tensordot(np.asarray(weights), stacked, axes=1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fusion as JSON, to be read by `load`; the file appears whole or not at all.
@@ -127,16 +121,9 @@ class Fusion:
         Raises:
             ScoresError: the file cannot be written.
         """
-        content: dict[str, Any] = {
-            "format": FORMAT,
-            "method": self.method,
-            "num_streams": self.num_streams,
-            "weights": list(self.weights),
-            "classifier": None if self.classifier is None else self.classifier.to_json(),
-        }
-        text = json.dumps(content, indent=1) + "\n"
+        content = {"format": FORMAT, **asdict(self)}
         try:
-            write_text(path, text)
+            write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
         except OSError as error:
             raise ScoresError(f"{path}: cannot be written ({error.strerror}).") from error
 
@@ -211,8 +198,7 @@ def fuse(
         ScoresError: the streams cannot be aligned with each other, or with `fit_on`; or a video
             is in both.
     """
-    fusion = make_fusion(streams, method=method, weights=weights, fit_on=fit_on)
-    return fusion.apply(streams)
+    return make_fusion(streams, method=method, weights=weights, fit_on=fit_on).apply(streams)
 
 
 def make_fusion(
@@ -318,13 +304,13 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
         raise InputError(f"`step` must divide 1 into equal parts (0.05, 0.1, ...), got {step}.")
     aligned = align(fit_on, what="fit_on")
     require_labels(aligned[0])
-    count = _grid_size(len(aligned), parts)
+    count = math.comb(parts + len(aligned) - 1, parts)
     if count > MOST_GRID_POINTS:
         raise InputError(
             f"{len(aligned)} streams at step {step} make {count} combinations of weights, more "
             f"than {MOST_GRID_POINTS}: choose a larger step, or give the weights."
         )
-    stacked = _stack(aligned, of="probabilities")  # (S, N, K)
+    stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
     labels = aligned[0].labels
     best: tuple[int, float, float] | None = None
     chosen = np.zeros(len(aligned), np.int64)
@@ -339,18 +325,3 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
         if best is None or quality > best:
             best, chosen = quality, shares
     return tuple(float(share) / parts for share in chosen)
-
-
-def _grid_size(num_streams: int, parts: int) -> int:
-    size = 1
-    for i in range(1, num_streams):
-        size = size * (parts + i) // i
-    return size
-
-
-def _stack(
-    aligned: Sequence[Scores], *, of: Literal["probabilities", "log"]
-) -> NDArray[np.float64]:
-    """Return (S, N, K): the streams' probabilities, or their logarithms."""
-    turn = probabilities if of == "probabilities" else log_probabilities
-    return np.stack([turn(stream) for stream in aligned])

@@ -79,19 +79,9 @@ class LinearClassifier:
         result[:, self.fitted_classes] = decisions
         return result
 
-    def to_json(self) -> dict[str, Any]:
-        """Return lists and numbers that `from_json` reads back exactly."""
-        return {
-            "kind": self.kind,
-            "c": self.c,
-            "fitted_classes": self.fitted_classes.tolist(),
-            "coefficients": self.coefficients.tolist(),
-            "intercepts": self.intercepts.tolist(),
-        }
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> LinearClassifier:
-        """Return the classifier of `to_json`; else KeyError, TypeError or ValueError."""
+        """Return the classifier of such fields; else KeyError, TypeError or ValueError."""
         if content["kind"] not in ("svm", "logistic"):
             raise InputError(f"unknown kind of classifier {content['kind']!r}")
         return cls(

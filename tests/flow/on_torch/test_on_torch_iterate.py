@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dualstream.flow.methods.params import Schedule
 from dualstream.flow.on_torch import iterate
-from dualstream.flow.on_torch.iterate import Linearised, Schedule, Variables, iteration, minimise
+from dualstream.flow.on_torch.iterate import Linearised, Variables, iteration, minimise
 
 ROUNDS = Schedule(warps=1, inner_iterations=7, outer_iterations=3, median_size=1, epsilon=0.01)
 

@@ -8,9 +8,8 @@ import pytest
 
 from dualstream.flow import kernel, read_flo
 from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
-from dualstream.flow.on_torch import clip
-from dualstream.flow.on_torch.tvl1 import level_sizes, tvl1_flow
-from dualstream.flow.on_torch.tvl1_fast import count_halves, tvl1_fast_flow
+from dualstream.flow.on_torch import tvl1
+from dualstream.flow.on_torch.tvl1 import count_halves, level_sizes, tvl1_flow
 from dualstream.video import read_video
 
 METHODS = pytest.mark.parametrize(
@@ -22,8 +21,7 @@ NEEDS_KERNEL = pytest.mark.skipif(
 
 
 def flow_of(frames, params, **directions):
-    method = tvl1_fast_flow if isinstance(params, TVL1FastParams) else tvl1_flow
-    return method(frames, params=params, **directions)
+    return tvl1_flow(frames, params=params, **directions)
 
 
 def texture(height=64, width=80, *, x=0.0, y=0.0, seed=1) -> np.ndarray:
@@ -112,8 +110,8 @@ def test_a_pair_does_not_depend_on_the_others(monkeypatch, params, epsilon):
     if isinstance(params, TVL1Params):
         params = replace(params, outer_iterations=2)
     together = flow_of(frames, params, backward=True)
-    monkeypatch.setattr(clip, "_CPU_PIXELS", 1)
-    monkeypatch.setattr(clip, "_CPU_KEPT_PIXELS", 2 * 64 * 80)
+    monkeypatch.setattr(tvl1, "_CPU_PIXELS", 1)
+    monkeypatch.setattr(tvl1, "_CPU_KEPT_PIXELS", 2 * 64 * 80)
     alone = flow_of(frames, params, backward=True)
     for field, alone_field in zip(together, alone, strict=True):
         assert np.allclose(field, alone_field, atol=1e-3)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from dualstream.errors import DiskError, InputError, VideoError
+from dualstream.errors import DiskError, VideoError, check_least
 from dualstream.files import file_sha256, write_text
 from dualstream.jobs import run_jobs
 from dualstream.video import VideoReader, probe
@@ -109,8 +109,7 @@ def check_videos(
         InputError: `workers` is below 1, or worker processes cannot start.
         DiskError: the journal cannot be written.
     """
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}.")
+    check_least(1, workers=workers)
     rows = _read_journal(journal) if journal else {}
     if journal:
         # Written anew: the next line would be joined to one that a kill cut off.

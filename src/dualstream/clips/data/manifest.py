@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, get_args
+from typing import Literal
 
 import yaml
 
 from dualstream.clips.data.annotations.class_lists import read_class_list
 from dualstream.clips.data.annotations.entries import is_class_name
 from dualstream.clips.data.groups import choose_groups, group_videos
-from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import read_csv, read_text, replacing
 
 Part = Literal["train", "test"]
@@ -68,14 +68,11 @@ class VideoRecord:
                 f"path {self.path!r} must be relative to the root of the videos, without '..', "
                 "'.' or line ends."
             )
-        if self.label < 0:
-            raise InputError(f"label must be at least 0, got {self.label}.")
+        check_least(0, label=self.label)
+        check_least(1, frames=self.frames, width=self.width, height=self.height)
         for side in self.splits:
             if side not in ("train", "test", ""):
                 raise InputError(f"a split must be 'train', 'test' or empty, got {side!r}.")
-        for name in ("frames", "width", "height"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"fps must be above 0, got {self.fps}.")
         if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
@@ -190,8 +187,7 @@ class Manifest:
             InputError: there is no such split.
             AnnotationError: no video is on that side.
         """
-        if part not in get_args(Part):
-            raise UnknownNameError("part", part, get_args(Part))
+        check_choice("part", part, Part)
         if not 1 <= split <= self.num_splits:
             raise InputError(f"split must be 1..{self.num_splits} for this manifest, got {split}.")
         chosen = tuple(r for r in self.records if r.splits[split - 1] == part)

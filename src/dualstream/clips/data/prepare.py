@@ -25,11 +25,10 @@ from dualstream.clips.data.annotations.entries import (
     Problem,
 )
 from dualstream.clips.data.checks import CheckedVideo, check_videos
-from dualstream.clips.data.listed import match_entries
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
 from dualstream.clips.data.mirrored import mirrored_classes
-from dualstream.clips.data.video_files import is_video, list_files
-from dualstream.errors import AnnotationError, InputError, UnknownNameError
+from dualstream.clips.data.video_files import is_video, list_files, match_entries
+from dualstream.errors import AnnotationError, InputError, UnknownNameError, check_least
 from dualstream.files import replacing
 
 PROBLEMS_FILE = "problems.csv"
@@ -246,8 +245,7 @@ def prepare(
     folder = Path(source)
     if not folder.is_dir():
         raise InputError(f"source {str(source)!r} is not a folder. Give the data set's folder.")
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}.")
+    check_least(1, workers=workers)
     root = folder / VIDEO_FOLDER if (folder / VIDEO_FOLDER).is_dir() else folder
     if re.search(r"[\ud800-\udfff]", str(root.resolve())):
         raise InputError(f"{str(root)!r}: the folder's path is not Unicode. Rename the folder.")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ from dualstream.scores import Accuracy, measure, write_scores
 from dualstream.types import Scores
 
 
-@dataclass(frozen=True, eq=False)
-class VideoScore:
+class VideoScore(NamedTuple):
     """Scores of one video, or the reason why there are none."""
 
     name: str
@@ -60,20 +59,33 @@ EvaluationListener = Callable[[int, int], object]
 """Called with the number of videos that are done, and of all."""
 
 
+class TestOptions(TypedDict, total=False):
+    """Keyword arguments of `evaluate` and `score_videos`."""
+
+    part: Part
+    """The default is "test"; "held_out" and "train" serve to fit a fusion."""
+    data: str | os.PathLike[str] | None
+    """Another place of the manifest than the run's own."""
+    flow: FlowFolders | None
+    """Another place of the flow than the run's own."""
+    backward_flow: FlowFolders | None
+    """Another place of the backward flow than the run's own."""
+    workers: int
+    """Reading processes, 0 for none; the default is 2."""
+    device: str
+    """Where the network runs; the default is the CPU."""
+    optimize: bool
+    """Compile the network first where that is faster; off by default."""
+
+
 def evaluate(
     run: Checkpoint | str | os.PathLike[str],
     *,
-    part: Part = "test",
     segments: int | None = None,
     crops: Crops | None = None,
-    data: str | os.PathLike[str] | None = None,
-    flow: FlowFolders | None = None,
-    backward_flow: FlowFolders | None = None,
     out: str | os.PathLike[str] | None = None,
-    workers: int = 2,
-    device: str = "cpu",
-    optimize: bool = False,
     listener: EvaluationListener | None = None,
+    **options: Unpack[TestOptions],
 ) -> Evaluation:
     """Score the videos of one part of a run's split, and write scores and metrics.
 
@@ -82,34 +94,21 @@ def evaluate(
 
     Args:
         run: run folder that training wrote, or its checkpoint.
-        part: "test"; "held_out" and "train" serve to fit fusions without touching the test.
         segments: snippets a video; None takes the recipe's.
         crops: views of a snippet; None takes the recipe's.
-        data: another place of the manifest than the run's own.
-        flow: another place of the flow than the run's own.
-        backward_flow: another place of the backward flow than the run's own.
         out: the score file; None is `scores.npz` of the run, `scores_PART.npz` for other parts.
-        workers: reading processes, 0 for none.
-        device: where the network runs.
-        optimize: compile the network first where that is faster.
         listener: told of every video that is done.
+        options: see `TestOptions`.
 
     Raises:
         CheckpointError: not a trained run, or the manifest's classes are not the checkpoint's.
         ScoresError: no video could be scored.
     """
-    loaded = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
-    checkpoint = with_test_views(loaded, segments=segments, crops=crops)
-    total, results = score_videos(
-        checkpoint,
-        part=part,
-        data=data,
-        flow=flow,
-        backward_flow=backward_flow,
-        workers=workers,
-        device=device,
-        optimize=optimize,
-    )
+    part = options.get("part", "test")
+    if not isinstance(run, Checkpoint):
+        run = load_checkpoint(run, device=options.get("device", "cpu"))
+    checkpoint = with_test_views(run, segments=segments, crops=crops)
+    total, results = score_videos(checkpoint, **options)
     done = []
     for result in results:
         done.append(result)
@@ -134,37 +133,32 @@ def evaluate(
 
 
 def score_videos(
-    checkpoint: Checkpoint,
-    *,
-    part: Part = "test",
-    data: str | os.PathLike[str] | None = None,
-    flow: FlowFolders | None = None,
-    backward_flow: FlowFolders | None = None,
-    workers: int = 2,
-    device: str = "cpu",
-    optimize: bool = False,
+    checkpoint: Checkpoint, **options: Unpack[TestOptions]
 ) -> tuple[int, Iterator[VideoScore]]:
     """Return the number of videos of `evaluate`, and an iterator over their scores.
 
     Nothing is written. Arguments and errors are those of `evaluate`.
     """
-    folder = Path(data or checkpoint.info.manifest)
+    folder = Path(options.get("data") or checkpoint.info.manifest)
+    device = options.get("device", "cpu")
     manifest = Manifest.read(folder)
     check_classes(checkpoint, manifest.classes, str(folder))
-    origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
+    origins = flow_origins(
+        checkpoint.info.flow, forward=options.get("flow"), backward=options.get("backward_flow")
+    )
     info = dataclasses.replace(checkpoint.info, flow=origins)
-    videos = videos_of(manifest, checkpoint.recipe, part)
+    videos = videos_of(manifest, checkpoint.recipe, options.get("part", "test"))
     checkpoint.model.to(device)
     predictor = Predictor(
         checkpoint,
         segments=checkpoint.recipe.test.segments,
         crops=checkpoint.recipe.test.crops,
-        optimize=optimize,
+        optimize=options.get("optimize", False),
     )
     loader = make_loader(
         test_dataset(videos, checkpoint.recipe, info),
         EpochBatches(len(videos), batch_size=1, shuffle=False),
-        workers=workers,
+        workers=options.get("workers", 2),
         pin_memory=device.startswith("cuda"),
     )
     return len(videos), _scores(predictor, videos, iter(loader))

@@ -8,34 +8,30 @@ the flow, which is computed once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
+from dualstream.engine.infer.views import view_logits
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
 from dualstream.models.fastest import fastest
-from dualstream.models.network import Network
-from dualstream.scores import Fusion, average_views, fuse, probabilities
+from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.cache import FrameCache
 from dualstream.video.source import FrameSource
-
-Run = Callable[[dict[str, Tensor]], Tensor]
-"""From stream name -> normalised views (N, C, T, H, W) to logits (N, K)."""
 
 MOST_SEGMENTS = 8
 """Snippets a window, where their number is not given."""
@@ -43,10 +39,6 @@ MOST_SEGMENTS = 8
 HELD_BYTES = 256 * 2**20
 """Frames of a window that are held at once, unless one snippet needs more; bounds memory, changes
 no result."""
-
-VIEWS_AT_ONCE = 64
-"""Views of one forward pass, or frames of them for a network whose memory grows with time (but one
-view at least); bounds memory, changes no result."""
 
 
 class PredictorOptions(TypedDict, total=False):
@@ -94,8 +86,6 @@ class Predictor:
     def __init__(self, models: Model | Sequence[Model], **options: Unpack[PredictorOptions]):
         self.recognizers = as_recognizers(models)
         self.classes = self.recognizers[0].classes
-        self.fusion = options.get("fusion")
-        self.weights = options.get("weights")
         self.window_seconds = options.get("window_seconds", 10.0)
         self.segments = options.get("segments")
         self.cropping = Cropping(options.get("crops", "center"))
@@ -109,8 +99,12 @@ class Predictor:
                 f"window_seconds must be above 0 and segments at least 1, got "
                 f"{self.window_seconds} and {self.segments}."
             )
-        if self.fusion is not None and self.weights is not None:
+        fusion, weights = options.get("fusion"), options.get("weights")
+        if fusion is not None and weights is not None:
             raise InputError("Give either fusion or weights.")
+        if weights is not None:
+            fusion = weighted_fusion(weights, num_streams=len(networks))
+        self.fusion = fusion or Fusion("mean", len(networks))
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -161,11 +155,8 @@ class Predictor:
         numbers = frames.available
         pts_seconds = frames.seconds_of(numbers)
         edges = window_edges(pts_seconds, window_seconds=self.window_seconds)
-        for first, last, start, end in edges:
-            plans = [
-                self._plan(recognizer, cache, pts_seconds, numbers, (first, last))
-                for recognizer in self.recognizers
-            ]
+        for *window, start, end in edges:
+            plans = [self._plan(r, cache, pts_seconds, numbers, *window) for r in self.recognizers]
             yield Window(start, end, self._read(cache, plans))
 
     def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
@@ -175,11 +166,13 @@ class Predictor:
             clips: one for each network, of segments x crops views.
         """
         rows = []
-        networks = [recognizer.model for recognizer in self.recognizers]
-        with _evaluating(networks):
+        with ExitStack() as back_to_training:
             for recognizer, run, normalizer, clip in zip(
                 self.recognizers, self._runs, self._normalizers, clips, strict=True
             ):
+                if recognizer.model.training:
+                    back_to_training.callback(recognizer.model.train)
+                    recognizer.model.eval()
                 segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
                 logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
                 # Left and right change places in a mirrored view.
@@ -200,13 +193,7 @@ class Predictor:
             )
             for table in tables
         ]
-        if self.fusion is not None:
-            fused = self.fusion.apply(scores)
-        elif self.weights is not None:
-            fused = fuse(scores, method="weighted", weights=self.weights)
-        else:
-            fused = fuse(scores, method="mean")
-        return probabilities(fused).astype(np.float32)
+        return probabilities(self.fusion.apply(scores)).astype(np.float32)
 
     def _plan(
         self,
@@ -214,11 +201,11 @@ class Predictor:
         frames: FrameSource,
         pts_seconds: NDArray[np.float64],
         numbers: range,
-        window: tuple[int, int],
+        first: int,
+        last: int,
     ) -> ClipPlan:
-        """Plan the clip of one network, of frames window[0] .. window[1] - 1 of those available."""
+        """Plan the clip of one network, of frames first .. last - 1 of those available."""
         spec = recognizer.spec
-        first, last = window
         if spec.flow_streams and last - first < 2:
             # One frame alone does not move; its neighbour in the video tells how it got there.
             first = max(0, min(first, len(numbers) - 2))
@@ -261,7 +248,16 @@ class Predictor:
             for place, recognizer, plan in now:
                 flow = _computed_flow(cache, recognizer, plan, sources)
                 parts[place].append(read_clip(plan, cache, flow, recognizer.spec, name=cache.name))
-        return tuple(_joined(clips) for clips in parts)
+        return tuple(
+            Clip(
+                {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data},
+                clips[0].label,
+                clips[0].name,
+            )
+            if len(clips) > 1
+            else clips[0]
+            for clips in parts
+        )
 
 
 def _needed(pairs: Sequence[tuple[Recognizer, ClipPlan]]) -> NDArray[np.int64]:
@@ -298,14 +294,6 @@ def _computed_flow(
             )
         flow[name] = sources[alike]
     return flow
-
-
-def _joined(clips: Sequence[Clip]) -> Clip:
-    """The parts of a clip, one after the other."""
-    if len(clips) == 1:
-        return clips[0]
-    data = {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data}
-    return Clip(data, clips[0].label, clips[0].name)
 
 
 def predict(
@@ -375,63 +363,3 @@ def default_segments(spec: ClipSpec, *, positions: int, joined: bool) -> int:
     if spec.span == 1 or joined:
         return MOST_SEGMENTS
     return min(MOST_SEGMENTS, -(-positions // spec.span))
-
-
-def view_logits(
-    model: Network, clip: Clip, normalizer: Normalizer, *, segments: int, run: Run | None = None
-) -> NDArray[np.float32]:
-    """Return the logits of the views of one video.
-
-    A network with a consensus other than the average sees the segments of a crop together, as
-    in training; every other one sees each view by itself.
-
-    Args:
-        model: in evaluation mode.
-        clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
-        normalizer: of the network's input.
-        segments: S.
-        run: in place of the network itself.
-
-    Returns:
-        (S x crops, K), or (crops, K) where the network joins segments.
-    """
-    device = next(model.parameters()).device
-    at_once = VIEWS_AT_ONCE
-    if _memory_grows_with_time(model):
-        at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
-    views: Mapping[str, Tensor] = clip.data
-    if model.joins_segments:
-        # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
-        views = {
-            name: value.reshape(segments, -1, *value.shape[1:]).transpose(0, 1)
-            for name, value in views.items()
-        }
-        at_once = max(1, at_once // segments)
-    count = len(next(iter(views.values())))
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, count, at_once):
-            part = {
-                name: value[first : first + at_once].to(device, non_blocking=True)
-                for name, value in views.items()
-            }
-            parts.append((run or model)(normalizer(part)).float().cpu())
-    return torch.cat(parts).numpy()
-
-
-def _memory_grows_with_time(model: Network) -> bool:
-    """Whether a network keeps more of longer snippets: not where its first layer joins them."""
-    return model.conv_dims == 3 or any(accepts.length is None for accepts in model.inputs.values())
-
-
-@contextmanager
-def _evaluating(networks: Sequence[Network]) -> Iterator[None]:
-    """Networks in evaluation mode, and back in theirs afterwards."""
-    training = [network for network in networks if network.training]
-    for network in training:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network in training:
-            network.train()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
@@ -25,6 +25,7 @@ from dualstream.errors import CheckpointError, DivergedError, InputError, Recipe
 from dualstream.files import file_sha256, read_json, write_text
 from dualstream.models.x3d_expansion import (
     IMAGE_SIZE,
+    NETWORK_FACTORS,
     SIZE_STEP,
     Axis,
     Candidate,
@@ -35,9 +36,6 @@ from dualstream.models.x3d_expansion import (
 
 CLOSE = 0.9
 """Share of the target's cost from which on the search is done."""
-
-NETWORK_FACTORS = ("gamma_w", "gamma_b", "gamma_d")
-"""Factors that are options of the network; the other three lie in the recipe's input."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +107,11 @@ def start_factors(recipe: Recipe) -> Factors:
         raise RecipeError(
             f"input.crop_size must be a multiple of {SIZE_STEP} for an expansion, got {size}."
         )
-    options = {name: recipe.model.options.get(name, 1.0) for name in NETWORK_FACTORS}
+    options = {name: recipe.model.options.get(name, 1.0) for name in NETWORK_FACTORS.values()}
     for name, value in options.items():
         if not isinstance(value, int | float):
             raise RecipeError(f"model.options.{name} must be a number, got {value!r}.")
-    return Factors(
-        gamma_tau=stream.frame_stride,
-        gamma_t=stream.num_frames,
-        gamma_s=size / IMAGE_SIZE,
-        **{name: float(value) for name, value in options.items()},
-    )
+    return Factors(stream.frame_stride, stream.num_frames, size / IMAGE_SIZE, **options)
 
 
 def with_factors(recipe: Recipe, factors: Factors) -> Recipe:
@@ -126,21 +119,17 @@ def with_factors(recipe: Recipe, factors: Factors) -> Recipe:
 
     Tests see clips as long as in training.
     """
-    size, (name, stream) = factors.image_size, next(iter(recipe.inputs.items()))
-    options = {name: getattr(factors, name) for name in NETWORK_FACTORS}
-    length = {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
-    sides = {
-        "crop_size": size,
-        "short_side": round(recipe.clip.short_side * size / recipe.clip.crop_size),
+    (name,) = recipe.inputs
+    options = {name: getattr(factors, name) for name in NETWORK_FACTORS.values()}
+    values = recipe.model_dump()
+    values["model"]["options"] |= options
+    values["clip"] |= {
+        "crop_size": factors.image_size,
+        "short_side": round(recipe.clip.short_side * factors.image_size / recipe.clip.crop_size),
     }
-    return recipe.model_copy(
-        update={
-            "model": recipe.model.model_copy(update={"options": recipe.model.options | options}),
-            "clip": recipe.clip.model_copy(update=sides),
-            "inputs": {name: stream.model_copy(update=length)},
-            "test": recipe.test.model_copy(update={"num_frames": None}),
-        }
-    )
+    values["inputs"][name] |= {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
+    values["test"]["num_frames"] = None
+    return Recipe.model_validate(values)
 
 
 def cost_of(recipe: Recipe, factors: Factors, *, num_classes: int) -> int:
@@ -152,14 +141,7 @@ def cost_of(recipe: Recipe, factors: Factors, *, num_classes: int) -> int:
 def next_candidates(
     recipe: Recipe, factors: Factors, *, num_classes: int, target: float, step_factor: float = 2.0
 ) -> tuple[Candidate, ...]:
-    """Candidates of the next step from `factors`; () where the target is reached.
-
-    Args:
-        recipe: says the input's channels.
-        factors: where the search stands.
-        num_classes: K.
-        target: multiply-adds that the search is to reach.
-        step_factor: growth of one step; the last one grows less, to the target.
+    """Candidates of the next step of `search` from `factors`; () where the target is reached.
 
     Raises:
         InputError: `step_factor` is not above 1, or the target is not above 0.
@@ -217,7 +199,7 @@ def search(
         doubling of the cost a step. The contraction that ends it is here a smaller last step.
     """
     _check_recipe(recipe)
-    data, start = folder_of_manifest(manifest_folder), start_factors(recipe)
+    data, folder, start = folder_of_manifest(manifest_folder), Path(out), start_factors(recipe)
     num_classes = len(Manifest.read(data).classes)
     cost = cost_of(recipe, start, num_classes=num_classes)
 
@@ -232,104 +214,104 @@ def search(
             f"The start costs {cost:,} multiply-adds, and no axis leads nearer to the target "
             f"{target:,.0f}. Choose a higher target."
         )
-    running = _Search(recipe, data, Path(out), flow, limit, listener)
-    running.claim_folder(target=float(target), step_factor=float(step_factor))
+    _claim(
+        folder,
+        recipe=recipe.model_dump(mode="json"),
+        data=str(data),
+        manifest_sha256=file_sha256(data / MANIFEST_FILE),
+        target=float(target),
+        step_factor=float(step_factor),
+        limit=limit,
+        flow_store=None if flow is None else str(Path(flow).absolute()),
+    )
     steps: list[Step] = []
     while candidates:
-        steps.append(running.step(len(steps) + 1, candidates))
-        running.write_table(start, cost, steps)
+        step, trials = len(steps) + 1, []
+        for number, candidate in enumerate(candidates, start=1):
+            run = folder / f"step_{step}" / candidate.axis
+            top1 = _trained(
+                with_factors(recipe, candidate.factors),
+                run,
+                data,
+                flow=flow,
+                limit=limit,
+                listener=listener,
+                place=partial(ExpansionProgress, step, number, len(candidates), candidate.axis),
+            )
+            trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
+        steps.append(Step(tuple(trials), _best(trials)))
+        _write_table(folder, start, cost, steps)
         candidates = candidates_after(steps[-1].chosen.factors)
-    recipe_file = running.folder / "expanded.yaml"
+    recipe_file = folder / "expanded.yaml"
     write_text(recipe_file, dump_recipe(with_factors(recipe, steps[-1].chosen.factors)))
     return Expansion(start, cost, tuple(steps), recipe_file)
 
 
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """How the candidates of one search are trained, and where."""
+def _trained(
+    recipe: Recipe,
+    run: Path,
+    data: Path,
+    *,
+    flow: str | os.PathLike[str] | None,
+    limit: int | None,
+    listener: ExpansionListener | None,
+    place: Callable[[TrainProgress], ExpansionProgress],
+) -> float | None:
+    """Train a candidate; accuracy on the held-out videos, 0..1, None where training diverged."""
 
-    recipe: Recipe
-    data: Path
-    folder: Path
-    flow: str | os.PathLike[str] | None
-    limit: int | None
-    listener: ExpansionListener | None
+    def tell(training: TrainProgress) -> None:
+        if listener is not None:
+            listener(place(training))
 
-    def step(self, step: int, candidates: tuple[Candidate, ...]) -> Step:
-        """Train all candidates of one step."""
-        trials = []
-        for number, candidate in enumerate(candidates, start=1):
-            run = self.folder / f"step_{step}" / candidate.axis
+    known = read_metrics(run)
+    if "held_out_top1" in known:  # written at the end of a training
+        return cast("float | None", known["held_out_top1"])
+    try:
+        if (run / "recipe.yaml").is_file():
+            return resume(run, listener=tell).held_out_top1
+        return train(recipe, data, run, flow=flow, limit=limit, listener=tell).held_out_top1
+    except DivergedError:
+        return None
 
-            where = partial(ExpansionProgress, step, number, len(candidates), candidate.axis)
-            top1 = self.train(with_factors(self.recipe, candidate.factors), run, where)
-            trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
-        measured = [trial for trial in trials if trial.held_out_top1 is not None]
-        if not measured:
-            raise DivergedError(
-                f"Every candidate of step {step} diverged. Lower train.optimizer.lr or set "
-                "train.clip_norm, and search in a new folder."
-            )
-        best = min(measured, key=lambda t: (-(t.held_out_top1 or 0.0), t.multiply_adds))
-        return Step(tuple(trials), best)
 
-    def train(
-        self, recipe: Recipe, run: Path, where: Callable[[TrainProgress], ExpansionProgress]
-    ) -> float | None:
-        """Accuracy on the held-out videos, 0..1; None where training diverged."""
+def _best(trials: Sequence[Trial]) -> Trial:
+    measured = [trial for trial in trials if trial.held_out_top1 is not None]
+    if not measured:
+        raise DivergedError(
+            f"Every candidate of step {trials[0].step} diverged. Lower train.optimizer.lr or set "
+            "train.clip_norm, and search in a new folder."
+        )
+    return min(measured, key=lambda t: (-(t.held_out_top1 or 0.0), t.multiply_adds))
 
-        def listener(training: TrainProgress) -> None:
-            if self.listener is not None:
-                self.listener(where(training))
 
-        known = read_metrics(run)
-        if "held_out_top1" in known:  # written at the end of a training
-            top1: float = known["held_out_top1"]
-            return top1
-        try:
-            if (run / "recipe.yaml").is_file():
-                return resume(run, listener=listener).held_out_top1
-            return train(
-                recipe, self.data, run, flow=self.flow, limit=self.limit, listener=listener
-            ).held_out_top1
-        except DivergedError:
-            return None
+def _claim(folder: Path, **wanted: Any) -> None:
+    """Write search.json, or compare with the one that is there."""
+    path = folder / "search.json"
+    if not path.is_file():
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
+    found = read_json(path, error=CheckpointError, remedy="Search in a new folder.")
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        raise InputError(
+            f"{folder} holds a search of another {', '.join(differing)}. Name another "
+            "folder, or give the values of search.json there."
+        )
 
-    def claim_folder(self, **options: float) -> None:
-        """Write search.json, or compare with the one that is there."""
-        wanted: dict[str, Any] = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": str(self.data),
-            "manifest_sha256": file_sha256(self.data / MANIFEST_FILE),
-            **options,
-            "limit": self.limit,
-            "flow_store": None if self.flow is None else str(Path(self.flow).absolute()),
+
+def _write_table(folder: Path, start: Factors, cost: int, steps: list[Step]) -> None:
+    """Write expansion.json; runs are named from the folder, so that it can be moved."""
+    trials = [
+        {
+            **asdict(trial),
+            "run": trial.run.relative_to(folder).as_posix(),
+            "chosen": trial is step.chosen,
         }
-        path = self.folder / "search.json"
-        if not path.is_file():
-            write_text(path, json.dumps(wanted, indent=2) + "\n")
-        found = read_json(path, error=CheckpointError, remedy="Search in a new folder.")
-        differing = [name for name in wanted if found.get(name) != wanted[name]]
-        if differing:
-            raise InputError(
-                f"{self.folder} holds a search of another {', '.join(differing)}. Name another "
-                "folder, or give the values of search.json there."
-            )
-
-    def write_table(self, start: Factors, start_multiply_adds: int, steps: list[Step]) -> None:
-        """Write expansion.json; runs are named from the folder, so that it can be moved."""
-        trials = [
-            {
-                **asdict(trial),
-                "run": trial.run.relative_to(self.folder).as_posix(),
-                "chosen": trial is step.chosen,
-            }
-            for step in steps
-            for trial in step.trials
-        ]
-        first = {"factors": asdict(start), "multiply_adds": start_multiply_adds}
-        text = json.dumps({"start": first, "trials": trials}, indent=2)
-        write_text(self.folder / "expansion.json", text + "\n")
+        for step in steps
+        for trial in step.trials
+    ]
+    first = {"factors": asdict(start), "multiply_adds": cost}
+    text = json.dumps({"start": first, "trials": trials}, indent=2)
+    write_text(folder / "expansion.json", text + "\n")
 
 
 def _stream(recipe: Recipe) -> StreamSection:
@@ -345,25 +327,22 @@ def _stream(recipe: Recipe) -> StreamSection:
 
 def _check_recipe(recipe: Recipe) -> None:
     settings = recipe.train
-    problem = None
-    if not recipe.data.hold_out:
-        problem = "An expansion chooses on held-out training videos: set data.hold_out, say to 0.2."
-    elif settings.epochs % settings.validate_every:
-        problem = (
-            f"train.epochs ({settings.epochs}) must be a multiple of train.validate_every "
-            f"({settings.validate_every}), so that every network is measured at its end."
-        )
-    elif settings.devices > 1:
-        problem = (
-            f"The candidates are trained on one device, got train.devices={settings.devices}. Set "
-            "it to 1; the network that is found may be trained on more."
-        )
-    elif recipe.model.weights is not None:
-        problem = (
-            f"The candidates differ in their layers, so none can start from weights "
-            f"({recipe.model.weights}). Leave model.weights out."
-        )
-    elif _stream(recipe).stacking == "bidirectional":
-        problem = "Bi-directional stacking needs even lengths, candidates have any."
-    if problem is not None:
-        raise RecipeError(problem)
+    problems = {
+        "An expansion chooses on held-out training videos: set data.hold_out, say to 0.2.": (
+            not recipe.data.hold_out
+        ),
+        f"train.epochs ({settings.epochs}) must be a multiple of train.validate_every "
+        f"({settings.validate_every}), so that every network is measured at its end.": (
+            settings.epochs % settings.validate_every
+        ),
+        f"The candidates are trained on one device, got train.devices={settings.devices}. Set "
+        "it to 1; the network that is found may be trained on more.": settings.devices > 1,
+        f"The candidates differ in their layers, so none can start from weights "
+        f"({recipe.model.weights}). Leave model.weights out.": recipe.model.weights is not None,
+        "Bi-directional stacking needs even lengths, candidates have any.": (
+            _stream(recipe).stacking == "bidirectional"
+        ),
+    }
+    for problem, applies in problems.items():
+        if applies:
+            raise RecipeError(problem)

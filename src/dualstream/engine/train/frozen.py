@@ -98,9 +98,20 @@ class FrozenData(RunData):
         assert self.trainer is not None
         frozen = FrozenParts(self.model).to(self.trainer.strategy.root_device)
         begin = FastestForm(frozen, name=self.model.name)
-        work = {part: self._work(part, names, frozen) for part, names in self._names().items()}
-        done, total = 0, sum(len(features.names) for features in work.values())
-        for part, features in work.items():
+        own = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        names = {part: videos[own] for part, videos in self._names().items()}
+        done, total = 0, sum(map(len, names.values()))
+        for part, videos in names.items():
+            is_training = part == "train"
+            make = training_dataset if is_training else validation_dataset
+            features = Features(
+                # Of the whole manifest: what is drawn for a video is the same for every split.
+                make(self.manifest, self.recipe, self.info),
+                videos,
+                views=self.recipe.data.frozen_views if is_training else 1,
+                folder=self._folder(frozen, is_training=is_training),
+                device=self.trainer.strategy.root_device,
+            )
             self._folders[part] = features.folder
             if self.trainer.is_global_zero:
                 features.settle_form(begin)
@@ -111,20 +122,6 @@ class FrozenData(RunData):
                     epochs = self.recipe.train.epochs
                     self._listener(TrainProgress(0, epochs, done, total, phase="frozen stages"))
         self.trainer.strategy.barrier()
-
-    def _work(self, part: str, names: list[str], frozen: FrozenParts) -> Features:
-        """The features of a part's videos that this process computes."""
-        assert self.trainer is not None
-        is_training = part == "train"
-        make = training_dataset if is_training else validation_dataset
-        return Features(
-            # Of the whole manifest: what is drawn for a video is the same for every split.
-            make(self.manifest, self.recipe, self.info),
-            tuple(names[self.trainer.global_rank :: self.trainer.world_size]),
-            views=self.recipe.data.frozen_views if is_training else 1,
-            folder=self._folder(frozen, is_training=is_training),
-            device=self.trainer.strategy.root_device,
-        )
 
     def _names(self) -> dict[str, list[str]]:
         """Part -> its videos; where epochs are cut (`limit`) only those that will be drawn."""
@@ -237,14 +234,8 @@ class FrozenParts(nn.Module):
 
     def checksum(self) -> str:
         """SHA-256 of the weights."""
-        parts = enumerate(self.model.parts()[: self.num_parts])
-        return state_sha256(
-            {
-                f"{index}.{name}": value.cpu()
-                for index, part in parts
-                for name, value in part.state_dict().items()
-            }
-        )
+        state = nn.ModuleList(self.model.parts()[: self.num_parts]).state_dict()
+        return state_sha256({name: value.cpu() for name, value in state.items()})
 
     def forward(self, clips: Tensor) -> Tensor:
         """(S, C, T, H, W) -> the features that the next part takes: (S, ...)."""
@@ -261,7 +252,7 @@ class Features:
 
     dataset: ClipDataset
     """Makes the views; view v is the sample of epoch v."""
-    names: tuple[str, ...]
+    names: list[str]
     """The videos, by their paths in the manifest."""
     views: int
     """Of each video."""
@@ -273,7 +264,7 @@ class Features:
         """Write down which form is the fastest for a first clip, unless the folder has one."""
         file = self.folder / FORM_FILE
         if self.names and not file.is_file():
-            clips = self._input(self.dataset[(0, self._places([self.names[0]])[0])])
+            clips = self._input(self.dataset[(0, self._places()[self.names[0]])])
             begin(clips)
             write_text(file, f"{begin.forms[tuple(clips.shape)][0].name}\n")
 
@@ -295,16 +286,21 @@ class Features:
         """
         missing = [name for name in self.names if not feature_path(self.folder, name).is_file()]
         yield from (name for name in self.names if name not in set(missing))
-        if not missing:
-            return
-        places = self._places(missing)
-        keys = [[(view, place)] for place in places for view in range(self.views)]
+        places = self._places()
+        keys = [[(view, places[name])] for name in missing for view in range(self.views)]
         batches = iter(make_loader(self.dataset, keys, workers=workers))
         for name in missing:
             views = [next(batches) for _ in range(self.views)]
             clips = [self._input(view) for view in views]
             if name == missing[0]:
-                self._fix_form(begin, clips[0])
+                file = self.folder / FORM_FILE
+                try:
+                    begin.fix(read_text(file, error=RecipeError).strip(), clips[0])
+                except InputError as error:
+                    raise RecipeError(
+                        f"{file}: {error} All features of a folder are computed in one form: "
+                        f"remove {self.folder} to compute them anew."
+                    ) from error
             features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
             if not features.isfinite().all():
                 raise RecipeError(
@@ -313,29 +309,15 @@ class Features:
                 )
             labels = " ".join(str(view.label.item()) for view in views)
             write_text(_label_path(self.folder, name), f"{labels}\n")
-            with (
-                replacing(feature_path(self.folder, name)) as temporary,
-                open(temporary, "wb") as file,
-            ):
-                np.save(file, features.numpy())
+            with replacing(feature_path(self.folder, name), keep_suffix=True) as temporary:
+                np.save(temporary, features.numpy())
             yield name
 
-    def _places(self, names: list[str]) -> list[int]:
+    def _places(self) -> dict[str, int]:
         """Index of each video in the dataset."""
-        places = {record.path: i for i, record in enumerate(self.dataset.manifest.records)}
-        return [places[name] for name in names]
+        return {record.path: i for i, record in enumerate(self.dataset.manifest.records)}
 
     def _input(self, clip: Clip) -> Tensor:
         """Input of the network, of a sample or a batch of one video: (S, C, T, H, W)."""
         ((name, stream),) = self.dataset.spec.streams.items()
         return normalize(clip.data[name].to(self.device), stream).flatten(0, -5)
-
-    def _fix_form(self, begin: FastestForm, clips: Tensor) -> None:
-        file = self.folder / FORM_FILE
-        try:
-            begin.fix(read_text(file, error=RecipeError).strip(), clips)
-        except InputError as error:
-            raise RecipeError(
-                f"{file}: {error} All features of a folder are computed in one form: remove "
-                f"{self.folder} to compute them anew."
-            ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,12 +24,34 @@ depending on the processor, for differences of about 0.001 px."""
 DISPreset = Literal["ultrafast", "fast", "medium"]
 RAFTSize = Literal["small", "large"]
 
-
 MOST_SCALES = 32
 """Sizes of an image pyramid, the image itself included, at most."""
 
 PATCH_PX = 8
 """Side in pixels of the patches of `tvl1-fast`."""
+
+_RULES: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: value > 0,
+    "0 or more": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "at least 3": lambda value: value >= 3,
+    "between 0 and 1 (both excluded)": lambda value: 0 < value < 1,
+    "1, 3 or 5": lambda value: value in (1, 3, 5),
+    f"1 to {PATCH_PX}": lambda value: 1 <= value <= PATCH_PX,
+    f"1 to {MOST_SCALES}": lambda value: 1 <= value <= MOST_SCALES,
+}
+
+
+def _check(params: object, rule: str, *names: str) -> None:
+    for name in names:
+        value = getattr(params, name)
+        if not _RULES[rule](value):
+            raise InputError(f"{type(params).__name__}.{name} must be {rule}, got {value}.")
+
+
+def _check_choice(kind: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UnknownNameError(kind, value, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +61,7 @@ class DISParams:
     preset: DISPreset = "medium"
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(DISPreset):
-            raise UnknownNameError("DIS preset", self.preset, get_args(DISPreset))
+        _check_choice("DIS preset", self.preset, get_args(DISPreset))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,52 +82,97 @@ class FarnebackParams:
     """Standard deviation in pixels of that fit's Gaussian weight."""
 
     def __post_init__(self) -> None:
-        _check_fraction("FarnebackParams.pyramid_scale", self.pyramid_scale)
-        _check_counts(self, ("levels", "window", "iterations"))
-        if self.poly_n < 3:
-            raise InputError(f"FarnebackParams.poly_n must be at least 3, got {self.poly_n}.")
-        _check_positive(self, ("poly_sigma",))
+        _check(self, "between 0 and 1 (both excluded)", "pyramid_scale")
+        _check(self, "at least 1", "levels", "window", "iterations")
+        _check(self, "at least 3", "poly_n")
+        _check(self, "above 0", "poly_sigma")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Weights of the energy of TV-L1; see `TVL1Params`."""
+
+    tau: float
+    lambda_: float
+    theta: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Schedule of TV-L1 on one image size; see `TVL1Params`."""
+
+    warps: int
+    inner_iterations: int
+    outer_iterations: int
+    median_size: int
+    epsilon: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class TVL1Params:
-    """Duality based TV-L1 (Zach, Pock & Bischof 2007); defaults of OpenCV's `DualTVL1`."""
+class _TVL1:
+    """Settings of both TV-L1 methods."""
 
     tau: float = 0.25
     """Step of the dual update; the scheme converges up to 1/4."""
-    lambda_: float = 0.15
-    """Weight of the data term for images in 0..255; smaller gives smoother flow."""
+    lambda_: float
+    """Weight of the data term at full size for images in 0..255; smaller gives smoother flow."""
     theta: float = 0.3
     """Tightness of the coupling between data term and smoothness."""
+    warps: int
+    """Times that the second image is warped: on each pyramid level, or at full size."""
+    epsilon: float = 0.01
+    """Iterations of a warp end once the mean squared change of the flow falls to epsilon squared
+    (in px of that level), at which every fifth iteration looks; 0 always runs all iterations."""
+    median_size: int
+    """Side in pixels of the median filter of the flow: 3 or 5, or 1 for none."""
+    arithmetic: Arithmetic
+    """Of the compiled kernel; torch is always exact."""
+
+    def __post_init__(self) -> None:
+        _check(self, "above 0", "tau", "lambda_", "theta")
+        _check(self, "0 or more", "epsilon")
+        _check(self, "at least 1", "warps")
+        _check(self, "1, 3 or 5", "median_size")
+        _check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
+
+    @property
+    def energy(self) -> Energy:
+        """Weights at full size."""
+        return Energy(self.tau, self.lambda_, self.theta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TVL1Params(_TVL1):
+    """Duality based TV-L1 (Zach, Pock & Bischof 2007); defaults of OpenCV's `DualTVL1`."""
+
+    lambda_: float = 0.15
     scales: int = 5
     """Pyramid levels, the image itself included."""
     scale_step: float = 0.8
     """Size of a pyramid level in sizes of the level below, in 0..1."""
     warps: int = 5
-    """Times that the second image is warped on each level."""
-    epsilon: float = 0.01
-    """Iterations of a warp end once the mean squared change of the flow falls to epsilon squared
-    (in px of that level), at which every fifth iteration looks; 0 always runs all iterations."""
     inner_iterations: int = 30
     """Iterations between two median filters."""
     outer_iterations: int = 10
     """Rounds of median filter and inner iterations in a warp."""
     median_size: int = 5
-    """Side in pixels of the median filter of the flow: 3 or 5, or 1 for none."""
     arithmetic: Arithmetic = "exact"
-    """Of the compiled kernel; torch is always exact."""
 
     def __post_init__(self) -> None:
-        _check_fraction("TVL1Params.scale_step", self.scale_step)
-        _check_counts(self, ("scales", "warps", "inner_iterations", "outer_iterations"))
-        if self.scales > MOST_SCALES:
-            raise InputError(f"TVL1Params.scales is at most {MOST_SCALES}, got {self.scales}.")
-        _check_energy(self)
-        _check_median_sizes(self, ("median_size",))
+        super().__post_init__()
+        _check(self, "between 0 and 1 (both excluded)", "scale_step")
+        _check(self, f"1 to {MOST_SCALES}", "scales")
+        _check(self, "at least 1", "inner_iterations", "outer_iterations")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Schedule on each pyramid level."""
+        counts = self.warps, self.inner_iterations, self.outer_iterations
+        return Schedule(*counts, self.median_size, self.epsilon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TVL1FastParams:
+class TVL1FastParams(_TVL1):
     """TV-L1 at full size, started from dense inverse search (Kroeger et al. 2016) at halves of it.
 
     At every size that is searched a few iterations of TV-L1 smooth what the patches of 8x8
@@ -114,20 +181,11 @@ class TVL1FastParams:
     (`benchmarks/known_flow`, development seeds).
     """
 
-    tau: float = 0.25
-    """Step of the dual update."""
     lambda_: float = 0.35
-    """Weight of the data term at full size for images in 0..255."""
-    theta: float = 0.3
-    """Tightness of the coupling between data term and smoothness."""
     warps: int = 1
-    """Times that the second image is warped at full size."""
     iterations: int = 40
     """Iterations of each warp, at most."""
-    epsilon: float = 0.01
-    """As in `TVL1Params`, at full size."""
     median_size: int = 1
-    """Side in pixels of the median filter before each warp at full size: 1 (none), 3 or 5."""
     coarse_lambda: float = 0.06
     """Weight of the data term at the sizes that are searched."""
     coarse_warps: int = 2
@@ -145,20 +203,25 @@ class TVL1FastParams:
     smallest_px: int = 32
     """Least short side in pixels of the smallest size that is searched."""
     arithmetic: Arithmetic = "approximate"
-    """Of the compiled kernel; torch is always exact."""
 
     def __post_init__(self) -> None:
-        _check_counts(self, ("warps", "iterations", "coarse_warps", "coarse_iterations"))
-        _check_counts(self, ("descent_steps", "smallest_px"))
-        if not 1 <= self.patch_stride <= PATCH_PX:
-            raise InputError(
-                f"TVL1FastParams.patch_stride must be 1 to {PATCH_PX}, got {self.patch_stride}."
-            )
-        if self.rounds < 0:
-            raise InputError(f"TVL1FastParams.rounds must be 0 or more, got {self.rounds}.")
-        _check_energy(self)
-        _check_positive(self, ("coarse_lambda",))
-        _check_median_sizes(self, ("median_size", "coarse_median_size"))
+        super().__post_init__()
+        _check(self, "above 0", "coarse_lambda")
+        _check(self, "0 or more", "rounds")
+        _check(self, "at least 1", "iterations", "coarse_warps", "coarse_iterations")
+        _check(self, "at least 1", "descent_steps", "smallest_px")
+        _check(self, f"1 to {PATCH_PX}", "patch_stride")
+        _check(self, "1, 3 or 5", "coarse_median_size")
+
+    @property
+    def schedule(self) -> Schedule:
+        """Schedule at full size."""
+        return Schedule(self.warps, self.iterations, 1, self.median_size, self.epsilon)
+
+    @property
+    def coarse_schedule(self) -> Schedule:
+        """Schedule at the sizes that are searched."""
+        return Schedule(self.coarse_warps, self.coarse_iterations, 1, self.coarse_median_size, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +234,8 @@ class RAFTParams:
     """Recurrent updates of the flow."""
 
     def __post_init__(self) -> None:
-        if self.size not in get_args(RAFTSize):
-            raise UnknownNameError("RAFT size", self.size, get_args(RAFTSize))
-        _check_counts(self, ("updates",))
+        _check_choice("RAFT size", self.size, get_args(RAFTSize))
+        _check(self, "at least 1", "updates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,46 +246,9 @@ class MotionVectorParams:
     """Fill of a block or a picture without vectors: `repeat` the field before, or `zero`."""
 
     def __post_init__(self) -> None:
-        if self.intra not in get_args(Intra):
-            raise UnknownNameError("intra", self.intra, get_args(Intra))
+        _check_choice("intra", self.intra, get_args(Intra))
 
 
 FlowParams = (
     DISParams | FarnebackParams | TVL1Params | TVL1FastParams | RAFTParams | MotionVectorParams
 )
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise InputError(f"{name} must lie between 0 and 1 (both excluded), got {value}.")
-
-
-def _check_counts(params: FlowParams, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if value < 1:
-            raise InputError(f"{type(params).__name__}.{name} must be at least 1, got {value}.")
-
-
-def _check_positive(params: FlowParams, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if not value > 0:
-            raise InputError(f"{type(params).__name__}.{name} must be above 0, got {value}.")
-
-
-def _check_energy(params: TVL1Params | TVL1FastParams) -> None:
-    _check_positive(params, ("tau", "lambda_", "theta"))
-    if not params.epsilon >= 0:
-        raise InputError(
-            f"{type(params).__name__}.epsilon must be 0 or more, got {params.epsilon}."
-        )
-    if params.arithmetic not in get_args(Arithmetic):
-        raise UnknownNameError("arithmetic", params.arithmetic, get_args(Arithmetic))
-
-
-def _check_median_sizes(params: FlowParams, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if value not in (1, 3, 5):
-            raise InputError(f"{type(params).__name__}.{name} must be 1, 3 or 5, got {value}.")

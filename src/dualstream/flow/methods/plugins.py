@@ -26,19 +26,6 @@ MOTION_VECTORS = "motion-vectors"
 WARPED_PREFIX = "warped-"
 """Names that this package gives to flow besides the `FlowMethod`s."""
 
-# What a method's own code fails with; interrupts and DualstreamErrors go through as they are.
-_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 def plugin_names() -> tuple[str, ...]:
     """Names of the flow methods that installed packages offer, sorted.
@@ -80,19 +67,33 @@ def plugin_flow(name: str, frames: Frames) -> Flow:
     plugin = _label(entry)
     try:
         compute = entry.load()
-    except (*_FAILURES, ImportError, SyntaxError) as error:
+    except Exception as error:
         raise FlowError(f"{plugin} cannot be loaded: {_reason(error)}. Reinstall it.") from error
     if not callable(compute):
         raise FlowError(f"{plugin} is not a function but {type(compute).__name__}.")
+    source = frames.source or "frames in memory"
     try:
         flow = compute(frames)
     except DualstreamError:
         raise
-    except _FAILURES as error:
+    except Exception as error:
+        raise FlowError(f"{plugin} failed on {source}: {_reason(error)}.") from error
+    if not isinstance(flow, Flow):
+        raise FlowError(f"{plugin} must return a dualstream.types.Flow, got {type(flow).__name__}.")
+    data = pixels(flow)
+    expected = (len(frames) - 1, 2, *frames.size)
+    if data.shape != expected:
+        raise ShapeError(
+            f"{plugin} must return flow of {expected} for {len(frames)} frames of "
+            f"{frames.size[1]}x{frames.size[0]} px, got {data.shape}."
+        )
+    is_finite = np.isfinite(data).all(axis=(1, 2, 3))
+    if not is_finite.all():
         raise FlowError(
-            f"{plugin} failed on {frames.source or 'frames in memory'}: {_reason(error)}."
-        ) from error
-    return _checked(flow, frames, name, plugin)
+            f"{plugin} returned a NaN or an infinity in field {int(np.argmin(is_finite))} of "
+            f"{source}."
+        )
+    return Flow(data, method=name, source=frames.source)
 
 
 def _entry_point(name: str) -> metadata.EntryPoint:
@@ -105,12 +106,11 @@ def _entry_point(name: str) -> metadata.EntryPoint:
             f"{_label(found[0])} takes the name of a method of dualstream itself. Its package has "
             f"to choose another name for the entry point."
         )
-    # One distribution can be found twice on sys.path; what it offers is then the same.
-    others = [entry for entry in found if entry.value != found[0].value]
-    if others:
-        raise FlowError(
-            f"{_label(found[0])} and {_label(others[0])} have one name. Uninstall one of them."
-        )
+    for other in found:  # one distribution can be found twice on sys.path
+        if other.value != found[0].value:
+            raise FlowError(
+                f"{_label(found[0])} and {_label(other)} have one name. Uninstall one of them."
+            )
     return found[0]
 
 
@@ -126,22 +126,3 @@ def _label(entry: metadata.EntryPoint) -> str:
 def _reason(error: BaseException) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _checked(flow: object, frames: Frames, name: str, plugin: str) -> Flow:
-    if not isinstance(flow, Flow):
-        raise FlowError(f"{plugin} must return a dualstream.types.Flow, got {type(flow).__name__}.")
-    expected = (len(frames) - 1, 2, *frames.size)
-    data = pixels(flow)
-    if data.shape != expected:
-        raise ShapeError(
-            f"{plugin} must return flow of {expected} for {len(frames)} frames of "
-            f"{frames.size[1]}x{frames.size[0]} px, got {data.shape}."
-        )
-    is_finite = np.isfinite(data).all(axis=(1, 2, 3))
-    if not is_finite.all():
-        raise FlowError(
-            f"{plugin} returned a NaN or an infinity in field {int(np.argmin(is_finite))} of "
-            f"{frames.source or 'frames in memory'}."
-        )
-    return Flow(data, method=name, source=frames.source)

@@ -59,7 +59,7 @@ def raft_flow(
     Source:
         Teed & Deng 2020; torchvision.models.optical_flow.
     """
-    network = load_network(params.size, device=device)
+    network = _load(params.size, device, weights_path(params.size))
     height, width = first.shape[1:3]
     batch = 1 if device == "cpu" else max(1, _GPU_PIXELS // (height * width))
     left, right, top, bottom = padding(height, width)
@@ -90,17 +90,9 @@ def weights_path(size: RAFTSize) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", _URLS[size].rsplit("/", 1)[-1])
 
 
-def load_network(size: RAFTSize, *, device: str) -> nn.Module:
-    """RAFT with its published weights, in evaluation mode; kept in memory for the next call.
-
-    Raises:
-        WeightsError: the weights cannot be fetched, or the file holds others.
-    """
-    return _load(size, device, weights_path(size))
-
-
 @functools.lru_cache(maxsize=2)
 def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
+    """RAFT with its published weights, in evaluation mode."""
     if not path.is_file():
         _download(_URLS[size], path)
     network: nn.Module = _NETWORKS[size](weights=None, progress=False)

@@ -42,10 +42,6 @@ class FlowTask(Generic[P]):
     """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
     case: they are quantised afterwards."""
 
-    def reversed(self) -> FlowTask[P]:
-        """The same with the last image first."""
-        return replace(self, images=self.images[::-1])
-
 
 FlowFunction = Callable[[FlowTask[P]], FieldPair]
 
@@ -143,16 +139,24 @@ class Method(Generic[P]):
             InputError: images below `smallest_side_px`.
             WeightsError: RAFT's weights are not there and cannot be fetched.
         """
-        self._check_images(images, source)
+        if len(images) < 2:
+            raise FlowError(
+                f"Optical flow needs at least 2 frames; {source or 'the input'} has {len(images)}."
+            )
+        height, width = images.shape[1:3]
+        smallest = self.smallest_side_px
+        if min(height, width) < smallest:
+            raise InputError(
+                f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "
+                f"{width}x{height} from {source or 'memory'}; pass a larger short_side."
+            )
         if self.sees == "grey" and images.ndim == 4:
             images = grey_images(images)
         elif self.sees == "rgb" and images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
         task = FlowTask(
             images=images,
-            pts_seconds=np.arange(len(images), dtype=np.float64)
-            if pts_seconds is None
-            else pts_seconds,
+            pts_seconds=np.arange(len(images)) * 1.0 if pts_seconds is None else pts_seconds,
             source=source,
             params=cast("P", params),
             device=device,
@@ -160,28 +164,14 @@ class Method(Generic[P]):
             backward=backward,
             bound_px=bound_px,
         )
+
+        def as_wanted(fields: Fields | None) -> Fields | None:
+            if fields is None or bound_px is None or fields.dtype == np.uint8:
+                return fields
+            return quantize(fields.astype(np.float32, copy=False), bound_px=bound_px)
+
         there, back = self.function(task)
-        return _as_wanted(there, bound_px), _as_wanted(back, bound_px)
-
-    def _check_images(self, images: NDArray[np.uint8], source: str) -> None:
-        if len(images) < 2:
-            raise FlowError(
-                f"Optical flow needs at least 2 frames; {source or 'the input'} has {len(images)}."
-            )
-        height, width = images.shape[1:3]
-        if min(height, width) < self.smallest_side_px:
-            smallest = self.smallest_side_px
-            raise InputError(
-                f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "
-                f"{width}x{height} from {source or 'memory'}; pass a larger short_side."
-            )
-
-
-def _as_wanted(fields: Fields | None, bound_px: float | None) -> Fields | None:
-    """Pixels -> bytes where a function gave pixels and bytes are wanted."""
-    if fields is None or bound_px is None or fields.dtype == np.uint8:
-        return fields
-    return quantize(fields.astype(np.float32, copy=False), bound_px=bound_px)
+        return as_wanted(there), as_wanted(back)
 
 
 def of_forward(solve: Callable[[FlowTask[P]], Fields]) -> FlowFunction[P]:
@@ -189,7 +179,8 @@ def of_forward(solve: Callable[[FlowTask[P]], Fields]) -> FlowFunction[P]:
 
     def function(task: FlowTask[P]) -> FieldPair:
         there = solve(task) if task.forward else None
-        back = solve(task.reversed())[::-1] if task.backward else None
+        last_first = replace(task, images=task.images[::-1])
+        back = solve(last_first)[::-1] if task.backward else None
         return there, back
 
     return function

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dualstream.flow.methods.params import PATCH_PX
 from dualstream.flow.on_torch.batch import Batch
 
-PATCH_PX = 8
 _BORDER_PX = 2 * PATCH_PX
 _AREA = PATCH_PX**2
 _LEAST_DETERMINANT = 1e-3

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dualstream.flow.methods.params import Schedule
 from dualstream.flow.on_torch.batch import Batch
 from dualstream.flow.on_torch.fused import Fused
 from dualstream.flow.on_torch.median import median_filter
@@ -48,17 +49,6 @@ class Linearised(Batch):
     """(N, H, W): rho."""
     limit: Tensor
     """(N, H, W): m."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Schedule of the minimisation on one image size; see `TVL1Params`."""
-
-    warps: int
-    inner_iterations: int
-    outer_iterations: int
-    median_size: int
-    epsilon: float
 
 
 def minimise(

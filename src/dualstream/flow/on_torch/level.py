@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from dualstream.flow.methods.params import Energy, Schedule
 from dualstream.flow.on_torch.fused import Fused
 from dualstream.flow.on_torch.image import sample
-from dualstream.flow.on_torch.iterate import Linearised, Schedule, Variables, minimise
+from dualstream.flow.on_torch.iterate import Linearised, Variables, minimise
 
 _FLAT = 1e-10
 """Squared gradient up to which a pixel says nothing about the flow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Energy:
-    """Weights of the energy; see `TVL1Params`."""
-
-    tau: float
-    lambda_: float
-    theta: float
 
 
 def solve_level(
@@ -69,12 +59,8 @@ def _linearise(
     The gradient is the mean of the first image's and the warped second's. Where the flow leads
     out of the second image nothing is known of it but its smoothness.
 
-    Args:
-        first, second: (N, 3, H, W) images with gradient.
-        flow: (N, 2, H, W): U = scale times pixels.
-        brightening: (N, H, W) expected of the second image.
-        scale: c.
-        limit: tau lambda.
+    `flow` (N, 2, H, W) is U = scale times pixels, `scale` c, `limit` tau lambda; the others are
+    as in `solve_level`.
 
     Returns:
         normal (N, 2, H, W), offset (N, H, W) and limit (N, H, W) of `Linearised`.

@@ -1,13 +1,15 @@
-"""TV-L1 optical flow in torch: all pairs of a batch at once, on the CPU or a GPU.
+"""Both TV-L1 methods in torch: all pairs of a batch at once, on the CPU or a GPU.
 
-It gives the same flow as the compiled kernel (`kernel.kernel_flow`), to rounding: the CPU uses
-it where the kernel was not built.
+They give the same flow as the compiled kernel (`kernel.kernel_flow`), to rounding (and but for
+single patches that rounding sends another way): the CPU uses them where the kernel was not built.
 
 The energy of a pair is the total variation of the flow plus lambda times the absolute
 difference between the first image and the second warped by the flow. On each level of an image
 pyramid the second image is linearised around the flow so far (`warps` times), and the energy
 is minimised by alternating a pointwise thresholding step with a step of the dual variables of
-the total variation (`iterate`).
+the total variation (`iterate`). `tvl1-fast` searches patches at halves of the full size, and a
+few iterations of TV-L1 smooth what they found before the next size starts; at full size TV-L1
+alone goes on from there.
 
 Source:
     Zach, Pock & Bischof 2007; pyramid, warping, median filter and stopping as in OpenCV's
@@ -19,33 +21,61 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dualstream.flow.methods.params import TVL1Params
-from dualstream.flow.on_torch.clip import Pyramid, clip_flow
-from dualstream.flow.on_torch.image import resize, with_gradient
-from dualstream.flow.on_torch.iterate import Schedule
-from dualstream.flow.on_torch.level import Energy, solve_level
+from dualstream.flow.methods.params import PATCH_PX, TVL1FastParams, TVL1Params
+from dualstream.flow.on_torch.dis import Search, patch_images, search_flow
+from dualstream.flow.on_torch.image import half_size, resize, with_gradient
+from dualstream.flow.on_torch.level import solve_level
 
 _SMALLEST_LEVEL_PX = 16
+# Pixels of the pairs that are solved at once: on the CPU a batch that stays in the cache, on a
+# GPU one that fills it.
+_CPU_PIXELS = 2**17
+_GPU_PIXELS = 2**24
+# Pixels of the frames whose pyramids are kept, on the CPU.
+_CPU_KEPT_PIXELS = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class _Pyramid:
+    """Frames at several sizes, the largest first."""
+
+    images: list[Tensor]
+    """(T, 3, H, W) at each size: brightness and gradient."""
+    patches: list[Tensor] = field(default_factory=list)
+    """(T, 3, H + border, W + border) at each size in which patches are searched."""
+
+    def take(self, frames: slice) -> _Pyramid:
+        return _Pyramid([i[frames] for i in self.images], [p[frames] for p in self.patches])
+
+
+_Prepare = Callable[[Tensor], _Pyramid]
+"""(T, H, W) float32 brightness -> pyramid."""
+
+_Solve = Callable[[_Pyramid, _Pyramid], Tensor]
+"""Pyramids of N first and of N second images -> flow (N, 2, H, W) in pixels."""
 
 
 def tvl1_flow(
     frames: NDArray[np.uint8],
     *,
-    params: TVL1Params,
+    params: TVL1Params | TVL1FastParams,
     device: str = "cpu",
     forward: bool = True,
     backward: bool = False,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Flow of neighbouring frames.
+    """Flow of neighbouring frames, a bounded number of pairs at a time.
 
     Args:
         frames: (T, H, W) grey, T >= 2.
-        params: energy and schedule; the arithmetic is always exact.
+        params: the method and its settings; the arithmetic is always exact.
         device: torch device.
         forward, backward: which directions are wanted.
 
@@ -53,35 +83,52 @@ def tvl1_flow(
         Flow from frame t to t + 1 and from frame t + 1 to t, (T-1, 2, H, W) pixels each; None
         for what is not wanted. The flow of a pair does not depend on the others.
     """
-    sizes = level_sizes(*frames.shape[1:], scales=params.scales, scale_step=params.scale_step)
-    energy = Energy(tau=params.tau, lambda_=params.lambda_, theta=params.theta)
-    schedule = Schedule(
-        warps=params.warps,
-        inner_iterations=params.inner_iterations,
-        outer_iterations=params.outer_iterations,
-        median_size=params.median_size,
-        epsilon=params.epsilon,
-    )
+    pairs, (height, width) = len(frames) - 1, frames.shape[1:]
+    functions = _plain if isinstance(params, TVL1Params) else _fast
+    prepare, solve = functions(params, height, width)  # type: ignore[arg-type]
+    on_cpu = torch.device(device).type == "cpu"
+    batch = max(1, (_CPU_PIXELS if on_cpu else _GPU_PIXELS) // (height * width))
+    kept = max(batch, _CPU_KEPT_PIXELS // (height * width)) if on_cpu else batch
+    shape = (pairs, 2, height, width)
+    there = np.empty(shape, np.float32) if forward else None
+    back = np.empty(shape, np.float32) if backward else None
+    with torch.inference_mode():
+        for start in range(0, pairs, kept):
+            some = frames[start : start + kept + 1].copy()  # torch warns of read-only arrays
+            pyramid = prepare(torch.from_numpy(some).to(device).float())
+            for at in range(0, len(some) - 1, batch):
+                end = min(at + batch, len(some) - 1)
+                first, second = pyramid.take(slice(at, end)), pyramid.take(slice(at + 1, end + 1))
+                out = slice(start + at, start + end)
+                if there is not None:
+                    there[out] = solve(first, second).cpu().numpy()
+                if back is not None:
+                    back[out] = solve(second, first).cpu().numpy()
+    return there, back
 
-    def prepare(images: Tensor) -> Pyramid:
-        ratio = 1 / params.scale_step  # not that of the rounded sizes: centres lie this far apart
+
+def _plain(params: TVL1Params, height: int, width: int) -> tuple[_Prepare, _Solve]:
+    sizes = level_sizes(height, width, scales=params.scales, scale_step=params.scale_step)
+    ratio = 1 / params.scale_step
+
+    def prepare(images: Tensor) -> _Pyramid:
         levels = [images]
-        for size in sizes[1:]:
+        for size in sizes[1:]:  # not the ratio of the rounded sizes: centres lie this far apart
             levels.append(resize(levels[-1], size, ratio_y=ratio, ratio_x=ratio))
-        return Pyramid([with_gradient(level) for level in levels])
+        return _Pyramid([with_gradient(level) for level in levels])
 
-    def solve(first: Pyramid, second: Pyramid) -> Tensor:
+    def solve(first: _Pyramid, second: _Pyramid) -> Tensor:
         coarsest = first.images[-1]
         flow = torch.zeros_like(coarsest[:, :2])
         for here, there in zip(reversed(first.images), reversed(second.images), strict=True):
             if here is not coarsest:
-                flow = _enlarged(flow, here.shape[2:], 1 / params.scale_step)
-            flow = solve_level(here, there, flow, energy=energy, schedule=schedule)
+                size = here.shape[2], here.shape[3]
+                y, x = flow.shape[2] / size[0], flow.shape[3] / size[1]
+                flow = resize(flow, size, ratio_y=y, ratio_x=x, factor=ratio)
+            flow = solve_level(here, there, flow, energy=params.energy, schedule=params.schedule)
         return flow
 
-    return clip_flow(
-        frames, prepare=prepare, solve=solve, device=device, forward=forward, backward=backward
-    )
+    return prepare, solve
 
 
 def level_sizes(
@@ -101,8 +148,54 @@ def level_sizes(
     return sizes
 
 
-def _enlarged(flow: Tensor, size: torch.Size, factor: float) -> Tensor:
-    """Flow of a level -> flow (N, 2, H, W) of the next larger one."""
-    height, width = size
-    ratio_y, ratio_x = flow.shape[2] / height, flow.shape[3] / width
-    return resize(flow, (height, width), ratio_y=ratio_y, ratio_x=ratio_x, factor=factor)
+def _fast(params: TVL1FastParams, height: int, width: int) -> tuple[_Prepare, _Solve]:
+    halves = count_halves(height, width, smallest_px=params.smallest_px)
+    search = Search(stride=params.patch_stride, steps=params.descent_steps, rounds=params.rounds)
+    coarse_energy = replace(params.energy, lambda_=params.coarse_lambda)
+
+    def doubled(planes: Tensor, factor: float) -> Tensor:
+        """(..., H // 2, W // 2) -> (..., H, W)."""
+        return resize(planes, (height, width), ratio_y=0.5, ratio_x=0.5, factor=factor)
+
+    def prepare(images: Tensor) -> _Pyramid:
+        sizes = [images]
+        for _ in range(halves):
+            sizes.append(half_size(sizes[-1]))
+        return _Pyramid([with_gradient(s) for s in sizes], [patch_images(s) for s in sizes[1:]])
+
+    def solve(first: _Pyramid, second: _Pyramid) -> Tensor:
+        flow: Tensor | None = None
+        brightening: Tensor | None = None
+        for level in range(halves, 0, -1):
+            patches = first.patches[level - 1], second.patches[level - 1]
+            start, brightening = search_flow(*patches, flow, search)
+            flow = solve_level(
+                first.images[level],
+                second.images[level],
+                start,
+                brightening=brightening,
+                energy=coarse_energy,
+                schedule=params.coarse_schedule,
+            )
+        return solve_level(
+            first.images[0],
+            second.images[0],
+            torch.zeros_like(first.images[0][:, :2]) if flow is None else doubled(flow, 2),
+            brightening=None if brightening is None else doubled(brightening, 1),
+            energy=params.energy,
+            schedule=params.schedule,
+        )
+
+    return prepare, solve
+
+
+def count_halves(height: int, width: int, *, smallest_px: int) -> int:
+    """Number of times that the size is halved: the short side keeps `smallest_px`, and a patch.
+
+    240x320 at 32: twice (60x80); 60x80 at 32: never.
+    """
+    smallest, side, halves = max(smallest_px, PATCH_PX), min(height, width), 0
+    while side // 2 >= smallest:
+        side //= 2
+        halves += 1
+    return halves

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """What was found when weights were fetched first; holds from then on."""
+    """Digests found when weights were fetched first; they hold from then on."""
 
     original_sha256: str | None
     """Of the original file; None where only the converted one was there."""
@@ -45,7 +45,7 @@ def list_weights() -> tuple[str, ...]:
 
 
 def weights_entry(name: str) -> WeightsEntry:
-    """What is known about the weights `name`.
+    """Return the facts about the weights `name`.
 
     Raises:
         UnknownNameError: there are no such weights.

@@ -1,4 +1,4 @@
-"""What is known about each file of pretrained weights: data, no code that fetches or loads."""
+"""Facts about each file of pretrained weights: data, no code that fetches or loads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WeightsEntry:
     spec: ClipSpec
     """Input that they were trained for."""
     class_list: ClassList
-    """What the outputs mean; `class_names` gives the names."""
+    """Classes of the outputs; `class_names` gives the names."""
     licence: str
     top1_percent: float
     """Published top-1 accuracy."""

@@ -81,7 +81,7 @@ class Original:
 
     content: bytes
     where: str
-    """What to call it in errors."""
+    """Name for errors."""
     sha256: str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from dualstream.clips.data.annotations.entries import (
     Annotations,
@@ -29,7 +29,7 @@ from dualstream.clips.data.annotations.tables import (
     read_kinetics,
     read_something,
 )
-from dualstream.errors import AnnotationError, UnknownNameError
+from dualstream.errors import AnnotationError, check_choice
 
 AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
 
@@ -85,8 +85,7 @@ def read_annotations(
         UnknownNameError: `format` is not one of the allowed names.
         AnnotationError: nothing in the files can be used.
     """
-    if format not in get_args(AnnotationFormat):
-        raise UnknownNameError("annotation format", format, get_args(AnnotationFormat))
+    check_choice("annotation format", format, AnnotationFormat)
     if format == "folders":
         return read_folders(root, names)
     if not path.exists():

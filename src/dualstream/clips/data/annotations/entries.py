@@ -28,33 +28,14 @@ VIDEO_SUFFIXES = frozenset(
 TEXT_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".list", ".lst", ".tsv", ".txt", ".xml"})
 """Extensions, in lower case, of the files that may be annotations."""
 
-ProblemKind = Literal[
-    "missing file",
-    "ambiguous name",
-    "malformed line",
-    "unknown class",
-    "label out of range",
-    "label numbering",
-    "conflicting label",
-    "listed twice",
-    "in train and test",
-    "same content in train and test",
-    "same content in two classes",
-    "class without video",
-    "mirrored classes",
-    "broken video",
-    "truncated video",
-    "undecodable frames",
-    "one frame",
-    "bad file name",
-    "other files",
-    "unread list",
-    "outside class folders",
-    "no label",
-    "empty file",
-    "missing list",
-    "in no list",
-]
+_OfLines = Literal["malformed line", "missing file", "ambiguous name", "listed twice"]
+_OfSplits = Literal["in train and test", "in no list", "missing list", "unread list", "empty file"]
+_OfLabels = Literal["unknown class", "no label", "label out of range", "label numbering"]
+_OfClasses = Literal["conflicting label", "class without video", "mirrored classes"]
+_OfContent = Literal["same content in train and test", "same content in two classes"]
+_OfVideos = Literal["broken video", "truncated video", "undecodable frames", "one frame"]
+_OfFiles = Literal["bad file name", "other files", "outside class folders"]
+ProblemKind = Literal[_OfLines, _OfSplits, _OfLabels, _OfClasses, _OfContent, _OfVideos, _OfFiles]
 
 
 @dataclass(frozen=True)
@@ -65,7 +46,6 @@ class Problem:
     where: str
     """File, or `file:line` of a list."""
     what: str
-    """Description of the fault."""
     remedy: str
     """How the rest is used, and how to correct it."""
 

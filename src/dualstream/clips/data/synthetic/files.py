@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from dualstream.clips.data.synthetic.render import render_video
 from dualstream.clips.data.synthetic.spec import SyntheticSpec, class_names
-from dualstream.errors import InputError, VideoError
+from dualstream.errors import InputError, VideoError, check_least
 from dualstream.files import read_json, write_text
 from dualstream.jobs import run_jobs
 from dualstream.video import probe, write_video
@@ -61,8 +61,7 @@ def render_synthetic(
         InputError: `workers` is below 1, or `out` holds another data set.
         VideoError: a file cannot be written.
     """
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}.")
+    check_least(1, workers=workers)
     folder = Path(out)
     _claim_folder(folder, spec)
     render = partial(_render_file, folder, spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 from dualstream.errors import InputError
 
@@ -61,8 +62,5 @@ class SyntheticSpec:
 
 def class_names(spec: SyntheticSpec) -> tuple[str, ...]:
     """Return names `look-motion` in label order: label = look * num_motions + motion."""
-    return tuple(
-        f"{look}-{motion}"
-        for look in LOOKS[: spec.num_looks]
-        for motion in MOTIONS[: spec.num_motions]
-    )
+    pairs = product(LOOKS[: spec.num_looks], MOTIONS[: spec.num_motions])
+    return tuple(f"{look}-{motion}" for look, motion in pairs)

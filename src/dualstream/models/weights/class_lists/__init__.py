@@ -1,4 +1,4 @@
-"""What the outputs of published weights mean."""
+"""Names of the classes that the outputs of published weights stand for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_class_list(name: ClassList) -> tuple[str, ...]:
     Kinetics-400 is the list of DeepMind's I3D release (its `label_map.txt`), in alphabetical order,
     which torchvision and pytorchvideo have too. ImageNet's names come from timm; two pairs share
     one ("crane" the bird and the machine, "maillot" twice), and the second of a pair has its
-    WordNet number behind it.
+    WordNet number after it.
 
     Raises:
         UnknownNameError: there is no such list.
