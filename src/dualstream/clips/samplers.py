@@ -114,9 +114,8 @@ def bidirectional_indices(
     Start 10, count 6, stride 1: forward 13, 14, 15; backward 12, 11, 10.
 
     Args:
-        starts: (S,) first positions of the snippets.
+        starts, stride: as in `snippet_indices`.
         count: L, even; forward and backward fields together.
-        stride: positions between two fields.
         num_fields: fields that the video has; indices beyond the end are the last one.
 
     Returns:

@@ -33,7 +33,7 @@ from dualstream.clips.data.synthetic.render import (
     place_order,
     render_pictures,
 )
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import DiskError, InputError, UnknownNameError
 from dualstream.video import read_video
 
 SMALL = SyntheticSpec(num_frames=14, size=64)
@@ -430,6 +430,14 @@ def test_two_workers_write_the_same_videos(
     out, videos = rendered
     assert list(render_synthetic(tmp_path, TINY, workers=2)) == videos
     assert_same_content(tmp_path, out)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_video_that_cannot_be_written_is_named(tmp_path: Path, workers: int) -> None:
+    next(render_synthetic(tmp_path, TINY))
+    (tmp_path / "videos" / "dots-fast").write_text("no folder")
+    with pytest.raises(DiskError, match=r"dots-fast_00\d\.mp4: cannot be written"):
+        list(render_synthetic(tmp_path, TINY, workers=workers))
 
 
 def test_an_interrupted_folder_is_continued(

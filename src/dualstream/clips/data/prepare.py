@@ -118,12 +118,9 @@ class Preparation:
         for _ in self:
             pass
         problems = [*self._problems]
-        records: list[VideoRecord] = []
         num_splits = max((s for v in self._listed.values() for s in v.sides), default=1)
-        for name in self.names:
-            record = self._record(self._checked[name], num_splits, problems)
-            if record is not None:
-                records.append(record)
+        made = (self._record(self._checked[name], num_splits, problems) for name in self.names)
+        records = [record for record in made if record is not None]
         problems += self._same_content(records)
         problems += self._empty_classes(records)
         if pairs := mirrored_classes(self.classes):
@@ -169,19 +166,18 @@ class Preparation:
         of_file = facts.frames, facts.fps, facts.width, facts.height, facts.sha256
         return VideoRecord(video.path, listed.label, splits, *of_file)
 
-    def _same_content(self, records: Sequence[VideoRecord]) -> list[Problem]:
+    def _same_content(self, records: Sequence[VideoRecord]) -> Iterator[Problem]:
         """Problems of one content under two names: in two classes, or in train and test."""
         by_content: dict[str, list[VideoRecord]] = defaultdict(list)
         for record in records:
             by_content[record.sha256].append(record)
-        problems: list[Problem] = []
         for first, *copies in by_content.values():
             if other := next((r for r in copies if r.label != first.label), None):
                 where = str(self.root / other.path)
                 a, b = (f"{r.path!r} ({self.classes[r.label]!r})" for r in (other, first))
                 remedy = "Both are kept as they are; remove the one of the wrong class."
                 what = f"{a} has the content of {b}"
-                problems.append(Problem("same content in two classes", where, what, remedy))
+                yield Problem("same content in two classes", where, what, remedy)
             for split in range(len(first.splits) if copies else 0):
                 by_side = {r.splits[split]: r for r in reversed([first, *copies])}
                 if {"train", "test"} <= by_side.keys():
@@ -190,21 +186,18 @@ class Preparation:
                     pair = f"{tested!r} (test) has the content of {trained!r} (train)"
                     what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
-                    problems.append(Problem("same content in train and test", where, what, remedy))
-        return problems
+                    yield Problem("same content in train and test", where, what, remedy)
 
-    def _empty_classes(self, records: Sequence[VideoRecord]) -> list[Problem]:
+    def _empty_classes(self, records: Sequence[VideoRecord]) -> Iterator[Problem]:
         used = {record.label for record in records}
         listed = {video.label for video in self._listed.values()}
-        problems: list[Problem] = []
         for label, name in enumerate(self.classes):
             if label in used or (self.format == "folders" and label not in listed):
                 continue
             found = "all its videos are broken" if label in listed else "no video of it was found"
             what = f"class {name!r} (label {label}): {found}"
             remedy = "The class is kept without videos; add some, or take it off the class list."
-            problems.append(Problem("class without video", str(self.root), what, remedy))
-        return problems
+            yield Problem("class without video", str(self.root), what, remedy)
 
 
 def prepare(

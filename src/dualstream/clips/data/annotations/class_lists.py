@@ -57,16 +57,15 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
             if line != due:
                 raise AnnotationError(f"{path}:{due}: the line is empty. Write one name a line.")
     elif all(numbered):
-        first = 0
-        for i, match in enumerate(match for match in numbered if match):
-            line, number = lines[i][0], int(match.group(1))
-            first = first if i else min(number, 1)
-            if number != first + i:
+        first = min(int(numbered[0][1]), 1) if numbered[0] else 0
+        for due, (line, name) in enumerate(lines, start=first):
+            number, name = name.split(maxsplit=1)
+            if int(number) != due:
                 raise AnnotationError(
-                    f"{path}:{line}: found class number {number} where {first + i} was due. "
+                    f"{path}:{line}: found class number {int(number)} where {due} was due. "
                     "Numbers must rise by one from 0 or 1."
                 )
-            lines[i] = line, match.group(2)
+            lines[due - first] = line, name
     first_line: dict[str, int] = {}
     for line, name in lines:
         if name in first_line:
@@ -75,12 +74,6 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
             )
         first_line[name] = line
     return tuple(first_line)
-
-
-def counts_from_1(path: Path, classes: tuple[str, ...]) -> bool:
-    """Whether a class list, read as `classes`, numbers its lines from 1."""
-    first = numbered_lines(path)[0][1]
-    return first != classes[0] and int(first.split()[0]) == 1
 
 
 def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:

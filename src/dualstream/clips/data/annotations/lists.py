@@ -33,7 +33,6 @@ from dualstream.clips.data.annotations.class_lists import (
     CLASS_LIST_NAMES,
     ListLine,
     collect_lines,
-    counts_from_1,
     find_class_list,
     find_label,
     label_lines,
@@ -232,7 +231,9 @@ def _start_at_1(rows: _Rows, classes: tuple[str, ...], class_list: Path) -> bool
     labels = {label for _, label in rows}
     if not labels or min(labels) < 1:
         return False
-    return counts_from_1(class_list, classes) or max(labels) == len(classes)
+    head = first_line(class_list)
+    is_numbered_from_1 = head != classes[0] and int(head.split()[0]) == 1
+    return is_numbered_from_1 or max(labels) == len(classes)
 
 
 def _read_list(file: Path) -> Iterator[ListLine | Problem]:

@@ -46,7 +46,7 @@ from dualstream.clips.data.annotations.entries import (
 from dualstream.errors import AnnotationError
 from dualstream.files import first_line, read_csv, read_json, read_text
 
-_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_KINETICS_ROW = "label,youtube_id,time_start,time_end,split"
 
 
 def is_kinetics(file: Path) -> bool:
@@ -72,11 +72,9 @@ def read_kinetics(path: Path) -> Annotations:
 def _read_kinetics(file: Path) -> Iterator[ListLine | Problem]:
     rows = read_csv(file, error=AnnotationError, strict=False)
     header = [name.strip() for name in next(rows, (1, []))[1]]
-    for name in _KINETICS_COLUMNS:
+    for name in _KINETICS_ROW.split(",")[:-1]:
         if name not in header:
-            remedy = (
-                f"The file is left out; its columns must be {','.join(_KINETICS_COLUMNS)},split."
-            )
+            remedy = f"The file is left out; its columns must be {_KINETICS_ROW}."
             kind: ProblemKind = "no label" if name == "label" else "malformed line"
             yield Problem(kind, f"{file}:1", f"column {name!r} is missing", remedy)
             return
@@ -84,9 +82,7 @@ def _read_kinetics(file: Path) -> Iterator[ListLine | Problem]:
         named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         where = f"{file}:{number}"
         line = _parse_row(named, where, listed_set(file.stem))
-        yield line or malformed(
-            where, ",".join(cells), f"write {','.join(_KINETICS_COLUMNS)},split"
-        )
+        yield line or malformed(where, ",".join(cells), f"write {_KINETICS_ROW}")
 
 
 def _parse_row(cells: dict[str, str], where: str, listed: ListedSet) -> ListLine | None:

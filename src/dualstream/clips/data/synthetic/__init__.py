@@ -15,16 +15,10 @@ each of the 16 classes: a fully crossed experiment. Two exact properties bound t
   the temporal stream knows the motion only: top-1 is at most 1 / num_looks. With
   `blank_texture` the looks are the same, bit for bit.
 
-Both together know the class. Steps along the circle, in places a frame (`render.STEPS`):
-
-    fast      +3 +3 +3 +3 ...
-    shuttle   +5 -3 +5 -3 ...
-    slow      +1 +1 +1 +1 ...
-    stutter   +3 -1 +3 -1 ...
-
-The direction around the circle is drawn for each scene, so a mirrored video keeps its class:
-flips and ten-crop views are allowed. Shake and background offset are independent from picture
-to picture: a smooth drift would date the pictures, and shuffled ones could be put in order.
+Both together know the class. The direction around the circle is drawn for each scene, so a
+mirrored video keeps its class: flips and ten-crop views are allowed. Shake and background offset
+are independent from picture to picture: a smooth drift would date the pictures, and shuffled ones
+could be put in order.
 """
 
 from dualstream.clips.data.synthetic.files import RenderedVideo, render_synthetic

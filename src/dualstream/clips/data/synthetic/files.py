@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -64,57 +63,55 @@ def render_synthetic(
     check_least(1, workers=workers)
     folder = Path(out)
     _claim_folder(folder, spec)
+    parts: list[Literal["train", "test"]] = ["train"] * spec.train_videos_per_class
+    parts += ["test"] * spec.test_videos_per_class
+    jobs = [
+        (RenderedVideo(f"{name}/{name}_{index:03d}.mp4", label, part, "done"), index)
+        for label, name in enumerate(class_names(spec))
+        for index, part in enumerate(parts)
+    ]
     render = partial(_render_file, folder, spec)
-    jobs = list(product(range(len(class_names(spec))), range(spec.videos_per_class)))
-    if workers == 1:
-        yield from map(render, jobs)
-    else:
-        come: dict[str, RenderedVideo] = {}
-        results = run_jobs(render, jobs, workers=workers, on_death=partial(_died, folder, spec))
-        for name in (_video_name(spec, job) for job in jobs):
-            while name not in come:
-                video = next(results)
-                come[video.name] = video
-            yield come.pop(name)
+    died = partial(_died, folder)
+    results = (
+        map(render, jobs)
+        if workers == 1
+        else run_jobs(render, jobs, workers=workers, on_death=died)
+    )
+    come: dict[str, RenderedVideo] = {}
+    for video, _ in jobs:
+        while video.name not in come:
+            done = next(results)
+            come[done.name] = done
+        yield come.pop(video.name)
     for name in class_names(spec):
         lines = [
-            f"{name}_{index:03d}.mp4 {1 if _part(spec, index) == 'train' else 2}\n"
-            for index in range(spec.videos_per_class)
+            f"{name}_{index:03d}.mp4 {1 if part == 'train' else 2}\n"
+            for index, part in enumerate(parts)
         ]
         write_text(folder / "splits" / f"{name}_test_split1.txt", "".join(lines))
 
 
-def _part(spec: SyntheticSpec, index: int) -> Literal["train", "test"]:
-    return "train" if index < spec.train_videos_per_class else "test"
-
-
-def _video_name(spec: SyntheticSpec, job: tuple[int, int]) -> str:
-    class_name = class_names(spec)[job[0]]
-    return f"{class_name}/{class_name}_{job[1]:03d}.mp4"
-
-
-def _died(folder: Path, spec: SyntheticSpec, job: tuple[int, int], exit_code: int) -> NoReturn:
-    path = folder / "videos" / _video_name(spec, job)
+def _died(folder: Path, job: tuple[RenderedVideo, int], exit_code: int) -> NoReturn:
     raise VideoError(
-        f"{path}: the process that rendered it ended with exit code {exit_code}, twice. "
-        "Try again with fewer workers."
+        f"{folder / 'videos' / job[0].name}: the process that rendered it ended with exit code "
+        f"{exit_code}, twice. Try again with fewer workers."
     )
 
 
-def _render_file(folder: Path, spec: SyntheticSpec, job: tuple[int, int]) -> RenderedVideo:
-    """Render one (label, index) unless its file is complete."""
-    label, index = job
-    name = _video_name(spec, job)
-    path = folder / "videos" / name
-    complete = _is_complete(path, spec)
-    if not complete:
-        # A killed run may have left its unfinished file beside this one.
-        for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
-            left.unlink(missing_ok=True)
-        look, motion = divmod(label, spec.num_motions)
-        frames = render_video(spec, look=look, motion=motion, index=index)
-        write_video(path, frames, fps=spec.fps)
-    return RenderedVideo(name, label, _part(spec, index), "kept" if complete else "done")
+def _render_file(
+    folder: Path, spec: SyntheticSpec, job: tuple[RenderedVideo, int]
+) -> RenderedVideo:
+    """Render a video and its index in the class unless the file is complete."""
+    video, index = job
+    path = folder / "videos" / video.name
+    if _is_complete(path, spec):
+        return replace(video, status="kept")
+    # A killed run may have left its unfinished file beside this one.
+    for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
+        left.unlink(missing_ok=True)
+    look, motion = divmod(video.label, spec.num_motions)
+    write_video(path, render_video(spec, look=look, motion=motion, index=index), fps=spec.fps)
+    return video
 
 
 def _is_complete(path: Path, spec: SyntheticSpec) -> bool:

@@ -63,7 +63,7 @@ class Scene:
 
 
 def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> NDArray[np.uint8]:
-    """Frames of one video, a function of its arguments only.
+    """Return the frames of one video, a function of its arguments only.
 
     Args:
         spec: the data set.
@@ -99,7 +99,7 @@ def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> 
 
 
 def draw_scene(spec: SyntheticSpec, index: int) -> Scene:
-    """Scene number `index`, which depends neither on look nor on motion."""
+    """Return scene number `index`, which depends neither on look nor on motion."""
     rng = _generator(spec, 0, index)
     unit = spec.size / 128
     side = spec.size + 2 * _margin_px(spec.size)
@@ -137,7 +137,7 @@ def draw_scene(spec: SyntheticSpec, index: int) -> Scene:
 
 
 def render_pictures(scene: Scene, *, look: str | None, size: int) -> NDArray[np.uint8]:
-    """The pictures of a scene in the order of the places.
+    """Return the pictures of a scene in the order of the places.
 
     Args:
         scene: from `draw_scene`.
@@ -196,7 +196,7 @@ def _window(
 
 
 def hue_without_luma(degrees: float) -> NDArray[np.float64]:
-    """(3,) RGB change of luminance 0 towards a hue, the largest of the three 1 in size.
+    """Return the (3,) RGB change of luminance 0 towards a hue, the largest of the three 1 in size.
 
     Red (0 degrees) is (1, -0.4265, -0.4265): (1, 0, 0) less its luminance 0.299, over 0.701.
     """
@@ -209,7 +209,7 @@ def hue_without_luma(degrees: float) -> NDArray[np.float64]:
 def pattern(
     look: str, *, side: int, angle: float, period_px: float, phase: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Strength of the colour on a square patch; about half of it is 1, the rest 0, edges soft.
+    """Return the strength of the colour on a square patch; about half is 1, the rest 0, edges soft.
 
     Args:
         look: one of `LOOKS`.
@@ -243,7 +243,7 @@ def pattern(
 
 
 def patch_grid(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x and y of each pixel of a (side, side) patch, 0 in its middle."""
+    """Return x and y of each pixel of a (side, side) patch, 0 in its middle."""
     line = np.arange(side) - (side - 1) / 2
     x, y = np.meshgrid(line, line)
     return x, y
@@ -252,7 +252,7 @@ def patch_grid(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def place_order(
     motion: str, *, num_frames: int, first: int = 0, direction: Literal[-1, 1] = 1
 ) -> NDArray[np.int64]:
-    """Place in each frame: a permutation of 0..num_frames-1.
+    """Return the place in each frame: a permutation of 0..num_frames-1.
 
     Eight frames of stutter: 0 3 2 5 4 7 6 1 (steps +3 -1 +3 -1 ..., modulo 8).
 
