@@ -35,24 +35,18 @@ _BLOCK = 5
 class Variables(Batch):
     """The unknowns of N pairs."""
 
-    flow: Tensor
-    """(N, 2, H, W): U."""
-    dual_x: Tensor
-    """(N, 2, H, W): p along x, between a pixel and the next; 0 in the last column."""
-    dual_y: Tensor
-    """(N, 2, H, W): p along y; 0 in the last row."""
+    flow: Tensor  # (N, 2, H, W): U
+    dual_x: Tensor  # (N, 2, H, W): p along x, between a pixel and the next; 0 in the last column
+    dual_y: Tensor  # (N, 2, H, W): p along y; 0 in the last row
 
 
 @dataclass
 class Linearised(Batch):
     """The difference of N pairs of images as a linear function of the flow."""
 
-    normal: Tensor
-    """(N, 2, H, W): n, or 0 where nothing is known."""
-    offset: Tensor
-    """(N, H, W): rho."""
-    limit: Tensor
-    """(N, H, W): m."""
+    normal: Tensor  # (N, 2, H, W): n, or 0 where nothing is known
+    offset: Tensor  # (N, H, W): rho
+    limit: Tensor  # (N, H, W): m
 
 
 def minimise(
@@ -60,18 +54,13 @@ def minimise(
 ) -> None:
     """Iterate each pair until its flow stands still; `variables` change in place.
 
-    Args:
-        variables: flow and duals so far.
-        problem: linearised around that flow.
-        schedule: how long, and when it stands still.
-        tau: step of the dual update.
-        scale: c.
+    `problem` is linearised around their flow, `tau` is the step of the dual update, `scale` c.
     """
     height, width = problem.offset.shape[1:]
     enough = (schedule.epsilon * scale) ** 2 * (height * width)
     running = _Running(variables, problem)
     for _ in range(schedule.outer_iterations):
-        running.filter(schedule.median_size)
+        running.variables.flow = median_filter(running.variables.flow, schedule.median_size)
         for done in range(0, schedule.inner_iterations, _BLOCK):
             running.iterate(min(_BLOCK, schedule.inner_iterations - done), tau)
             running.keep(running.change > enough)
@@ -92,7 +81,7 @@ class _Running:
     def __init__(self, variables: Variables, problem: Linearised) -> None:
         self._all = variables
         self._rows = torch.arange(len(variables.flow), device=variables.flow.device)
-        self._variables = variables.take(self._rows)
+        self.variables = variables.take(self._rows)
         self._problem = problem
         self.change = variables.flow.new_full((len(self._rows),), torch.inf)
         """(N,) sum of the squared changes of U in the last iteration."""
@@ -102,23 +91,13 @@ class _Running:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def filter(self, median_size: int) -> None:
-        self._variables.flow = median_filter(self._variables.flow, median_size)
-
     def iterate(self, count: int, tau: float) -> None:
-        pairs, problem = self._variables, self._problem
+        pairs, problem = self.variables, self._problem
+        linear = problem.normal, problem.offset, problem.limit
         before = pairs.flow
         for _ in range(count):
-            before = pairs.flow
-            pairs.flow, pairs.dual_x, pairs.dual_y = iteration(
-                before,
-                pairs.dual_x,
-                pairs.dual_y,
-                problem.normal,
-                problem.offset,
-                problem.limit,
-                tau,
-            )
+            before, duals = pairs.flow, (pairs.dual_x, pairs.dual_y)
+            pairs.flow, pairs.dual_x, pairs.dual_y = iteration(before, *duals, *linear, tau)
         self.change = (pairs.flow - before).square_().sum((1, 2, 3))
 
     def keep(self, going: Tensor) -> None:
@@ -126,9 +105,9 @@ class _Running:
         if bool(going.all()):
             return
         done = ~going
-        self._all.put(self._rows[done], self._variables.take(done))
+        self._all.put(self._rows[done], self.variables.take(done))
         self._rows = self._rows[going]
-        self._variables, self._problem = self._variables.take(going), self._problem.take(going)
+        self.variables, self._problem = self.variables.take(going), self._problem.take(going)
         self.change, self.change_of_round = self.change[going], self.change_of_round[going]
 
 
