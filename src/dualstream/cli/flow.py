@@ -84,6 +84,8 @@ def flow(
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
     from dualstream.cli.flow_report import print_estimate
+    from dualstream.errors import InputError
+    from dualstream.flow.extract.estimate import estimate_flow
     from dualstream.flow.extract.job import Shard, shard_jobs
     from dualstream.flow.extract.run import (
         flow_settings,
@@ -93,13 +95,17 @@ def flow(
     )
     from dualstream.flow.methods.lookup import params_from_settings
 
-    _check_together(dry_run=dry_run, verify=verify, ray=ray)
+    given = {"--dry-run": dry_run, "--verify": verify, "--ray": ray is not None}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise InputError(f"Give one of {' and '.join(names)}; they do not go together.")
     jobs, store = find_jobs(source, out)
     part = None if shard is None else Shard.parse(shard)
     if part is not None:
         jobs = shard_jobs(jobs, part)
+    directions = cast("Directions", direction)
     if verify:
-        results = verify_flow(jobs, stores_of(store, cast("Directions", direction)).values())
+        results = verify_flow(jobs, stores_of(store, directions).values())
         _follow(results, jobs, title="verify", store=store, shard=part, json=json)
         return
     settings = flow_settings(
@@ -110,28 +116,16 @@ def flow(
         short_side=short_side,
         bound_px=bound,
         quality=quality,
-        direction=cast("Directions", direction),
+        direction=directions,
         warped=warped,
         overwrite=overwrite,
         layout=cast("Layout", layout),
     )
     if dry_run:
-        from dualstream.flow.extract.estimate import estimate_flow
-
         print_estimate(estimate_flow(jobs, settings, workers=workers or 1), json=json)
         return
     results = run_extraction(jobs, settings, workers=workers, ray=ray)
     _follow(results, jobs, title=f"flow ({method})", store=store, shard=part, json=json)
-
-
-def _check_together(*, dry_run: bool, verify: bool, ray: str | None) -> None:
-    """Raise InputError where options contradict each other."""
-    from dualstream.errors import InputError
-
-    given = {"--dry-run": dry_run, "--verify": verify, "--ray": ray is not None}
-    names = [name for name, is_given in given.items() if is_given]
-    if len(names) > 1:
-        raise InputError(f"Give one of {' and '.join(names)}; they do not go together.")
 
 
 def _follow(
@@ -144,8 +138,7 @@ def _follow(
     json: bool,
 ) -> None:
     """Show each result as it comes, then the summary; exit code 1 if a video failed."""
-    from dualstream.cli.flow_progress import FlowOutcomes
-    from dualstream.cli.flow_report import print_summary
+    from dualstream.cli.flow_report import FlowOutcomes, print_summary
     from dualstream.cli.progress import Progress
     from dualstream.errors import FlowStoreError
 
@@ -180,13 +173,8 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         manifest = Manifest.read(source)
         folder = source if source.is_dir() else source.parent
         jobs = [
-            FlowJob(
-                record.path,
-                str(manifest.video_path(record)),
-                record.sha256 or None,
-                num_frames=record.frames,
-            )
-            for record in manifest.records
+            FlowJob(r.path, str(manifest.video_path(r)), r.sha256 or None, r.frames)
+            for r in manifest.records
         ]
         return jobs, out or folder / "flow"
     if source.is_file():

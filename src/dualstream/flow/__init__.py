@@ -1,85 +1,44 @@
 """Optical flow: computing it, storing it as bytes, reading it back and drawing it."""
 
-from dualstream.flow.camera import CameraMotion, estimate_camera_motion
-from dualstream.flow.compute import flow_both_ways, optical_flow, warped_flow
-from dualstream.flow.computed import ComputedFlow
-from dualstream.flow.consistency import (
-    BidirectionalFlow,
-    bidirectional_flow,
-    check_consistency,
-)
-from dualstream.flow.draw import flow_to_rgb
-from dualstream.flow.extract.estimate import FlowEstimate, estimate_flow
-from dualstream.flow.extract.job import FlowJob, FlowOutcome, Shard, shard_jobs
-from dualstream.flow.extract.run import extract_flow
-from dualstream.flow.methods.lookup import params_from_settings
-from dualstream.flow.methods.params import (
-    Direction,
-    DISParams,
-    FarnebackParams,
-    FlowMethod,
-    FlowParams,
-    RAFTParams,
-    TVL1FastParams,
-    TVL1Params,
-)
-from dualstream.flow.methods.plugins import plugin_names
-from dualstream.flow.quantize import (
-    dequantize,
-    encoded,
-    from_denseflow,
-    pixels,
-    quantize,
-    quantize_denseflow,
-)
-from dualstream.flow.source import FlowSource
-from dualstream.flow.store.file import FlowFile
-from dualstream.flow.store.flofile import read_flo, write_flo
-from dualstream.flow.store.folders import FlowFolder, write_folder
-from dualstream.flow.store.meta import FlowMeta
-from dualstream.flow.store.store import FlowStore, StoredFlow
-
-__all__ = [
-    "BidirectionalFlow",
-    "CameraMotion",
-    "ComputedFlow",
-    "DISParams",
-    "Direction",
-    "FarnebackParams",
-    "FlowEstimate",
-    "FlowFile",
-    "FlowFolder",
-    "FlowJob",
-    "FlowMeta",
-    "FlowMethod",
-    "FlowOutcome",
-    "FlowParams",
-    "FlowSource",
-    "FlowStore",
-    "RAFTParams",
-    "Shard",
-    "StoredFlow",
-    "TVL1FastParams",
-    "TVL1Params",
-    "bidirectional_flow",
-    "check_consistency",
-    "dequantize",
-    "encoded",
-    "estimate_camera_motion",
-    "estimate_flow",
-    "extract_flow",
-    "flow_both_ways",
-    "flow_to_rgb",
-    "from_denseflow",
-    "optical_flow",
-    "params_from_settings",
-    "pixels",
-    "plugin_names",
-    "quantize",
-    "quantize_denseflow",
-    "read_flo",
-    "shard_jobs",
-    "warped_flow",
-    "write_flo",
-    "write_folder",
-]
+from dualstream.flow.camera import CameraMotion as CameraMotion
+from dualstream.flow.camera import estimate_camera_motion as estimate_camera_motion
+from dualstream.flow.compute import flow_both_ways as flow_both_ways
+from dualstream.flow.compute import optical_flow as optical_flow
+from dualstream.flow.compute import warped_flow as warped_flow
+from dualstream.flow.computed import ComputedFlow as ComputedFlow
+from dualstream.flow.consistency import BidirectionalFlow as BidirectionalFlow
+from dualstream.flow.consistency import bidirectional_flow as bidirectional_flow
+from dualstream.flow.consistency import check_consistency as check_consistency
+from dualstream.flow.draw import flow_to_rgb as flow_to_rgb
+from dualstream.flow.extract.estimate import FlowEstimate as FlowEstimate
+from dualstream.flow.extract.estimate import estimate_flow as estimate_flow
+from dualstream.flow.extract.job import FlowJob as FlowJob
+from dualstream.flow.extract.job import FlowOutcome as FlowOutcome
+from dualstream.flow.extract.job import Shard as Shard
+from dualstream.flow.extract.job import shard_jobs as shard_jobs
+from dualstream.flow.extract.run import extract_flow as extract_flow
+from dualstream.flow.methods.lookup import params_from_settings as params_from_settings
+from dualstream.flow.methods.params import Direction as Direction
+from dualstream.flow.methods.params import DISParams as DISParams
+from dualstream.flow.methods.params import FarnebackParams as FarnebackParams
+from dualstream.flow.methods.params import FlowMethod as FlowMethod
+from dualstream.flow.methods.params import FlowParams as FlowParams
+from dualstream.flow.methods.params import RAFTParams as RAFTParams
+from dualstream.flow.methods.params import TVL1FastParams as TVL1FastParams
+from dualstream.flow.methods.params import TVL1Params as TVL1Params
+from dualstream.flow.methods.plugins import plugin_names as plugin_names
+from dualstream.flow.quantize import dequantize as dequantize
+from dualstream.flow.quantize import encoded as encoded
+from dualstream.flow.quantize import from_denseflow as from_denseflow
+from dualstream.flow.quantize import pixels as pixels
+from dualstream.flow.quantize import quantize as quantize
+from dualstream.flow.quantize import quantize_denseflow as quantize_denseflow
+from dualstream.flow.source import FlowSource as FlowSource
+from dualstream.flow.store.file import FlowFile as FlowFile
+from dualstream.flow.store.flofile import read_flo as read_flo
+from dualstream.flow.store.flofile import write_flo as write_flo
+from dualstream.flow.store.folders import FlowFolder as FlowFolder
+from dualstream.flow.store.folders import write_folder as write_folder
+from dualstream.flow.store.meta import FlowMeta as FlowMeta
+from dualstream.flow.store.store import FlowStore as FlowStore
+from dualstream.flow.store.store import StoredFlow as StoredFlow

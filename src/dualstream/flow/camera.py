@@ -116,7 +116,7 @@ def estimate_camera_motion(
             # By features and corners, else by features alone; else the camera stands still.
             for voters in (both, matches[0]):
                 homography, ratios[t] = _fit(voters, flow.size, threshold_px, min_inliers)
-                if homography is not None and _is_nearer(*greys[t : t + 2], homography, free):
+                if homography is not None and _is_nearer(greys[t], greys[t + 1], homography, free):
                     homographies[t] = homography
                     break
             else:
@@ -250,7 +250,7 @@ def _fit(
     """Homography, None where there is none to be trusted, and its share of inliers."""
     if matches.shape[1] < min_inliers:
         return None, 0
-    found, inliers = cv2.findHomography(*matches, cv2.RANSAC, threshold_px)
+    found, inliers = cv2.findHomography(matches[0], matches[1], cv2.RANSAC, threshold_px)
     if found is None:
         return None, 0
     homography, ratio = np.asarray(found, np.float64), float(np.mean(inliers != 0))

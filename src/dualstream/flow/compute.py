@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
@@ -63,14 +65,12 @@ def optical_flow(
     """
     if direction not in get_args(Direction):
         raise UnknownNameError("direction", direction, get_args(Direction))
-    record = find_method(method)
-    record.check_direction(direction)
     is_forward = direction == "forward"
     there, back = _compute(
         frames,
-        record,
         forward=is_forward,
         backward=not is_forward,
+        method=method,
         params=params,
         device=device,
         short_side=short_side,
@@ -84,9 +84,7 @@ def flow_both_ways(
     frames: Frames | NDArray[np.uint8], **options: Unpack[FlowOptions]
 ) -> tuple[Flow, Flow]:
     """Forward and backward flow in one pass; arguments and errors of `optical_flow`."""
-    record = find_method(options.pop("method", DEFAULT_METHOD))
-    record.check_direction("backward")
-    there, back = _compute(frames, record, forward=True, backward=True, **options)
+    there, back = _compute(frames, forward=True, backward=True, **options)
     assert there is not None
     assert back is not None
     return there, back
@@ -122,29 +120,33 @@ def warped_flow(
         Wang & Schmid 2013, section 2 (they too warp the second frame and compute flow again);
         Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
     """
-    record = warped_method(find_method(options.pop("method", DEFAULT_METHOD)), mask=mask)
-    flow, _ = _compute(frames, record, forward=True, backward=False, **options)
+    change = functools.partial(warped_method, mask=mask)
+    flow, _ = _compute(frames, forward=True, backward=False, change=change, **options)
     assert flow is not None
     return flow
 
 
 def _compute(
     frames: Frames | NDArray[np.uint8],
-    method: Method[Any],
     *,
     forward: bool,
     backward: bool,
+    change: Callable[[Method[Any]], Method[Any]] | None = None,
+    method: str = DEFAULT_METHOD,
     params: FlowParams | None = None,
     device: str = "cpu",
     short_side: int | None = None,
 ) -> list[Flow | None]:
-    settings = method.resolve(params)
-    method.check_device(device)
+    record = find_method(method) if change is None else change(find_method(method))
+    if backward:
+        record.check_direction("backward")
+    settings = record.resolve(params)
+    record.check_device(device)
     if isinstance(frames, Frames):
         images, pts_seconds, source = frames.data, frames.pts_seconds, frames.source
     else:
         images, pts_seconds, source = _checked(frames), None, ""
-    pair = method.compute(
+    pair = record.compute(
         resize_short_side(images, short_side),
         params=settings,
         device=device,
@@ -153,7 +155,7 @@ def _compute(
         pts_seconds=pts_seconds,
         source=source,
     )
-    return [None if fields is None else Flow(fields, method.name, source) for fields in pair]
+    return [None if fields is None else Flow(fields, record.name, source) for fields in pair]
 
 
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import FlowError, InputError
+from dualstream.errors import FlowError
 from dualstream.flow.images import resize_short_side, resized_size
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
+from dualstream.flow.store.fields import check_indices
 from dualstream.flow.store.jpeg import QUALITY, through_jpeg
 from dualstream.types import Flow
 from dualstream.video.source import FrameSource
@@ -76,12 +77,7 @@ class ComputedFlow:
             FlowError, VideoError: the flow cannot be computed, a frame cannot be read.
         """
         self._method.check_direction(direction)
-        for index in indices:
-            if not 0 <= index < self.num_fields:
-                raise InputError(
-                    f"{self._frames.name or 'The input'} has {self.num_fields} flow fields, there "
-                    f"is no field {index}."
-                )
+        check_indices(indices, self.num_fields, self._frames.name or "The input")
         kept = self._kept.get(direction, {})
         fields = {int(index): kept[index] for index in indices if index in kept}
         for first, last in runs(sorted({int(index) for index in indices} - fields.keys())):
@@ -116,13 +112,11 @@ def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple
     Example:
         3, 4, 5, 9 -> (3, 5), (9, 9).
     """
-    first = previous = None
+    run: list[int] = []
     for index in indices:
-        if first is None or previous is None:
-            first = index
-        elif index != previous + 1 or index - first >= longest:
-            yield first, previous
-            first = index
-        previous = index
-    if first is not None and previous is not None:
-        yield first, previous
+        if run and (index != run[-1] + 1 or len(run) >= longest):
+            yield run[0], run[-1]
+            run = []
+        run.append(index)
+    if run:
+        yield run[0], run[-1]

@@ -7,7 +7,7 @@ import pytest
 from dualstream.errors import FlowError
 from dualstream.flow import FlowJob, FlowStore, extract_flow
 from dualstream.flow.extract import estimate as estimate_module
-from dualstream.flow.extract.estimate import Spread, estimate_flow, num_pairs
+from dualstream.flow.extract.estimate import estimate_flow, num_pairs
 from dualstream.flow.extract.run import flow_settings
 
 
@@ -76,7 +76,3 @@ def test_the_same_seed_takes_the_same_videos(tiny_video, settings, monkeypatch):
     sizes = {seed: estimate_flow(jobs, settings, seed=seed).gigabytes.value for seed in (1, 1, 5)}
     again = {seed: estimate_flow(jobs, settings, seed=seed).gigabytes.value for seed in (1, 5)}
     assert sizes == again
-
-
-def test_spread_times():
-    assert Spread(1.0, 2.0, 4.0).times(3) == Spread(3.0, 6.0, 12.0)

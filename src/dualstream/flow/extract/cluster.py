@@ -38,8 +38,7 @@ def run_on_ray(
     Args:
         jobs: the videos.
         settings: how their flow is made.
-        address: `auto`, `host:6379` or `ray://host:10001`. Where the calling program is connected
-            already, that connection is used and left open.
+        address: `auto`, `host:6379` or `ray://host:10001`.
         limit: tasks under way at a time; None is two for each core of the cluster.
 
     Returns:
@@ -66,14 +65,8 @@ def run_on_ray(
 def extract_on_node(job: FlowJob, settings: FlowSettings, marker: str) -> FlowOutcome:
     """`extract_video_alone` on a node of the cluster, once sure that the node fits.
 
-    Args:
-        job: the video.
-        settings: how its flow is made.
-        marker: name of a file that the calling machine has put into the store.
-
-    Returns:
-        The outcome; a failed one that names the node where it has another version of the package
-        or another folder in the store's place.
+    It fails, naming the node, where that has another version of the package, or does not find
+    the file `marker` of the calling machine in the store.
     """
     reason = None
     if __version__ != settings.template.version:
@@ -98,8 +91,10 @@ def _run(
         under_way: dict[Any, FlowJob] = {}
         try:
             while True:
-                free = _places(ray, limit) - len(under_way)
-                for job in itertools.islice(waiting, max(0, free)):
+                # The cluster may have grown since the last time.
+                cores = ray.cluster_resources().get("CPU", 1)
+                places = limit or max(1, int(_TASKS_PER_CORE * cores))
+                for job in itertools.islice(waiting, max(0, places - len(under_way))):
                     under_way[task.remote(job, settings, marker)] = job
                 if not under_way:
                     return
@@ -107,14 +102,11 @@ def _run(
                 for reference in finished:
                     yield _outcome(ray, under_way.pop(reference), reference)
         finally:
-            _cancel(ray, list(under_way))
-
-
-def _places(ray: Any, limit: int | None) -> int:
-    """Tasks that may be under way now; the cluster may have grown since the last time."""
-    if limit is not None:
-        return limit
-    return max(1, int(_TASKS_PER_CORE * ray.cluster_resources().get("CPU", 1)))
+            tasks = list(under_way)
+            for reference in tasks:
+                ray.cancel(reference)
+            if tasks:  # the time to remove what they have half written
+                ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS)
 
 
 def _outcome(ray: Any, job: FlowJob, reference: Any) -> FlowOutcome:
@@ -130,22 +122,17 @@ def _outcome(ray: Any, job: FlowJob, reference: Any) -> FlowOutcome:
     return FlowOutcome(job.name, "failed", 0, 0.0, f"{job.path}: {reason}")
 
 
-def _cancel(ray: Any, references: list[Any]) -> None:
-    """End tasks, giving those at work the time to remove what they have half written."""
-    if not references:
-        return
-    for reference in references:
-        ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=_CANCEL_SECONDS)
-
-
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
+    """Where the calling program is connected already, its connection is used and left open."""
     if ray.is_initialized():
         yield
         return
     try:
-        _check_listens(address)
+        host, separator, port = address.removeprefix("ray://").rpartition(":")
+        if separator and port.isdecimal():  # where nothing listens, Ray itself tries for minutes
+            place = host.strip("[]"), int(port)
+            socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise FlowError(
@@ -156,13 +143,6 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _check_listens(address: str) -> None:
-    """Raise OSError where nothing listens at host:port; Ray itself would try for minutes."""
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if separator and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 @contextmanager

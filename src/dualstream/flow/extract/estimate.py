@@ -11,7 +11,6 @@ from pathlib import Path
 from dualstream.errors import FlowError, VideoError
 from dualstream.flow.extract.job import FlowJob, FlowSettings
 from dualstream.flow.extract.run import run_extraction
-from dualstream.flow.store.store import FlowStore
 from dualstream.video import probe
 
 SAMPLE_VIDEOS = 8
@@ -26,10 +25,6 @@ class Spread:
     low: float
     value: float
     high: float
-
-    def times(self, factor: float) -> Spread:
-        """All three times a factor above 0."""
-        return Spread(self.low * factor, self.value * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ def estimate_flow(
         trial = replace(settings, roots=roots, overwrite=True, max_fields=SAMPLE_FIELDS)
         outcomes = list(run_extraction(sample, trial, workers=workers, ray=None))
         done = [outcome for outcome in outcomes if outcome.status == "done"]
-        sizes = [_stored_bytes(outcome.name, trial) for outcome in done]
+        sizes = [sum(_bytes(trial.target(o.name, d)) for d in trial.roots) for o in done]
     if not done:
         reasons = [outcome.error for outcome in outcomes] or ["none of them can be read"]
         raise FlowError(f"Nothing can be estimated from {len(jobs)} videos: {reasons[0]}")
@@ -94,7 +89,7 @@ def estimate_flow(
         workers=workers,
         pairs_per_second=rate,
         hours=Spread(hours / rate.high, hours / rate.value, hours / rate.low),
-        gigabytes=_spread(sizes, fields).times(total / 1e9),
+        gigabytes=_spread([total * size / 1e9 for size in sizes], fields),
     )
 
 
@@ -118,12 +113,6 @@ def _spread(above: Sequence[float], below: Sequence[float]) -> Spread:
     return Spread(min(quotients), sum(above) / sum(below), max(quotients))
 
 
-def _stored_bytes(name: str, settings: FlowSettings) -> int:
-    total = 0
-    for root in settings.roots.values():
-        store = FlowStore(root)
-        if settings.layout == "store":
-            total += store.path(name).stat().st_size
-        else:
-            total += sum(file.stat().st_size for file in store.folder_path(name).iterdir())
-    return total
+def _bytes(path: Path) -> int:
+    """Size of a flow file or of the images of a folder."""
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))

@@ -73,6 +73,11 @@ class FlowSettings:
         """Flow store of the first direction."""
         return next(iter(self.roots.values()))
 
+    def target(self, name: str, direction: Direction) -> Path:
+        """Flow file or image folder of the video `name`."""
+        store = FlowStore(self.roots[direction])
+        return store.path(name) if self.layout == "store" else store.folder_path(name)
+
     @property
     def method(self) -> Method[Any]:
         """Record of the method."""
@@ -88,9 +93,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise InputError(
-                f"A shard is i/n with i in 1..n, for instance 1/4; got {self.index}/{self.count}."
-            )
+            raise InputError(f"A shard is i/n with i in 1..n, for instance 1/4; got {self}.")
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -130,17 +133,11 @@ def shard_jobs(jobs: Sequence[FlowJob], shard: Shard) -> list[FlowJob]:
 
 def target_folders(jobs: Sequence[FlowJob], settings: FlowSettings) -> list[Path]:
     """Folders that will be written to; InputError if two jobs have one target."""
-    folders: set[Path] = set()
-    for root in settings.roots.values():
-        store = FlowStore(root)
-        targets: dict[Path, str] = {}
+    names: dict[Path, str] = {}
+    for direction in settings.roots:
         for job in jobs:
-            is_store = settings.layout == "store"
-            target = store.path(job.name) if is_store else store.folder_path(job.name)
-            if target in targets:
-                raise InputError(
-                    f"Videos {targets[target]!r} and {job.name!r} both go to {target}."
-                )
-            targets[target] = job.name
-        folders |= {target.parent for target in targets}
-    return sorted(folders)
+            target = settings.target(job.name, direction)
+            if target in names:
+                raise InputError(f"Videos {names[target]!r} and {job.name!r} both go to {target}.")
+            names[target] = job.name
+    return sorted({target.parent for target in names})

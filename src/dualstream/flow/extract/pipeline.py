@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 Source = TypeVar("Source")
@@ -45,18 +45,16 @@ def run_pipeline(
         reading = threads.submit(_feed, sources, read)
         writing = threads.submit(_drain, write, computed)
         try:
-            for source in read:
-                computed.put(compute(source))
-                del source  # else it is held while the next one is waited for
-            computed.finish()
-        except _EndedError:  # another stage failed; `_result` raises its error
-            read.end()
-            computed.end()
-        except BaseException:
-            read.end()
-            computed.end()
-            raise
-        return _result(reading, writing)
+            _feed(map(compute, read), computed)
+        except _EndedError:  # another stage failed; its error is raised below
+            pass
+        finally:
+            read.end(drop=True)
+        for future in (reading, writing):
+            error = future.exception()
+            if error is not None and not isinstance(error, _EndedError):
+                raise error
+        return writing.result()
 
 
 class _EndedError(Exception):
@@ -67,49 +65,42 @@ class _Channel(Generic[Item]):
     """A queue of limited bytes between two threads, which either of them can end."""
 
     def __init__(self, limit_bytes: int, size_of: Callable[[Any], int]) -> None:
-        self._limit_bytes = limit_bytes
-        self._size_of = size_of
+        self._limit_bytes, self._size_of = limit_bytes, size_of
         self._bytes = 0
         self._items: deque[Item] = deque()
         self._changed = threading.Condition()
-        self._is_finished = False
-        self._is_ended = False
+        self._is_finished = self._is_dropped = False
 
     def put(self, item: Item) -> None:
         """Append an item once there is room; _EndedError if nobody will take it."""
         size = self._size_of(item)
-
-        def has_room() -> bool:
-            return not self._items or self._bytes + size <= self._limit_bytes
-
         with self._changed:
-            self._changed.wait_for(lambda: self._is_ended or has_room())
-            if self._is_ended:
+            self._changed.wait_for(
+                lambda: (
+                    self._is_dropped or not self._items or self._bytes + size <= self._limit_bytes
+                )
+            )
+            if self._is_dropped:
                 raise _EndedError
             self._items.append(item)
             self._bytes += size
             self._changed.notify_all()
 
-    def finish(self) -> None:
-        """Say that no item follows; those put before are still given."""
+    def end(self, *, drop: bool = False) -> None:
+        """Say that no item follows. With `drop` those that wait are dropped, and both sides
+        raise _EndedError from now on."""
         with self._changed:
             self._is_finished = True
-            self._changed.notify_all()
-
-    def end(self) -> None:
-        """Give up: items are dropped, and both sides raise _EndedError from now on."""
-        with self._changed:
-            self._is_ended = True
-            self._items.clear()
+            if drop:
+                self._is_dropped = True
+                self._items.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._is_ended or self._is_finished or bool(self._items)
-                )
-                if self._is_ended:
+                self._changed.wait_for(lambda: self._is_finished or bool(self._items))
+                if self._is_dropped:
                     raise _EndedError
                 if not self._items:
                     return
@@ -120,28 +111,19 @@ class _Channel(Generic[Item]):
             del item  # what was taken is not held while waiting for the next
 
 
-def _feed(sources: Iterable[Source], channel: _Channel[Source]) -> None:
+def _feed(items: Iterable[Item], channel: _Channel[Item]) -> None:
     try:
-        for source in sources:
-            channel.put(source)
-            del source  # the queue alone holds what waits
-        channel.finish()
+        for item in items:
+            channel.put(item)
+            del item  # the queue alone holds what waits
     except BaseException:
-        channel.end()
+        channel.end(drop=True)
         raise
+    channel.end()
 
 
 def _drain(write: Callable[[Iterator[Item]], Result], channel: _Channel[Item]) -> Result:
     try:
         return write(iter(channel))
     finally:
-        channel.end()
-
-
-def _result(reading: Future[None], writing: Future[Result]) -> Result:
-    """Result of the writing thread once both have ended; else the error that came first in line."""
-    for future in (reading, writing):
-        error = future.exception()
-        if error is not None and not isinstance(error, _EndedError):
-            raise error
-    return writing.result()
+        channel.end(drop=True)

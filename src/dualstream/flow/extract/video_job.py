@@ -25,7 +25,7 @@ from dualstream.flow.methods.params import Direction
 from dualstream.flow.methods.record import FieldPair, Method
 from dualstream.flow.quantize import encoded, pixels
 from dualstream.flow.store.fields import FlowWriter
-from dualstream.flow.store.file import FlowFile
+from dualstream.flow.store.file import FlowFile, writing_file
 from dualstream.flow.store.folders import FlowFolder, writing_folder
 from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.store import FlowStore
@@ -124,14 +124,14 @@ def _extract(job: FlowJob, settings: FlowSettings, *, one_core: bool) -> tuple[S
 
 def _complete(name: str, meta: FlowMeta, settings: FlowSettings) -> int | None:
     """Number of fields if the store has this flow, whole and made in this way, else None."""
-    store = FlowStore(settings.roots[meta.direction])
+    path = settings.target(name, meta.direction)
     if settings.layout == "store":
-        if not store.is_complete(name, meta):
+        if not FlowStore(settings.roots[meta.direction]).is_complete(name, meta):
             return None
-        with FlowFile.open(store.path(name)) as file:
+        with FlowFile.open(path) as file:
             return file.num_fields
     try:
-        folder = FlowFolder.open(store.folder_path(name), source_sha256=meta.source_sha256)
+        folder = FlowFolder.open(path, source_sha256=meta.source_sha256)
     except FlowError:
         return None
     return folder.num_fields if folder.meta.same_settings(meta) else None
@@ -202,13 +202,9 @@ def _write(
     with ExitStack() as files:
         writers: dict[Direction, FlowWriter] = {}
         for direction, meta in due.items():
-            store = FlowStore(settings.roots[direction])
-            meta = replace(meta, fps=fps)
-            writers[direction] = files.enter_context(
-                store.writing(name, meta)
-                if settings.layout == "store"
-                else writing_folder(store.folder_path(name), meta)
-            )
+            path = settings.target(name, direction)
+            writing = writing_file if settings.layout == "store" else writing_folder
+            writers[direction] = files.enter_context(writing(path, replace(meta, fps=fps)))
         for pair in pairs:
             for direction, fields in zip(get_args(Direction), pair, strict=True):
                 if fields is not None:

@@ -11,8 +11,15 @@ from dataclasses import asdict
 from typing import Any
 
 from dualstream.errors import InputError, UnknownNameError
+from dualstream.flow import kernel
 from dualstream.flow.methods.opencv import DIS, FARNEBACK
-from dualstream.flow.methods.params import FlowParams, MotionVectorParams, RAFTParams
+from dualstream.flow.methods.params import (
+    FlowParams,
+    MotionVectorParams,
+    RAFTParams,
+    TVL1FastParams,
+    TVL1Params,
+)
 from dualstream.flow.methods.plugins import (
     MOTION_VECTORS,
     WARPED_PREFIX,
@@ -20,9 +27,19 @@ from dualstream.flow.methods.plugins import (
     plugin_names,
 )
 from dualstream.flow.methods.record import FieldPair, Fields, FlowTask, Method, of_forward
-from dualstream.flow.methods.tvl1 import TVL1, TVL1_FAST
 from dualstream.flow.methods.warped import warped_method
 from dualstream.types import Flow
+
+
+def _tvl1(task: FlowTask[TVL1Params] | FlowTask[TVL1FastParams]) -> FieldPair:
+    images, params, forward, backward = task.images, task.params, task.forward, task.backward
+    if task.device == "cpu" and kernel.is_available():
+        return kernel.kernel_flow(
+            images, params=params, forward=forward, backward=backward, bound_px=task.bound_px
+        )
+    from dualstream.flow.on_torch.tvl1 import tvl1_flow
+
+    return tvl1_flow(images, params=params, device=task.device, forward=forward, backward=backward)
 
 
 def _raft(task: FlowTask[RAFTParams]) -> Fields:
@@ -49,8 +66,8 @@ METHODS: dict[str, Method[Any]] = {
     for method in (
         DIS,
         FARNEBACK,
-        TVL1_FAST,
-        TVL1,
+        Method(name="tvl1-fast", function=_tvl1, params=TVL1FastParams, on_devices=True),
+        Method(name="tvl1", function=_tvl1, params=TVL1Params, on_devices=True),
         Method(
             name="raft",
             function=of_forward(_raft),

@@ -156,7 +156,9 @@ class Method(Generic[P]):
             images = np.repeat(images[..., None], 3, axis=3)
         task = FlowTask(
             images=images,
-            pts_seconds=np.arange(len(images)) * 1.0 if pts_seconds is None else pts_seconds,
+            pts_seconds=np.arange(len(images), dtype=np.float64)
+            if pts_seconds is None
+            else pts_seconds,
             source=source,
             params=cast("P", params),
             device=device,

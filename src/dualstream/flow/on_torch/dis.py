@@ -40,14 +40,10 @@ class Search:
 
 
 def patch_images(images: Tensor) -> Tensor:
-    """Images as the search reads them.
+    """Images (N, H, W) as the search reads them, (N, 3, H + 32, W + 32).
 
-    Args:
-        images: (N, H, W) float32.
-
-    Returns:
-        (N, 3, H + 32, W + 32): brightness inside a border of repeated edges, and its Sobel slopes
-        along x and y (half the differences of the neighbours, smoothed across by (1, 2, 1) / 4).
+    The channels are brightness inside a border of repeated edges, and its Sobel slopes along x
+    and y (half the differences of the neighbours, smoothed across by (1, 2, 1) / 4).
     """
     height, width = images.shape[1:]
     bordered = F.pad(images, (_BORDER_PX,) * 4, mode="replicate")
@@ -78,8 +74,7 @@ def search_flow(
     """Find the patches of `first` in `second`, and spread what they found over the pixels.
 
     Args:
-        first: (N, 3, H + 32, W + 32) of `patch_images`.
-        second: as `first`.
+        first, second: (N, 3, H + 32, W + 32) of `patch_images`.
         coarser: (N, 2, H // 2, W // 2) flow of the images of half the size, around twice of
             which is searched; None searches around no motion.
         search: how.
@@ -100,7 +95,10 @@ def search_flow(
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Places of the patches of N pairs: P = N * rows * columns of them, row after row."""
+    """Places of the patches of N pairs: P = N * rows * columns of them, row after row.
+
+    `x` and `y` (P,) are their corners, `pair` (P,) tells whose they are.
+    """
 
     pairs: int
     height: int
@@ -108,22 +106,18 @@ class _Grid:
     rows: int
     columns: int
     x: Tensor
-    """(P,) corner."""
     y: Tensor
-    """(P,)."""
     pair: Tensor
-    """(P,) which pair."""
 
     @classmethod
     def over(cls, images: Tensor, stride: int) -> Self:
         """The grid over (N, 3, H + 32, W + 32) images."""
         pairs, device = len(images), images.device
         height, width = (side - 2 * _BORDER_PX for side in images.shape[2:])
-        y = torch.tensor(corners(height, stride), device=device)
-        x = torch.tensor(corners(width, stride), device=device)
-        pair = torch.arange(pairs, device=device)
-        index = torch.cartesian_prod(pair, y, x)
-        return cls(pairs, height, width, len(y), len(x), index[:, 2], index[:, 1], index[:, 0])
+        rows, columns = corners(height, stride), corners(width, stride)
+        y, x = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+        pair, y, x = torch.cartesian_prod(torch.arange(pairs, device=device), y, x).unbind(1)
+        return cls(pairs, height, width, len(rows), len(columns), x, y, pair)
 
     def parts(self, which: Tensor | None = None) -> tuple[Tensor, ...]:
         """Indices of the patches (of those in `which`), as many at once as are worked on."""
@@ -155,20 +149,13 @@ class _Grid:
 class _Patches(Batch):
     """Patches of first images, ready to be found in the second."""
 
-    corner: Tensor
-    """(p, 2) x and y."""
-    start: Tensor
-    """(p,) where the second image starts in the memory of all."""
-    value: Tensor
-    """(p, 64) brightness."""
-    slope_x: Tensor
-    """(p, 64)."""
-    slope_y: Tensor
-    """(p, 64)."""
-    mean: Tensor
-    """(p, 2) of the slopes."""
-    inverse: Tensor
-    """(p, 3): xx, xy, yy of the inverse of the slopes' covariance, times 64."""
+    corner: Tensor  # (p, 2) x and y
+    start: Tensor  # (p,) where the second image starts in the memory of all
+    value: Tensor  # (p, 64) brightness
+    slope_x: Tensor  # (p, 64)
+    slope_y: Tensor  # (p, 64)
+    mean: Tensor  # (p, 2) of the slopes
+    inverse: Tensor  # (p, 3): xx, xy, yy of the inverse of the slopes' covariance, times 64
 
     @classmethod
     def read(cls, images: Tensor, grid: _Grid, part: Tensor) -> Self:
@@ -189,10 +176,8 @@ class _Patches(Batch):
         return cls(corner.float(), start, value, slope_x, slope_y, mean, inverse)
 
     def difference(self, images: Tensor, flow: Tensor) -> Tensor:
-        """(p, 64) brightness of `images` where the flow (p, 2) leads, less the patch's own.
-
-        Beyond the border it stays on the border.
-        """
+        """(p, 64) brightness of `images` where the flow (p, 2) leads, at most to the border,
+        less the patch's own."""
         stride, margin = images.shape[3], _BORDER_PX - 1
         place = self.corner + flow
         right, bottom = (side - _BORDER_PX - 1 - PATCH_PX for side in images.shape[:1:-1])
@@ -208,10 +193,8 @@ class _Patches(Batch):
         return (above + below).flatten(1) - self.value
 
     def fit(self, images: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared error (p,) of a flow (p, 2), and the Gauss-Newton step (p, 2) from there.
-
-        Brightness is taken relative to the patch's mean.
-        """
+        """Squared error (p,) of a flow (p, 2), and the Gauss-Newton step (p, 2) from there;
+        brightness is taken relative to the patch's mean."""
         off = self.difference(images, flow)
         total = off.sum(1)
         gx = (off * self.slope_x).sum(1) - total * self.mean[:, 0]
@@ -223,10 +206,8 @@ class _Patches(Batch):
     def descend(self, images: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Step from `start` (p, 2) for as long as the error shrinks, `steps` times at most.
 
-        A patch that strays further than its own side is lost and stays where it was.
-
-        Returns:
-            Flow (p, 2) and its squared error (p,).
+        Gives flow (p, 2) and its squared error (p,). A patch that strays further than its own
+        side is lost and stays where it was.
         """
         first_error, step = self.fit(images, start)
         flow, error = start.clone(), first_error.clone()

@@ -13,13 +13,9 @@ from torch import Tensor
 
 
 def with_gradient(images: Tensor) -> Tensor:
-    """Append half the difference of the neighbours, edges repeated.
+    """(N, H, W) float32 -> (N, 3, H, W): brightness, and its slopes along x and y.
 
-    Args:
-        images: (N, H, W) float32.
-
-    Returns:
-        (N, 3, H, W): brightness I, and its slopes Ix and Iy.
+    A slope is half the difference of the neighbours, edges repeated.
     """
     bordered = F.pad(images, (1, 1, 1, 1), mode="replicate")
     along_x = bordered[:, 1:-1, 2:] - bordered[:, 1:-1, :-2]
@@ -38,17 +34,14 @@ def half_size(images: Tensor) -> Tensor:
 def resize(
     planes: Tensor, size: tuple[int, int], *, ratio_y: float, ratio_x: float, factor: float = 1.0
 ) -> Tensor:
-    """Bilinear resizing, pixel centres at half-integers, edges repeated.
+    """Bilinear resizing (..., H, W) -> (..., h, w), pixel centres at half-integers, edges repeated.
 
     Args:
         planes: (..., H, W) float32.
-        size: (h, w) of the result.
+        size: (h, w).
         ratio_y, ratio_x: pixels of `planes` that one pixel of the result spans; H / h and W / w,
             or what they were before h and w were rounded.
         factor: what values are multiplied by.
-
-    Returns:
-        (..., h, w).
     """
     low, high, weight = _taps(size[0], ratio_y, planes.shape[-2], planes.device)
     above = planes[..., low, :]

@@ -1,4 +1,4 @@
-"""The inner loop of TV-L1 in torch: all pairs of a batch at once.
+"""TV-L1 on one image size, in torch: warping, linearising, and iterating all pairs of a batch.
 
 With c = tau / theta the flow is kept as U = c u, so that no gradient needs a factor:
 
@@ -18,10 +18,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dualstream.flow.methods.params import Schedule
+from dualstream.flow.methods.params import Energy, Schedule
 from dualstream.flow.on_torch.batch import Batch
 from dualstream.flow.on_torch.fused import Fused
+from dualstream.flow.on_torch.image import sample
 from dualstream.flow.on_torch.median import median_filter
+
+_FLAT = 1e-10
+"""Squared gradient up to which a pixel says nothing about the flow."""
 
 _BLOCK = 5
 """Iterations between two looks at how much the flow still changes."""
@@ -31,24 +35,18 @@ _BLOCK = 5
 class Variables(Batch):
     """The unknowns of N pairs."""
 
-    flow: Tensor
-    """(N, 2, H, W): U."""
-    dual_x: Tensor
-    """(N, 2, H, W): p along x, between a pixel and the next; 0 in the last column."""
-    dual_y: Tensor
-    """(N, 2, H, W): p along y; 0 in the last row."""
+    flow: Tensor  # (N, 2, H, W): U
+    dual_x: Tensor  # (N, 2, H, W): p along x, between a pixel and the next; 0 in the last column
+    dual_y: Tensor  # (N, 2, H, W): p along y; 0 in the last row
 
 
 @dataclass
 class Linearised(Batch):
     """The difference of N pairs of images as a linear function of the flow."""
 
-    normal: Tensor
-    """(N, 2, H, W): n, or 0 where nothing is known."""
-    offset: Tensor
-    """(N, H, W): rho."""
-    limit: Tensor
-    """(N, H, W): m."""
+    normal: Tensor  # (N, 2, H, W): n, or 0 where nothing is known
+    offset: Tensor  # (N, H, W): rho
+    limit: Tensor  # (N, H, W): m
 
 
 def minimise(
@@ -56,18 +54,13 @@ def minimise(
 ) -> None:
     """Iterate each pair until its flow stands still; `variables` change in place.
 
-    Args:
-        variables: flow and duals so far.
-        problem: linearised around that flow.
-        schedule: how long, and when it stands still.
-        tau: step of the dual update.
-        scale: c.
+    `problem` is linearised around their flow, `tau` is the step of the dual update, `scale` c.
     """
     height, width = problem.offset.shape[1:]
     enough = (schedule.epsilon * scale) ** 2 * (height * width)
     running = _Running(variables, problem)
     for _ in range(schedule.outer_iterations):
-        running.filter(schedule.median_size)
+        running.variables.flow = median_filter(running.variables.flow, schedule.median_size)
         for done in range(0, schedule.inner_iterations, _BLOCK):
             running.iterate(min(_BLOCK, schedule.inner_iterations - done), tau)
             running.keep(running.change > enough)
@@ -88,7 +81,7 @@ class _Running:
     def __init__(self, variables: Variables, problem: Linearised) -> None:
         self._all = variables
         self._rows = torch.arange(len(variables.flow), device=variables.flow.device)
-        self._variables = variables.take(self._rows)
+        self.variables = variables.take(self._rows)
         self._problem = problem
         self.change = variables.flow.new_full((len(self._rows),), torch.inf)
         """(N,) sum of the squared changes of U in the last iteration."""
@@ -98,23 +91,13 @@ class _Running:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def filter(self, median_size: int) -> None:
-        self._variables.flow = median_filter(self._variables.flow, median_size)
-
     def iterate(self, count: int, tau: float) -> None:
-        pairs, problem = self._variables, self._problem
+        pairs, problem = self.variables, self._problem
+        linear = problem.normal, problem.offset, problem.limit
         before = pairs.flow
         for _ in range(count):
-            before = pairs.flow
-            pairs.flow, pairs.dual_x, pairs.dual_y = iteration(
-                before,
-                pairs.dual_x,
-                pairs.dual_y,
-                problem.normal,
-                problem.offset,
-                problem.limit,
-                tau,
-            )
+            before, duals = pairs.flow, (pairs.dual_x, pairs.dual_y)
+            pairs.flow, pairs.dual_x, pairs.dual_y = iteration(before, *duals, *linear, tau)
         self.change = (pairs.flow - before).square_().sum((1, 2, 3))
 
     def keep(self, going: Tensor) -> None:
@@ -122,9 +105,9 @@ class _Running:
         if bool(going.all()):
             return
         done = ~going
-        self._all.put(self._rows[done], self._variables.take(done))
+        self._all.put(self._rows[done], self.variables.take(done))
         self._rows = self._rows[going]
-        self._variables, self._problem = self._variables.take(going), self._problem.take(going)
+        self.variables, self._problem = self.variables.take(going), self._problem.take(going)
         self.change, self.change_of_round = self.change[going], self.change_of_round[going]
 
 
@@ -163,3 +146,79 @@ def _example(device: torch.device) -> tuple[Tensor | float, ...]:
 
 
 iteration = Fused(_iteration, example=_example)
+
+
+def solve_level(
+    first: Tensor,
+    second: Tensor,
+    flow: Tensor,
+    *,
+    brightening: Tensor | None = None,
+    energy: Energy,
+    schedule: Schedule,
+) -> Tensor:
+    """Improve the flow of each pair.
+
+    Args:
+        first: (N, 3, H, W) images with gradient.
+        second: (N, 3, H, W).
+        flow: (N, 2, H, W) pixels to start from.
+        brightening: (N, H, W) how much brighter the second image is expected to be along the
+            flow; None for not at all.
+        energy, schedule: what is minimised, and how.
+
+    Returns:
+        (N, 2, H, W) pixels. The flow of a pair does not depend on the others.
+    """
+    scale = energy.tau / energy.theta
+    flow = flow * scale
+    variables = Variables(flow, torch.zeros_like(flow), torch.zeros_like(flow))
+    if brightening is None:
+        brightening = flow.new_zeros(flow[:, 0].shape)
+    for _ in range(schedule.warps):
+        normal, offset, limit = linearise(
+            first, second, variables.flow, brightening, scale, energy.tau * energy.lambda_
+        )
+        problem = Linearised(normal, offset, limit)
+        minimise(variables, problem, schedule, tau=energy.tau, scale=scale)
+    return variables.flow / scale
+
+
+def _linearise(
+    first: Tensor, second: Tensor, flow: Tensor, brightening: Tensor, scale: float, limit: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Linearise the difference of the images around a flow.
+
+    The gradient is the mean of the first image's and the warped second's. Where the flow leads
+    out of the second image nothing is known of it but its smoothness.
+
+    `flow` (N, 2, H, W) is U = scale times pixels, `scale` c, `limit` tau lambda; the others are
+    as in `solve_level`.
+
+    Returns:
+        normal (N, 2, H, W), offset (N, H, W) and limit (N, H, W) of `Linearised`.
+    """
+    height, width = first.shape[2:]
+    x = torch.arange(width, device=flow.device) + flow[:, 0] * (1 / scale)
+    y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1] * (1 / scale)
+    x_inside, y_inside = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    there, slopes = sample(second, x_inside, y_inside)
+    gradient = 0.5 * (first[:, 1:] + slopes)
+    squared = gradient[:, 0].square() + gradient[:, 1].square()
+    known = (squared > _FLAT) & (x == x_inside) & (y == y_inside)
+    inverse = torch.where(known, squared.rsqrt(), 0)
+    normal = gradient * inverse[:, None]
+    difference = (there - first[:, 0] - brightening) * (scale * inverse)
+    offset = difference - (normal[:, 0] * flow[:, 0] + normal[:, 1] * flow[:, 1])
+    return normal, offset, limit * (squared * inverse)
+
+
+def _linearise_example(device: torch.device) -> tuple[Tensor | float, ...]:
+    def ones(*shape: int) -> Tensor:
+        return torch.ones(shape, device=device)
+
+    images = ones(5, 3, 7, 11), ones(5, 3, 7, 11)
+    return *images, ones(5, 2, 7, 11), ones(5, 7, 11), 0.8, 0.04
+
+
+linearise = Fused(_linearise, example=_linearise_example)

@@ -11,14 +11,9 @@ from dualstream.flow.on_torch.fused import Fused
 
 
 def median_filter(planes: Tensor, size: int) -> Tensor:
-    """Median of the size x size pixels around each pixel, edges repeated.
+    """Median of the size x size pixels around each pixel of (N, C, H, W) float32 planes.
 
-    Args:
-        planes: (N, C, H, W) float32.
-        size: 1 (nothing changes), 3 or 5.
-
-    Returns:
-        (N, C, H, W).
+    Edges are repeated; `size` is 1 (nothing changes), 3 or 5.
     """
     if size == 1:
         return planes

@@ -32,7 +32,7 @@ from torch import Tensor
 from dualstream.flow.methods.params import PATCH_PX, TVL1FastParams, TVL1Params
 from dualstream.flow.on_torch.dis import Search, patch_images, search_flow
 from dualstream.flow.on_torch.image import half_size, resize, with_gradient
-from dualstream.flow.on_torch.level import solve_level
+from dualstream.flow.on_torch.iterate import solve_level
 
 _SMALLEST_LEVEL_PX = 16
 # Pixels of the pairs that are solved at once: on the CPU a batch that stays in the cache, on a

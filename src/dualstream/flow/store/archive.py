@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dualstream.errors import FlowStoreError
 from dualstream.flow.store.fields import broken
 
 _END = struct.Struct("<4s4H2LH")
@@ -39,16 +40,17 @@ class Archive:
     decoding several fields. Here the directory is read as one table.
 
     Raises:
-        FlowStoreError: the file cannot be read, or is not such a ZIP.
-        FileNotFoundError: there is no such file.
+        FlowStoreError: the file is missing, cannot be read, or is not such a ZIP.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._file = path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FlowStoreError(
+                f"{path} does not exist. Compute the flow with `dualstream flow`."
+            ) from error
         except OSError as error:
             raise broken(path, str(error)) from error
         try:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -29,8 +28,7 @@ class StoredFields(ABC):
     """
 
     def __init__(self, path: Path, meta: FlowMeta) -> None:
-        self.path = path
-        self.meta = meta
+        self.path, self.meta = path, meta
 
     @property
     def num_fields(self) -> int:
@@ -47,13 +45,10 @@ class StoredFields(ABC):
             InputError: an index outside 0..num_fields - 1.
             FlowStoreError: an image is missing, broken, or of another size.
         """
+        check_indices(indices, self.num_fields, str(self.path))
         out = np.empty((len(indices), 2, self.meta.height, self.meta.width), np.uint8)
         first_place: dict[int, int] = {}
         for place, index in enumerate(indices):
-            if not 0 <= index < self.num_fields:
-                raise InputError(
-                    f"{self.path} has {self.num_fields} flow fields, there is no field {index}."
-                )
             first = first_place.setdefault(index, place)
             if first == place:
                 self._read_field(index, out[place])
@@ -76,12 +71,7 @@ class StoredFields(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -101,8 +91,7 @@ class FlowWriter:
         self, path: Path, meta: FlowMeta, put: Callable[[int, NDArray[np.generic]], None]
     ) -> None:
         self.meta = meta
-        self._path = path
-        self._put = put
+        self._path, self._put = path, put
         self._size: tuple[int, int] | None = None
         self._count = 0
 
@@ -110,7 +99,7 @@ class FlowWriter:
         """Store a chunk (n, 2, H, W); ShapeError if it has another size than the first."""
         size = self._size
         if fields.ndim != 4 or fields.shape[1] != 2 or size not in (None, fields.shape[2:]):
-            expected = "(n, 2, H, W)" if size is None else f"(n, 2, {size[0]}, {size[1]})"
+            expected = "(n, 2, {}, {})".format(*size or "HW")
             raise ShapeError(f"Flow fields to store must be {expected}, got {fields.shape}.")
         self._size = int(fields.shape[2]), int(fields.shape[3])
         for field in fields:
@@ -142,17 +131,7 @@ def write_errors(path: Path) -> Iterator[None]:
 def checked_image(
     data: bytes, *, size: tuple[int, int] | None, path: Path, name: str
 ) -> NDArray[np.uint8]:
-    """Image file -> (H, W) bytes.
-
-    Args:
-        data: the file's content.
-        size: (H, W) that it must have; None takes any.
-        path: flow file or folder, for the error.
-        name: the image in it, for the error.
-
-    Raises:
-        FlowStoreError: no image, or one of another size.
-    """
+    """Image file -> (H, W) bytes; FlowStoreError if it is none or not of `size`, None for any."""
     image = decode_image(data)
     if image is None:
         raise broken(path, f"{name} is not an image")
@@ -164,13 +143,18 @@ def checked_image(
 
 def check_source(path: Path, meta: FlowMeta, source_sha256: str | None) -> None:
     """Raise FlowStoreError if the flow is known to come from another video."""
-    if source_sha256 is None or meta.source_sha256 is None:
-        return
-    if meta.source_sha256 != source_sha256:
+    if source_sha256 and meta.source_sha256 and meta.source_sha256 != source_sha256:
         raise FlowStoreError(
             f"{path} holds the flow of another video (SHA-256 {meta.source_sha256[:12]}..., "
             f"expected {source_sha256[:12]}...). Run `dualstream flow` again to replace it."
         )
+
+
+def check_indices(indices: Sequence[int], num_fields: int, name: str) -> None:
+    """Raise InputError for the first index outside 0..num_fields - 1."""
+    for index in indices:
+        if not 0 <= index < num_fields:
+            raise InputError(f"{name} has {num_fields} flow fields, there is no field {index}.")
 
 
 def broken(path: Path, reason: str) -> FlowStoreError:

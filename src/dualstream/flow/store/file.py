@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import FlowStoreError, ShapeError
+from dualstream.errors import ShapeError
 from dualstream.files import replacing
 from dualstream.flow.store.archive import Archive
 from dualstream.flow.store.fields import (
@@ -51,14 +51,12 @@ class FlowFile(StoredFields):
             FlowStoreError: the file is missing, broken, not a flow file, or of another video.
         """
         path = Path(path)
+        archive = Archive(path)
         try:
-            archive = Archive(path)
-        except FileNotFoundError as error:
-            raise FlowStoreError(
-                f"{path} does not exist. Compute the flow with `dualstream flow`."
-            ) from error
-        try:
-            meta = _read_meta(archive)
+            meta = FlowMeta.from_json(archive.read(META_NAME), path=path)
+            found, images = len(archive.names) - 1, meta.num_fields * (2 if meta.format == 1 else 1)
+            if found != images:
+                raise broken(path, f"{found} images are there, {META_NAME} calls for {images}")
             check_source(path, meta, source_sha256)
         except BaseException:
             archive.close()
@@ -80,16 +78,11 @@ class FlowFile(StoredFields):
             for plane, channel in zip("xy", out, strict=True):
                 channel[:] = self._image(f"flow_{plane}_{index:05d}.jpg", size)
         else:
-            unstack(self._image(image_name(index), stacked_size(*size)), out)
+            unstack(self._image(f"flow_{index:05d}.jpg", stacked_size(*size)), out)
 
     def _image(self, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
         data = self._archive.read(name)
         return checked_image(data, size=size, path=self.path, name=name)
-
-
-def image_name(index: int) -> str:
-    """Member of a field in format 2: 7 -> flow_00007.jpg."""
-    return f"flow_{index:05d}.jpg"
 
 
 @contextmanager
@@ -114,18 +107,9 @@ def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
                 )
             image = stacked(field.astype(np.uint8, copy=False))
             # ZipInfo without a date: the same video gives the same file, byte for byte.
-            member = zipfile.ZipInfo(image_name(index))
+            member = zipfile.ZipInfo(f"flow_{index:05d}.jpg")
             archive.writestr(member, encode_image(image, quality=meta.quality))
 
         writer = FlowWriter(path, meta, put)
         yield writer
         archive.writestr(zipfile.ZipInfo(META_NAME), writer.finish().to_json())
-
-
-def _read_meta(archive: Archive) -> FlowMeta:
-    """Facts of the file, once its members are those that they call for."""
-    meta = FlowMeta.from_json(archive.read(META_NAME), path=archive.path)
-    found, expected = len(archive.names) - 1, meta.num_fields * (2 if meta.format == 1 else 1)
-    if found != expected:
-        raise broken(archive.path, f"{found} images are there, {META_NAME} calls for {expected}")
-    return meta

@@ -31,9 +31,6 @@ from dualstream.flow.store.unfinished import replacing_folder
 PLANES = ("x", "y")
 """Names of channels 0 and 1."""
 
-FIRST_NUMBER = 1
-"""Number of the first image that is written (denseflow and MMAction2 count from 1)."""
-
 _IMAGE = re.compile(r"(?:flow_)?([xy])_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 
 
@@ -145,7 +142,7 @@ def writing_folder(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
         def put(index: int, field: NDArray[Any]) -> None:
             planes = quantize_denseflow(field, bound_px=meta.bound_px)
             for plane, image in zip(PLANES, planes, strict=True):
-                name = f"flow_{plane}_{index + FIRST_NUMBER:05d}.jpg"
+                name = f"flow_{plane}_{index + 1:05d}.jpg"  # denseflow and MMAction2 count from 1
                 (folder / name).write_bytes(encode_image(image, quality=meta.quality))
 
         writer = FlowWriter(path, replace(meta, format=1), put)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, InputError
 from dualstream.flow.methods.params import Direction
-from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile, writing_file
 from dualstream.flow.store.folders import FlowFolder
 from dualstream.flow.store.meta import FlowMeta
@@ -40,13 +38,16 @@ class FlowStore:
         Raises:
             InputError: the name is empty, absolute or leads out of the store.
         """
-        parts = _name_parts(name)
-        return self.root.joinpath(*parts[:-1], f"{parts[-1]}.zip")
+        video = PurePosixPath(name)
+        if not video.parts or video.is_absolute() or ".." in video.parts:
+            raise InputError(
+                f"Video name {name!r} must be a relative path without '..', as in a manifest."
+            )
+        return self.root.joinpath(*video.parent.parts, f"{video.name}.zip")
 
     def folder_path(self, name: str) -> Path:
         """Image folder of the video `name`: `a/b.mp4` -> `a/b`."""
-        parts = _name_parts(name)
-        return self.root.joinpath(*parts[:-1], PurePosixPath(parts[-1]).stem)
+        return self.path(name).with_name(PurePosixPath(name).stem)
 
     def open(self, name: str, *, source_sha256: str | None = None) -> FlowFile | FlowFolder:
         """Open the flow of the video `name`.
@@ -91,14 +92,10 @@ class FlowStore:
             ShapeError: a chunk has another shape or size than the first, or holds no bytes.
             FlowStoreError: no field came, or the file cannot be written (disk full, no right).
         """
-        with self.writing(name, meta) as writer:
+        with writing_file(self.path(name), meta) as writer:
             for chunk in fields:
                 writer.add(chunk)
         return writer.meta
-
-    def writing(self, name: str, meta: FlowMeta) -> AbstractContextManager[FlowWriter]:
-        """`write` chunk by chunk: what is added becomes the file when the block ends well."""
-        return writing_file(self.path(name), meta)
 
 
 class StoredFlow:
@@ -115,13 +112,10 @@ class StoredFlow:
     def __init__(
         self, forward: FlowFile | FlowFolder, backward: FlowFile | FlowFolder | None = None
     ) -> None:
-        self.forward = forward
-        self.backward = backward
-        if backward is None:
-            return
+        self.forward, self.backward = forward, backward
         for name in ("num_fields", "height", "width", "bound_px"):
-            ours, theirs = getattr(forward.meta, name), getattr(backward.meta, name)
-            if ours != theirs:
+            ours, theirs = (getattr(file.meta, name) for file in (forward, backward or forward))
+            if backward is not None and ours != theirs:
                 raise FlowStoreError(
                     f"{backward.path} has {name} {theirs}, the forward flow of the same video has "
                     f"{ours}. Run `dualstream flow --direction both` again."
@@ -152,12 +146,3 @@ class StoredFlow:
             )
         meta = file.meta
         return Flow(file.read(indices), meta.method, meta.source, meta.bound_px)
-
-
-def _name_parts(name: str) -> tuple[str, ...]:
-    video = PurePosixPath(name)
-    if not video.parts or video.is_absolute() or ".." in video.parts:
-        raise InputError(
-            f"Video name {name!r} must be a relative path without '..', as in a manifest."
-        )
-    return video.parts

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -50,28 +49,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full; `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
-        with in_use(temporary):
-            yield temporary
-            for file in temporary.iterdir():
-                with file.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-            temporary.chmod(
-                stat.S_IMODE(path.parent.stat().st_mode)
-            )  # mkdtemp makes folders private
-            if path.exists():
-                old = Path(
-                    tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-                )
-                os.replace(path, old / "old")
-                os.replace(temporary, path)
-                shutil.rmtree(old)
-            else:
-                os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with (
+        tempfile.TemporaryDirectory(".tmp", f".{path.name}.", path.parent, True) as name,
+        in_use(Path(name)),
+    ):
+        temporary = Path(name, "new")
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        if path.exists():
+            os.replace(path, Path(name, "old"))
+        os.replace(temporary, path)
 
 
 def remove_abandoned(folder: Path) -> int:
