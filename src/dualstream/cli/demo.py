@@ -45,15 +45,13 @@ def demo(
 
 
 def _print(result: DemoResult) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from dualstream.cli.output import percent, stdout
 
-    table = Table(title="16 classes = 4 looks x 4 motions, test videos", title_justify="left")
-    table.add_column("stream")
-    table.add_column("sees")
-    table.add_column("top-1 %", justify="right")
-    table.add_column("mean class %", justify="right")
+    heads = (Column(head, justify="right") for head in ("top-1 %", "mean class %"))
+    title = "16 classes = 4 looks x 4 motions, test videos"
+    table = Table("stream", "sees", *heads, title=title, title_justify="left")
     rows = (
         ("spatial", "single frames: the look", result.spatial),
         ("temporal", "optical flow: the motion", result.temporal),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 from dualstream.cli.options import Device, Json, Optimize, numbers
 
 if TYPE_CHECKING:
+    from dualstream.engine.infer.predictor import Predictor
     from dualstream.engine.infer.recognizer import Recognizer
     from dualstream.scores import Fusion
     from dualstream.types import Prediction
@@ -50,37 +52,40 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dualstream.cli.output import print_json, stderr
+    from dualstream.cli.progress import Progress
+    from dualstream.errors import InputError, VideoError
+    from dualstream.video import probe
+    from dualstream.video.container import is_url
+
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     _check_weights(checkpoint or [], weights or [])
-    _check_window(window)
+    if not window > 0:
+        raise InputError(f"--window must be above 0 seconds, got {window:g}.")
     files = _files(videos)
     num_streams = len(checkpoint or []) + len(weights or [])
     fitted, parts = _shares(fusion, stream_weights, num_streams=num_streams)
-    from dualstream.cli.output import print_json, stderr
-    from dualstream.cli.progress import Progress
-    from dualstream.errors import VideoError
-
-    failures = _missing(files)
-    for video, problem in failures.items():
-        stderr().print(f"{video}: {problem}", style="red", markup=False)
-    present = [video for video in files if video not in failures]
-    if present:
-        models = _recognizers(checkpoint or [], weights or [], device=device)
-        from dualstream.engine.infer.predictor import Predictor
-
-        predictor = Predictor(
-            models,
-            fusion=fitted,
-            weights=parts,
-            window_seconds=window,
-            segments=segments,
-            crops=crops,
-            optimize=optimize,
-        )
+    predictor: Predictor | None = None
+    failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
     with Progress() as progress:
-        for done, video in enumerate(present, start=1):
+        for done, video in enumerate(files, start=1):
             try:
+                if not is_url(video) and not os.path.exists(video):
+                    probe(video)  # raises; where all are missing, nothing is loaded
+                if predictor is None:
+                    models = _recognizers(checkpoint or [], weights or [], device=device)
+                    from dualstream.engine.infer import predictor as layer
+
+                    predictor = layer.Predictor(
+                        models,
+                        fusion=fitted,
+                        weights=parts,
+                        window_seconds=window,
+                        segments=segments,
+                        crops=crops,
+                        optimize=optimize,
+                    )
                 prediction = predictor.predict(video)
             except VideoError as error:
                 failures[video] = str(error)
@@ -91,7 +96,7 @@ def predict(
                 else:
                     _print(prediction, top)
             if json:  # else the tables show how far it is
-                progress.update("predict", done, len(present), unit="videos")
+                progress.update("predict", done, len(files), unit="videos")
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
@@ -109,13 +114,6 @@ def _check_weights(checkpoints: list[Path], weights: list[str]) -> None:
         )
     for name in weights:
         weights_entry(name)
-
-
-def _check_window(seconds: float) -> None:
-    from dualstream.errors import InputError
-
-    if not seconds > 0:
-        raise InputError(f"--window must be above 0 seconds, got {seconds:g}.")
 
 
 def _shares(
@@ -143,25 +141,6 @@ def _shares(
             raise InputError(f"--stream-weights {stream_weights}: {error}") from error
         return None, parts
     return None, None
-
-
-def _missing(files: list[str]) -> dict[str, str]:
-    """Return the files that are missing, with the error that reading them gives; no URLs."""
-    import os
-
-    from dualstream.errors import VideoError
-    from dualstream.video import probe
-    from dualstream.video.container import is_url
-
-    problems: dict[str, str] = {}
-    for file in files:
-        if is_url(file) or os.path.exists(file):
-            continue
-        try:
-            probe(file)
-        except VideoError as error:
-            problems[file] = str(error)
-    return problems
 
 
 def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Recognizer]:
@@ -205,13 +184,10 @@ def _files(videos: list[str]) -> list[str]:
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
-    import numpy as np
-
     def ranked(values: Any) -> list[dict[str, Any]]:
-        order = np.argsort(-values, kind="stable")[:top]
         return [
             {"class": prediction.classes[i], "probability": round(float(values[i]), 6)}
-            for i in order
+            for i in (-values).argsort(kind="stable")[:top]
         ]
 
     return {
@@ -228,30 +204,23 @@ def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
 
 
 def _print(prediction: Prediction, top: int) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from dualstream.cli.output import percent, stdout
 
     console = stdout()
     console.print(prediction.source, soft_wrap=True, markup=False)
-    table = Table()
-    table.add_column("class")
-    table.add_column("fused" if len(prediction.streams) > 1 else "%", justify="right")
-    if len(prediction.streams) > 1:
-        for name in prediction.streams:
-            table.add_column(Path(name).name, justify="right")
+    streams = prediction.streams if len(prediction.streams) > 1 else {}
+    heads = ["fused", *(Path(name).name for name in streams)] if streams else ["%"]
+    ranking = Table("class", *(Column(head, justify="right") for head in heads))
     for name, probability in prediction.top(top):
-        row = [name, percent(probability)]
-        if len(prediction.streams) > 1:
-            place = prediction.classes.index(name)
-            row += [percent(float(values[place])) for values in prediction.streams.values()]
-        table.add_row(*row)
-    console.print(table)
+        place = prediction.classes.index(name)
+        shares = (probability, *(float(values[place]) for values in streams.values()))
+        ranking.add_row(name, *map(percent, shares))
+    console.print(ranking)
     if len(prediction.window_seconds) > 1:
-        timeline = Table(title="timeline", title_justify="left")
-        timeline.add_column("seconds", justify="right")
-        timeline.add_column("class")
-        timeline.add_column("%", justify="right")
+        seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
+        timeline = Table(seconds, "class", share, title="timeline", title_justify="left")
         for (start, end), values in zip(
             prediction.window_seconds, prediction.window_probabilities, strict=True
         ):

@@ -53,6 +53,7 @@ def prepare(
     kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
     import os
+    from collections import Counter
     from typing import cast
 
     from dualstream.cli.output import print_json
@@ -79,31 +80,23 @@ def prepare(
         manifest = layer.split_by_source(report.manifest, test_fraction=test_fraction, seed=seed)
         report = layer.PrepareReport(manifest, report.problems)
     report.write(out)
-    summary = _summary(report, out=out, format=preparation.format, reused=reused)
-    if json:
-        print_json(summary)
-    else:
-        _print(report, summary, out=out)
-
-
-def _summary(report: PrepareReport, *, out: Path, format: str, reused: int) -> dict[str, Any]:
-    from collections import Counter
-
-    from dualstream.clips.data.prepare import PROBLEMS_FILE
-
     manifest = report.manifest
     sides = [Counter(r.splits[i] for r in manifest.records) for i in range(manifest.num_splits)]
-    return {
+    summary = {
         "out": str(out),
-        "format": format,
+        "format": preparation.format,
         "videos": len(manifest),
         "classes": len(manifest.classes),
         "frames": sum(record.frames for record in manifest.records),
         "splits": [{"train": side["train"], "test": side["test"]} for side in sides],
         "reused": reused,
         "problems": dict(Counter(problem.kind for problem in report.problems)),
-        "problems_file": str(out / PROBLEMS_FILE),
+        "problems_file": str(out / layer.PROBLEMS_FILE),
     }
+    if json:
+        print_json(summary)
+    else:
+        _print(report, summary, out=out)
 
 
 def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:

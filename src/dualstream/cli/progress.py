@@ -142,9 +142,20 @@ class Progress:
         ends = done >= total and not pace.done >= pace.total > 0
         pace.update(done, total, now, is_kept=is_kept)
         self._last_update = now
-        rate = "" if pace.rate is None else f"{_rate(pace.rate)} {unit}/s"
+        # Three digits: 1234.5 -> 1234, 12.34 -> 12.3, 0.1234 -> 0.123.
+        digits = ".0f" if (pace.rate or 0) >= 100 else ".3g"
+        rate = "" if pace.rate is None else f"{pace.rate:{digits}} {unit}/s"
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._show_bar(stage, pace, f"{done}/{total} {unit}  {details or rate}")
+            self._bars.start()  # only now: not above an error that comes before
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, text="", left="")
+            self._bars.update(
+                self._tasks[stage],
+                completed=done,
+                total=total,
+                text=f"{done}/{total} {unit}  {details or rate}",
+                left=duration(pace.seconds_left),
+            )
         elif is_due or ends or now - self._last_line >= SECONDS_BETWEEN_LINES:
             left = "" if pace.seconds_left is None else f"{duration(pace.seconds_left)} left"
             if done >= total:
@@ -152,18 +163,6 @@ class Progress:
             parts = filter(None, [f"{done} of {total} {unit}", details, rate, left])
             self._console.print(f"{stage}: {', '.join(parts)}", soft_wrap=True, markup=False)
             self._last_line = now
-
-    def _show_bar(self, stage: str, pace: Pace, text: str) -> None:
-        self._bars.start()  # only now: not above an error that comes before
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, text="", left="")
-        self._bars.update(
-            self._tasks[stage],
-            completed=pace.done,
-            total=pace.total,
-            text=text,
-            left=duration(pace.seconds_left),
-        )
 
 
 def show_training(progress: Progress, stage: str, training: TrainProgress) -> None:
@@ -196,8 +195,3 @@ def duration(seconds: float | None) -> str:
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def _rate(value: float) -> str:
-    """Three digits: 1234.5 -> 1234, 12.34 -> 12.3, 0.1234 -> 0.123."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -86,31 +86,33 @@ def verify(names: Names = None, json: Json = False) -> None:
     from dualstream.models.weights import verify as verify_weights
 
     cached = cached_names()
-    wanted = [weights_entry(name).name for name in names or cached]
-    intact: dict[str, str] = {}
-    unknown: dict[str, str] = {}
-    bad: dict[str, str] = {}
-    for name in wanted:
+    found: dict[str, dict[str, str]] = {
+        status: {} for status in ("intact", "without_checksum", "damaged", "missing")
+    }
+    for name in [weights_entry(name).name for name in names or cached]:
         try:
             path = str(verify_weights(name))
         except WeightsError as error:
-            bad[name] = str(error)
+            found["damaged" if name in cached else "missing"][name] = str(error)
         else:
-            (intact if has_checksum(name) else unknown)[name] = path
-    damaged = {name: problem for name, problem in bad.items() if name in cached}
-    missing = {name: problem for name, problem in bad.items() if name not in cached}
+            found["intact" if has_checksum(name) else "without_checksum"][name] = path
     if json:
-        found = {"intact": intact, "without_checksum": unknown}
-        print_json({**found, "damaged": damaged, "missing": missing})
+        print_json(found)
     else:
-        lines = [f"{name}: intact, {path}" for name, path in intact.items()]
-        for name, path in unknown.items():
-            lines.append(f"{name}: no checksum is known; names and shapes fit, {path}")
-        lines += [f"{name}: damaged. {problem}" for name, problem in damaged.items()]
-        lines += [f"{name}: missing. {problem}" for name, problem in missing.items()]
+        texts = {
+            "intact": "intact, ",
+            "without_checksum": "no checksum is known; names and shapes fit, ",
+            "damaged": "damaged. ",
+            "missing": "missing. ",
+        }
+        lines = [
+            f"{name}: {texts[status]}{detail}"
+            for status, details in found.items()
+            for name, detail in details.items()
+        ]
         for line in lines or ["The cache holds no weights."]:
             stdout().print(line, soft_wrap=True, markup=False)
-    if bad:
+    if found["damaged"] or found["missing"]:
         raise typer.Exit(1)
 
 

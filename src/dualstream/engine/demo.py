@@ -85,7 +85,13 @@ def run_demo(
     for number, (stream, recipe) in enumerate(STREAMS.items()):
         run = folder / "runs" / stream
         _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
-        streams[stream] = _test(run, workers, tell, number)
+        streams[stream] = evaluate(
+            run,
+            workers=workers,
+            listener=lambda done, total, before=number: tell(
+                "test", before * total + done, len(STREAMS) * total, None
+            ),
+        ).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
     tell("report", 0, 1, None)
@@ -106,14 +112,11 @@ def run_demo(
         },
     )
     tell("report", 1, 1, None)
-    accuracies = {name: _accuracy(scores) for name, scores in streams.items()}
-    return DemoResult(
-        spatial=accuracies["spatial"],
-        temporal=accuracies["temporal"],
-        fused=_accuracy(fused),
-        page=page,
-        seconds=time.monotonic() - started,
-    )
+    accuracies = {
+        name: Accuracy(top_k_accuracy(scores, 1), mean_class_accuracy(scores))
+        for name, scores in {**streams, "fused": fused}.items()
+    }
+    return DemoResult(**accuracies, page=page, seconds=time.monotonic() - started)
 
 
 def make_data(
@@ -170,14 +173,3 @@ def _train(
         resume(run, listener=listener)
     else:
         train(load_recipe(recipe, overrides), data, run, listener=listener)
-
-
-def _test(run: Path, workers: int, tell: StageListener, number: int) -> Scores:
-    def listener(done: int, total: int) -> None:
-        tell("test", number * total + done, len(STREAMS) * total, None)
-
-    return evaluate(run, workers=workers, listener=listener).scores
-
-
-def _accuracy(scores: Scores) -> Accuracy:
-    return Accuracy(top1=top_k_accuracy(scores, 1), mean_class=mean_class_accuracy(scores))

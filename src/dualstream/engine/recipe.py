@@ -320,11 +320,10 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
             does not fit.
     """
     text = str(name_or_path)
-    path = Path(text)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
+    if Path(text).suffix in {".yaml", ".yml"}:
+        if not Path(text).is_file():
             raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
-        content, where = read_text(path, error=RecipeError), text
+        content, where = read_text(text, error=RecipeError), text
     elif text in list_recipes():
         resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
         content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"
@@ -333,17 +332,6 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     values = read_yaml(content, where)
     if not isinstance(values, dict):
         raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
-    return _validated(_overridden(values, overrides), where)
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads back to an equal one."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    return text
-
-
-def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a recipe, changed."""
     values = with_inputs(values)
     changes = [_parsed(override) for override in overrides]
     # First, as the other fields of the stream are then in units of the new modality.
@@ -351,7 +339,17 @@ def _overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
         change_modality(values, key, str(value))
     for key, value in changes:
         _apply(values, key, value)
-    return values
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        raise RecipeError(f"{where} cannot be used:\n  " + "\n  ".join(lines)) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML that `load_recipe` reads back to an equal one."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return text
 
 
 def _parsed(override: str) -> tuple[str, Any]:
@@ -372,14 +370,6 @@ def _apply(values: dict[str, Any], key: str, value: Any) -> None:
             raise RecipeError(f"Override {key!r}: {part} is a value, not a section.")
         target = inner
     target[last] = value
-
-
-def _validated(values: dict[str, Any], where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
-        raise RecipeError(f"{where} cannot be used:\n  " + "\n  ".join(lines)) from error
 
 
 def _explain(problem: dict[str, Any]) -> str:

@@ -48,19 +48,10 @@ def read_yaml(text: str, where: str) -> Any:
 def value_of(text: str, where: str) -> Any:
     """Return the value after the `=` of an override: YAML, and 1e-3 is a number.
 
-    Args:
-        where: what to call it in errors.
-
-    Raises:
-        RecipeError: not YAML, or a key stands twice.
+    Arguments and errors are those of `read_yaml`.
     """
     value = read_yaml(text, where)
-    return _number_or_text(value) if isinstance(value, str) else value
-
-
-def _number_or_text(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 (no dot) as text; people mean the number."""
-    try:
-        return float(text)
+    try:  # YAML 1.1 reads 1e-3 (no dot) as text; people mean the number
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return text
+        return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,12 +38,8 @@ class SampleFigure:
         for what, value in (("frames", self.frames), ("flow_rgb", self.flow_rgb)):
             if value is None:
                 continue
-            if (
-                value.ndim != 4
-                or value.shape[-1] != 3
-                or value.dtype != np.uint8
-                or 0 in value.shape
-            ):
+            is_rgb = value.ndim == 4 and value.shape[-1] == 3 and value.dtype == np.uint8
+            if not is_rgb or value.size == 0:
                 raise ShapeError(
                     f"SampleFigure.{what} must be (T, H, W, 3) uint8 with at least one pixel, "
                     f"got {value.shape} {value.dtype}."
@@ -119,23 +116,19 @@ def _groups(comparable: Comparable) -> tuple[list[int], list[int], list[int]]:
     labels = main.labels
     right = predicted_classes(main) == labels
     confidence = probabilities(main).max(axis=1)
-    wrong_streams = sum(
-        (predicted_classes(stream) != labels).astype(np.int64) for stream in comparable.streams
-    )
-    by_confidence = np.argsort(-confidence, kind="stable")
-    saved = [int(i) for i in by_confidence if right[i] and np.asarray(wrong_streams)[i] > 0]
-    saved.sort(key=lambda i: -int(np.asarray(wrong_streams)[i]))
-    mistakes = [int(i) for i in by_confidence if not right[i]]
-    plain = [int(i) for i in by_confidence if right[i] and np.asarray(wrong_streams)[i] == 0]
-    return saved, mistakes, plain
+    wrong = np.sum([predicted_classes(stream) != labels for stream in comparable.streams], axis=0)
+    by_confidence = np.argsort(-confidence, kind="stable").tolist()
+    saved = [i for i in by_confidence if right[i] and wrong[i] > 0]
+    saved.sort(key=lambda i: -int(wrong[i]))
+    mistakes = [i for i in by_confidence if not right[i]]
+    return saved, mistakes, [i for i in by_confidence if right[i] and wrong[i] == 0]
 
 
 def _one_of_each_class(rows: list[int], labels: NDArray[np.int64], count: int) -> list[int]:
     """Return the first `count` rows, one of each class before a second of any."""
-    times: dict[int, int] = {}
+    times: Counter[int] = Counter()
     ranked = []
     for place, row in enumerate(rows):
-        label = int(labels[row])
-        times[label] = times.get(label, 0) + 1
-        ranked.append((times[label], place, row))
+        times[labels[row]] += 1
+        ranked.append((times[labels[row]], place, row))
     return [row for _, _, row in sorted(ranked)[:count]]

@@ -110,31 +110,18 @@ def compare(
         raise InputError("A report needs at least one stream, got none.")
     if fused is not None and fused_name in streams:
         raise InputError(f"A stream cannot have the name of the fusion, {fused_name!r}.")
-    everything = list(streams.values()) + ([fused] if fused is not None else [])
-    aligned = align(everything)
-    count = len(streams)
-    return Comparable(
-        names=tuple(streams),
-        streams=aligned[:count],
-        fused_name=fused_name,
-        fused=aligned[count] if fused is not None else None,
-    )
+    aligned = align([*streams.values(), *([] if fused is None else [fused])])
+    last = None if fused is None else aligned[-1]
+    return Comparable(tuple(streams), aligned[: len(streams)], fused_name, last)
 
 
 def headline(comparable: Comparable) -> tuple[HeadlineRow, ...]:
     """Return one row a stream, last the fusion."""
     rows = []
     for name, scores in comparable.columns:
-        accuracy = measure(scores)
-        right = round(accuracy.top_1 * accuracy.num_videos)
-        rows.append(
-            HeadlineRow(
-                name=name,
-                accuracy=accuracy,
-                interval=wilson_interval(right, accuracy.num_videos),
-                is_fused=scores is comparable.fused,
-            )
-        )
+        accuracy, right = measure(scores), int(_is_right(scores).sum())
+        interval = wilson_interval(right, len(scores))
+        rows.append(HeadlineRow(name, accuracy, interval, scores is comparable.fused))
     return tuple(rows)
 
 
@@ -164,15 +151,9 @@ def agreement_rows(comparable: Comparable) -> tuple[AgreementRow, ...]:
     rows = []
     for pattern in np.unique(right, axis=0):
         members = (right == pattern).all(axis=1)
-        rows.append(
-            AgreementRow(
-                right=tuple(bool(value) for value in pattern),
-                num_videos=int(members.sum()),
-                num_fused_right=None if fused_right is None else int(fused_right[members].sum()),
-            )
-        )
-    rows.sort(key=lambda row: (sum(row.right), row.right), reverse=True)
-    return tuple(rows)
+        fused = None if fused_right is None else int(fused_right[members].sum())
+        rows.append(AgreementRow(tuple(pattern.tolist()), int(members.sum()), fused))
+    return tuple(sorted(rows, key=lambda row: (sum(row.right), row.right), reverse=True))
 
 
 def fusion_gain(comparable: Comparable) -> Comparison | None:

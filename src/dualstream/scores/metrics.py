@@ -115,27 +115,18 @@ def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
         ScoresError: no video, or a label is -1.
     """
     matrix = confusion_matrix(scores)
-    totals = matrix.sum(axis=1)
-    result = np.full(len(totals), np.nan)
-    np.divide(np.diag(matrix), totals, out=result, where=totals > 0)
-    return result
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[np.float64] = np.diag(matrix) / matrix.sum(axis=1)
+    return shares
 
 
 def mean_class_accuracy(scores: Scores) -> float:
-    """Return the mean, over the classes that occur, of the share of videos recognised.
-
-    Raises:
-        ScoresError: no video, or a label is -1.
-    """
+    """Return the mean of `per_class_accuracy` over the classes that occur; errors as there."""
     return float(np.nanmean(per_class_accuracy(scores)))
 
 
 def measure(scores: Scores) -> Accuracy:
-    """Return top-1, top-5 and mean class accuracy together.
-
-    Raises:
-        ScoresError: no video, or a label is -1.
-    """
+    """Return top-1, top-5 and mean class accuracy together; errors as `top_k_accuracy`."""
     return Accuracy(
         num_videos=len(scores),
         top_1=top_k_accuracy(scores, 1),

@@ -38,17 +38,7 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the softmax over the last axis, computed in float64.
-
-    Args:
-        logits: (..., K), finite.
-
-    Returns:
-        (..., K) float32 that sums to 1 over the last axis.
-
-    Raises:
-        ShapeError: there is no last axis, or it is empty.
-    """
+    """Return the softmax over the last axis as float32, computed in float64; see `log_softmax`."""
     return np.exp(log_softmax(logits)).astype(np.float32)
 
 

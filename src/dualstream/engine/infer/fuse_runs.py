@@ -112,8 +112,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
         else (path.resolve().parent.name if path.stem == "scores" else path.stem)
         for path in paths
     ]
-    unique = len(set(short)) == len(short) and all(short)
-    names = short if unique else [str(path) for path in paths]
+    names = short if len(set(short)) == len(short) and all(short) else [str(p) for p in paths]
     if len(set(names)) == len(names):
         return names
     return [f"{number}: {name}" for number, name in enumerate(names, start=1)]

@@ -46,8 +46,7 @@ class Checkpoint:
         found = {}
         for name, stream in self.spec.flow_streams.items():
             origin = self.info.flow.get(name)
-            values = None if origin is None else origin.params
-            params = params_from_values(stream.flow_method, values)
+            params = params_from_values(stream.flow_method, origin and origin.params)
             if params is not None:
                 found[name] = params
         return found
@@ -113,19 +112,15 @@ def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
 
 def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
     """Options of the network that its inputs decide: the length and image_size it fixes."""
-    trained, tested = recipe.clip_spec(), recipe.test_spec()
-    lengths = [
-        _by_stream({name: stream.num_frames for name, stream in spec.streams.items()})
-        for spec in (trained, tested)
-    ]
+    specs = recipe.clip_spec(), recipe.test_spec()
+    lengths = [_by_stream({n: s.num_frames for n, s in spec.streams.items()}) for spec in specs]
     entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
-    fixed = () if entry is None else entry.fixed
     sizes: dict[str, Any] = {}
-    for option, size, test_size, key in (
-        ("length", *lengths, "test.num_frames"),
-        ("image_size", trained.crop_size, tested.crop_size, "test.whole_side"),
+    for option, (size, test_size), key in (
+        ("length", lengths, "test.num_frames"),
+        ("image_size", [spec.crop_size for spec in specs], "test.whole_side"),
     ):
-        if option not in fixed:
+        if entry is None or option not in entry.fixed:
             continue  # it takes any
         if size != test_size:
             raise RecipeError(
@@ -171,15 +166,13 @@ def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
             missing, left over or of another shape.
     """
     theirs, classes, _ = read_run(folder)
-    state = _read_weights(folder)
-    own = model.state_dict()
+    state, own = _read_weights(folder), model.state_dict()
     if len(classes) != model.num_classes:
         state, own = (
             {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
             for tensors in (state, own)
         )
-    problems = list_problems(state, own)
-    if problems:
+    if problems := list_problems(state, own):
         raise CheckpointError(
             _other_recipe(folder, theirs, recipe)
             or f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
@@ -196,10 +189,7 @@ def _other_recipe(folder: Path, theirs: Recipe, ours: Recipe) -> str | None:
             f"weights are others. Set model.name={theirs.model.name}, or start from a run of "
             f"{ours.model.name}."
         )
-    before, now = (
-        {name: stream.modality for name, stream in recipe.inputs.items()}
-        for recipe in (theirs, ours)
-    )
+    before, now = ({n: s.modality for n, s in recipe.inputs.items()} for recipe in (theirs, ours))
     if before != now:
         return (
             f"{folder} is a run on {', '.join(before.values())}, this recipe's inputs are "
@@ -226,7 +216,6 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
-    path = root / "model.safetensors"
     state = _read_weights(root)
     if info.teacher is not None:
         raise CheckpointError(
@@ -234,11 +223,10 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
             f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
-    problems = list_problems(state, model.state_dict())
-    if problems:
+    if problems := list_problems(state, model.state_dict()):
         raise CheckpointError(
-            f"{path} does not hold the weights of {recipe.model.name} with {len(classes)} classes. "
-            f"{'; '.join(problems)}."
+            f"{root / 'model.safetensors'} does not hold the weights of {recipe.model.name} with "
+            f"{len(classes)} classes. {'; '.join(problems)}."
         )
     model.load_state_dict(state)
     return Checkpoint(root, model.eval().to(check_device(device)), recipe, classes, info)
@@ -266,13 +254,11 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
     """
     if checkpoint.classes == classes:
         return
-    pairs = zip(checkpoint.classes, classes, strict=False)
-    first = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-    detail = (
-        f"class {first} is {checkpoint.classes[first]!r} there and {classes[first]!r} here"
-        if first is not None
-        else f"{len(checkpoint.classes)} classes there, {len(classes)} here"
-    )
+    detail = f"{len(checkpoint.classes)} classes there, {len(classes)} here"
+    for i, (there, here) in enumerate(zip(checkpoint.classes, classes, strict=False)):
+        if there != here:
+            detail = f"class {i} is {there!r} there and {here!r} here"
+            break
     raise CheckpointError(
         f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
         "Test with the data set that the network was trained on, or train again."
@@ -280,10 +266,7 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
 
 
 def with_test_views(
-    checkpoint: Checkpoint,
-    *,
-    segments: int | None = None,
-    crops: Crops | None = None,
+    checkpoint: Checkpoint, *, segments: int | None = None, crops: Crops | None = None
 ) -> Checkpoint:
     """The same checkpoint, tested through other views; None keeps the recipe's."""
     test = checkpoint.recipe.test

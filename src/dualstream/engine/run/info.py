@@ -163,11 +163,9 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _read_info(path: Path) -> RunInfo:
     values = _with_streams(_read_object(path))
-    known = {field.name: field for field in dataclasses.fields(RunInfo)}
-    missing = sorted({"manifest", "manifest_sha256"} - values.keys())
-    if missing:
+    if missing := sorted({"manifest", "manifest_sha256"} - values.keys()):
         raise CheckpointError(f"{path}: it lacks {', '.join(missing)}. {COPY_AGAIN}")
-    if unknown := sorted(values.keys() - known.keys()):
+    if unknown := sorted(values.keys() - RunInfo.__dataclass_fields__.keys()):
         raise CheckpointError(
             f"{path} says {', '.join(unknown)}, which this version ({__version__}) does not know. "
             "Use the version of dualstream that wrote it, or train again."
@@ -183,14 +181,10 @@ def _read_info(path: Path) -> RunInfo:
 
 def _with_streams(values: dict[str, Any]) -> dict[str, Any]:
     """Return what version 0.1 wrote, of one stream of flow, as the origin of the stream `flow`."""
-    values = dict(values)
-    store = values.pop("flow_store", None)
-    backward_store = values.pop("backward_store", None)
-    params = values.pop("flow_params", None)
-    if store is not None:
-        origin = {"store": store, "backward_store": backward_store, "params": params}
-        values["flow"] = {"flow": origin}
-    return values
+    names = {"flow_store": "store", "backward_store": "backward_store", "flow_params": "params"}
+    origin = {new: values.get(old) for old, new in names.items()}
+    values = {name: value for name, value in values.items() if name not in names}
+    return values if origin["store"] is None else {**values, "flow": {"flow": origin}}
 
 
 def git_commit() -> str | None:

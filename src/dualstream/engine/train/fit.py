@@ -13,11 +13,11 @@ import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import lightning.pytorch as pl
 import torch
@@ -90,15 +90,25 @@ The listener may be told of work that comes before the first epoch.
 """
 
 
+class RunOptions(TypedDict, total=False):
+    """Keyword arguments of `train` and `open_run`."""
+
+    flow: FlowFolders | None
+    """Root of the flow store, or stream -> its root; the default is `flow` beside the manifest, and
+    for a stream of another name the folder named like it."""
+    backward_flow: FlowFolders | None
+    """The same for backward flow; the default is that folder's name and `_backward`."""
+    limit: int | None
+    """Batches an epoch is cut to, for trials."""
+
+
 def train(
     recipe: Recipe,
     manifest_folder: str | os.PathLike[str],
     run: str | os.PathLike[str],
     *,
-    flow: FlowFolders | None = None,
-    backward_flow: FlowFolders | None = None,
-    limit: int | None = None,
     listener: Listener | None = None,
+    **options: Unpack[RunOptions],
 ) -> TrainResult:
     """Train the network of a recipe to tell classes apart, into a new run folder.
 
@@ -109,12 +119,8 @@ def train(
         recipe: see `load_recipe`.
         manifest_folder: folder that `dualstream prepare` wrote.
         run: folder to create.
-        flow: root of the flow store, or stream -> its root; the default is `flow` beside the
-            manifest, and for a stream of another name the folder named like it.
-        backward_flow: the same for backward flow; the default is that folder's name and
-            `_backward`.
-        limit: batches an epoch is cut to, for trials.
         listener: called after every batch and epoch.
+        options: see `RunOptions`.
 
     Raises:
         InputError: `run` holds a run already.
@@ -122,9 +128,7 @@ def train(
         DivergedError: the loss or the weights are no finite numbers any more.
         AnnotationError, FlowStoreError, VideoError: the data cannot be read.
     """
-    opened = open_run(
-        recipe, manifest_folder, run, flow=flow, backward_flow=backward_flow, limit=limit
-    )
+    opened = open_run(recipe, manifest_folder, run, **options)
     return fit(opened, classify, listener=listener)
 
 
@@ -156,17 +160,13 @@ def open_run(
     manifest_folder: str | os.PathLike[str],
     run: str | os.PathLike[str],
     *,
-    flow: FlowFolders | None = None,
-    backward_flow: FlowFolders | None = None,
-    limit: int | None = None,
     teacher: str | None = None,
+    **options: Unpack[RunOptions],
 ) -> TrainingRun:
     """Describe a new run; `fit` makes its folder.
 
-    Arguments and errors are those of `train`.
-
-    Args:
-        teacher: network that supervision is transferred from.
+    Arguments and errors are those of `train`; `teacher` is the network that supervision is
+    transferred from.
     """
     folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
     if _is_first_process() and (folder / "recipe.yaml").exists():
@@ -177,7 +177,9 @@ def open_run(
     manifest = Manifest.read(source)
     _check_recipe(recipe, manifest)
     default = {name: _default_origin(recipe, source, name) for name in recipe.flow_streams()}
-    origins = flow_origins(default, forward=flow, backward=backward_flow)
+    origins = flow_origins(
+        default, forward=options.get("flow"), backward=options.get("backward_flow")
+    )
     for name in origins:
         recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
@@ -186,7 +188,7 @@ def open_run(
         flow=origins,
         git_commit=git_commit(),
         seed=recipe.train.seed,
-        limit=limit,
+        limit=options.get("limit"),
         teacher=teacher,
     )
     return TrainingRun(folder, recipe, manifest, info, is_new=True)
@@ -315,15 +317,9 @@ def _check_room(folder: Path, module: TrainingModule) -> None:
     They are the weights, and the state: all tensors, and the moments of what is trained.
     """
 
-    def num_bytes(tensors: Iterable[torch.Tensor]) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
     moments = 2 if module.recipe.train.optimizer.name == "adamw" else 1
-    needed = (
-        num_bytes(module.saved_model.parameters())
-        + num_bytes(module.parameters())
-        + moments * num_bytes(p for p in module.parameters() if p.requires_grad)
-    )
+    needed = sum(p.nbytes for p in module.saved_model.parameters())
+    needed += sum(p.nbytes * (1 + moments * p.requires_grad) for p in module.parameters())
     disk = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(disk).free
     if free < needed:
@@ -379,14 +375,11 @@ def _manifest_sha256(folder: Path) -> str:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep lightning's advice (workers, cards, tips) off the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with ExitStack() as restored:
+        restored.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logger = logging.getLogger(name)
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield

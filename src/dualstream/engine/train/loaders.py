@@ -128,12 +128,10 @@ def _warn_of_the_others(manifest: Manifest, recipe: Recipe, used: dict[Part, Man
         for record in set(videos_of(manifest, recipe, part).records) - set(videos.records)
     ]
     if left_out:
-        names = ", ".join(sorted(left_out)[:MOST_NAMES])
-        rest = ", ..." if len(left_out) > MOST_NAMES else ""
+        names = [*sorted(left_out)[:MOST_NAMES], *["..."] * (len(left_out) > MOST_NAMES)]
         _log.warning(
             "Left out of training: %d of the videos, which have one frame, and flow needs two "
-            "(%s%s).",
+            "(%s).",
             len(left_out),
-            names,
-            rest,
+            ", ".join(names),
         )

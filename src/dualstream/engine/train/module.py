@@ -73,21 +73,23 @@ class TrainingModule(pl.LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss is {loss.item()}")
-        correct = (logits.argmax(dim=1) == labels).float().mean()
-        count = len(labels)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=count, sync_dist=True)
-        self.log(
-            "train_top1", correct, on_epoch=True, on_step=False, batch_size=count, sync_dist=True
-        )
+        self._log_means("train", loss, logits, labels)
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         logits, labels = self.logits_and_labels(self.tested_model.eval(), batch)
-        loss = F.cross_entropy(logits, labels)
+        self._log_means("held_out", F.cross_entropy(logits, labels), logits, labels)
+
+    def _log_means(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Log loss and top-1, which become means over the samples of the epoch."""
         correct = (logits.argmax(dim=1) == labels).float().mean()
-        count = len(labels)
-        self.log("held_out_loss", loss, batch_size=count, sync_dist=True)
-        self.log("held_out_top1", correct, batch_size=count, sync_dist=True)
+        self.log_dict(
+            {f"{part}_loss": loss, f"{part}_top1": correct},
+            on_epoch=True,
+            on_step=False,
+            batch_size=len(labels),
+            sync_dist=True,
+        )
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,16 +59,11 @@ class RunFolder(pl.Callback):
         self._loss_sum = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "saved_top1": self.saved_top1,
-            "validations_without_gain": self.validations_without_gain,
-        }
+        kept = ("rows", "saved_top1", "validations_without_gain")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = list(state_dict["rows"])
-        self.saved_top1 = state_dict["saved_top1"]
-        self.validations_without_gain = state_dict["validations_without_gain"]
+        vars(self).update(state_dict)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning tells the epoch to samplers of single items only, not to batch samplers.
@@ -82,7 +77,7 @@ class RunFolder(pl.Callback):
         # Lightning hands over the loss divided by the batches of an optimiser step.
         self._loss_sum += float(outputs["loss"]) * trainer.accumulate_grad_batches
         batch = trainer.fit_loop.batch_idx + 1
-        self._tell(trainer, batch=batch, train_loss=self._loss_sum / batch)
+        self._tell(trainer, batch, self._loss_sum / batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -98,14 +93,15 @@ class RunFolder(pl.Callback):
         self.rows.append(row)
         keep = self._worth_keeping(trainer, row.get("held_out_top1"))
         if trainer.is_global_zero:
-            lines = [",".join(LOG_COLUMNS)]
-            lines += [",".join(_cell(r.get(name)) for name in LOG_COLUMNS) for r in self.rows]
-            write_text(self.folder / "log.csv", "\n".join(lines) + "\n")
+            lines = [
+                ",".join(f"{row[name]:.6g}" if name in row else "" for name in LOG_COLUMNS)
+                for row in self.rows
+            ]
+            write_text(self.folder / "log.csv", "\n".join([",".join(LOG_COLUMNS), *lines, ""]))
             if keep:
                 save_weights(self.folder, pl_module.saved_model.state_dict())
         trainer.save_checkpoint(self.folder / "trainer.ckpt")
-        train_loss = row.get("train_loss")
-        self._tell(trainer, batch=self.batches, train_loss=train_loss, is_epoch_end=True)
+        self._tell(trainer, self.batches, row.get("train_loss"), is_epoch_end=True)
 
     def _worth_keeping(self, trainer: pl.Trainer, top1: float | None) -> bool:
         """Whether this epoch's weights become the run's: with early stop only the best do."""
@@ -124,27 +120,14 @@ class RunFolder(pl.Callback):
         return False
 
     def _tell(
-        self,
-        trainer: pl.Trainer,
-        *,
-        batch: int,
-        train_loss: float | None,
-        is_epoch_end: bool = False,
+        self, trainer: pl.Trainer, batch: int, loss: float | None, *, is_epoch_end: bool = False
     ) -> None:
         if self.listener is None or not trainer.is_global_zero:
             return
-        last = self.rows[-1] if self.rows else {}
-        self.listener(
-            TrainProgress(
-                epoch=trainer.current_epoch,
-                epochs=self.recipe.train.epochs,
-                batch=batch,
-                batches=self.batches,
-                train_loss=train_loss,
-                held_out_top1=last.get("held_out_top1"),
-                is_epoch_end=is_epoch_end,
-            )
-        )
+        epoch, epochs = trainer.current_epoch, self.recipe.train.epochs
+        held_out_top1 = self.rows[-1].get("held_out_top1") if self.rows else None
+        told = TrainProgress(epoch, epochs, batch, self.batches, loss, held_out_top1)
+        self.listener(replace(told, is_epoch_end=is_epoch_end))
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
@@ -155,7 +138,3 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
     ) -> None:
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

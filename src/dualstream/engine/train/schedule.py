@@ -25,29 +25,15 @@ def learning_rate_factor(
         10 steps an epoch, milestones (2,), gamma .1: steps 0..19 give 1, steps 20.. give .1.
     """
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    after_warmup = _factor(
-        max(step, warmup_steps),
-        steps_per_epoch=steps_per_epoch,
-        epochs=epochs,
-        schedule=schedule,
-        warmup_steps=warmup_steps,
-    )
-    if step >= warmup_steps:
-        return after_warmup
-    start = schedule.warmup_start
-    return start + (after_warmup - start) * (step + 1) / warmup_steps
-
-
-def _factor(
-    step: int, *, steps_per_epoch: int, epochs: int, schedule: ScheduleSection, warmup_steps: int
-) -> float:
-    """The schedule without its warm-up."""
+    at = max(step, warmup_steps)
+    factor = 1.0
     if schedule.name == "step":
-        passed = sum(step / steps_per_epoch >= milestone for milestone in schedule.milestones)
-        return float(schedule.gamma**passed)
-    if schedule.name == "cosine":
+        factor = schedule.gamma ** sum(at / steps_per_epoch >= m for m in schedule.milestones)
+    elif schedule.name == "cosine":
         first = 0 if schedule.cosine_over == "all" else warmup_steps
         total_steps = max(1, epochs * steps_per_epoch - first)
-        part = min(1.0, (step - first) / total_steps)
-        return 0.5 * (1 + math.cos(math.pi * part))
-    return 1.0
+        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, (at - first) / total_steps)))
+    if step >= warmup_steps:
+        return factor
+    start = schedule.warmup_start
+    return start + (factor - start) * (step + 1) / warmup_steps

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from dualstream.clips.data.groups import source_group
-from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run.checkpoint import build_model, load_checkpoint
+from dualstream.engine.run.checkpoint import Checkpoint, build_model, load_checkpoint
 from dualstream.engine.train.fit import TrainingRun, TrainResult, fit, open_run, reopen_run
 from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.module import TrainingModule
@@ -68,7 +67,12 @@ def transfer(
     """
     name = str(Path(teacher).absolute()) if Path(teacher).is_dir() else teacher
     _check_recipe(recipe)
-    _check_size(recipe, load_teacher(name))
+    (accepts,) = load_teacher(name).network.inputs.values()
+    if accepts.side not in (None, recipe.clip.crop_size):
+        raise RecipeError(
+            f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
+            f"{recipe.clip.crop_size}."
+        )
     opened = open_run(recipe, manifest_folder, run, limit=limit, teacher=name)
     return fit(opened, match, listener=listener)
 
@@ -88,7 +92,14 @@ def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, 
     """Task of `transfer`: the network of the recipe learns which frames belong to a clip."""
     assert run.info.teacher is not None
     teacher = load_teacher(run.info.teacher)
-    _check_videos(run.recipe, run.manifest)
+    for part in ("train", "held_out") if run.recipe.data.hold_out else ("train",):
+        records = videos_of(run.manifest, run.recipe, part).records
+        sources = {source_group(record.path) for record in records}
+        if len(sources) < 2:
+            raise AnnotationError(
+                f"The {part} videos are all of one source ({sources.pop()}): there is nothing "
+                "that mismatches. Give more videos."
+            )
     num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
     student = build_model(run.recipe, num_classes, with_weights=with_weights)
     model = SupervisionTransfer(student, teacher.network)
@@ -119,22 +130,17 @@ def load_teacher(name: str) -> Teacher:
         InputError: another network, or one that sees more than single RGB frames.
         WeightsError, CheckpointError: the weights cannot be had or read.
     """
-    checkpoint = None
-    if name in list_weights():
-        spec = weights_entry(name).spec
-    elif Path(name).is_dir():
-        checkpoint = load_checkpoint(name)
-        spec = checkpoint.spec
-    else:
+    known = name in list_weights()
+    if not known and not Path(name).is_dir():
         names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
         raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
-    stream = next(iter(spec.streams.values()))
-    is_frame = len(spec.streams) == 1 and (stream.modality, stream.num_frames) == ("rgb", 1)
-    if is_frame:  # else nothing is downloaded
+    source = weights_entry(name) if known else load_checkpoint(name)
+    stream, *more = source.spec.streams.values()
+    if not more and (stream.modality, stream.num_frames) == ("rgb", 1):  # else no download
         network = (
-            create_model(weights_entry(name).model, weights=name)
-            if checkpoint is None
-            else checkpoint.model
+            source.model
+            if isinstance(source, Checkpoint)
+            else create_model(source.model, weights=name)
         )
         inputs = [(accepts.channels, accepts.length) for accepts in network.inputs.values()]
         if network.conv_dims == 2 and inputs == [(3, 1)]:
@@ -148,10 +154,9 @@ class TransferModule(TrainingModule):
     """Trains a `SupervisionTransfer` by a recipe; saves its student.
 
     Args:
-        recipe: the resolved recipe.
+        recipe, steps_per_epoch: see `TrainingModule`.
         model: student and teacher, joined.
         teacher_stream: input of the teacher.
-        steps_per_epoch: optimiser steps of one epoch over all devices.
     """
 
     def __init__(
@@ -229,24 +234,3 @@ def _check_recipe(recipe: Recipe) -> None:
             f"A transfer teaches a network over clips; {recipe.model.name} is none. Choose "
             "for instance model.name=t3d_121."
         )
-
-
-def _check_size(recipe: Recipe, teacher: Teacher) -> None:
-    """Raise RecipeError where the teacher cannot see images of the recipe's size."""
-    (accepts,) = teacher.network.inputs.values()
-    if accepts.side not in (None, recipe.clip.crop_size):
-        raise RecipeError(
-            f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
-            f"{recipe.clip.crop_size}."
-        )
-
-
-def _check_videos(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise AnnotationError where a part of the split has no two source videos."""
-    for part in ("train", "held_out") if recipe.data.hold_out else ("train",):
-        sources = {source_group(r.path) for r in videos_of(manifest, recipe, part).records}
-        if len(sources) < 2:
-            raise AnnotationError(
-                f"The {part} videos are all of one source ({sources.pop()}): there is nothing "
-                "that mismatches. Give more videos."
-            )
