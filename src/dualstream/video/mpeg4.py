@@ -61,7 +61,7 @@ class PictureFinder:
 
 def _bits(body: bytes) -> str:
     """Its bits as digits; zeros follow its end."""
-    return "".join(f"{byte:08b}" for byte in body) + "0" * 160
+    return f"{int.from_bytes(body, 'big'):0{8 * len(body)}b}" + "0" * 160
 
 
 def layer_clock(body: bytes) -> int:
