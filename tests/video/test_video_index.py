@@ -66,10 +66,10 @@ def test_decode_runs_go_on_from_where_the_decoder_stands(wanted, keys, stands_at
 
 def packets(pts, keys, **changes) -> PacketList:
     facts = {
-        "pts": tuple(pts),
-        "dts": tuple(pts),
-        "keys": tuple(keys),
-        "pictures": ("?",) * len(pts),
+        "pts": pts,
+        "dts": pts,
+        "keys": keys,
+        "pictures": ["?"] * len(pts),
         "num_stored": len(pts),
         "is_trusted": True,
         "turns_within": False,

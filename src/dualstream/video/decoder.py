@@ -78,7 +78,7 @@ class Decoder:
         """(W, H) of the pictures by the header, which decoding may find to be others."""
         self._begin(at=0)
 
-    def _begin(self, *, at: int | None) -> None:
+    def _begin(self, *, at: int) -> None:
         self._packets: Iterator[Any] = packets_of(self.container, self.stream)
         self._decoded: deque[Any] = deque()
         self._next = at  # place of the picture that comes next; None: elsewhere in the file
@@ -124,12 +124,9 @@ class Decoder:
             wanted = wanted[1:]
         if not wanted:
             return
-        stands_at = self._next
-        if self._is_emptied or (
-            not index.by_count and self._skipped.intersection(index.numbers[wanted].tolist())
-        ):
-            stands_at = None
-        runs = decode_runs(wanted, index.keys, stands_at=stands_at)
+        times = [] if index.by_count else index.numbers[wanted].tolist()
+        goes_on = not self._is_emptied and self._skipped.isdisjoint(times)
+        runs = decode_runs(wanted, index.keys, stands_at=self._next if goes_on else None)
         # Emptying the decoder saves a few pictures, but it cannot go on afterwards: of a caller
         # that reads forward, only the first read does so, unless it starts with the file.
         self._reads_on |= index.by_count or wanted[0] == 0 or runs[0][0] is None
@@ -163,10 +160,9 @@ class Decoder:
     ) -> Iterator[tuple[int, Any]]:
         """(place, picture) of a run. Where nothing `goes_on` from here, the decoder is emptied."""
         due = deque(run)
-        unsent: set[int] = set()  # times of pictures whose packets are still to be decoded
-        if not index.by_count:
-            unsent.update(index.numbers[list(due)].tolist())
-            unsent -= self._pending | {picture.pts for picture in self._decoded}
+        # Times of pictures whose packets are still to be decoded.
+        unsent = set() if index.by_count else set(index.numbers[list(run)].tolist())
+        unsent -= self._pending | {picture.pts for picture in self._decoded}
         while due:
             while not self._decoded:
                 if not self._feed(index, unsent, goes_on=goes_on):
@@ -193,19 +189,16 @@ class Decoder:
     def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
         """Decode one packet more, or what the decoder holds back if nothing more is wanted.
 
-        Returns:
-            Whether there was one.
-
-        Raises:
-            MissingPictureError: the decoder met damage, so that what it gives may depend on where
-                decoding started.
+        Returns whether there was one; raises MissingPictureError at damage, as what the decoder
+        gives then may depend on where decoding started.
         """
         if not unsent and not goes_on and not self._is_emptied:
             self._packets, self._is_emptied = iter([None]), True
         packet = next(self._packets, _END)
         if packet is _END:
             return False
-        if packet is not None and packet.size and not index.by_count:
+        is_last = packet is None or not packet.size
+        if not is_last and not index.by_count:
             self._announce(packet, unsent)
         try:
             pictures = decode_packet(self.stream, packet)
@@ -223,7 +216,7 @@ class Decoder:
             is_overdue = any(pts < picture.pts for pts in self._pending)
             if is_overdue or (picture.is_corrupt and not self._leads(picture.pts)):
                 raise self._missing(self._next)
-        if self._pending and (packet is None or not packet.size):
+        if self._pending and is_last:
             raise self._missing(self._next)
         return True
 
@@ -278,14 +271,20 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
     pts: list[float] = []
     with closing(Decoder(decoder.path, num_threads=decoder.num_threads)) as anew:
         for picture in anew.all_pictures():
-            first = picture if first is None else first
+            first = first or picture
             pts.append(np.nan if picture.pts is None else picture.pts)
     if first is None:
         raise no_frame_error(decoder.path)
-    rate = float(stream.average_rate or DEFAULT_FPS)
     seconds = in_seconds(np.asarray(pts, np.float64), stream.time_base)
+    seconds = mended_seconds(seconds, step=1 / float(stream.average_rate or DEFAULT_FPS))
     stored = len(pts) + anew.num_refused if packets is None else packets.num_stored
-    return counted_index(mended_seconds(seconds, step=1 / rate), num_stored=stored), first
+    return counted_index(seconds, num_stored=stored), first
+
+
+def _numbered(decoder: Decoder, index: FrameIndex) -> Iterator[tuple[int | None, Any]]:
+    """(number as in `FrameIndex.numbers`, picture) of all that decode."""
+    for place, picture in enumerate(decoder.all_pictures()):
+        yield place if index.by_count else picture.pts, picture
 
 
 def counted_again(index: FrameIndex, path: str, *, num_threads: int) -> FrameIndex:
@@ -295,9 +294,7 @@ def counted_again(index: FrameIndex, path: str, *, num_threads: int) -> FrameInd
         CorruptVideoError: none of them decodes.
     """
     with closing(Decoder(path, num_threads=num_threads)) as decoder:
-        pictures = decoder.all_pictures()
-        numbers = [n if index.by_count else picture.pts for n, picture in enumerate(pictures)]
-    counted = by_decoded_pictures(index, numbers)
+        counted = by_decoded_pictures(index, [number for number, _ in _numbered(decoder, index)])
     if not len(counted):
         raise no_frame_error(path)
     return counted
@@ -305,18 +302,16 @@ def counted_again(index: FrameIndex, path: str, *, num_threads: int) -> FrameInd
 
 def shown_frames(decoder: Decoder, index: FrameIndex) -> Iterator[tuple[Any, float]]:
     """(picture, seconds) of each of the F frames, decoded from the start of the file."""
-    pictures = enumerate(decoder.all_pictures())
-    by_number = ((n if index.by_count else p.pts, p) for n, p in pictures)
-    return zip(stand_ins(index, by_number), index.pts_seconds.tolist(), strict=False)
+    shown = stand_ins(index, _numbered(decoder, index))
+    return zip(shown, index.pts_seconds.tolist(), strict=False)
 
 
 def shown_live(decoder: Decoder) -> Iterator[tuple[Any, float]]:
     """(picture, seconds) of all that comes from a source that may never end."""
-    base = decoder.stream.time_base
     last: int | None = None
     for picture in decoder.all_pictures():
-        ticks = picture.pts
+        ticks: int | None = picture.pts
         if last is not None and (ticks is None or ticks <= last):
             ticks = last + 1
         last = ticks or 0
-        yield picture, last * base.numerator / base.denominator
+        yield picture, float(last * decoder.stream.time_base)

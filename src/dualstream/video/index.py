@@ -1,32 +1,25 @@
 """One list of the frames of a file: which they are, when they are shown, how each is reached.
 
-The list is known before the first frame is given out and never changes afterwards. It holds what
-decodes: in a file that was cut out of another one, pictures whose references are missing are
-stored but never shown, and they are not frames.
+The list is known before the first frame is given out and never changes afterwards. Files are
+opened thousands of times in training, so a sound file must be listed without decoding it: its
+packets tell the frames where the container stores when each picture is shown (MP4, Matroska) and
+each packet is one picture, or where the pictures of MPEG-4 part 2 can be counted (Xvid and DivX in
+AVI: UCF-101, HMDB-51). They are trusted if the first packet is a true key frame (by its bits, not
+by the container's flag) and no picture is shown before it, and if every packet has a time of its
+own and nothing in it speaks of damage (`dualstream.video.packets`).
 
-Files are opened thousands of times in training, so a sound file must be listed without decoding
-it. A demux pass reads the packets. They are trusted where the container stores when each picture
-is shown (MP4, Matroska) and each packet is one picture, or where the pictures of MPEG-4 part 2 can
-be counted (Xvid and DivX in AVI: UCF-101, HMDB-51), and where nothing speaks against them:
-
-- The first packet is a true key frame (by its bits, not by the container's flag), and no picture
-  is shown before it. So neither leading pictures of an open group nor a start in mid-group.
-- Every packet is structurally whole (`dualstream.video.packets`), not flagged as corrupt, and has
-  a time of its own.
-
-All other files are decoded once, from start to end, and the list is what came out: its frames are
-then found by counting from the start. That is the price of damage, and of containers such as
-MPEG-TS that say too little.
-
-What lies deeper in a packet only decoding can tell. A decoder that refuses a picture of a file
-whose packets looked whole does not change the list: the picture before it stays on display, in
-`read` and `read_all` alike (`stand_ins`), and `VideoReader.num_missing` counts it.
+All other files are decoded once, from start to end, and the list is what came out (pictures whose
+references were cut away are stored, but they are no frames); its frames are then found by counting
+from the start. A picture of a trusted file that a decoder refuses does not change the list: the
+picture before it stays on display, in `read` and `read_all` alike (`stand_ins`), and
+`VideoReader.num_missing` counts it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeVar
@@ -78,29 +71,27 @@ class FrameIndex:
     @cached_property
     def frame_of(self) -> dict[int, int]:
         """Frame of each of the `numbers`; of frames with the same picture the first one."""
-        frames: dict[int, int] = {}
-        for frame, number in enumerate(self.numbers.tolist()):
-            frames.setdefault(number, frame)
-        return frames
+        return {number: frame for frame, number in reversed([*enumerate(self.numbers.tolist())])}
 
 
-@dataclass(frozen=True)
+@dataclass
 class PacketList:
     """Packets of a stream, in the order of decoding."""
 
-    pts: tuple[int, ...]
+    pts: list[int] = field(default_factory=list)
     """Time of each packet's picture in ticks."""
-    dts: tuple[int, ...]
+    dts: list[int] = field(default_factory=list)
     """Time at which each packet is due."""
-    keys: tuple[int, ...]
+    keys: list[int] = field(default_factory=list)
     """Packets at which decoding can start."""
-    pictures: tuple[str, ...]
+    pictures: list[str] = field(default_factory=list)
     """Letters of the pictures in each packet; known for MPEG-4 part 2 only."""
-    num_stored: int
+    num_stored: int = 0
     """Pictures that they hold, with those that a header promises beyond the last one."""
-    is_trusted: bool
+    is_trusted: bool = True
     """Whether they tell the frames; see the head of this file."""
-    turns_within: bool
+    turns_within: bool = False
+    """See `FrameIndex`."""
 
 
 def list_packets(container: Any, stream: Any) -> PacketList | None:
@@ -115,46 +106,36 @@ def list_packets(container: Any, stream: Any) -> PacketList | None:
     if not is_mpeg4 and not (stores_pts and codec in ONE_FRAME_CODECS):
         return None
     inspect = packet_inspector(codec, stream.codec_context.extradata or b"")
-    pts: list[int] = []
-    dts: list[int] = []
-    keys: list[int] = []
-    pictures: list[str] = []
+    found = PacketList()
     num_hidden = 0
     starts_at: int | None = None  # time of the first picture of all
-    is_trusted, turns_within = True, False
     for packet in packets_of(container, stream):
         if not packet.size:
             continue
         facts = inspect(bytes(packet))
         is_key = bool(packet.is_keyframe and facts.is_key)
-        turns_within |= facts.turns
-        is_trusted &= facts.is_whole and not packet.is_corrupt
-        is_trusted &= not packet.has_sidedata("new_extradata")
-        if not pts and not num_hidden:
-            is_trusted &= is_key
+        found.turns_within |= facts.turns
+        found.is_trusted &= facts.is_whole and not packet.is_corrupt
+        found.is_trusted &= not packet.has_sidedata("new_extradata")
+        if not found.pts and not num_hidden:
+            found.is_trusted &= is_key
             starts_at = packet.pts
         if packet.is_discard:
             num_hidden += 1
             continue
         if packet.pts is None or starts_at is None or packet.pts < starts_at:
-            is_trusted = False
+            found.is_trusted = False
         if is_key:
-            keys.append(len(pts))
-        pts.append(packet.pts or 0)
-        dts.append(pts[-1] if packet.dts is None else packet.dts)
-        pictures.append(facts.pictures)
+            found.keys.append(len(found.pts))
+        found.pts.append(packet.pts or 0)
+        found.dts.append(found.pts[-1] if packet.dts is None else packet.dts)
+        found.pictures.append(facts.pictures)
     # Of AVI the header counts placeholder packets too.
-    num_pictures = sum(map(len, pictures))
-    promised = stream.frames - num_hidden - (len(pts) - num_pictures if is_mpeg4 else 0)
-    return PacketList(
-        pts=tuple(pts),
-        dts=tuple(dts),
-        keys=tuple(keys),
-        pictures=tuple(pictures),
-        num_stored=max(num_pictures, promised),
-        is_trusted=is_trusted and bool(pts),
-        turns_within=turns_within,
-    )
+    num_pictures = sum(map(len, found.pictures))
+    placeholders = len(found.pts) - num_pictures if is_mpeg4 else 0
+    found.num_stored = max(num_pictures, stream.frames - num_hidden - placeholders)
+    found.is_trusted &= bool(found.pts)
+    return found
 
 
 def packet_index(
@@ -164,7 +145,7 @@ def packet_index(
 
     Args:
         packets: all packets of the stream.
-        stores_pts: whether the container stores when each picture is shown.
+        stores_pts: whether the container is one of `PTS_FORMATS`.
         time_base: seconds of one tick.
     """
     if not packets.is_trusted:
@@ -261,24 +242,22 @@ def decode_runs(
     stands_at: int | None = None,
     seek_cost: int = SEEK_COST_FRAMES,
 ) -> list[tuple[int | None, tuple[int, ...]]]:
-    """Split wanted frames into runs, each decoded in one go from a key frame.
+    """Split wanted frames, rising without repeats, into runs that are decoded in one go.
 
     Args:
-        wanted: frames in rising order without repeats.
+        wanted: frames.
         keys: key frames in rising order, the first is 0.
         stands_at: the frame that the decoder gives next, or None.
         seek_cost: frames that a seek must save.
 
     Returns:
         One (key frame, its wanted frames) for each run; the key frame is None where the decoder
-        goes on from where it stands. A run ends where the next wanted frame has a key frame
-        before it by which at least `seek_cost` frames are saved: wanted (3, 5, 99), keys (0, 50),
-        cost 4 -> (0, (3, 5)), (50, (99,)).
+        goes on from where it stands: wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)),
+        (50, (99,)).
     """
     runs: list[tuple[int | None, list[int]]] = []
-    key_array = np.asarray(keys)
     for frame in wanted:
-        key = int(key_array[np.searchsorted(key_array, frame, side="right") - 1])
+        key = keys[bisect_right(keys, frame) - 1]
         if stands_at is None or frame < stands_at or key - stands_at >= seek_cost:
             runs.append((key, []))
         elif not runs:
@@ -290,11 +269,6 @@ def decode_runs(
 
 def check_positions(positions: Sequence[int], index: FrameIndex, *, source: str) -> None:
     """Raise unless every position is one of a file's frames.
-
-    Args:
-        positions: frames asked for.
-        index: the frames that there are.
-        source: the file, for the message.
 
     Raises:
         CorruptVideoError: the file promises a frame that does not decode.

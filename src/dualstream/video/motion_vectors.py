@@ -8,14 +8,14 @@ another picture (its reference) that the block is copied from.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice, pairwise
 from typing import Any, Literal, get_args
 
-import av
 import numpy as np
 from av.codec.context import Flags, Flags2
 from av.video.frame import PictureType
@@ -75,6 +75,11 @@ class _Picture:
     """FFmpeg's AVMotionVector records; None where the picture has none."""
     orientation: Orientation
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether its motion is told by a picture that is shown later."""
+        return self.borrows or (self.blocks is not None and bool((self.blocks["source"] > 0).any()))
+
 
 _Stepped = tuple[_Picture, _Picture, tuple[int, int]]
 """A picture, the one whose vectors tell its motion, and the steps of those vectors."""
@@ -117,9 +122,7 @@ def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat"
         Wu et al. 2018, "Compressed Video Action Recognition" (CoViAR), for motion vectors
         as an input; FFmpeg, libavutil/motion_vector.h, for what they mean.
     """
-    _check_intra(intra)
-    fields = list(_fields(os.fspath(path), intra))
-    return Flow(np.stack(fields), METHOD, os.fspath(path))
+    return next(motion_vector_windows(path, sys.maxsize, intra=intra))
 
 
 def motion_vector_windows(
@@ -139,21 +142,14 @@ def motion_vector_windows(
     Raises:
         InputError: a length below 1; and the errors of `read_motion_vectors`.
     """
-    _check_intra(intra)
-    if length < 1:
-        raise InputError(f"length must be at least 1, got {length}.")
-    return _windows(os.fspath(path), length, intra)
-
-
-def _windows(path: str, length: int, intra: Intra) -> Iterator[Flow]:
-    fields = _fields(path, intra)
-    while window := list(islice(fields, length)):
-        yield Flow(np.stack(window), METHOD, path)
-
-
-def _check_intra(intra: str) -> None:
     if intra not in get_args(Intra):
         raise UnknownNameError("intra", intra, get_args(Intra))
+    if length < 1:
+        raise InputError(f"length must be at least 1, got {length}.")
+    name = os.fspath(path)
+    fields = _fields(name, intra)
+    windows = iter(lambda: list(islice(fields, length)), [])
+    return (Flow(np.stack(window), METHOD, name) for window in windows)
 
 
 def reference_steps(
@@ -189,7 +185,7 @@ def block_motion(
 
     Args:
         blocks: AVMotionVector records.
-        steps: frames that vectors of the first and second list lead over, negative into the past.
+        steps: see `reference_steps`.
         grid: (rows, columns) of cells.
 
     Returns:
@@ -239,25 +235,19 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
         context.flags2 |= Flags2.export_mvs
         context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
         shown = _shown(path, _with_steps(_pictures(container, stream)))
-        last = next(shown, None)
-        if last is None:
+        start = list(islice(shown, 2))
+        if not start:
             raise no_frame_error(path)
-        orientation = last[0].orientation
-        still = field = np.zeros((2, *last[0].size), np.float32)
-        is_alone = True
-        for entry in shown:
-            is_alone = False
-            _, carrier, steps = entry
-            # Where a picture is missing, the one before it is shown once more.
-            field = (
-                still
-                if entry is last
-                else _spread(carrier, steps, field if intra == "repeat" else still)
-            )
-            last = entry
+        if len(start) < 2:
+            raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
+        orientation = start[0][0].orientation
+        still = field = np.zeros((2, *start[0][0].size), np.float32)
+        for before, entry in pairwise(chain(start, shown)):
+            if entry is before:  # a missing picture, for which the one before it is shown again
+                field = still
+            else:
+                field = _spread(*entry[1:], field if intra == "repeat" else still)
             yield turned(field, orientation)
-    if is_alone:
-        raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
 
 
 def _shown(path: str, pictures: Iterator[_Stepped]) -> Iterator[_Stepped]:
@@ -306,7 +296,7 @@ def _with_steps(pictures: Iterator[_Picture]) -> Iterator[_Stepped]:
             first = waiting[0]
             later = [p for p in islice(waiting, 1, None) if p.is_reference]
             following = next((p for p in later if p.order < first.order), None)
-            is_settled = following is not None or not _looks_ahead(first)
+            is_settled = following is not None or not first.looks_ahead
             if picture is not None and not is_settled and len(waiting) <= LONGEST_REORDERING:
                 break
             waiting.popleft()
@@ -317,42 +307,33 @@ def _with_steps(pictures: Iterator[_Picture]) -> Iterator[_Stepped]:
                 past.append((first.number, first.order))
 
 
-def _looks_ahead(picture: _Picture) -> bool:
-    if picture.blocks is None:
-        return picture.borrows
-    return bool((picture.blocks["source"] > 0).any())
-
-
 def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
     """Every picture that decodes, in the order of showing."""
     codec = stream.codec_context.codec.canonical_name
-    for number, (frame, (order, is_reference)) in enumerate(_decoded(container, stream)):
-        is_b = frame.pict_type == PictureType.B
-        borrows = is_b and codec in NO_B_VECTORS_CODECS
-        vectors = None if borrows else frame.side_data.get("MOTION_VECTORS")
-        yield _Picture(
-            number=number,
-            pts=frame.pts,
-            order=order,
-            is_reference=is_reference if codec == "h264" else not is_b,
-            borrows=borrows,
-            size=(frame.height, frame.width),
-            blocks=None if vectors is None else vectors.to_ndarray(),
-            orientation=orientation_of_frame(frame),
-        )
-
-
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[av.VideoFrame, tuple[int, bool]]]:
-    """Frames, each with its place in the order of decoding and whether H.264 refers to it."""
-    is_h264 = stream.codec_context.codec.canonical_name == "h264"
     length_bytes = nal_length_bytes("h264", stream.codec_context.extradata or b"")
-    for order, packet in enumerate(packets_of(container, stream)):
+    numbers = count()
+    for place, packet in enumerate(packets_of(container, stream)):
         if packet.size:
-            is_reference = is_h264 and is_h264_reference(bytes(packet), length_bytes=length_bytes)
-            packet.opaque = (order, is_reference)
+            packet.opaque = (
+                place,
+                codec == "h264" and is_h264_reference(bytes(packet), length_bytes=length_bytes),
+            )
         try:
             frames = decode_packet(stream, packet)
         except DamagedPacketError:
             continue
         for frame in frames:
-            yield frame, frame.opaque or (order, True)
+            order, is_reference = frame.opaque or (place, True)
+            is_b = frame.pict_type == PictureType.B
+            borrows = is_b and codec in NO_B_VECTORS_CODECS
+            vectors = None if borrows else frame.side_data.get("MOTION_VECTORS")
+            yield _Picture(
+                number=next(numbers),
+                pts=frame.pts,
+                order=order,
+                is_reference=is_reference if codec == "h264" else not is_b,
+                borrows=borrows,
+                size=(frame.height, frame.width),
+                blocks=None if vectors is None else vectors.to_ndarray(),
+                orientation=orientation_of_frame(frame),
+            )

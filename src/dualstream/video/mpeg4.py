@@ -7,6 +7,7 @@ syntax is ISO/IEC 14496-2, sections 6.2.3 (video object layer) and 6.2.5 (video 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 START_CODE = b"\x00\x00\x01"
@@ -14,6 +15,14 @@ LAYER_CODES = range(0x20, 0x30)
 PICTURE_CODE = 0xB6
 PICTURE_TYPES = "IPBS"
 """Letter of each value of vop_coding_type."""
+
+LAYER = re.compile(
+    ".{9}"  # random access, object type
+    "(0|1.{7})"  # version, priority
+    "((?!1111).{4}|1111.{16})"  # aspect ratio, given as two numbers if it is 15
+    "(0|1...(0|1.{79}))"  # chroma format, low delay, buffer sizes with their marker bits
+    "...(?P<clock>.{16})"  # shape and marker before it
+)
 
 LONGEST_PLACEHOLDER_BYTES = 16
 """Longer packets begin with a start code, unless they are damaged."""
@@ -50,33 +59,15 @@ class PictureFinder:
         return found
 
 
-class _Bits:
-    """Reads a byte string bit by bit; zeros follow its end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def read(self, count: int) -> int:
-        self._left -= count
-        shifted = self._value >> self._left if self._left >= 0 else 0
-        return shifted & ((1 << count) - 1)
+def _bits(body: bytes) -> str:
+    """Its bits as digits; zeros follow its end."""
+    return f"{int.from_bytes(body, 'big'):0{8 * len(body)}b}" + "0" * 160
 
 
 def layer_clock(body: bytes) -> int:
     """vop_time_increment_resolution (ticks a second) of a video object layer header."""
-    bits = _Bits(body)
-    bits.read(1 + 8)  # random access, object type
-    if bits.read(1):
-        bits.read(4 + 3)  # version, priority
-    if bits.read(4) == 15:  # aspect ratio given as two numbers
-        bits.read(8 + 8)
-    if bits.read(1):
-        bits.read(2 + 1)  # chroma format, low delay
-        if bits.read(1):
-            bits.read(79)  # buffer sizes with their marker bits
-    bits.read(2 + 1)  # shape, marker
-    return max(1, bits.read(16))
+    found = LAYER.match(_bits(body))
+    return max(1, int(found["clock"], 2)) if found else 1
 
 
 def picture_type(body: bytes, *, increment_bits: int) -> str:
@@ -86,16 +77,11 @@ def picture_type(body: bytes, *, increment_bits: int) -> str:
         body: what follows the start code.
         increment_bits: width of vop_time_increment, enough for the layer's clock - 1.
     """
-    bits = _Bits(body)
-    letter = PICTURE_TYPES[bits.read(2)]
-    for _ in range(8 * len(body)):  # modulo_time_base: a 1 for every second passed, then a 0
-        if not bits.read(1):
-            break
-    markers = bits.read(1)
-    bits.read(increment_bits)  # vop_time_increment
-    if not markers or not bits.read(1):
+    # vop_coding_type, a 1 for every second passed, 0, marker, vop_time_increment, marker, vop_coded
+    found = re.match(rf"(..)1*01.{{{increment_bits}}}1(.)", _bits(body))
+    if not found:
         return "?"
-    return letter if bits.read(1) else ""
+    return PICTURE_TYPES[int(found[1], 2)] if found[2] == "1" else ""
 
 
 def display_slots(pictures: Sequence[str]) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ from dualstream.video.decoder import (
     shown_live,
 )
 from dualstream.video.index import FrameIndex, check_positions
-from dualstream.video.info import VideoInfo, header_info
+from dualstream.video.info import VideoInfo, header_info, with_decoded
 from dualstream.video.orientation import Layout, layout_of
 from dualstream.video.source import memory_for
 from dualstream.video.times import (
@@ -71,12 +70,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -148,8 +142,8 @@ class VideoReader:
         """
         index = self._frame_index()
         if self._num_standing_in is None:
-            counted = counted_again(index, self._path, num_threads=self._num_threads)
-            self._num_standing_in = len(index) - len(counted.frame_of)
+            self._count()
+        assert self._num_standing_in is not None
         return index.num_stored - len(index) + self._num_standing_in
 
     def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
@@ -164,15 +158,10 @@ class VideoReader:
         return index.pts_seconds[np.asarray(indices, np.int64)]
 
     def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
-        """Frames by number, in the order asked for; repeats are allowed.
+        """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
         there: a file that is read from window to window is decoded once.
-
-        Args:
-            indices: n frames.
-            out: (n, H, W, 3) memory to write them to, which the result then shares. A caller
-                that reads many clips saves the time of taking new memory for each.
 
         Raises:
             CorruptVideoError: a frame that the header promises is not in the file.
@@ -183,8 +172,8 @@ class VideoReader:
         check_positions(numbers, self._frame_index(), source=self._path)
         try:
             return self._read(numbers, out)
-        except MissingPictureError:
-            self._distrust()
+        except MissingPictureError:  # the packets do not tell enough
+            self._index = self._count()
             return self._read(numbers, out)
 
     def read_at(self, seconds: Sequence[float]) -> Frames:
@@ -224,7 +213,7 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        return collect(self.images(), expected=self._num_expected(), source=self._path)
+        return self._collect(self.images())
 
     def windows(
         self, length: int, *, step: int | None = None, fps: float | None = None
@@ -249,9 +238,11 @@ class VideoReader:
         step = length if step is None else step
         if length < 1 or step < 1:
             raise InputError(f"length and step must be at least 1, got {length} and {step}.")
+        frames = self.images()
         if fps is not None:
             check_rate(fps)
-        return self._windows(length, step, fps)
+            frames = resample(frames, fps)
+        return cut_windows(frames, length=length, step=step, source=self._path)
 
     def read_at_rate(self, fps: float) -> Frames:
         """Frames on display every 1 / fps seconds from the first one, stamped with those times.
@@ -261,8 +252,7 @@ class VideoReader:
             CorruptVideoError: no frame can be decoded.
         """
         check_rate(fps)
-        frames = resample(self.images(), fps)
-        return collect(frames, expected=self._num_expected(), source=self._path)
+        return self._collect(resample(self.images(), fps))
 
     def images(self) -> Iterator[TimedImage]:
         """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
@@ -280,20 +270,14 @@ class VideoReader:
             for picture, seconds in shown:
                 if is_empty:
                     self._look_at_first(decoder, picture)
-                    is_empty = False
+                is_empty = False
                 yield self._to_rgb(picture), seconds
         if is_empty:
             raise no_frame_error(self._path)
 
-    def _windows(self, length: int, step: int, fps: float | None) -> Iterator[Frames]:
-        frames = self.images()
-        if fps is not None:
-            frames = resample(frames, fps)
-        yield from cut_windows(frames, length=length, step=step, source=self._path)
-
-    def _num_expected(self) -> int:
-        """Likely number of frames, 0 where unknown."""
-        return len(self._index) if self._index is not None else self._decoder.stream.frames
+    def _collect(self, frames: Iterator[TimedImage]) -> Frames:
+        likely = self._decoder.stream.frames if self._index is None else len(self._index)
+        return collect(frames, expected=likely, source=self._path)
 
     def _frame_index(self) -> FrameIndex:
         self._check_open()
@@ -304,11 +288,12 @@ class VideoReader:
                 self._num_standing_in = 0
         return self._index
 
-    def _distrust(self) -> None:
-        """Find the same frames by counting from the start, as the packets do not tell enough."""
+    def _count(self) -> FrameIndex:
+        """The same frames, to be found by counting from the start."""
         index = self._frame_index()
-        self._index = counted_again(index, self._path, num_threads=self._num_threads)
-        self._num_standing_in = len(index) - len(self._index.frame_of)
+        counted = counted_again(index, self._path, num_threads=self._num_threads)
+        self._num_standing_in = len(index) - len(counted.frame_of)
+        return counted
 
     def _read(self, numbers: Sequence[int], out: NDArray[np.uint8] | None) -> Frames:
         index = self._frame_index()
@@ -360,3 +345,58 @@ class VideoReader:
             return np.ascontiguousarray(image)
         out[...] = image
         return out
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    *,
+    indices: Sequence[int] | None = None,
+    seconds: Sequence[float] | None = None,
+    fps: float | None = None,
+    count: int | None = None,
+    num_threads: int = 1,
+) -> Frames:
+    """Frames of a video file: all of them, or those that one of the options picks.
+
+    Args:
+        path: file name or URL.
+        indices: frames by number.
+        seconds: frames on display at these times.
+        fps: frames on display every 1 / fps seconds from the first one, stamped with those times.
+        count: that many frames, evenly spaced.
+        num_threads: threads that decode.
+
+    Raises:
+        InputError: more than one of the options, or one out of its range.
+        VideoError: see `VideoReader`.
+    """
+    options = {"indices": indices, "seconds": seconds, "fps": fps, "count": count}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"Pass at most one of indices, seconds, fps and count; got {given}.")
+    with VideoReader(path, num_threads=num_threads) as reader:
+        if indices is not None:
+            return reader.read(indices)
+        if seconds is not None:
+            return reader.read_at(seconds)
+        if count is not None:
+            return reader.read_evenly(count)
+        if fps is not None:
+            return reader.read_at_rate(fps)
+        return reader.read_all()
+
+
+def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
+    """Facts about a video file.
+
+    Args:
+        path: file name or URL.
+        decode: decode the whole file to count and time its frames.
+
+    Raises:
+        CorruptVideoError: no frame can be decoded; and the errors of `VideoReader`.
+    """
+    with VideoReader(path) as reader:
+        if not decode:
+            return reader.info
+        return with_decoded(reader.info, reader.pts_seconds, num_missing=reader.num_missing)
