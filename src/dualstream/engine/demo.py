@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -85,13 +86,8 @@ def run_demo(
     for number, (stream, recipe) in enumerate(STREAMS.items()):
         run = folder / "runs" / stream
         _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
-        streams[stream] = evaluate(
-            run,
-            workers=workers,
-            listener=lambda done, total, before=number: tell(
-                "test", before * total + done, len(STREAMS) * total, None
-            ),
-        ).scores
+        tested = partial(_tell_test, tell, number)
+        streams[stream] = evaluate(run, workers=workers, listener=tested).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
     tell("report", 0, 1, None)
@@ -173,3 +169,7 @@ def _train(
         resume(run, listener=listener)
     else:
         train(load_recipe(recipe, overrides), data, run, listener=listener)
+
+
+def _tell_test(tell: StageListener, before: int, done: int, total: int) -> None:
+    tell("test", before * total + done, len(STREAMS) * total, None)

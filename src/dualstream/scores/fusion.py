@@ -111,7 +111,8 @@ class Fusion:
         if self.method == "max":
             largest: NDArray[np.float64] = stacked.max(axis=0)
             sums = largest.sum(axis=1, keepdims=True)
-            return largest / np.maximum(sums, SMALLEST_PROBABILITY)
+            scaled: NDArray[np.float64] = largest / np.maximum(sums, SMALLEST_PROBABILITY)
+            return scaled
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
         return np.tensordot(np.asarray(weights), stacked, axes=1)
 

@@ -81,7 +81,8 @@ class Decoder:
     def _begin(self, *, at: int) -> None:
         self._packets: Iterator[Any] = packets_of(self.container, self.stream)
         self._decoded: deque[Any] = deque()
-        self._next = at  # place of the picture that comes next; None: elsewhere in the file
+        # Place of the picture that comes next; None: elsewhere in the file.
+        self._next: int | None = at
         self._starts_at: int | None = at  # until the first picture has come
         # Times of packets: left out, not out of the decoder yet, and those that its threads may
         # be at; and of the key frame.

@@ -46,7 +46,9 @@ class Checkpoint:
         found = {}
         for name, stream in self.spec.flow_streams.items():
             origin = self.info.flow.get(name)
-            params = params_from_values(stream.flow_method, origin and origin.params)
+            params = params_from_values(
+                stream.flow_method, None if origin is None else origin.params
+            )
             if params is not None:
                 found[name] = params
         return found
