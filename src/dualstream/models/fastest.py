@@ -29,7 +29,7 @@ from dualstream.models.weights import cache_folder
 FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]
 
 Input = torch.Tensor | Mapping[str, torch.Tensor]
-"""What a network takes: one tensor, or stream -> tensor."""
+"""Input of a network: one tensor, or stream -> tensor."""
 
 Shape = tuple[Any, ...]
 """Of a tensor, or of the tensor of each stream."""

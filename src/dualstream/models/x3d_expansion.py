@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 from dualstream.errors import InputError
 
 Axis = Literal["frame_rate", "duration", "resolution", "width", "bottleneck", "depth"]
-"""What one step expands; in the paper X-Fast, X-Temporal, X-Spatial, X-Width, X-Bottleneck and
+"""Axis that one step expands; in the paper X-Fast, X-Temporal, X-Spatial, X-Width, X-Bottleneck and
 X-Depth."""
 
 AXES: tuple[Axis, ...] = get_args(Axis)

@@ -64,7 +64,7 @@ text { fill: var(--ink); font-size: 11px } .title { font-size: 19px; font-weight
 
 @dataclass(frozen=True)
 class _Panel:
-    """What is drawn of one axis."""
+    """Drawing of one axis."""
 
     kind: str
     """"time" or "space", for its colour."""

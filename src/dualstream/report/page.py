@@ -44,7 +44,7 @@ class PageContent(TypedDict):
     samples: NotRequired[Sequence[SampleFigure]]
     """Example videos, shown in this order."""
     facts: NotRequired[Mapping[str, str]]
-    """What was done and how (recipe, seed, protocol, versions), name -> text."""
+    """Facts about the run (recipe, seed, protocol, versions), name -> text."""
     fused_name: NotRequired[str]
     """Name of the fusion's column, for instance "fused (mean)"; the default is "fused"."""
 

@@ -62,7 +62,7 @@ AROUND = ("model_state", "state_dict", "model")
 """Keys under which training programs put the state dict beside other things."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and `torch.compile` put before every name."""
+"""Prefixes that DistributedDataParallel and `torch.compile` put before every name."""
 
 MOST_LISTED = 3
 """Names that an error lists."""
