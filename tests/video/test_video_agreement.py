@@ -295,14 +295,13 @@ def test_orientation_of_the_first_picture_holds_for_all(sound, tmp_path):
     assert (agreed(path).data == np.rot90(upright, 1, axes=(1, 2))).all()
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if n.endswith(("mp4", "mkv"))])
-def test_files_of_which_every_sample_is_flagged_as_a_key_frame(name, sound, tmp_path):
+def test_mpeg4_of_which_every_sample_is_flagged_as_a_key_frame(sound, tmp_path):
     def change(_: int, packet: av.Packet) -> av.Packet:
         packet.is_keyframe = True
         return packet
 
-    path = remux(sound(name), tmp_path / name, change=change)
-    assert (agreed(path).data == read_video(sound(name)).data).all()
+    path = remux(sound("mpeg4.mp4"), tmp_path / "all_sync.mp4", change=change)
+    assert (agreed(path).data == read_video(sound("mpeg4.mp4")).data).all()
 
 
 def test_a_damaged_picture_deep_in_a_sound_looking_file_is_counted(sound, tmp_path):

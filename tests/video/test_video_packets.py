@@ -25,11 +25,13 @@ TURNS = b"\x06\x2f\x03\x08\x00\x14\x80"
         ([P], True, False, False),
         ([RECOVERS_NOW, P], True, True, False),
         ([RECOVERS_LATER, P], True, False, False),  # refreshed in stripes
-        ([b"\x06\x05\xff\x20x264 /\x80", P], True, False, False),  # a message of another type
-        ([b"\x06\x01\x01\x00" + RECOVERS_NOW[1:], P], True, True, False),  # two in one unit
         ([TURNS, IDR], True, True, True),
         ([P + b"\0\0\3\0"], True, False, False),  # zeros may follow a unit
         ([b"\x67xyz", IDR], False, None, None),  # parameters of another stream
+        ([b"\x41\x1arest"], False, None, None),  # the first slice is not the picture's first
+        ([b"\x41\x9are\0\0\0st"], False, None, None),
+        ([b"\xc1\x9arest"], False, None, None),
+        ([b"\x09\xf0"], False, None, None),  # no slice
         ([b""], False, None, None),
         ([], False, None, None),
     ],
@@ -62,10 +64,49 @@ def test_units_that_do_not_fill_the_packet():
         ([b"\x12\x01\xe2rest"], True, False),  # leading picture (9)
         ([b"\x42\x01abc", b"\x2a\x01\xacrest"], True, True),
         ([b"\x42\x01xyz", b"\x2a\x01\xacrest"], False, None),
+        ([b"\x02\x01\x50rest"], False, None),  # not the first segment of its picture
     ],
 )
 def test_hevc(units, is_whole, is_key):
     facts = packet_inspector("hevc", HVCC)(with_lengths(*units))
+    assert facts.is_whole is is_whole
+    if is_whole:
+        assert facts.is_key is is_key
+
+
+@pytest.mark.parametrize(
+    ("data", "is_whole", "is_key"),
+    [
+        (b"\x12\x00" + b"\x0a\x01\x00" + b"\x32\x02\x10\x00", True, True),
+        (b"\x12\x00" + b"\x32\x02\x30\x00", True, False),  # inter frame
+        (b"\x12\x00" + b"\x1a\x01\x80", True, False),  # an earlier frame shown again
+        (b"\x12\x00" + b"\x30\x10\x00", True, True),  # the last unit without a size
+        (b"\x12\x00" + b"\x32\x09\x10\x00", False, None),
+        (b"\x12\x00", False, None),
+        (b"\x92\x00" + b"\x32\x02\x10\x00", False, None),
+    ],
+)
+def test_av1(data, is_whole, is_key):
+    facts = packet_inspector("av1", b"")(data)
+    assert facts.is_whole is is_whole
+    if is_whole:
+        assert facts.is_key is is_key
+
+
+@pytest.mark.parametrize(
+    ("data", "is_whole", "is_key"),
+    [
+        (b"\x82\x49\x83\x42rest", True, True),  # profile 0, shown
+        (b"\xa2\x49\x83\x42rest", True, True),  # profile 1
+        (b"\x86\x00\x40rest", True, False),
+        (b"\x88", True, False),  # an earlier frame shown again
+        (b"\x82\x49\x83\x43rest", False, None),
+        (b"\x42\x49\x83\x42rest", False, None),
+        (b"", False, None),
+    ],
+)
+def test_vp9(data, is_whole, is_key):
+    facts = packet_inspector("vp9", b"")(data)
     assert facts.is_whole is is_whole
     if is_whole:
         assert facts.is_key is is_key

@@ -1,4 +1,4 @@
-"""Packets looked into without decoding: key frame or not, and what decoders do not tell."""
+"""Packets looked into without decoding: whole or damaged, key frame or not."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import NamedTuple
 
 from dualstream.video.mpeg4 import PictureFinder
 
-RECOVERS_AT_ONCE = re.compile(rb"\x06[\x01-\x05][\x80-\xff]")
-"""SEI message "recovery point" after no pictures; ITU-T H.264, sections 7.3.2.3.1 and D.1.8."""
+FORBIDDEN_IN_UNIT = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
+"""Byte sequences that no sound NAL unit holds (ITU-T H.264, section 7.4.1)."""
 
-DISPLAY_ORIENTATION = re.compile(rb"\x2f[\x01-\x07]")
-"""Type and size of the SEI message "display orientation" (D.1.27 there)."""
+RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
+"""Types of SEI messages."""
 
 
 class PacketFacts(NamedTuple):
     """Facts that one packet tells of itself."""
 
     is_whole: bool = True
-    """Nothing speaks of damage or of a spliced stream; only decoding can tell the rest."""
+    """Nothing in its structure speaks of damage; what lies deeper only decoding can tell."""
     is_key: bool = True
     """Decoding can start here, if the container says so too."""
     turns: bool = False
-    """It may carry an orientation of its own, which later pictures need not have."""
+    """It carries an orientation of its own, which later pictures may not have."""
     pictures: str = "?"
     """A letter for each coded picture, known for MPEG-4 part 2 only."""
+
+
+DAMAGED = PacketFacts(is_whole=False)
 
 
 def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFacts]:
@@ -36,18 +39,14 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
         extradata: the codec's header as the container stores it, may be empty.
     """
     if codec == "mpeg4":
-        find = PictureFinder(extradata).find
-        return lambda data: _mpeg4_facts(find(data))
+        finder = PictureFinder(extradata)
+        return lambda data: _mpeg4_facts(finder, data)
     if codec in ("h264", "hevc"):
-        length_bytes, is_hevc = nal_length_bytes(codec, extradata), codec == "hevc"
-        return lambda data: _nal_facts(
-            nal_units(data, length_bytes=length_bytes), extradata, is_hevc=is_hevc
-        )
-    return _mjpeg_facts if codec == "mjpeg" else lambda _: PacketFacts()
-
-
-def _mpeg4_facts(pictures: str) -> PacketFacts:
-    return PacketFacts(is_whole="?" not in pictures, is_key="I" in pictures, pictures=pictures)
+        length_bytes = nal_length_bytes(codec, extradata)
+        facts = _h264_facts if codec == "h264" else _hevc_facts
+        return lambda data: facts(nal_units(data, length_bytes=length_bytes), extradata)
+    known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
+    return known.get(codec, lambda data: PacketFacts())
 
 
 def nal_length_bytes(codec: str, extradata: bytes) -> int | None:
@@ -64,35 +63,123 @@ def nal_length_bytes(codec: str, extradata: bytes) -> int | None:
 
 
 def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
-    """NAL units of one access unit of H.264 or HEVC, without empty ones.
+    """NAL units of one access unit of H.264 or HEVC; none where they do not fill the packet.
 
-    None where they do not fill the packet. `length_bytes`: see `nal_length_bytes`.
+    Args:
+        packet: one access unit.
+        length_bytes: see `nal_length_bytes`.
     """
     if length_bytes is None:
-        before, *units = (part.rstrip(b"\0") for part in packet.split(b"\0\0\1"))
-        return [] if before else list(filter(None, units))
+        before, *units = packet.split(b"\0\0\1")
+        return [unit.rstrip(b"\0") for unit in units] if not before.strip(b"\0") else []
     units, place = [], 0
     while place < len(packet):
         start = place + length_bytes
         place = start + int.from_bytes(packet[place:start], "big")
         units.append(packet[start:place])
-    return list(filter(None, units)) if place == len(packet) else []
+    return units if place == len(packet) else []
 
 
-def _nal_facts(units: list[bytes], extradata: bytes, *, is_hevc: bool) -> PacketFacts:
-    kinds = [unit[0] >> 1 & 63 if is_hevc else unit[0] & 31 for unit in units]
-    parameters, message = ((32, 33, 34), 39) if is_hevc else ((7, 8), 6)
-    messages = [unit[1:] for unit, kind in zip(units, kinds, strict=True) if kind == message]
-    if is_hevc:  # a random access point
-        is_key = any(16 <= kind <= 21 for kind in kinds)
-    else:  # an IDR picture or an exact recovery point
-        is_key = 5 in kinds or any(map(RECOVERS_AT_ONCE.search, messages))
-    is_known = (u in extradata for u, kind in zip(units, kinds, strict=True) if kind in parameters)
-    return PacketFacts(
-        is_whole=bool(units) and all(is_known),  # else a stream was spliced in
-        is_key=is_key,
-        turns=any(map(DISPLAY_ORIENTATION.search, messages)),
-    )
+def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] & 31
+        if kind in (1, 2, 5):
+            first = first or unit
+        elif kind == 6:
+            messages.update(_sei_messages(unit[1:]))
+        elif kind in (7, 8) and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 2 or first[1] < 128:
+        return DAMAGED
+    # The recovery point begins with the pictures until it, 0 being the bit 1.
+    recovers = messages.get(RECOVERY_POINT, b"\0")[:1] >= b"\x80"
+    return PacketFacts(is_key=first[0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages)
+
+
+def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
+    first = b""
+    messages: dict[int, bytes] = {}
+    for unit in units:
+        if _is_damaged(unit):
+            return DAMAGED
+        kind = unit[0] >> 1
+        if kind < 32:
+            first = first or unit
+        elif kind == 39:
+            messages.update(_sei_messages(unit[2:]))
+        elif kind <= 34 and unit not in extradata:  # parameter sets of a spliced stream
+            return DAMAGED
+    if len(first) < 3 or first[2] < 128:
+        return DAMAGED
+    return PacketFacts(is_key=16 <= first[0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
+
+
+def _is_damaged(unit: bytes) -> bool:
+    """Whether these bytes cannot be a NAL unit."""
+    if not unit or unit[0] >= 128:
+        return True
+    # Zeros may follow a unit; some writers count them in.
+    return b"\0\0" in unit and any(code in unit.rstrip(b"\0") for code in FORBIDDEN_IN_UNIT)
+
+
+def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:
+    """(type, content) of the messages of an SEI unit; ITU-T H.264, section 7.3.2.3.1."""
+    messages, place = [], 0
+    while place + 2 < len(body):
+        numbers = []
+        for _ in ("type", "size"):
+            number = 0
+            while place < len(body) and body[place] == 255:
+                number, place = number + 255, place + 1
+            numbers.append(number + (body[place] if place < len(body) else 0))
+            place += 1
+        messages.append((numbers[0], body[place : place + numbers[1]]))
+        place += numbers[1]
+    return messages
+
+
+def _av1_facts(data: bytes) -> PacketFacts:
+    """AV1 bitstream specification, sections 5.3 (open bitstream units) and 5.9 (frame header)."""
+    place, is_key = 0, False
+    kinds: set[int] = set()
+    while place < len(data):
+        header = data[place]
+        kind = header >> 3 & 15
+        place += 2 if header & 4 else 1
+        size, shift = 0, 0
+        while header & 2 and place < len(data) and shift < 35:
+            byte = data[place]
+            size, shift, place = size | (byte & 127) << shift, shift + 7, place + 1
+            if byte < 128:
+                break
+        if not header & 2:
+            size = len(data) - place
+        if header & 129 or kind not in (1, 2, 3, 4, 5, 6, 7, 8, 15):
+            return DAMAGED
+        if kind in (3, 6) and not kinds & {3, 6}:
+            # show_existing_frame (1 bit), frame_type (2 bits, a key frame is 0)
+            is_key = bool(data[place : place + 1]) and not data[place] & 0b1110_0000
+        kinds.add(kind)
+        place += size
+    return PacketFacts(is_whole=place == len(data) and bool(kinds & {3, 6}), is_key=is_key)
+
+
+def _vp9_facts(data: bytes) -> PacketFacts:
+    """VP9 bitstream specification, section 6.2 (uncompressed header)."""
+    bits = f"{int.from_bytes(data[:8].ljust(8, bytes(1)), 'big'):064b}"
+    marker, low, high = bits[:2], bits[2], bits[3]
+    rest = bits[5:] if low + high == "11" else bits[4:]
+    is_shown_again, is_key = rest[0] == "1", rest[:2] == "00"
+    # show_frame and error_resilient_mode stand before the sync code
+    has_sync = rest[4:28] == f"{0x498342:024b}"
+    is_whole = marker == "10" and (is_shown_again or not is_key or has_sync)
+    return PacketFacts(is_whole=is_whole, is_key=is_key)
 
 
 def _mjpeg_facts(data: bytes) -> PacketFacts:
@@ -114,14 +201,25 @@ def _mjpeg_facts(data: bytes) -> PacketFacts:
     )
 
 
+def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:
+    pictures = finder.find(data)
+    return PacketFacts(is_whole="?" not in pictures, is_key="I" in pictures, pictures=pictures)
+
+
 def is_h264_reference(packet: bytes, *, length_bytes: int | None) -> bool:
     """Whether other pictures may refer to the H.264 picture in a packet (its nal_ref_idc).
 
-    True too where no slice is found. `length_bytes`: see `nal_length_bytes`.
+    Args:
+        packet: one access unit.
+        length_bytes: see `nal_length_bytes`.
+
+    Returns:
+        True too where no slice is found.
 
     Source:
         ITU-T H.264, section 7.3.1 (NAL unit).
     """
-    units = nal_units(packet, length_bytes=length_bytes)
-    slices = (unit for unit in units if unit[0] & 31 in (1, 2, 5))  # 2: the first part of one
-    return next((unit[0] >> 5 & 3 != 0 for unit in slices), True)
+    for unit in nal_units(packet, length_bytes=length_bytes):
+        if unit and unit[0] & 31 in (1, 2, 5):  # a slice, or the first partition of one
+            return unit[0] >> 5 & 3 != 0
+    return True
