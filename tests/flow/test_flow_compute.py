@@ -24,6 +24,7 @@ from dualstream.flow.images import grey_images, resize_short_side, resized_size
 from dualstream.flow.methods.lookup import METHODS as RECORDS
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, FlowMethod
+from dualstream.flow.methods.record import FlowTask
 from dualstream.types import Frames
 from dualstream.video import VideoReader
 
@@ -231,13 +232,14 @@ def test_bytes_are_quantised_flow(method, direction):
     flow = optical_flow(frames, **options).data
     record = find_method(method)
     is_forward = direction == "forward"
-    pair = record.compute(
-        resize_short_side(frames.data, 48),
+    task = FlowTask(
+        images=resize_short_side(frames.data, 48),
         params=record.resolve(QUICK[method]),
         forward=is_forward,
         backward=not is_forward,
         bound_px=5.0,
     )
+    pair = record.compute(task)
     assert np.array_equal(pair[0 if is_forward else 1], quantize(flow, bound_px=5.0))
     assert pair[1 if is_forward else 0] is None
 

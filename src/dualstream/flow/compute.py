@@ -13,7 +13,7 @@ from dualstream.errors import ShapeError, UnknownNameError
 from dualstream.flow.images import resize_short_side
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.record import Method
+from dualstream.flow.methods.record import FlowTask, Method
 from dualstream.flow.methods.warped import warped_method
 from dualstream.types import Flow, Frames
 
@@ -146,8 +146,8 @@ def _compute(
         images, pts_seconds, source = frames.data, frames.pts_seconds, frames.source
     else:
         images, pts_seconds, source = _checked(frames), None, ""
-    pair = record.compute(
-        resize_short_side(images, short_side),
+    task = FlowTask(
+        images=resize_short_side(images, short_side),
         params=settings,
         device=device,
         forward=forward,
@@ -155,7 +155,10 @@ def _compute(
         pts_seconds=pts_seconds,
         source=source,
     )
-    return [None if fields is None else Flow(fields, record.name, source) for fields in pair]
+    return [
+        None if fields is None else Flow(fields, record.name, source)
+        for fields in record.compute(task)
+    ]
 
 
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from dualstream.errors import FlowError
 from dualstream.flow.images import resize_short_side, resized_size
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
+from dualstream.flow.methods.record import FlowTask
 from dualstream.flow.store.fields import check_indices
 from dualstream.flow.store.jpeg import QUALITY, through_jpeg
 from dualstream.types import Flow
@@ -91,8 +92,8 @@ class ComputedFlow:
     def _run(self, first: int, last: int, direction: Direction) -> NDArray[np.uint8]:
         """Fields first .. last as a store gives them."""
         frames = self._frames.read(self._shown[first : last + 2])
-        there, back = self._method.compute(
-            resize_short_side(frames.data, self._short_side),
+        task = FlowTask(
+            images=resize_short_side(frames.data, self._short_side),
             params=self._params,
             device=self._device,
             forward=direction == "forward",
@@ -101,6 +102,7 @@ class ComputedFlow:
             pts_seconds=frames.pts_seconds,
             source=frames.source,
         )
+        there, back = self._method.compute(task)
         fields = there if direction == "forward" else back
         assert fields is not None
         return through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)

@@ -87,17 +87,7 @@ def quantize_denseflow(flow: NDArray[np.float32], *, bound_px: float = 20.0) -> 
     """Encode flow as denseflow and MMAction2 do: round((d + bound) * 255 / (2 * bound)).
 
     Halves go to the even neighbour, as OpenCV's `cvRound` does, so that no motion is 128.
-
-    Args:
-        flow: (..., 2, H, W) pixels.
-        bound_px: largest displacement kept, above 0.
-
-    Returns:
-        (..., 2, H, W) bytes.
-
-    Raises:
-        ShapeError: `flow` has another shape.
-        InputError: `flow` holds a NaN or infinity, or the bound is not above 0.
+    Shapes, units and errors are those of `quantize`.
 
     Source:
         open-mmlab/denseflow, `convertFlowToImage`.

@@ -22,7 +22,7 @@ from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings, Stat
 from dualstream.flow.extract.pipeline import run_pipeline
 from dualstream.flow.images import grey_windows, one_opencv_thread, resize_short_side
 from dualstream.flow.methods.params import Direction
-from dualstream.flow.methods.record import FieldPair, Method
+from dualstream.flow.methods.record import FieldPair, FlowTask, Method
 from dualstream.flow.quantize import encoded, pixels
 from dualstream.flow.store.fields import FlowWriter
 from dualstream.flow.store.file import FlowFile, writing_file
@@ -173,13 +173,12 @@ def _fields(
     bound_px = settings.template.bound_px if settings.layout == "store" else None
     if isinstance(window, Flow):
         return pixels(window) if bound_px is None else encoded(window, bound_px=bound_px), None
+    pts_seconds: NDArray[np.float64] | None = None
     if isinstance(window, Frames):
-        images = resize_short_side(window.data, settings.template.short_side)
-        pts_seconds: NDArray[np.float64] | None = window.pts_seconds
-    else:
-        images, pts_seconds = window, None
-    return method.compute(
-        images,
+        pts_seconds = window.pts_seconds
+        window = resize_short_side(window.data, settings.template.short_side)
+    task = FlowTask(
+        images=window,
         params=settings.params,
         device=settings.device,
         forward="forward" in due,
@@ -188,6 +187,7 @@ def _fields(
         pts_seconds=pts_seconds,
         source=source,
     )
+    return method.compute(task)
 
 
 def _write(

@@ -41,7 +41,7 @@ def plugin_method(name: str) -> Method[Any]:
     """The record of the plugin `name`, which is not imported before it is run."""
 
     def solve(task: FlowTask[Any]) -> Fields:
-        return pixels(plugin_flow(name, Frames(task.images, task.pts_seconds, task.source)))
+        return pixels(plugin_flow(name, task.frames))
 
     return Method(name=name, function=of_forward(solve), params=None, sees="rgb")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from dualstream.errors import FlowError, InputError
 from dualstream.flow.images import grey_images
 from dualstream.flow.methods.params import Direction, FlowParams
 from dualstream.flow.quantize import quantize
-from dualstream.types import Flow
+from dualstream.types import Flow, Frames
 
-P = TypeVar("P", bound=FlowParams)
+P = TypeVar("P", bound=FlowParams | None)
 
 Fields = NDArray[np.float32 | np.uint8]
 """(T-1, 2, H, W) pixels, or bytes in the mapping of `quantize`."""
@@ -26,21 +26,33 @@ FieldPair = tuple[Fields | None, Fields | None]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlowTask(Generic[P]):
-    """Checked arguments of the function of a method."""
+    """Images whose flow is wanted, and how."""
 
     images: NDArray[np.uint8]
-    """T >= 2 images, (T, H, W) where the method sees grey, else (T, H, W, 3) RGB."""
-    pts_seconds: NDArray[np.float64]
-    """(T,) presentation time of each image."""
-    source: str
+    """(T, H, W, 3) RGB or (T, H, W) grey, of the size that the flow is wanted on. The function of
+    a method gets what it sees."""
     params: P
-    """Settings; of no meaning for a method without any."""
-    device: str
-    forward: bool
-    backward: bool
-    bound_px: float | None
+    """What `Method.resolve` gave; of no meaning for a method without settings."""
+    device: str = "cpu"
+    """One that passes `Method.check_device`."""
+    forward: bool = True
+    backward: bool = False
+    """Directions that are wanted; each passes `Method.check_direction`."""
+    bound_px: float | None = None
     """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
     case: they are quantised afterwards."""
+    pts_seconds: NDArray[np.float64] | None = None
+    """(T,) presentation times, for plugins; None counts the images."""
+    source: str = ""
+    """Name of the video, for errors."""
+
+    @property
+    def frames(self) -> Frames:
+        """The images, (T, H, W, 3), with their times."""
+        times = self.pts_seconds
+        if times is None:
+            times = np.arange(len(self.images), dtype=np.float64)
+        return Frames(self.images, times, self.source)
 
 
 FlowFunction = Callable[[FlowTask[P]], FieldPair]
@@ -76,7 +88,7 @@ class Method(Generic[P]):
                 raise InputError(f"Flow method {self.name!r} takes no params.")
             return None
         if params is None:
-            return self.params()
+            return self.params()  # type: ignore[misc]  # P is not None here
         if not isinstance(params, self.params):
             raise InputError(
                 f"Flow method {self.name!r} takes {self.params.__name__}, got "
@@ -107,29 +119,8 @@ class Method(Generic[P]):
             reason = str(error).splitlines()[0]
             raise InputError(f"Device {device!r} cannot be used here: {reason}") from error
 
-    def compute(
-        self,
-        images: NDArray[np.uint8],
-        *,
-        params: P | None,
-        device: str = "cpu",
-        forward: bool = True,
-        backward: bool = False,
-        bound_px: float | None = None,
-        pts_seconds: NDArray[np.float64] | None = None,
-        source: str = "",
-    ) -> FieldPair:
+    def compute(self, task: FlowTask[P]) -> FieldPair:
         """Flow of neighbouring images, in one pass for the directions that are wanted.
-
-        Args:
-            images: (T, H, W, 3) RGB or (T, H, W) grey, of the size that the flow is wanted on. A
-                method that sees colour gets grey images as three equal channels.
-            params: what `resolve` gave.
-            device: one that passes `check_device`.
-            forward, backward: directions; each passes `check_direction`.
-            bound_px: bound of the bytes that are wanted; None for pixels.
-            pts_seconds: (T,) presentation times, for plugins; None counts the images.
-            source: name of the video, for errors.
 
         Returns:
             Forward and backward flow; a field does not depend on the others.
@@ -139,40 +130,28 @@ class Method(Generic[P]):
             InputError: images below `smallest_side_px`.
             WeightsError: RAFT's weights are not there and cannot be fetched.
         """
+        images, bound_px = task.images, task.bound_px
         if len(images) < 2:
-            raise FlowError(
-                f"Optical flow needs at least 2 frames; {source or 'the input'} has {len(images)}."
-            )
+            name = task.source or "the input"
+            raise FlowError(f"Optical flow needs at least 2 frames; {name} has {len(images)}.")
         height, width = images.shape[1:3]
         smallest = self.smallest_side_px
         if min(height, width) < smallest:
             raise InputError(
                 f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "
-                f"{width}x{height} from {source or 'memory'}; pass a larger short_side."
+                f"{width}x{height} from {task.source or 'memory'}; pass a larger short_side."
             )
         if self.sees == "grey" and images.ndim == 4:
             images = grey_images(images)
         elif self.sees == "rgb" and images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
-        task = FlowTask(
-            images=images,
-            pts_seconds=np.arange(len(images), dtype=np.float64)
-            if pts_seconds is None
-            else pts_seconds,
-            source=source,
-            params=cast("P", params),
-            device=device,
-            forward=forward,
-            backward=backward,
-            bound_px=bound_px,
-        )
 
         def as_wanted(fields: Fields | None) -> Fields | None:
             if fields is None or bound_px is None or fields.dtype == np.uint8:
                 return fields
             return quantize(fields.astype(np.float32, copy=False), bound_px=bound_px)
 
-        there, back = self.function(task)
+        there, back = self.function(replace(task, images=images))
         return as_wanted(there), as_wanted(back)
 
 

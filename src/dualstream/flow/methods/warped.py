@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,9 +14,9 @@ from dualstream.flow.methods.opencv import DIS, dis_flow
 from dualstream.flow.methods.params import DISParams, FlowParams
 from dualstream.flow.methods.plugins import WARPED_PREFIX
 from dualstream.flow.methods.record import FieldPair, Fields, FlowTask, Method
-from dualstream.types import Flow, Frames
+from dualstream.types import Flow
 
-P = TypeVar("P", bound=FlowParams)
+P = TypeVar("P", bound=FlowParams | None)
 
 
 def warped_method(method: Method[P], *, mask: NDArray[np.bool_] | None = None) -> Method[P]:
@@ -46,24 +47,19 @@ def _without_camera_motion(
     """(T-1, 2, H, W) pixels; the camera is taken to stand still in images too small for DIS."""
 
     def flow_of(images: NDArray[np.uint8], pts_seconds: NDArray[np.float64]) -> Fields:
-        fields, _ = method.compute(
-            images,
-            params=task.params,
-            device=task.device,
-            pts_seconds=pts_seconds,
-            source=task.source,
-        )
+        part = replace(task, images=images, pts_seconds=pts_seconds, bound_px=None)
+        fields, _ = method.compute(part)
         assert fields is not None
         return fields
 
-    images, pts_seconds = task.images, task.pts_seconds
-    if min(images.shape[1:3]) < DIS.smallest_side_px:
-        return flow_of(images, pts_seconds)
+    frames = task.frames
+    images, times = frames.data, frames.pts_seconds
+    if min(frames.size) < DIS.smallest_side_px:
+        return flow_of(images, times)
     guide = Flow(dis_flow(grey_images(images), params=DISParams()), DIS.name, task.source)
-    frames = Frames(images, pts_seconds, task.source)
     motion = estimate_camera_motion(frames, guide, mask=mask)
     pairs = (
         np.stack((images[t], warp_back(images[t], images[t + 1], homography)))
         for t, homography in enumerate(motion.homographies)
     )
-    return np.concatenate([flow_of(pair, pts_seconds[t : t + 2]) for t, pair in enumerate(pairs)])
+    return np.concatenate([flow_of(pair, times[t : t + 2]) for t, pair in enumerate(pairs)])

@@ -91,14 +91,6 @@ class FlowFolder(StoredFields):
                 return candidate
         return None
 
-    def verify(self) -> None:
-        """Decode every image; FlowStoreError names the first broken one."""
-        for index in range(self.num_fields):
-            self.read([index])
-
-    def close(self) -> None:
-        """Nothing stays open."""
-
     def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
         size = (self.meta.height, self.meta.width)
         for channel, plane in enumerate(PLANES):
