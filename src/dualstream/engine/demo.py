@@ -82,16 +82,14 @@ def run_demo(
     tell = listener or _say_nothing
     data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=tell)
     streams: dict[str, Scores] = {}
-    for number, (stream, recipe) in enumerate(STREAMS.items()):
+
+    def tell_test(done: int, total: int) -> None:
+        tell("test", len(streams) * total + done, len(STREAMS) * total, None)
+
+    for stream, recipe in STREAMS.items():
         run = folder / "runs" / stream
         _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
-        streams[stream] = evaluate(
-            run,
-            workers=workers,
-            listener=lambda done, total, before=number: tell(
-                "test", before * total + done, len(STREAMS) * total, None
-            ),
-        ).scores
+        streams[stream] = evaluate(run, workers=workers, listener=tell_test).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
     tell("report", 0, 1, None)

@@ -111,7 +111,8 @@ class Fusion:
         if self.method == "max":
             largest: NDArray[np.float64] = stacked.max(axis=0)
             sums = largest.sum(axis=1, keepdims=True)
-            return largest / np.maximum(sums, SMALLEST_PROBABILITY)
+            scaled: NDArray[np.float64] = largest / np.maximum(sums, SMALLEST_PROBABILITY)
+            return scaled
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
         return np.tensordot(np.asarray(weights), stacked, axes=1)
 
@@ -161,8 +162,6 @@ def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
         UnknownNameError: no such method.
         ScoresError: `fit_on` cannot be aligned, or lacks labels where they are needed.
     """
-    if method not in get_args(FusionMethod):
-        raise UnknownNameError("fusion method", method, get_args(FusionMethod))
     aligned = align(fit_on, what="fit_on")
     if method == "weighted":
         return Fusion(method, len(aligned), weights=search_weights(aligned))
