@@ -64,7 +64,7 @@ def predict(
         raise InputError(f"--window must be above 0 seconds, got {window:g}.")
     files = _files(videos)
     num_streams = len(checkpoint or []) + len(weights or [])
-    fitted, parts = _shares(fusion, stream_weights, num_streams=num_streams)
+    fitted = _fusion(fusion, stream_weights, num_streams=num_streams)
     predictor: Predictor | None = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -80,7 +80,6 @@ def predict(
                     predictor = layer.Predictor(
                         models,
                         fusion=fitted,
-                        weights=parts,
                         window_seconds=window,
                         segments=segments,
                         crops=crops,
@@ -116,31 +115,28 @@ def _check_weights(checkpoints: list[Path], weights: list[str]) -> None:
         weights_entry(name)
 
 
-def _shares(
-    fusion: Path | None, stream_weights: str | None, *, num_streams: int
-) -> tuple[Fusion | None, tuple[float, ...] | None]:
-    """Return the fitted fusion and the weights of the streams, as far as one of them is given."""
+def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
+    """Return the fitted fusion, or that of the weights of the streams, if one of them is given."""
     from dualstream.errors import InputError
     from dualstream.scores import Fusion, weighted_fusion
 
     if fusion is not None and stream_weights is not None:
         raise InputError("Give either --fusion or --stream-weights.")
-    if fusion is not None:
-        fitted = Fusion.load(fusion)
-        if fitted.num_streams != num_streams:
-            raise InputError(
-                f"--fusion {fusion} joins {fitted.num_streams} streams, this call has "
-                f"{num_streams}: give the streams that it was made with, in their order."
-            )
-        return fitted, None
     if stream_weights is not None:
         parts = numbers(stream_weights, "--stream-weights")
         try:
-            weighted_fusion(parts, num_streams=num_streams)
+            return weighted_fusion(parts, num_streams=num_streams)
         except InputError as error:
             raise InputError(f"--stream-weights {stream_weights}: {error}") from error
-        return None, parts
-    return None, None
+    if fusion is None:
+        return None
+    fitted = Fusion.load(fusion)
+    if fitted.num_streams != num_streams:
+        raise InputError(
+            f"--fusion {fusion} joins {fitted.num_streams} streams, this call has "
+            f"{num_streams}: give the streams that it was made with, in their order."
+        )
+    return fitted
 
 
 def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Recognizer]:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -83,11 +82,14 @@ def run_demo(
     tell = listener or _say_nothing
     data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=tell)
     streams: dict[str, Scores] = {}
-    for number, (stream, recipe) in enumerate(STREAMS.items()):
+
+    def tell_test(done: int, total: int) -> None:
+        tell("test", len(streams) * total + done, len(STREAMS) * total, None)
+
+    for stream, recipe in STREAMS.items():
         run = folder / "runs" / stream
         _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
-        tested = partial(_tell_test, tell, number)
-        streams[stream] = evaluate(run, workers=workers, listener=tested).scores
+        streams[stream] = evaluate(run, workers=workers, listener=tell_test).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
     tell("report", 0, 1, None)
@@ -169,7 +171,3 @@ def _train(
         resume(run, listener=listener)
     else:
         train(load_recipe(recipe, overrides), data, run, listener=listener)
-
-
-def _tell_test(tell: StageListener, before: int, done: int, total: int) -> None:
-    tell("test", before * total + done, len(STREAMS) * total, None)

@@ -162,8 +162,6 @@ def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
         UnknownNameError: no such method.
         ScoresError: `fit_on` cannot be aligned, or lacks labels where they are needed.
     """
-    if method not in get_args(FusionMethod):
-        raise UnknownNameError("fusion method", method, get_args(FusionMethod))
     aligned = align(fit_on, what="fit_on")
     if method == "weighted":
         return Fusion(method, len(aligned), weights=search_weights(aligned))

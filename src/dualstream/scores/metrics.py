@@ -3,6 +3,8 @@
 The predicted class is the one with the highest score; of equal scores the class that comes first
 in `Scores.classes` wins. A class is among the first k when fewer than k classes stand before it
 under that rule, so every number here is the same on every machine.
+
+Each measure raises ScoresError where there is no video, or a label is -1.
 """
 
 from __future__ import annotations
@@ -61,14 +63,7 @@ def require_labels(scores: Scores) -> None:
 
 
 def true_class_rank(scores: Scores) -> NDArray[np.int64]:
-    """Count the classes that stand before the true one, for each video.
-
-    Returns:
-        (N,) from 0 (right) to K - 1.
-
-    Raises:
-        ScoresError: no video, or a label is -1.
-    """
+    """Return (N,) the number of classes before the true one of each video: 0 (right) to K - 1."""
     require_labels(scores)
     truth = np.take_along_axis(scores.scores, scores.labels[:, None], axis=1)  # (N, 1)
     above = (scores.scores > truth).sum(axis=1)
@@ -89,7 +84,6 @@ def top_k_accuracy(scores: Scores, k: int = 1) -> float:
 
     Raises:
         InputError: k is below 1.
-        ScoresError: no video, or a label is -1.
     """
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}.")
@@ -97,11 +91,7 @@ def top_k_accuracy(scores: Scores, k: int = 1) -> float:
 
 
 def confusion_matrix(scores: Scores) -> NDArray[np.int64]:
-    """Return (K, K) counts: row the true class, column the predicted one.
-
-    Raises:
-        ScoresError: no video, or a label is -1.
-    """
+    """Return (K, K) counts: row the true class, column the predicted one."""
     require_labels(scores)
     k = len(scores.classes)
     cells = scores.labels * k + predicted_classes(scores)
@@ -109,11 +99,7 @@ def confusion_matrix(scores: Scores) -> NDArray[np.int64]:
 
 
 def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
-    """Return (K,) the share of each class's videos that are recognised; NaN without a video.
-
-    Raises:
-        ScoresError: no video, or a label is -1.
-    """
+    """Return (K,) the share of each class's videos that are recognised; NaN without a video."""
     matrix = confusion_matrix(scores)
     with np.errstate(invalid="ignore"):
         shares: NDArray[np.float64] = np.diag(matrix) / matrix.sum(axis=1)
@@ -121,12 +107,12 @@ def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
 
 
 def mean_class_accuracy(scores: Scores) -> float:
-    """Return the mean of `per_class_accuracy` over the classes that occur; errors as there."""
+    """Return the mean of `per_class_accuracy` over the classes that occur."""
     return float(np.nanmean(per_class_accuracy(scores)))
 
 
 def measure(scores: Scores) -> Accuracy:
-    """Return top-1, top-5 and mean class accuracy together; errors as `top_k_accuracy`."""
+    """Return top-1, top-5 and mean class accuracy together."""
     return Accuracy(
         num_videos=len(scores),
         top_1=top_k_accuracy(scores, 1),
@@ -147,7 +133,6 @@ def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, 
 
     Raises:
         InputError: count is below 1.
-        ScoresError: no video, or a label is -1.
     """
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}.")
@@ -156,10 +141,10 @@ def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, 
     wrong = matrix - np.diag(np.diag(matrix))
     pairs = [
         ConfusedPair(
-            truth=scores.classes[row],
-            predicted=scores.classes[column],
-            count=int(wrong[row, column]),
-            share=float(wrong[row, column] / totals[row]),
+            scores.classes[row],
+            scores.classes[column],
+            int(wrong[row, column]),
+            float(wrong[row, column] / totals[row]),
         )
         for row, column in np.argwhere(wrong > 0)
     ]

@@ -161,7 +161,18 @@ def score_videos(
         workers=options.get("workers", 2),
         pin_memory=device.startswith("cuda"),
     )
-    return len(videos), _scores(predictor, videos, iter(loader))
+
+    def results() -> Iterator[VideoScore]:
+        batches = iter(loader)
+        for record in videos.records:
+            try:
+                clip = next(batches).sample(0)
+            except DualstreamError as error:
+                yield VideoScore(record.path, record.label, None, str(error))
+            else:
+                yield VideoScore(record.path, record.label, predictor.scores([clip])[0], None)
+
+    return len(videos), results()
 
 
 def collect(results: Iterator[VideoScore] | list[VideoScore], classes: tuple[str, ...]) -> Scores:
@@ -180,13 +191,3 @@ def collect(results: Iterator[VideoScore] | list[VideoScore], classes: tuple[str
         classes=classes,
         kind="probabilities",
     )
-
-
-def _scores(predictor: Predictor, videos: Manifest, batches: Iterator[Any]) -> Iterator[VideoScore]:
-    for record in videos.records:
-        try:
-            clip = next(batches).sample(0)
-        except DualstreamError as error:
-            yield VideoScore(record.path, record.label, None, str(error))
-            continue
-        yield VideoScore(record.path, record.label, predictor.scores([clip])[0], None)

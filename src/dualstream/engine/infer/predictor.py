@@ -305,13 +305,8 @@ def predict(
 ) -> Prediction:
     """Return the classes of a video and of each of its windows in time.
 
-    The same as `Predictor(models, **options).predict(source)`; for many videos make the predictor
-    once.
-
-    Raises:
-        VideoError: the file cannot be read.
-        InputError: no network, or options out of range.
-        CheckpointError: networks of different classes.
+    The same as `Predictor(models, **options).predict(source, num_threads=num_threads)`, errors
+    too; for many videos make the predictor once.
     """
     return Predictor(models, **options).predict(source, num_threads=num_threads)
 

@@ -60,11 +60,12 @@ def as_recognizer(model: Model) -> Recognizer:
 def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
     """Return one recognizer or several of the same classes, with names that differ.
 
-    Where two share a name they are numbered: rgb, rgb -> rgb, rgb (2).
+    Where two share a name they are numbered: rgb, rgb -> rgb, rgb (2). Errors are those of
+    `as_recognizer`, and:
 
     Raises:
-        InputError: none, or a network that does not know its input or its classes.
-        CheckpointError: a run folder that cannot be loaded, or different classes.
+        InputError: there is none.
+        CheckpointError: different classes.
     """
     several = isinstance(models, Sequence) and not isinstance(models, str)
     found = [as_recognizer(m) for m in cast("Sequence[Model]", models if several else [models])]
@@ -76,8 +77,9 @@ def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
                 f"{found[0].name} and {other.name} have different classes; they must come from "
                 "the same data set."
             )
-    named: list[Recognizer] = []
-    for one in found:
-        count = sum(other.name == one.name for other in found[: len(named)])
-        named.append(replace(one, name=f"{one.name} ({count + 1})") if count else one)
-    return tuple(named)
+    names = [one.name for one in found]
+    times = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return tuple(
+        one if count == 1 else replace(one, name=f"{one.name} ({count})")
+        for one, count in zip(found, times, strict=True)
+    )

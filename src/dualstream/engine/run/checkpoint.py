@@ -46,9 +46,8 @@ class Checkpoint:
         found = {}
         for name, stream in self.spec.flow_streams.items():
             origin = self.info.flow.get(name)
-            params = params_from_values(
-                stream.flow_method, None if origin is None else origin.params
-            )
+            values = origin.params if origin is not None else None
+            params = params_from_values(stream.flow_method, values)
             if params is not None:
                 found[name] = params
         return found
@@ -140,10 +139,9 @@ def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
 
 
 def starting_run(recipe: Recipe) -> Path | None:
-    """Folder of the run that `model.weights` names; None where it names published weights.
+    """Return the folder of the run that `model.weights` names; None for published weights.
 
-    Raises:
-        UnknownNameError: it is neither a name of weights nor a folder.
+    UnknownNameError where it is neither a name of weights nor a folder.
     """
     weights = recipe.model.weights
     if weights is None or weights in list_weights():

@@ -7,6 +7,8 @@ RUN/run.json            package version, git commit, seed, manifest and flow fol
 RUN/metrics.json        loss and accuracies
 RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
 RUN/log.csv             one row an epoch
+
+What reads these raises CheckpointError where a file is missing or broken.
 """
 
 from __future__ import annotations
@@ -112,31 +114,19 @@ def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunI
 
 
 def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Add entries to `metrics.json`; earlier ones of other names stay.
-
-    Raises:
-        CheckpointError: the file is broken.
-    """
+    """Add entries to `metrics.json`; earlier ones of other names stay."""
     text = json.dumps({**read_metrics(folder), **metrics}, indent=2)
     write_text(folder / "metrics.json", text + "\n")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return the entries of `metrics.json` of a run folder; none where there is no file yet.
-
-    Raises:
-        CheckpointError: the file is broken.
-    """
+    """Return the entries of `metrics.json` of a run folder; none where there is no file yet."""
     path = folder / "metrics.json"
     return _read_object(path) if path.is_file() else {}
 
 
 def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
-    """Recipe, classes and origin of a run folder.
-
-    Raises:
-        CheckpointError: not a run folder, or a broken one.
-    """
+    """Return recipe, classes and origin of a run folder."""
     for name in ("recipe.yaml", "classes.txt", "run.json"):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -152,7 +142,6 @@ def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file that a run wrote, else CheckpointError."""
     values = read_json(path, error=CheckpointError, remedy=COPY_AGAIN)
     if not isinstance(values, dict):
         raise CheckpointError(

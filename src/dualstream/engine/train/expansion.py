@@ -178,15 +178,13 @@ def search(
     held-out videos is expanded next, until the target's cost is reached to a tenth. Test videos
     are never looked at. A candidate that was trained before is not trained again.
 
+    The other arguments are those of `train`.
+
     Args:
         recipe: network `x3d` with the factors to start from, and how to train (briefly).
-        manifest_folder: folder that `dualstream prepare` wrote.
         out: folder of the search.
         target: multiply-adds of the network to reach.
         step_factor: growth of the cost in one step.
-        flow: root of the flow store; default is `flow` beside the manifest.
-        limit: batches an epoch is cut to, for trials.
-        listener: called after every batch and epoch.
 
     Raises:
         InputError: the folder holds another search, the target is not above the start's cost, or

@@ -226,16 +226,12 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
 
     After every epoch the run folder holds the state, weights and log of it. What is drawn at
     random depends on the recipe's seed, the epoch and the batch only, so that a run that was
-    stopped anywhere ends as an unbroken one does.
+    stopped anywhere ends as an unbroken one does. Errors are those of `train`.
 
     Args:
         run: of `open_run` or `reopen_run`.
         task: kind of training.
         listener: called after every batch and epoch.
-
-    Raises:
-        DivergedError: the loss or the weights are no finite numbers any more.
-        VideoError, FlowStoreError: a video or its flow cannot be read.
     """
     started = time.monotonic()
     torch.manual_seed(run.recipe.train.seed)

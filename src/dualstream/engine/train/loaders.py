@@ -101,11 +101,8 @@ class RunData(pl.LightningDataModule):
 def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
     """Videos of one part of the recipe's split that the recipe's network can see.
 
-    A video of one frame has no flow: where a stream reads flow it is left out.
-
-    Raises:
-        AnnotationError: the part has no video, or none of two frames.
-        RecipeError: held-out videos are asked for and the recipe holds out none.
+    A video of one frame has no flow: where a stream reads flow it is left out. Errors are those of
+    `videos_of`, and AnnotationError where no video has two frames.
     """
     videos = videos_of(manifest, recipe, part)
     if not recipe.flow_streams():

@@ -51,19 +51,15 @@ def transfer(
     Each clip of a batch is judged with its own frames and with those of the next clip that is of
     another source video. The student's classifier stays as it started.
 
+    Arguments and errors are those of `train` and `load_teacher`, and:
+
     Args:
         recipe: of the network over clips, on RGB; its training section says how to learn.
-        manifest_folder: folder that `dualstream prepare` wrote.
-        run: folder to create.
         teacher: see `load_teacher`.
-        limit: batches an epoch is cut to, for trials.
-        listener: called after every batch and epoch.
 
     Raises:
-        InputError: `run` holds a run already, or the teacher sees something else.
-        UnknownNameError, WeightsError, CheckpointError: the teacher cannot be had.
         RecipeError: the recipe's network or input does not suit a transfer.
-        AnnotationError, VideoError: the data cannot be read, or all are of one source video.
+        AnnotationError: all videos are of one source video.
     """
     name = str(Path(teacher).absolute()) if Path(teacher).is_dir() else teacher
     _check_recipe(recipe)
