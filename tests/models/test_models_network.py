@@ -14,9 +14,8 @@ from dualstream.models.network import (
     Accepts,
     Network,
     fold_segments,
-    parameter_groups,
-    set_trainable,
 )
+from dualstream.models.trainable import parameter_groups, set_trainable
 
 
 class Small(Network):

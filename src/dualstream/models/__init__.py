@@ -21,7 +21,8 @@ from dualstream.models.weights import fetch, list_weights, load_weights, weights
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 
 if TYPE_CHECKING:
-    from dualstream.models.network import Accepts, Network, parameter_groups, set_trainable
+    from dualstream.models.network import Accepts, Network
+    from dualstream.models.trainable import parameter_groups, set_trainable
     from dualstream.models.weights.loading import load_state_file
 
 __all__ = [
@@ -80,9 +81,12 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
 
 
 def __getattr__(name: str) -> Any:
-    """Names of `network` and `loading` that are looked up here; loads torch."""
-    if name == "load_state_file":
-        return importlib.import_module("dualstream.models.weights.loading").load_state_file
-    if name in ("Accepts", "Network", "parameter_groups", "set_trainable"):
-        return getattr(importlib.import_module("dualstream.models.network"), name)
+    """Names whose modules load torch."""
+    for module, names in (
+        ("network", ("Accepts", "Network")),
+        ("trainable", ("parameter_groups", "set_trainable")),
+        ("weights.loading", ("load_state_file",)),
+    ):
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,14 +9,12 @@ of the clip: zeros there make it less. Frames repeated at the ends (`repeat_bord
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import nn
 
 from dualstream.errors import InputError, WeightsError
 from dualstream.models.convert import NON_LOCAL
-from dualstream.models.layers.conv import Triple
 from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
@@ -127,23 +125,6 @@ def repeat_border_frames(model: nn.Module) -> None:
                 f"{name}, {type(conv).__name__} over {window} frames, pads time in a way of its "
                 "own, which cannot be changed."
             )
-    for parent in list(model.modules()):
-        for name, conv in list(parent.named_children()):
-            if type(conv) is nn.Conv3d and not isinstance(conv.padding, str) and conv.padding[0]:
-                setattr(parent, name, _repeating(conv))
-
-
-def _repeating(conv: nn.Conv3d) -> RepeatingConv3d:
-    with torch.device("meta"):
-        made = RepeatingConv3d(
-            conv.in_channels,
-            conv.out_channels,
-            cast("Triple", conv.kernel_size),
-            stride=cast("Triple", conv.stride),
-            padding=cast("Triple", conv.padding),
-            dilation=cast("Triple", conv.dilation),
-            groups=conv.groups,
-            bias=conv.bias is not None,
-        )
-    made.weight, made.bias = conv.weight, conv.bias
-    return made.train(conv.training)
+    for conv in model.modules():
+        if type(conv) is nn.Conv3d and not isinstance(conv.padding, str) and conv.padding[0]:
+            conv.__class__ = RepeatingConv3d  # which has another forward pass and nothing else

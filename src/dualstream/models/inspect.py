@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -15,7 +15,14 @@ from torch.utils._pytree import tree_leaves
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models.network import Network
-from dualstream.models.receptive_field import AXES, MIXES, PLACE, Traced, without_numbers
+from dualstream.models.receptive_field import (
+    AXES,
+    PLACE,
+    Operation,
+    Traced,
+    mixes,
+    without_numbers,
+)
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -190,11 +197,7 @@ class _Visit:
 
 
 class _Trace:
-    """One run of a network in evaluation mode on tensors without numbers.
-
-    Raises:
-        ShapeError: the network does not take that input, or needs numbers to run.
-    """
+    """One run of a network in evaluation mode on tensors without numbers."""
 
     def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
         self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
@@ -212,13 +215,13 @@ class _Trace:
         self._names = {id(module): name for name, module in shadow.named_modules()}
         self._stack: list[str] = []
         self._clock = 0
-        clips = {stream: Traced.of_clip(size, self) for stream, size in sizes.items()}
+        clips = {stream: Traced.of_clip(size, self._operation) for stream, size in sizes.items()}
         hooks = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
         ]
         try:
-            with without_numbers(self):
+            with without_numbers(self._operation):
                 shadow(clips.get("", clips))
         except RuntimeError as error:
             shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
@@ -245,19 +248,18 @@ class _Trace:
         visit.outputs, visit.last = _traced(output), self._tick()
         visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
 
-    def operation(
-        self, name: str, before: int, output: Traced, *, multiply_adds: int, lost: Sequence[int]
-    ) -> None:
+    def _operation(self, done: Operation) -> None:
         """Add to the module's cost, and note what happens between its layers."""
         owner = self._stack[-1] if self._stack else ""
+        name, output = done.name, done.output
         if owner in self.modules:
-            self.modules[owner].multiply_adds += multiply_adds
-        if lost:
-            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
+            self.modules[owner].multiply_adds += done.multiply_adds
+        if done.lost:
+            axes = " and ".join(("time", "height", "width")[axis] for axis in done.lost)
             where = owner or "the network"
             self.notes[f"{where}: {name} could not be followed in {axes}"] = None
-        mixes = name in MIXES and output.numel() != before and output.seen is not None
-        if not (multiply_adds or lost or mixes):
+        joined = output.numel() != done.before and output.seen is not None and mixes(name)
+        if not (done.multiply_adds or done.lost or joined):
             return
         own = self.operations.setdefault(owner, [])
         alike = [v for v in own if (v.kind, v.outputs[0].shape) == (name, output.shape)]
@@ -265,7 +267,7 @@ class _Trace:
             alike = [_Visit(name, self._tick())]
             own += alike
         alike[0].calls += 1
-        alike[0].multiply_adds += multiply_adds
+        alike[0].multiply_adds += done.multiply_adds
         alike[0].outputs = [output]
 
     def _tick(self) -> int:
@@ -280,14 +282,9 @@ def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
     """
     trace = _Trace(model, sizes)
     for axes in ((0,), (1, 2)):
-        lengths = [(axis, trace.lengths[axis]) for axis in axes]
-        single = [
-            visit.outputs[0]
-            for visit in trace.visits()
-            if visit.outputs
-            and any(n > 1 and len(visit.outputs[0].places(a)) == 1 for a, n in lengths)
-        ]
-        if not single:
+        long = [axis for axis in axes if trace.lengths[axis] > 1]
+        outputs = [visit.outputs[0] for visit in trace.visits() if visit.outputs]
+        if not any(len(output.places(axis)) == 1 for output in outputs for axis in long):
             continue
         enlarged = {
             stream: tuple(n * 4 if i - 1 in axes else n for i, n in enumerate(size))
@@ -327,8 +324,7 @@ class _Rows:
     def _of(self, name: str, depth: int, *, idle: bool = False) -> Iterator[LayerRow]:
         """Rows of a module, `depth` names deep, in the order of their first call.
 
-        Parts that give several tensors are always shown in parts. With `idle`, activations and
-        others that have nothing and change nothing get rows, too.
+        Parts that give several tensors are shown in parts; with `idle`, activations get rows too.
         """
         start = f"{name}." if name else ""
         called = [key for key in self._trace.modules if key.startswith(start) and key != name]
@@ -393,7 +389,6 @@ def _name(model: nn.Module) -> str:
 
 
 def _traced(value: Any) -> list[Traced]:
-    """All traced tensors in nested lists, tuples and dicts, in their order."""
     return [item for item in tree_leaves(value) if isinstance(item, Traced)]
 
 

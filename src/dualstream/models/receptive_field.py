@@ -8,10 +8,12 @@ positions go on at the same distance.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from math import ceil, inf, nan
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,21 +39,23 @@ Arguments = dict[str, Any]
 FIRST, LAST, PLACE = range(3)
 
 
-class Recorder(Protocol):
-    """Hears of every operation on traced tensors."""
+class Operation(NamedTuple):
+    """One operation on traced tensors."""
 
-    def operation(
-        self, name: str, before: int, output: Traced, *, multiply_adds: int, lost: Sequence[int]
-    ) -> None:
-        """Note an operation.
+    name: str
+    """Torch's, without the overload: "convolution", "mean"."""
+    before: int
+    """Number of entries of its first traced argument."""
+    output: Traced
+    """The first one."""
+    multiply_adds: int
+    """Of a convolution or a matrix product; 0 of all others."""
+    lost: Sequence[int]
+    """Axes in which it could not be followed."""
 
-        Args:
-            name: torch's, without the overload: "convolution", "mean".
-            before: number of entries of its first traced argument.
-            output: its (first) output.
-            multiply_adds: of a convolution or a matrix product; 0 of all others.
-            lost: axes in which it could not be followed.
-        """
+
+Recorder = Callable[[Operation], None]
+"""Hears of every operation on traced tensors."""
 
 
 class Traced(Tensor):
@@ -102,23 +106,18 @@ class Traced(Tensor):
             args[0].overwrite(after[0])
             found = [args[0]]
         else:
-            whole = args[0].original() if func.is_view else None
+            first = args[0]
+            whole = None
+            if func.is_view:
+                whole = first if first.whole is None else first.whole
             made = zip(outputs, after, strict=True)
             found = [cls(output, seen, traced[0].recorder, whole) for output, seen in made]
         count = flop_registry.get(func._overloadpacket, lambda *_, **__: 0)
-        traced[0].recorder.operation(
-            _name(func),
-            traced[0].numel(),
-            found[0],
-            multiply_adds=count(*metas, **options, out_val=result) // 2,
-            lost=lost,
-        )
+        cost = count(*metas, **options, out_val=result) // 2
+        operation = Operation(_name(func), traced[0].numel(), found[0], cost, lost)
+        traced[0].recorder(operation)
         rest = iter(found)
         return tree_map(lambda item: next(rest) if isinstance(item, Tensor) else item, result)
-
-    def original(self) -> Traced:
-        """The tensor that this one is a view of, or this one."""
-        return self if self.whole is None else self.whole
 
     def overwrite(self, seen: Seen | None) -> None:
         """Take other entries in place of these, also in the tensor that this is a view of."""
@@ -214,12 +213,11 @@ def _constant(values: Sequence[float], rank: int) -> Seen:
 
 def _compact(values: Tensor) -> Tensor:
     """Keep one entry along dimensions in which all are equal."""
-    for dimension in range(values.ndim):
-        if values.stride(dimension) == 0:
-            values = values.narrow(dimension, 0, 1)
-    for dimension in range(values.ndim):
+    for dimension in sorted(
+        range(values.ndim), key=values.stride
+    ):  # those of stride 0 cost nothing
         one = values.narrow(dimension, 0, 1)
-        if values.shape[dimension] > 1 and _alike(one, values):
+        if values.stride(dimension) == 0 or _alike(one, values):
             values = one
     return values
 
@@ -259,13 +257,8 @@ def _spread(seen: Seen, dimensions: Sequence[int]) -> Seen:
 
 def _union(*several: Seen) -> Seen:
     """Join what entries see that meet one by one; of two places the later one stays."""
-    functions = (torch.minimum, torch.maximum, torch.fmax)
-    union = several[0]
-    for seen in several[1:]:
-        union = tuple(
-            functions[i % 3](*pair) for i, pair in enumerate(zip(union, seen, strict=True))
-        )
-    return union
+    joins = (torch.minimum, torch.maximum, torch.fmax) * AXES
+    return tuple(reduce(join, parts) for join, *parts in zip(joins, *several, strict=True))
 
 
 class _Window(NamedTuple):
@@ -356,22 +349,9 @@ def _adaptive_pool(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
 def _reduction(given: Arguments, seen: Seen, output: Tensor) -> Seen:
     rank = seen[0].ndim
     which = given.get("dim")
-    listed = [which] if isinstance(which, int) else which or range(rank)
-    gone = [d % rank for d in listed]
+    gone = [d % rank for d in ([which] if isinstance(which, int) else which or range(rank))]
     joined = _joined(seen, gone)
     return joined if output.ndim == rank else tuple(v.squeeze(gone) for v in joined)
-
-
-def _softmax(given: Arguments, seen: Seen, output: Tensor) -> Seen:
-    return _spread(seen, [given["dim"]])
-
-
-def _largest(given: Arguments, seen: Seen, output: Tensor) -> Seen:
-    return _joined(seen, [given["dim"]])
-
-
-def _layer_norm(given: Arguments, seen: Seen, output: Tensor) -> Seen:
-    return _spread(seen, range(-len(given["normalized_shape"]), 0))
 
 
 def _pad(given: Arguments, seen: Seen, output: Tensor) -> Seen:
@@ -382,38 +362,40 @@ def _pad(given: Arguments, seen: Seen, output: Tensor) -> Seen:
     return seen
 
 
-def _same(given: Arguments, seen: Seen, output: Tensor) -> Seen:
-    return seen
-
-
 Rule = Callable[[Arguments, Seen, Tensor], Seen | None]
 
-
-def _rules(*rows: tuple[Rule, str]) -> dict[str, Rule]:
-    return {name: rule for rule, names in rows for name in names.split()}
-
-
-RULES = _rules(
-    (_same, "clone contiguous lift_fresh _to_copy native_dropout"),
+RULES: dict[str, Rule] = {
+    r"convolution": _convolution,
+    r"(max|avg)_pool\dd(_with_indices)?": _pool,
+    r"_?adaptive_(max|avg)_pool\dd": _adaptive_pool,
+    r"mean|sum|prod|all|any|a?max|a?min|argmax|argmin|logsumexp": _reduction,
+    r"norm|linalg_vector_norm|(std|var)(_mean)?": _reduction,
+    r"(constant|reflection|replication)_pad(_n|\d)d": _pad,
+    r"_(log_|safe_)?softmax|cumsum|sort": lambda given, seen, _: _spread(seen, [given["dim"]]),
+    r"topk": lambda given, seen, _: _joined(seen, [given["dim"]]),
+    r"native_layer_norm|_fused_rms_norm": lambda given, seen, _: _spread(
+        seen, range(-len(given["normalized_shape"]), 0)
+    ),
     # Statistics of norms are left out, as is usual for receptive fields.
-    (_same, "native_batch_norm _native_batch_norm_legit_no_training native_group_norm"),
-    (_same, "_native_batch_norm_legit _batch_norm_no_update"),
-    (_layer_norm, "native_layer_norm _fused_rms_norm"),
-    (_convolution, "convolution"),
-    (_pool, "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d"),
-    (_pool, "max_pool2d_with_indices max_pool3d_with_indices"),
-    (_adaptive_pool, "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d"),
-    (_adaptive_pool, "adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool2d"),
-    (_reduction, "mean sum amax amin max min argmax argmin prod all any logsumexp norm"),
-    (_reduction, "std var std_mean var_mean linalg_vector_norm"),
-    (_softmax, "_softmax _log_softmax _safe_softmax cumsum sort"),
-    (_largest, "topk"),
-    (_pad, "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d"),
-    (_pad, "replication_pad1d replication_pad2d replication_pad3d"),
-)
-MIXES = frozenset(n for n, r in RULES.items() if r in (_pool, _adaptive_pool, _reduction))
-"""Operations without parameters that make one entry of several."""
-PRODUCTS = {"mm": ("self", "mat2"), "bmm": ("self", "mat2")} | {
+    r"clone|contiguous|lift_fresh|_to_copy|native_dropout|.*batch_norm.*|native_group_norm": (
+        lambda given, seen, _: seen
+    ),
+}
+"""Names of operations -> what they do."""
+
+
+def _rule(name: str) -> Rule | None:
+    return next((rule for names, rule in RULES.items() if re.fullmatch(names, name)), None)
+
+
+def mixes(name: str) -> bool:
+    """Whether an operation without parameters makes one entry of several."""
+    return _rule(name) in (_pool, _adaptive_pool, _reduction)
+
+
+PRODUCTS = {
+    "mm": ("self", "mat2"),
+    "bmm": ("self", "mat2"),
     "addmm": ("mat1", "mat2"),
     "baddbmm": ("batch1", "batch2"),
 }
@@ -444,6 +426,8 @@ def _followed(
     given |= {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}
     given |= kwargs
     after: Seen | None = None
+    rule = _rule(name)
+    alone = tensors[0] is args[0] and not tensors[1:]
     if torch.Tag.pointwise in func.tags or name in UNMARKED:
         after = _union(*(_of_rank(_seen(t), outputs[0].ndim) for t in tensors))
     elif name in PRODUCTS:
@@ -453,16 +437,12 @@ def _followed(
     elif name == "stack":
         dimension = given["dim"] % outputs[0].ndim
         after = _end_to_end([t.unsqueeze(dimension) for t in given["tensors"]], dimension)
-    elif (
-        tensors[0] is args[0]
-        and not tensors[1:]
-        and (func.is_view or name in RESHAPES or name in MOVES)
-    ):
+    elif alone and (func.is_view or name in RESHAPES or name in MOVES):
         several = _moved(func, args, kwargs, outputs)
         if several is not None:
             return several, []
-    elif name in RULES and tensors[0] is args[0] and not tensors[1:]:
-        after = RULES[name](given, _seen(tensors[0]), outputs[0])
+    elif alone and rule is not None:
+        after = rule(given, _seen(tensors[0]), outputs[0])
     if after is not None:
         return [after] * len(outputs), []
     return _lost(tensors, outputs)
@@ -508,15 +488,10 @@ def _moved(
         return None
     for values in _seen(args[0]):
         whole = values.expand(args[0].shape)
-        new = (
-            whole.reshape(outputs[0].shape)
-            if name in RESHAPES
-            else func(whole, *args[1:], **kwargs)
-        )
-        several = [new] if isinstance(new, Tensor) else list(new)
-        moved.append(
-            [_even(_compact(v)) if name.startswith("index") else _compact(v) for v in several]
-        )
+        shaped = name in RESHAPES
+        new = whole.reshape(outputs[0].shape) if shaped else func(whole, *args[1:], **kwargs)
+        several = [_compact(v) for v in ([new] if isinstance(new, Tensor) else new)]
+        moved.append([_even(v) for v in several] if name.startswith("index") else several)
     return list(zip(*moved, strict=True))
 
 

@@ -151,11 +151,8 @@ def network_svg(table: NetworkTable) -> Markup:
             parts += _column(panel, row, centre=centre, step=step)
         parts += _shares(table, row, centre=centre, step=step, top=shares_top, px=share_px)
         parts.append(_name(row, x=centre, y=shares_top + SHARES_PX + 16))
-        parts.append(
-            Markup(
-                '<rect class="hover" x="{:.1f}" y="{}" width="{:.1f}" height="{:.1f}"/></g>'
-            ).format(centre - step / 2, TOP_PX, step, shares_top + SHARES_PX - TOP_PX)
-        )
+        height_px = shares_top + SHARES_PX - TOP_PX
+        parts.append(_rect("hover", centre - step / 2, TOP_PX, step, height_px) + Markup("</g>"))
     return Markup("").join([*parts, Markup("</svg>\n")])
 
 
@@ -163,10 +160,7 @@ def _panels(table: NetworkTable, rows: Sequence[LayerRow]) -> list[_Panel]:
     """Time and space, or time, height and width."""
     frames, height, width = table.lengths
     square = height == width and all(
-        row.receptive_field is not None
-        and row.receptive_field[1] == row.receptive_field[2]
-        and row.positions[1] == row.positions[2]
-        for row in rows
+        sizes[1] == sizes[2] for row in rows for sizes in (row.receptive_field or (), row.positions)
     )
     drawn = [("time", "Time", 0, "frames", frames)]
     if square:
@@ -180,48 +174,53 @@ def _panels(table: NetworkTable, rows: Sequence[LayerRow]) -> list[_Panel]:
     ]
 
 
+def _text(x: float, y: float, text: object, css: str = "soft", *, anchor: str = "start") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        css, x, y, anchor, text
+    )
+
+
+def _rect(css: str, x: float, y: float, width: float, height: float) -> Markup:
+    return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+        css, x, y, width, height
+    )
+
+
+def _line(css: str, right: float, y: float) -> Markup:
+    return Markup('<line class="{}" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
+        css, LEFT_PX, right, y=y
+    )
+
+
 def _title(table: NetworkTable) -> Iterator[Markup]:
     clips = [
         f"{name} {c} channels, {t} frames of {h} x {w} pixels".strip()
         for name, (c, t, h, w) in table.sizes.items()
     ]
-    yield Markup('<text class="title" x="24" y="36">{}</text>').format(table.name)
-    yield Markup('<text class="soft" x="24" y="58">{}</text>').format(
-        f"{'; '.join(clips)}; "
-        f"{table.parameters:,} parameters; {table.multiply_adds / 1e9:,.2f} billion multiply-adds"
-    )
-    yield Markup('<text class="soft" x="24" y="76">{}</text>').format(
-        "Bars: receptive field of one entry, pale beyond the input. Ticks: positions of the output."
-    )
+    yield _text(24, 36, table.name, "title")
+    cost = f"{table.multiply_adds / 1e9:,.2f} billion multiply-adds"
+    yield _text(24, 58, f"{'; '.join(clips)}; {table.parameters:,} parameters; {cost}")
+    meaning = "Bars: receptive field of one entry, pale beyond the input."
+    yield _text(24, 76, f"{meaning} Ticks: positions of the output.")
 
 
 def _frame(panel: _Panel, right: float) -> Iterator[Markup]:
     """Heading, the input's extent, and its first and last position."""
     half = panel.length * panel.scale / 2
     low, high = panel.middle - half, panel.middle + half
-    yield Markup('<text class="head" x="24" y="{:.1f}">{}</text>').format(
-        panel.top - 8, f"{panel.heading}, {panel.unit}"
-    )
-    yield Markup('<rect class="input" x="{}" y="{:.1f}" width="{}" height="{:.1f}"/>').format(
-        LEFT_PX, low, right - LEFT_PX, high - low
-    )
+    yield _text(24, panel.top - 8, f"{panel.heading}, {panel.unit}", "head")
+    yield _rect("input", LEFT_PX, low, right - LEFT_PX, high - low)
     for y, text in ((low, "1"), (high, str(panel.length))):
-        yield Markup('<line class="edge" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
-            LEFT_PX, right, y=y
-        )
-        yield Markup('<text class="soft" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            LEFT_PX - 8, y + 4, text
-        )
+        yield _line("edge", right, y)
+        yield _text(LEFT_PX - 8, y + 4, text, anchor="end")
     for y, text in ((panel.top + 10, "field"), (panel.top + PANEL_PX - 2, "positions")):
-        yield Markup('<text class="soft" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            LEFT_PX - 8, y, text
-        )
+        yield _text(LEFT_PX - 8, y, text, anchor="end")
 
 
 def _column(panel: _Panel, row: LayerRow, *, centre: float, step: float) -> Iterator[Markup]:
     """One layer's bar and ticks."""
     assert row.receptive_field is not None
-    field, positions = row.receptive_field[panel.axis], row.positions[panel.axis]
+    field, positions = row.receptive_field[panel.axis], row.positions[panel.axis] or 1
     bar = min(16.0, step * 0.4)
     left = centre - bar * 0.85
     yield Markup('<g class="{}">').format(panel.kind)
@@ -229,28 +228,21 @@ def _column(panel: _Panel, row: LayerRow, *, centre: float, step: float) -> Iter
         inside = min(field, panel.length) * panel.scale
         drawn = min(field * panel.scale, PANEL_PX - 36)
         for css, length in (("over", drawn), ("bar", inside)):
-            yield Markup(
-                '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-            ).format(css, left, panel.middle - length / 2, bar, max(length, 1))
-    yield Markup('<text class="field" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
-        centre, panel.top + 10, "?" if field is None else field
-    )
+            yield _rect(css, left, panel.middle - length / 2, bar, max(length, 1))
+    yield _text(centre, panel.top + 10, "?" if field is None else field, "field", anchor="middle")
     yield Markup('<path class="ticks" d="{}"/>').format(
-        _ticks(panel, positions or 1, row.stride[panel.axis] or 0, x=left + bar + 2, length=bar / 2)
+        _ticks(panel, positions, row.stride[panel.axis] or 0, x=left + bar + 2, length=bar / 2)
     )
-    yield Markup('<text class="soft" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
-        centre, panel.top + PANEL_PX - 2, positions or 1
-    )
+    yield _text(centre, panel.top + PANEL_PX - 2, positions, anchor="middle")
     yield Markup("</g>")
 
 
 def _ticks(panel: _Panel, positions: int, stride: float, *, x: float, length: float) -> str:
     """Path of one tick a position, `stride` apart around the middle."""
     first = panel.middle - (positions - 1) / 2 * stride * panel.scale
-    last = panel.middle + (positions - 1) / 2 * stride * panel.scale
-    if positions > MOST_TICKS:
-        return f"M{x + length / 2:.1f} {first:.1f}V{last:.1f}"
     places = [first + i * stride * panel.scale for i in range(positions)]
+    if positions > MOST_TICKS:
+        return f"M{x + length / 2:.1f} {first:.1f}V{places[-1]:.1f}"
     return "".join(f"M{x:.1f} {y:.1f}h{length:.1f}" for y in places)
 
 
@@ -260,9 +252,7 @@ def _shares_frame(top: float, right: float) -> Iterator[Markup]:
         '<tspan class="cost field">multiply-adds</tspan> and of the '
         '<tspan class="size field">parameters</tspan>, per cent</text>'
     ).format(top - 10)
-    yield Markup('<line class="base" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
-        LEFT_PX, right, y=top + SHARES_PX
-    )
+    yield _line("base", right, top + SHARES_PX)
 
 
 def _shares(
@@ -271,17 +261,14 @@ def _shares(
     """Two bars of `px` pixels for the whole network, and the longer one's per cent."""
     bar = min(13.0, step * 0.36)
     shares = _share_of(table, row)
-    for css, share, left in zip(
-        ("cost", "size"), shares, (centre - bar - 1, centre + 1), strict=True
-    ):
-        yield Markup(
-            '<g class="{}"><rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" '
-            'height="{:.1f}"/></g>'
-        ).format(css, left, top + SHARES_PX - share * px, bar, share * px)
-    if max(shares) >= 0.005:
-        yield Markup(
-            '<text class="soft" x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>'
-        ).format(centre, top + SHARES_PX - max(shares) * px - 4, round(100 * max(shares)))
+    lefts = (centre - bar - 1, centre + 1)
+    for css, share, left in zip(("cost", "size"), shares, lefts, strict=True):
+        rect = _rect("bar", left, top + SHARES_PX - share * px, bar, share * px)
+        yield Markup('<g class="{}">{}</g>').format(css, rect)
+    largest = max(shares)
+    if largest >= 0.005:
+        y = top + SHARES_PX - largest * px - 4
+        yield _text(centre, y, round(100 * largest), anchor="middle")
 
 
 def _share_of(table: NetworkTable, row: LayerRow) -> tuple[float, float]:
@@ -306,11 +293,8 @@ def _end_of(name: str) -> str:
 def _hover(row: LayerRow) -> str:
     """All numbers of a layer in a few lines."""
     assert row.receptive_field is not None
-    axes = ("frames", "height", "width")
-    field = ", ".join(
-        f"{'?' if size is None else size} {axis}"
-        for size, axis in zip(row.receptive_field, axes, strict=True)
-    )
+    named = zip(row.receptive_field, ("frames", "height", "width"), strict=True)
+    field = ", ".join(f"{'?' if size is None else size} {axis}" for size, axis in named)
     return "\n".join(
         [
             f"{row.name} ({row.kind})",

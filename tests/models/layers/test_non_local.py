@@ -8,7 +8,7 @@ from torch import nn
 
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.models import create_model
-from dualstream.models.layers.non_local import NonLocalBlock, insert_non_local
+from dualstream.models.layers.non_local import NonLocalBlock, add_non_local
 
 KINDS = ["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
 
@@ -142,7 +142,7 @@ def stages():
 
 def test_insertion_after_the_chosen_blocks_only():
     parts = stages()
-    insert_non_local(parts, {"res3": [0, 2]}, kind="gaussian")
+    add_non_local(parts, {"res3": [0, 2]}, kind="gaussian")
     kinds = [type(block.non_local) for block in parts["res3"]]
     assert kinds == [NonLocalBlock, nn.Identity, NonLocalBlock]
     assert isinstance(parts["res2"][0].non_local, nn.Identity)
@@ -153,18 +153,18 @@ def test_insertion_after_the_chosen_blocks_only():
 @pytest.mark.parametrize("nothing", [None, {}, {"res2": []}])
 def test_no_places_change_nothing(nothing):
     parts = stages()
-    insert_non_local(parts, nothing, kind="gaussian")
+    add_non_local(parts, nothing, kind="gaussian")
     assert all(isinstance(b.non_local, nn.Identity) for blocks in parts.values() for b in blocks)
 
 
 def test_wrong_places_are_refused():
     with pytest.raises(UnknownNameError, match=r"stage for non-local blocks 'res6'.*res2, res3"):
-        insert_non_local(stages(), {"res6": [0]}, kind="gaussian")
+        add_non_local(stages(), {"res6": [0]}, kind="gaussian")
     for index in (3, -1):
         with pytest.raises(InputError, match=rf"res3 has blocks 0..2, no {index}"):
-            insert_non_local(stages(), {"res3": [index]}, kind="gaussian")
+            add_non_local(stages(), {"res3": [index]}, kind="gaussian")
     with pytest.raises(UnknownNameError, match="kind of non-local block"):
-        insert_non_local(stages(), None, kind="max")
+        add_non_local(stages(), None, kind="max")
 
 
 @pytest.mark.parametrize("places", [{"res3": 1}, ["res3"], {"res3": ["1"]}, {"res3": "1"}, 3])

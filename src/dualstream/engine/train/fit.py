@@ -45,7 +45,7 @@ from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileChe
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 
 Verb = Literal["train", "transfer"]
 """Command that starts and resumes a run."""

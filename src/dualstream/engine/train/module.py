@@ -15,7 +15,7 @@ from dualstream.clips.transforms import Normalizer
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.schedule import learning_rate_factor
 from dualstream.errors import DivergedError
-from dualstream.models.network import parameter_groups
+from dualstream.models.trainable import parameter_groups
 from dualstream.types import Clip
 
 

@@ -103,7 +103,7 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
             f"{layout}'s {model.name} has nothing like these tensors, and theirs could not be "
             f"left out: {first_of(other)}."
         )
-    foreign = sorted(own.keys() - table.keys())
+    foreign = [key for key in own if key not in table]
     if foreign:
         raise WeightsError(f"{layout}'s {model.name} has no tensor for {first_of(foreign)}.")
     return {

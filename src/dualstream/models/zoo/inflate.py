@@ -180,16 +180,13 @@ class Inflated2D(Network):
     `c2d_r50` with a ResNet-50's weights inflated (`inflate_state`) have.
 
     Args:
-        num_classes: K.
         backbone: any convolutional network of `timm.list_models()`, for instance resnet50 or
             inception_v3.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
         time_kernel: windows over time, see `inflate_network`.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        pretrained: start from timm's own weights on the Hugging Face hub, inflated; with other
-            channels than RGB by cross-modality start.
         checkpointing: compute activations inside timm's blocks again in the backward pass, which
             then must follow its forward pass before one of clips of another length.
+
+    The others are `BackboneOptions`; pretrained weights are inflated.
 
     Raises:
         UnknownNameError: timm has no such backbone.

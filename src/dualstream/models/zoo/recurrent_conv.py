@@ -76,17 +76,14 @@ class RecurrentConv(Network):
     classes. Takes clips of any length, and the images that the backbone takes.
 
     Args:
-        num_classes: K.
         backbone: any name of `timm.list_models()`; the authors use VGG-16.
-        in_channels: C of one frame: 3 for RGB and RGB difference, 2 for optical flow.
         depths: which of the backbone's feature maps, ascending; those of a ResNet are 0 (half of
             the image's size) to 4 (a 32nd).
         hidden: channels of the state at each depth.
         kernel: window of the convolutions, odd.
         stacked: each depth also sees the states of the depth below it, max-pooled to its size.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: compute the activations inside blocks again in the backward pass.
-        pretrained: start the backbone from timm's weights on the Hugging Face hub.
+
+    The others are `BackboneOptions`.
 
     Raises:
         UnknownNameError: the backbone is unknown.

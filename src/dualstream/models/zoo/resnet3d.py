@@ -9,12 +9,7 @@ import torch
 from torch import nn
 
 from dualstream.models.layers.conv import Activation, ConvUnit, make_activation
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 
@@ -51,8 +46,8 @@ class BasicBlock(nn.Module):
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
-        kind: of both convolutions.
-        stride: step of the first one; in height and width, and in time unless the kind is 2d.
+        kind: of both convolutions. Where the block has more channels after it the first has a
+            step of 2, in height and width, and in time unless the kind is 2d.
         middle: middle planes of the first and the second convolution, for 2plus1d.
         eps: of the batch norms.
     """
@@ -63,12 +58,12 @@ class BasicBlock(nn.Module):
         out_channels: int,
         *,
         kind: Kind,
-        stride: int,
         middle: tuple[int, int],
         eps: float,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
+        stride = 1 if in_channels == out_channels else 2
         self.first = _convolution(
             kind, in_channels, out_channels, stride=stride, middle=middle[0], eps=eps
         )
@@ -76,14 +71,10 @@ class BasicBlock(nn.Module):
             kind, out_channels, out_channels, middle=middle[1], activation=None, eps=eps
         )
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
+        if stride > 1:
+            step = (1 if kind == "2d" else 2, 2, 2)
             self.shortcut = ConvUnit(
-                in_channels,
-                out_channels,
-                (1, 1, 1),
-                stride=(1 if kind == "2d" else stride, stride, stride),
-                activation=None,
-                eps=eps,
+                in_channels, out_channels, (1, 1, 1), stride=step, activation=None, eps=eps
             )
         self.activation = make_activation("relu")
         self.non_local: nn.Module = nn.Identity()
@@ -181,21 +172,16 @@ class ResNet3D(Network):
         width = _WIDTHS[0]
         for kind, depth, out in zip(stages, depths, _WIDTHS, strict=True):
             blocks = []
-            for index in range(depth):
-                stride = 2 if index == 0 and out != _WIDTHS[0] else 1
+            for _ in range(depth):
                 first = middle_planes(width, out)
-                second = first if middle_planes_of == "block" else middle_planes(out, out)
-                blocks.append(
-                    BasicBlock(
-                        width, out, kind=kind, stride=stride, middle=(first, second), eps=eps
-                    )
-                )
+                middle = first, first if middle_planes_of == "block" else middle_planes(out, out)
+                blocks.append(BasicBlock(width, out, kind=kind, middle=middle, eps=eps))
                 width = out
             made.append(nn.Sequential(*blocks))
         self.res2, self.res3, self.res4, self.res5 = made
         start_as_he(self, mode="fan_out")
-        blocks_of = {f"res{number}": list(stage) for number, stage in enumerate(made, start=2)}
-        insert_non_local(blocks_of, non_local, kind=non_local_kind)
+        by_name = dict(zip(("res2", "res3", "res4", "res5"), made, strict=True))
+        add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(width, dropout=dropout, deviation=0.01)
 
     def stages(self) -> tuple[nn.Module, ...]:

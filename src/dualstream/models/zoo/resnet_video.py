@@ -7,6 +7,7 @@ those of pytorchvideo's hub, so that its weights load (`dualstream.models.conver
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice, pairwise
 from typing import Unpack, cast
 
 import torch
@@ -14,12 +15,7 @@ from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
@@ -42,8 +38,7 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels: C of the input.
-        inner_channels: C between the convolutions.
-        out_channels: C of the output.
+        out_channels: C of the output, four times that between the convolutions.
         time_kernel: window in time of conv1.
         stride: step in time, height, width of the block; a step in time needs `split`.
         split: put a 3x1x1 convolution with norm in front of the 1x3x3.
@@ -52,7 +47,6 @@ class Bottleneck(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        inner_channels: int,
         out_channels: int,
         *,
         time_kernel: int,
@@ -61,6 +55,7 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
+        inner_channels = out_channels // EXPANSION
         in_time, in_space = (stride[0], 1, 1), (1, *stride[1:])
         self.conv1 = ConvUnit(in_channels, inner_channels, (time_kernel, 1, 1))
         self.conv2_time: nn.Module = nn.Identity()
@@ -99,19 +94,13 @@ def make_stage(
     Args:
         time_kernels: window in time of conv1, block by block; repeated: (3, 1) is 3, 1, 3, 1, ...
     """
-    return nn.Sequential(
-        *(
-            Bottleneck(
-                out_channels if index else in_channels,
-                out_channels // EXPANSION,
-                out_channels,
-                time_kernel=time_kernels[index % len(time_kernels)],
-                stride=(1, 1, 1) if index else stride,
-                split=split,
-            )
-            for index in range(num_blocks)
+    blocks = []
+    for kernel in islice(cycle(time_kernels), num_blocks):
+        blocks.append(
+            Bottleneck(in_channels, out_channels, time_kernel=kernel, stride=stride, split=split)
         )
-    )
+        in_channels, stride = out_channels, (1, 1, 1)
+    return nn.Sequential(*blocks)
 
 
 def make_stem(
@@ -178,29 +167,19 @@ class VideoResNet(Network):
         )
         self.window = window
         self.stem = make_stem(in_channels, 64, time_kernel=stem_time_kernel, pool=stem_pool)
+        channels = pairwise((64, 256, 512, 1024, 2048))
+        numbers = zip(channels, BLOCKS_OF_DEPTH[50], time_kernels, strides, strict=True)
         stages = [
             make_stage(
-                channels_in,
-                channels_out,
-                num_blocks=num_blocks,
-                time_kernels=kernels,
-                stride=stride,
-                split=split,
+                *widths, num_blocks=num_blocks, time_kernels=kernels, stride=stride, split=split
             )
-            for channels_in, channels_out, num_blocks, kernels, stride in zip(
-                (64, 256, 512, 1024),
-                (256, 512, 1024, 2048),
-                BLOCKS_OF_DEPTH[50],
-                time_kernels,
-                strides,
-                strict=True,
-            )
+            for widths, num_blocks, kernels, stride in numbers
         ]
         self.res2, self.res3, self.res4, self.res5 = stages
         self.time_pool = MaxPool((2, 1, 1)) if time_pool else nn.Identity()
         initialise(self)
-        blocks = {f"res{number}": list(stage) for number, stage in enumerate(stages, start=2)}
-        insert_non_local(blocks, non_local, kind=non_local_kind)
+        by_name = dict(zip(("res2", "res3", "res4", "res5"), stages, strict=True))
+        add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(2048, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:

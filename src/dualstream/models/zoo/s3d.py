@@ -12,12 +12,7 @@ from torch import nn
 from dualstream.errors import InputError
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network, check_choice
 from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
@@ -101,7 +96,7 @@ class GatedInception(InceptionBlock):
         in_channels: C of the input.
         widths: see `WIDTHS`.
         in_time: whether a 3x3x3 convolution is 1x3x3 then 3x1x1, or 1x3x3 alone.
-        gated: whether to.
+        gated: whether the branches are gated.
     """
 
     def __init__(self, in_channels: int, widths: Widths, *, in_time: bool, gated: bool) -> None:
@@ -232,8 +227,7 @@ class S3D(Network):
         self.mixed_5 = self._blocks(832, "mixed_5b", "mixed_5c")
         self._initialise()
         stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
-        blocks = {name: list(stage) for name, stage in stages.items()}
-        insert_non_local(blocks, non_local, kind=non_local_kind)
+        add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(1024, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -259,11 +253,9 @@ class S3D(Network):
 
     def _initialise(self) -> None:
         for module in self.modules():
-            if not isinstance(module, nn.Conv3d):
-                continue
-            if module.kernel_size[0] > 1:
+            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
                 nn.init.dirac_(module.weight)
-            else:
+            elif isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 import torch
 from torch import nn
 
 from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network
 from dualstream.models.zoo.resnet_video import (
@@ -43,7 +39,7 @@ def slow_indices(length: int, alpha: int) -> list[int]:
 
     Args:
         length: T of the fast pathway, at least 1.
-        alpha: frames of the fast pathway for each one of the slow.
+        alpha: see `SlowFast`.
 
     Returns:
         ceil(T / alpha) indices.
@@ -124,8 +120,8 @@ class SlowFast(Network):
             alpha=alpha,
         )
         initialise(self)
-        blocks = {f"res{number}": list(stage.slow) for number, stage in enumerate(stages, start=2)}
-        insert_non_local(blocks, non_local, kind=non_local_kind)
+        slow = {f"res{number}": stage.slow for number, stage in enumerate(stages, start=2)}
+        add_non_local(slow, non_local, kind=non_local_kind)
         self.add_classifier(_CHANNELS[-1] + _CHANNELS[-1] // _BETA_INVERSE, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -158,23 +154,14 @@ def _stages(
     stages = []
     for index, num_blocks in enumerate(BLOCKS_OF_DEPTH[depth]):
         before, after = _CHANNELS[index], _CHANNELS[index + 1]
-        stride = (1, 1, 1) if index == 0 else (1, 2, 2)
-        last = index == len(BLOCKS_OF_DEPTH[depth]) - 1
-        slow = make_stage(
-            before + before // _BETA_INVERSE * _LATERAL_RATIO,
-            after,
-            num_blocks=num_blocks,
-            time_kernels=slow_kernels[index],
-            stride=stride,
+        fast_before, fast_after = before // _BETA_INVERSE, after // _BETA_INVERSE
+        stage = partial(
+            make_stage, num_blocks=num_blocks, stride=(1, 1, 1) if index == 0 else (1, 2, 2)
         )
-        fast = make_stage(
-            before // _BETA_INVERSE,
-            after // _BETA_INVERSE,
-            num_blocks=num_blocks,
-            time_kernels=fast_kernels[index],
-            stride=stride,
-        )
-        lateral = None if last else _lateral(after, kernel=lateral_kernel, alpha=alpha)
+        slow_before = before + fast_before * _LATERAL_RATIO
+        slow = stage(slow_before, after, time_kernels=slow_kernels[index])
+        fast = stage(fast_before, fast_after, time_kernels=fast_kernels[index])
+        lateral = None if index == 3 else _lateral(after, kernel=lateral_kernel, alpha=alpha)
         stages.append(Pathways(slow, fast, lateral))
     return stages
 

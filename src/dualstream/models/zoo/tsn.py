@@ -18,10 +18,8 @@ class TSN(Network):
     Backbone, dropout and classifier on every segment, then a consensus.
 
     Args:
-        num_classes: K.
         backbone: any name of `timm.list_models()`; its classifier is replaced by dropout and a
             linear layer (normal start with deviation 0.001, as in the reference code).
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
         length: T of one snippet; the backbone sees C*T channels.
         dropout: probability in front of the classifier, 0 up to (not including) 1. The paper
             uses 0.8 for RGB and 0.7 for flow.
@@ -29,8 +27,8 @@ class TSN(Network):
         num_segments: S, for the linear consensus only.
         top_k: how many segments of each class count, for the top_k consensus only.
         frozen_batch_norm: partial freezes all batch norms but the first, as the paper does.
-        pretrained: start from timm's own weights on the Hugging Face hub; with other channels
-            than RGB by cross-modality start. For weights that need no hub see `create_model`.
+
+    The others are `BackboneOptions`, but there is no checkpointing.
 
     Raises:
         UnknownNameError: a choice or the backbone is unknown.

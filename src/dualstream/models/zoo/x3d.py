@@ -11,12 +11,7 @@ from torch.nn import functional as F
 
 from dualstream.errors import InputError
 from dualstream.models.layers.conv import ConvUnit, make_activation
-from dualstream.models.layers.non_local import (
-    NonLocalKind,
-    NonLocalOptions,
-    Places,
-    insert_non_local,
-)
+from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import global_mean, window_means
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
@@ -169,17 +164,13 @@ class X3D(Network):
     the network but of its clips: it takes any.
 
     Args:
-        num_classes: K.
-        in_channels: C of one time step: 3 for RGB and RGB difference, 2 for flow.
         gamma_w: factor of all widths, which are 24, 48, 96 and 192 at 1.
         gamma_b: width inside a block, in parts of the block's.
         gamma_d: factor of the blocks of the stages, which are 1, 2, 5 and 3 at 1.
         window: T, H and W of the last mean, as published networks fix it by the clips that they
             were made for; larger clips then have several. None: over all places.
-        dropout: probability in front of the classifier, 0 up to (not including) 1.
-        checkpointing: less memory in training for about a third more time.
-        non_local: stage (res2 to res5) -> blocks that get a non-local block after them.
-        non_local_kind: how those compare two places.
+
+    The others are `NonLocalOptions`; stages for non-local blocks are res2 to res5.
 
     Raises:
         InputError: a number is out of range.
@@ -220,8 +211,7 @@ class X3D(Network):
         self.embedding = Embedding(res5.width, sizes.conv5, window=window)
         self._initialise()
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
-        blocks = {name: list(stage) for name, stage in stages.items()}
-        insert_non_local(blocks, non_local, kind=non_local_kind)
+        add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(HEAD_WIDTH, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -246,17 +236,13 @@ class X3D(Network):
 
 def _stage(in_channels: int, sizes: StageSizes) -> nn.Sequential:
     """Blocks of one stage; the first halves height and width."""
-    blocks = []
-    for index in range(sizes.blocks):
-        block = Block(
-            in_channels if index == 0 else sizes.width,
-            sizes.inner,
-            sizes.width,
-            stride=2 if index == 0 else 1,
-            squeezed=is_squeezed(index),
+    inputs = [in_channels, *[sizes.width] * (sizes.blocks - 1)]
+    return nn.Sequential(
+        *(
+            Block(before, sizes.inner, sizes.width, stride=1 if i else 2, squeezed=is_squeezed(i))
+            for i, before in enumerate(inputs)
         )
-        blocks.append(block)
-    return nn.Sequential(*blocks)
+    )
 
 
 x3d = X3D
@@ -264,9 +250,9 @@ x3d = X3D
 
 
 def x3d_xs(**options: Unpack[NonLocalOptions]) -> X3D:
-    """X3D-XS: 3.8 million parameters, made for 4 frames of 160 pixels.
+    """X3D-XS: 3.8 million parameters, for every 12th frame of a video, 4 frames of 160 pixels.
 
-    Made for every twelfth frame of a video; 69.5 % top-1 on Kinetics-400 over 30 views.
+    69.5 % top-1 on Kinetics-400 over 30 views.
     """
     return X3D(gamma_b=2.25, gamma_d=2.2, window=(4, 5, 5), **options)
 
