@@ -167,8 +167,8 @@ def test_classifier_may_have_other_classes():
         ("s3d_g", {}, "without gates"),
         ("s3d", {"layout": "top_heavy", "switch_at": "mixed_4b"}, "time in all layers"),
         ("c3d", {}, "no layout for this c3d"),
-        ("r3d_18", {"non_local": {"res4": [1]}}, "res4.1.non_local.key.weight"),
-        ("s3d", {"non_local": {"mixed_4": [1]}}, "mixed_4.1.non_local.key.weight"),
+        ("r3d_18", {"non_local": {"res4": [1]}}, "res4.1.non_local.query.weight"),
+        ("s3d", {"non_local": {"mixed_4": [1]}}, "mixed_4.1.non_local.query.weight"),
     ],
 )
 def test_networks_that_torchvision_lacks_are_refused(name, options, message):
