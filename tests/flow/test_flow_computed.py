@@ -103,6 +103,15 @@ def test_frames_are_read_in_runs_and_fields_are_kept(frames):
     assert computed.read([]).data.shape == (0, 2, 20, 24)
 
 
+def test_threads_change_nothing(frames):
+    scattered = [0, 1, 3, 4]
+    shown = range(6)
+    one = ComputedFlow(frames, shown).read(scattered)
+    two = ComputedFlow(frames, shown, num_threads=2).read(scattered)
+    np.testing.assert_array_equal(one.data, two.data)
+    assert len(np.unique(one.data)) > 10
+
+
 def test_bad_calls(frames):
     with pytest.raises(FlowError, match="at least 2 frames; noise has 1"):
         ComputedFlow(frames, [3])

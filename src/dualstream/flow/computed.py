@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowError
-from dualstream.flow.images import resize_short_side, resized_size
+from dualstream.flow.images import one_opencv_thread, resize_short_side, resized_size
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
 from dualstream.flow.methods.record import FlowTask
@@ -36,6 +38,8 @@ class ComputedFlow:
         bound_px: bound of the bytes (see `quantize`).
         quality: JPEG quality of the store that the flow is to equal.
         device: torch device of methods that use one.
+        num_threads: runs of fields that are computed side by side, by the methods of this package
+            that run on the CPU.
 
     Raises:
         FlowError: fewer than two frames.
@@ -53,6 +57,7 @@ class ComputedFlow:
         bound_px: float = 20.0,
         quality: int = QUALITY,
         device: str = "cpu",
+        num_threads: int = 1,
     ) -> None:
         self._frames = frames
         self._shown = [int(number) for number in shown]
@@ -61,6 +66,7 @@ class ComputedFlow:
         self._method.check_device(device)
         self._short_side, self._device = short_side, device
         self._bound_px, self._quality = bound_px, quality
+        self._num_threads = num_threads if self._method.sees == "grey" and device == "cpu" else 1
         self._kept: dict[Direction, dict[int, NDArray[np.uint8]]] = {}
         self.num_fields = len(self._shown) - 1
         self.size = resized_size(*frames.size, short_side)
@@ -81,18 +87,28 @@ class ComputedFlow:
         check_indices(indices, self.num_fields, self._frames.name or "The input")
         kept = self._kept.get(direction, {})
         fields = {int(index): kept[index] for index in indices if index in kept}
-        for first, last in runs(sorted({int(index) for index in indices} - fields.keys())):
-            fields.update(enumerate(self._run(first, last, direction), start=first))
+        missing = list(runs(sorted({int(index) for index in indices} - fields.keys())))
+        for (first, _), computed in zip(missing, self._computed(missing, direction), strict=True):
+            fields.update(enumerate(computed, start=first))
         self._kept[direction] = fields
         data = np.empty((len(indices), 2, *self.size), np.uint8)
         for place, index in enumerate(indices):
             data[place] = fields[int(index)]
         return Flow(data, self._method.name, self._frames.name, self._bound_px)
 
-    def _run(self, first: int, last: int, direction: Direction) -> NDArray[np.uint8]:
-        """Fields first .. last as a store gives them."""
+    def _computed(
+        self, missing: Sequence[tuple[int, int]], direction: Direction
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Fields of each run (first, last); frames of `num_threads` runs are held at a time."""
+        with one_opencv_thread(), ThreadPoolExecutor(self._num_threads) as threads:
+            for start in range(0, len(missing), self._num_threads):
+                part = missing[start : start + self._num_threads]
+                tasks = [self._task(first, last, direction) for first, last in part]
+                yield from threads.map(self._run, tasks)
+
+    def _task(self, first: int, last: int, direction: Direction) -> FlowTask[Any]:
         frames = self._frames.read(self._shown[first : last + 2])
-        task = FlowTask(
+        return FlowTask(
             images=resize_short_side(frames.data, self._short_side),
             params=self._params,
             device=self._device,
@@ -102,8 +118,11 @@ class ComputedFlow:
             pts_seconds=frames.pts_seconds,
             source=frames.source,
         )
+
+    def _run(self, task: FlowTask[Any]) -> NDArray[np.uint8]:
+        """Fields of a task as a store gives them."""
         there, back = self._method.compute(task)
-        fields = there if direction == "forward" else back
+        fields = there if task.forward else back
         assert fields is not None
         return through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)
 

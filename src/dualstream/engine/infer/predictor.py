@@ -291,6 +291,7 @@ def _computed_flow(
                 params=params,
                 short_side=stream.flow_short_side,
                 bound_px=stream.flow_bound_px,
+                num_threads=torch.get_num_threads(),
             )
         flow[name] = sources[alike]
     return flow
