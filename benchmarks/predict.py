@@ -71,12 +71,22 @@ def main() -> None:
         results["times as fast"] = 1 / ratio_of_medians(seconds, "dualstream", "beside")
         print(f"{results['times as fast']:.2f} times as fast")
     if options.json:
-        settings = {key: str(value) for key, value in vars(options).items() if key != "json"}
+        settings = {
+            "video": options.video.name,
+            "method": options.method,
+            "beside": None if options.beside is None else git_commit(options.beside),
+        }
         path = FOLDER / "results" / "predict.json"
         write_json(
             path, seconds=seconds, settings=settings, results=results, packages=versions(*PACKAGES)
         )
         print(f"Written to {path}.")
+
+
+def git_commit(source: Path) -> str:
+    """Commit of the checkout that `source` lies in."""
+    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def write_run(folder: Path, *, modality: str, num_frames: int, method: str) -> Path:
