@@ -21,9 +21,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_choice
 from dualstream.models.layers.conv import ConvUnit
-from dualstream.models.network import check_choice
 from dualstream.models.weights import cache_folder
 
 FormName = Literal["plain", "folded", "channels_last", "compiled", "half", "half_compiled"]

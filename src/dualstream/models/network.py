@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypedDict, TypeVar, get_args
+from typing import Any, Literal, Self, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError, check_choice
 from dualstream.models.layers.checkpointing import checkpointed
 from dualstream.models.layers.conv import Triple
 from dualstream.models.layers.norm import batch_norms, explained_statistics
@@ -381,12 +381,6 @@ def check_dropout(dropout: float) -> None:
     """Raise InputError unless 0 <= dropout < 1."""
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must lie in 0 <= dropout < 1, got {dropout}.")
-
-
-def check_choice(kind: str, value: object, choices: Any) -> None:
-    """Raise UnknownNameError unless `value` is one of the Literal `choices`."""
-    if value not in get_args(choices):
-        raise UnknownNameError(kind, value, get_args(choices))
 
 
 def fold_segments(clips: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import InputError, check_choice
 from dualstream.video.motion_vectors import Intra
 
 FlowMethod = Literal["dis", "farneback", "tvl1-fast", "tvl1", "raft"]
@@ -49,11 +49,6 @@ def _check(params: object, rule: str, *names: str) -> None:
             raise InputError(f"{type(params).__name__}.{name} must be {rule}, got {value}.")
 
 
-def _check_choice(kind: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UnknownNameError(kind, value, allowed)
-
-
 @dataclass(frozen=True, kw_only=True)
 class DISParams:
     """Dense inverse search (Kroeger et al. 2016), OpenCV's presets."""
@@ -61,7 +56,7 @@ class DISParams:
     preset: DISPreset = "medium"
 
     def __post_init__(self) -> None:
-        _check_choice("DIS preset", self.preset, get_args(DISPreset))
+        check_choice("DIS preset", self.preset, DISPreset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +128,7 @@ class _TVL1:
         _check(self, "0 or more", "epsilon")
         _check(self, "at least 1", "warps")
         _check(self, "1, 3 or 5", "median_size")
-        _check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
+        check_choice("arithmetic", self.arithmetic, Arithmetic)
 
     @property
     def energy(self) -> Energy:
@@ -234,7 +229,7 @@ class RAFTParams:
     """Recurrent updates of the flow."""
 
     def __post_init__(self) -> None:
-        _check_choice("RAFT size", self.size, get_args(RAFTSize))
+        check_choice("RAFT size", self.size, RAFTSize)
         _check(self, "at least 1", "updates")
 
 
@@ -246,7 +241,7 @@ class MotionVectorParams:
     """Fill of a block or a picture without vectors: `repeat` the field before, or `zero`."""
 
     def __post_init__(self) -> None:
-        _check_choice("intra", self.intra, get_args(Intra))
+        check_choice("intra", self.intra, Intra)
 
 
 FlowParams = (

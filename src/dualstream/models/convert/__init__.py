@@ -15,11 +15,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, WeightsError
+from dualstream.errors import InputError, WeightsError, check_choice
 from dualstream.models.convert.efficientnet_lite import convert_efficientnet_lite
 from dualstream.models.convert.naming import Fixed, Their, first_of, listed, plain_state
 from dualstream.models.cross_modality import first_convolution
-from dualstream.models.network import Network, check_choice
+from dualstream.models.network import Network
 
 __all__ = ["Layout", "convert_efficientnet_lite", "from_layout", "to_layout"]
 

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError
-from dualstream.models.network import check_choice
+from dualstream.errors import InputError, ShapeError, check_choice
 
 ConsensusName = Literal["average", "max", "top_k", "linear", "attention"]
 

@@ -8,8 +8,8 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.network import NetworkOptions, check_choice
+from dualstream.errors import InputError, UnknownNameError, check_choice
+from dualstream.models.network import NetworkOptions
 
 NonLocalKind = Literal["embedded_gaussian", "gaussian", "dot_product", "concatenation"]
 

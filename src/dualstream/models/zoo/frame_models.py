@@ -12,7 +12,7 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_choice
 from dualstream.models.layers.backbone import (
     BackboneOptions,
     accepted,
@@ -24,7 +24,7 @@ from dualstream.models.layers.backbone import (
 )
 from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.layers.pooling import global_mean
-from dualstream.models.network import Network, check_choice
+from dualstream.models.network import Network
 
 Prediction = Literal["mean", "last"]
 """Time steps that the classifier sees: all of them (mean of the logits), or the last."""

@@ -9,12 +9,12 @@ from typing import Literal, Unpack, get_args
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_choice
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
-from dualstream.models.network import Accepts, Network, check_choice
+from dualstream.models.network import Accepts, Network
 from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]

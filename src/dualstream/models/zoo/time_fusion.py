@@ -7,13 +7,12 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_choice
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import (
     Accepts,
     Network,
     NetworkOptions,
-    check_choice,
     check_dropout,
 )
 
