@@ -59,7 +59,7 @@ def test_a_manifest_gets_its_flow_beside_it(tmp_path, tiny_video):
     }
     anew = json.loads(run(work, "--overwrite", "--json").stdout)
     assert (anew["done"], anew["fields"]) == (2, 15)
-    assert anew["pairs_per_second"] >= 15 / anew["seconds"] - 1
+    assert (anew["pairs_per_second"] + 0.05) * (anew["seconds"] + 0.0005) >= 15  # both are rounded
 
 
 def test_options_reach_the_extraction(tmp_path, tiny_video):
