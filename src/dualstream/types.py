@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError, check_choice, check_least
 
 if TYPE_CHECKING:
     import torch
@@ -139,11 +139,10 @@ class StreamSpec:
     """Short side of the grid that flow was computed on; None is the video's own."""
 
     def __post_init__(self) -> None:
-        if self.modality not in get_args(Modality):
-            raise UnknownNameError("modality", self.modality, get_args(Modality))
-        if self.stacking not in get_args(Stacking):
-            raise UnknownNameError("stacking", self.stacking, get_args(Stacking))
-        _check_at_least_1(self, "num_frames", "frame_stride")
+        check_choice("modality", self.modality, Modality)
+        check_choice("stacking", self.stacking, Stacking)
+        check_least(1, **{"StreamSpec.num_frames": self.num_frames})
+        check_least(1, **{"StreamSpec.frame_stride": self.frame_stride})
         mean, std = MODALITY_SCALES[self.modality]
         object.__setattr__(self, "mean", tuple(self.mean) or mean)
         object.__setattr__(self, "std", tuple(self.std) or std)
@@ -201,9 +200,9 @@ class ClipSpec:
         object.__setattr__(self, "streams", dict(self.streams))
         if not self.streams:
             raise InputError("ClipSpec.streams must name at least one stream.")
-        if self.beyond_end not in get_args(BeyondEnd):
-            raise UnknownNameError("beyond_end", self.beyond_end, get_args(BeyondEnd))
-        _check_at_least_1(self, "short_side", "crop_size")
+        check_choice("beyond_end", self.beyond_end, BeyondEnd)
+        check_least(1, **{"ClipSpec.short_side": self.short_side})
+        check_least(1, **{"ClipSpec.crop_size": self.crop_size})
         if self.crop_size > self.short_side:
             raise InputError(
                 f"ClipSpec.crop_size ({self.crop_size}) must not exceed short_side "
@@ -232,14 +231,6 @@ class ClipSpec:
     def span(self) -> int:
         """Positions that the longest snippet covers."""
         return max(stream.span for stream in self.streams.values())
-
-
-def _check_at_least_1(spec: StreamSpec | ClipSpec, *names: str) -> None:
-    for name in names:
-        if getattr(spec, name) < 1:
-            raise InputError(
-                f"{type(spec).__name__}.{name} must be at least 1, got {getattr(spec, name)}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,8 +288,7 @@ class Scores:
     kind: ScoreKind
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ScoreKind):
-            raise UnknownNameError("score kind", self.kind, get_args(ScoreKind))
+        check_choice("score kind", self.kind, ScoreKind)
         n, k = len(self.names), len(self.classes)
         if self.scores.shape != (n, k) or self.labels.shape != (n,):
             raise ShapeError(

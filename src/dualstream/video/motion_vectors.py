@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, count, islice, pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from av.codec.context import Flags, Flags2
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from dualstream.errors import FlowError, InputError, UnknownNameError, VideoError
+from dualstream.errors import FlowError, VideoError, check_choice, check_least
 from dualstream.types import Flow
 from dualstream.video.container import (
     DamagedPacketError,
@@ -142,10 +142,8 @@ def motion_vector_windows(
     Raises:
         InputError: a length below 1; and the errors of `read_motion_vectors`.
     """
-    if intra not in get_args(Intra):
-        raise UnknownNameError("intra", intra, get_args(Intra))
-    if length < 1:
-        raise InputError(f"length must be at least 1, got {length}.")
+    check_choice("intra", intra, Intra)
+    check_least(1, length=length)
     name = os.fspath(path)
     fields = _fields(name, intra)
     windows = iter(lambda: list(islice(fields, length)), [])

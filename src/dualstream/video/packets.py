@@ -32,19 +32,13 @@ DAMAGED = PacketFacts(is_whole=False)
 
 
 def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFacts]:
-    """Function that looks into the packets of a stream.
-
-    Args:
-        codec: FFmpeg's name of it.
-        extradata: the codec's header as the container stores it, may be empty.
-    """
+    """Function that looks into the packets of a stream; `codec` is FFmpeg's name of it."""
     if codec == "mpeg4":
         finder = PictureFinder(extradata)
         return lambda data: _mpeg4_facts(finder, data)
     if codec in ("h264", "hevc"):
         length_bytes = nal_length_bytes(codec, extradata)
-        facts = _h264_facts if codec == "h264" else _hevc_facts
-        return lambda data: facts(nal_units(data, length_bytes=length_bytes), extradata)
+        return lambda data: _nal_facts(codec, nal_units(data, length_bytes=length_bytes), extradata)
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
     return known.get(codec, lambda data: PacketFacts())
 
@@ -63,12 +57,7 @@ def nal_length_bytes(codec: str, extradata: bytes) -> int | None:
 
 
 def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
-    """NAL units of one access unit of H.264 or HEVC; none where they do not fill the packet.
-
-    Args:
-        packet: one access unit.
-        length_bytes: see `nal_length_bytes`.
-    """
+    """NAL units of one access unit of H.264 or HEVC; none where they do not fill the packet."""
     if length_bytes is None:
         before, *units = packet.split(b"\0\0\1")
         return [unit.rstrip(b"\0") for unit in units] if not before.strip(b"\0") else []
@@ -80,44 +69,32 @@ def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
     return units if place == len(packet) else []
 
 
-def _h264_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
-    """A picture begins with macroblock 0; a key is an IDR picture or an exact recovery point."""
-    first = b""
+def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
+    """A picture begins with its first macroblock (H.264) or segment (HEVC)."""
+    is_h264 = codec == "h264"
+    header_bytes, message = (1, 6) if is_h264 else (2, 39)
+    slices, parameter_sets = ((1, 2, 5), (7, 8)) if is_h264 else (range(32), range(32, 35))
+    first, first_kind = b"", 0
     messages: dict[int, bytes] = {}
     for unit in units:
         if _is_damaged(unit):
             return DAMAGED
-        kind = unit[0] & 31
-        if kind in (1, 2, 5):
-            first = first or unit
-        elif kind == 6:
-            messages.update(_sei_messages(unit[1:]))
-        elif kind in (7, 8) and unit not in extradata:  # parameter sets of a spliced stream
+        kind = unit[0] & 31 if is_h264 else unit[0] >> 1
+        if kind in slices and not first:
+            first, first_kind = unit, kind
+        elif kind == message:
+            messages.update(_sei_messages(unit[header_bytes:]))
+        elif kind in parameter_sets and unit not in extradata:  # those of a spliced stream
             return DAMAGED
-    if len(first) < 2 or first[1] < 128:
+    if len(first) <= header_bytes or first[header_bytes] < 128:
         return DAMAGED
-    # The recovery point begins with the pictures until it, 0 being the bit 1.
-    recovers = messages.get(RECOVERY_POINT, b"\0")[:1] >= b"\x80"
-    return PacketFacts(is_key=first[0] & 31 == 5 or recovers, turns=DISPLAY_ORIENTATION in messages)
-
-
-def _hevc_facts(units: list[bytes], extradata: bytes) -> PacketFacts:
-    """A picture begins with its first segment; a key is a random access point (types 16 to 21)."""
-    first = b""
-    messages: dict[int, bytes] = {}
-    for unit in units:
-        if _is_damaged(unit):
-            return DAMAGED
-        kind = unit[0] >> 1
-        if kind < 32:
-            first = first or unit
-        elif kind == 39:
-            messages.update(_sei_messages(unit[2:]))
-        elif kind <= 34 and unit not in extradata:  # parameter sets of a spliced stream
-            return DAMAGED
-    if len(first) < 3 or first[2] < 128:
-        return DAMAGED
-    return PacketFacts(is_key=16 <= first[0] >> 1 <= 21, turns=DISPLAY_ORIENTATION in messages)
+    if is_h264:
+        # An IDR picture, or an exact recovery point: it begins with the pictures until it, 0
+        # being the bit 1.
+        is_key = first_kind == 5 or messages.get(RECOVERY_POINT, b"\0")[:1] >= b"\x80"
+    else:
+        is_key = 16 <= first_kind <= 21  # a random access point
+    return PacketFacts(is_key=is_key, turns=DISPLAY_ORIENTATION in messages)
 
 
 def _is_damaged(unit: bytes) -> bool:
@@ -209,12 +186,7 @@ def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:
 def is_h264_reference(packet: bytes, *, length_bytes: int | None) -> bool:
     """Whether other pictures may refer to the H.264 picture in a packet (its nal_ref_idc).
 
-    Args:
-        packet: one access unit.
-        length_bytes: see `nal_length_bytes`.
-
-    Returns:
-        True too where no slice is found.
+    True too where no slice is found.
 
     Source:
         ITU-T H.264, section 7.3.1 (NAL unit).

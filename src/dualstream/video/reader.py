@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_least
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
 from dualstream.video.decoder import (
@@ -55,8 +55,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, num_threads: int = 1) -> None:
-        if num_threads < 1:
-            raise InputError(f"num_threads must be at least 1, got {num_threads}.")
+        check_least(1, num_threads=num_threads)
         self._path = os.fspath(path)
         self._num_threads = num_threads
         self._index: FrameIndex | None = None
@@ -203,8 +202,7 @@ class VideoReader:
         Raises:
             InputError: `count` below 1.
         """
-        if count < 1:
-            raise InputError(f"count must be at least 1, got {count}.")
+        check_least(1, count=count)
         return self.read(evenly_spaced(self.num_frames, count))
 
     def read_all(self) -> Frames:
@@ -236,8 +234,7 @@ class VideoReader:
             CorruptVideoError: no frame can be decoded.
         """
         step = length if step is None else step
-        if length < 1 or step < 1:
-            raise InputError(f"length and step must be at least 1, got {length} and {step}.")
+        check_least(1, length=length, step=step)
         frames = self.images()
         if fps is not None:
             check_rate(fps)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -18,10 +18,12 @@ from dualstream.errors import (
     DualstreamError,
     InputError,
     ShapeError,
-    UnknownNameError,
     VideoError,
+    check_choice,
+    check_least,
 )
 from dualstream.files import replacing
+from dualstream.video.times import check_rate
 
 WriteCodec = Literal["libx264", "mpeg4", "ffv1"]
 """Encoders of `write_video`: H.264, MPEG-4 part 2, and lossless FFV1 (RGB, for .mkv and .avi)."""
@@ -59,14 +61,12 @@ def write_video(
         DiskError: the disk is full, or refuses the file.
         VideoError: the encoder or the container refuses.
     """
-    if codec not in get_args(WriteCodec):
-        raise UnknownNameError("codec", codec, get_args(WriteCodec))
-    if not fps > 0 or not np.isfinite(fps):
-        raise InputError(f"fps must be a number above 0, got {fps}.")
+    check_choice("codec", codec, WriteCodec)
+    check_rate(fps)
     if not 0 <= crf <= 51:
         raise InputError(f"crf must lie in 0..51, got {crf}.")
-    if key_frame_interval is not None and key_frame_interval < 1:
-        raise InputError(f"key_frame_interval must be at least 1, got {key_frame_interval}.")
+    if key_frame_interval is not None:
+        check_least(1, key_frame_interval=key_frame_interval)
     checked = _checked_frames(frames)
     first = next(checked, None)
     if first is None:
