@@ -20,7 +20,6 @@ from dualstream.video import read_video
 from dualstream.video.motion_vectors import (
     block_motion,
     motion_vector_windows,
-    read_motion_vectors,
     reference_steps,
     turned,
 )
@@ -29,6 +28,11 @@ from dualstream.video.orientation import Orientation
 T, HEIGHT, WIDTH = 24, 96, 128
 SHIFT = (2, -1)
 X264 = {"preset": "veryfast", "threads": "1"}
+
+
+def motion_vectors(path, **options):
+    """All fields of a video in one window."""
+    return next(motion_vector_windows(path, **options))
 
 
 def x264(parameters: str) -> dict[str, str]:
@@ -80,7 +84,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_a_translation_is_found_in_every_field(name, encode):
     path = encode(name, translating(), **KINDS[name])
-    flow = read_motion_vectors(path)
+    flow = motion_vectors(path)
     assert flow.data.shape == (T - 1, 2, HEIGHT, WIDTH)
     assert flow.data.dtype == np.float32
     assert (flow.method, flow.source) == ("motion-vectors", str(path))
@@ -94,7 +98,7 @@ def test_only_what_moves_moves(encode):
     frames = np.repeat(translating(1), 8, axis=0)
     for t in range(8):
         frames[t, 32:64, 16 + 4 * t : 48 + 4 * t] = translating(1, size=(32, 32))[0] // 2 + 20
-    flow = read_motion_vectors(encode("square.mp4", frames, options=x264("bframes=0:ref=1")))
+    flow = motion_vectors(encode("square.mp4", frames, options=x264("bframes=0:ref=1")))
     for t in range(7):
         left = 16 + 4 * (t + 1)  # where the square is in frame t + 1, which the blocks lie in
         inside = flow.data[t, :, 40:56, left + 8 : left + 24]
@@ -105,7 +109,7 @@ def test_only_what_moves_moves(encode):
 
 def test_windows_are_the_whole_in_pieces(encode):
     path = encode("b.mp4", translating(), options=x264("bframes=3:keyint=10"))
-    whole = read_motion_vectors(path)
+    whole = motion_vectors(path)
     for length, expected in [(5, [5, 5, 5, 5, 3]), (23, [23]), (24, [23]), (1, [1] * 23)]:
         windows = list(motion_vector_windows(path, length))
         assert [len(window) for window in windows] == expected
@@ -128,9 +132,9 @@ def test_windows_take_constant_memory(encode):
 
 def test_key_frames_repeat_the_motion_before_or_have_none(encode):
     path = encode("keys.mp4", translating(16), options=x264("bframes=0:keyint=8:min-keyint=8"))
-    repeated, zero = (read_motion_vectors(path, intra=intra).data for intra in ("repeat", "zero"))
+    repeated, zero = (motion_vectors(path, intra=intra).data for intra in ("repeat", "zero"))
     assert (repeated[7] == repeated[6]).all()  # frame 8 is a key frame
-    assert medians(read_motion_vectors(path))[7].tolist() == list(SHIFT)
+    assert medians(motion_vectors(path))[7].tolist() == list(SHIFT)
     assert (zero[7] == 0).all()
     assert np.median(zero[6, 0]) == SHIFT[0]
 
@@ -139,7 +143,7 @@ def test_blocks_without_vectors_repeat_the_motion_before_or_have_none(encode):
     frames = translating(10).copy()
     frames[6, 16:80, 32:96] = np.random.default_rng(9).integers(0, 255, (64, 64, 3))
     path = encode("sudden.mp4", frames, options=x264("bframes=0:scenecut=0:ref=1"))
-    repeated, zero = (read_motion_vectors(path, intra=intra).data for intra in ("repeat", "zero"))
+    repeated, zero = (motion_vectors(path, intra=intra).data for intra in ("repeat", "zero"))
     is_intra = (zero[5] == 0).all(0) & (repeated[5] != 0).any(0)  # field 5 leads to frame 6
     assert is_intra[16:80, 32:96].mean() > 0.3
     assert (repeated[5][:, is_intra] == repeated[4][:, is_intra]).all()
@@ -148,7 +152,7 @@ def test_blocks_without_vectors_repeat_the_motion_before_or_have_none(encode):
 
 def test_key_frames_only_have_no_motion(encode):
     path = encode("intra.mp4", translating(4), options=x264("keyint=1"))
-    assert (read_motion_vectors(path).data == 0).all()
+    assert (motion_vectors(path).data == 0).all()
 
 
 # (a, b, c, d) of the display matrix, as `read_video`'s test of rotation has them
@@ -163,13 +167,13 @@ MATRICES = {
 @pytest.mark.parametrize("name", MATRICES)
 def test_vectors_turn_with_the_picture(name, encode):
     path = encode("turned.mp4", translating(8), options=x264("bframes=0"))
-    upright = read_motion_vectors(path)
+    upright = motion_vectors(path)
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 44
     matrix = (value << 16 for value in MATRICES[name])
     struct.pack_into(">9i", data, start, *matrix, 0, 0, 1 << 30)
     path.write_bytes(data)
-    flow, frames = read_motion_vectors(path), read_video(path)
+    flow, frames = motion_vectors(path), read_video(path)
     assert flow.size == frames.size
     # (x, y) goes to (a x + c y, b x + d y)
     a, b, _, c, d, _ = MATRICES[name]
@@ -249,7 +253,7 @@ def test_blocks_beyond_the_picture_are_cut():
 def test_odd_sizes(encode):
     frames = translating(6, size=(75, 101))
     path = encode("odd.mp4", frames, pixel_format="yuv444p", options=x264("bframes=0"))
-    flow = read_motion_vectors(path)
+    flow = motion_vectors(path)
     assert flow.size == (75, 101)
     assert medians(flow).tolist() == [list(SHIFT)] * 5
 
@@ -258,7 +262,7 @@ def test_a_size_that_changes_is_scaled_to_the_video_s(encode):
     small = encode("small.h264", translating(5, size=(HEIGHT // 2, WIDTH // 2)))
     path = encode("large.h264", translating(5), options=x264("bframes=0"))
     path.write_bytes(path.read_bytes() + small.read_bytes())
-    flow, frames = read_motion_vectors(path), read_video(path)
+    flow, frames = motion_vectors(path), read_video(path)
     assert flow.size == frames.size
     assert len(flow) == len(frames) - 1 == 9
     scale = flow.size[0] / HEIGHT
@@ -272,7 +276,7 @@ def test_as_many_fields_as_frames_of_a_file_cut_off(encode):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     frames = read_video(path)
     assert 2 < len(frames) < 40
-    assert len(read_motion_vectors(path)) == len(frames) - 1
+    assert len(motion_vectors(path)) == len(frames) - 1
 
 
 @pytest.mark.parametrize(
@@ -290,27 +294,27 @@ def test_codecs_without_vectors_are_named(name, codec, pixel_format, found, enco
         options = {"deadline": "realtime", "cpu-used": "8"}
     path = encode(name, translating(3), codec=codec, pixel_format=pixel_format, options=options)
     with pytest.raises(VideoError, match=rf"{name}' is coded as {found}, of which FFmpeg gives"):
-        read_motion_vectors(path)
+        motion_vectors(path)
 
 
 def test_bad_input_is_named(encode, tmp_path):
     path = encode("one.mp4", translating(1), options=X264)
     with pytest.raises(FlowError, match=r"at least 2 frames; .*one\.mp4' has 1"):
-        read_motion_vectors(path)
+        motion_vectors(path)
     with pytest.raises(UnknownNameError, match="Unknown intra 'nearest'"):
-        read_motion_vectors(path, intra="nearest")
+        motion_vectors(path, intra="nearest")
     with pytest.raises(UnknownNameError, match="Unknown intra 'last'"):
         motion_vector_windows(path, 8, intra="last")
     with pytest.raises(InputError, match="length must be at least 1, got 0"):
         motion_vector_windows(path, 0)
     with pytest.raises(VideoNotFoundError, match=r"none\.mp4"):
-        read_motion_vectors(tmp_path / "none.mp4")
+        motion_vectors(tmp_path / "none.mp4")
     with pytest.raises(NoVideoStreamError, match="is a folder"):
         next(motion_vector_windows(tmp_path, 8))
     empty = tmp_path / "empty.mp4"
     empty.touch()
     with pytest.raises(CorruptVideoError, match="is empty"):
-        read_motion_vectors(empty)
+        motion_vectors(empty)
 
 
 def test_a_stream_of_which_nothing_decodes(encode):
@@ -320,7 +324,7 @@ def test_a_stream_of_which_nothing_decodes(encode):
     data[start + 40 :] = bytes(len(data) - start - 40)
     path.write_bytes(data)
     with pytest.raises(CorruptVideoError, match=r"No frame of .*broken\.mkv'"):
-        read_motion_vectors(path)
+        motion_vectors(path)
 
 
 def test_real_clips_agree_with_what_is_seen(shared):

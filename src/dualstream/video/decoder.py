@@ -251,11 +251,7 @@ class Decoder:
 def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
     """List the frames of a file: by its packets where they can be trusted, else by decoding it.
 
-    Args:
-        decoder: the open file; it stands elsewhere afterwards.
-
-    Returns:
-        The list, and the first picture if all were decoded.
+    Returns the list, and the first picture if all were decoded.
 
     Raises:
         CorruptVideoError: no frame can be decoded.

@@ -143,10 +143,7 @@ def packet_index(
 ) -> FrameIndex | None:
     """The frames that packets tell of, or None where they must be decoded to be known.
 
-    Args:
-        packets: all packets of the stream.
-        stores_pts: whether the container is one of `PTS_FORMATS`.
-        time_base: seconds of one tick.
+    `stores_pts` says whether the container is one of `PTS_FORMATS`.
     """
     if not packets.is_trusted:
         return None
@@ -217,12 +214,8 @@ def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> It
 def by_decoded_pictures(index: FrameIndex, pts: Iterable[int | None]) -> FrameIndex:
     """The same frames, each found by counting to the picture that stands for it.
 
-    Args:
-        index: frames that are recognised by their times.
-        pts: time in ticks of every picture that decodes, in decoded order.
-
-    Returns:
-        As long as `index`; None of its frames decodes where it is empty.
+    `pts` are the times of all pictures that decode, in decoded order. The result is as long as
+    `index`, or empty where none of its frames decodes.
     """
     pictures = ((time, number) for number, time in enumerate(pts))
     numbers = list(stand_ins(index, pictures))
@@ -268,12 +261,7 @@ def decode_runs(
 
 
 def check_positions(positions: Sequence[int], index: FrameIndex, *, source: str) -> None:
-    """Raise unless every position is one of a file's frames.
-
-    Raises:
-        CorruptVideoError: the file promises a frame that does not decode.
-        InputError: a position below 0, or beyond what the file promises; or none.
-    """
+    """Raise unless every position is one of a file's frames; see `VideoReader.read`."""
     if not len(positions):
         raise InputError(f"No frame indices were given for {source!r}; pass at least one.")
     bad = next((position for position in positions if not 0 <= position < len(index)), None)

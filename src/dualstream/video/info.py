@@ -55,14 +55,7 @@ class VideoInfo:
 
 
 def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo:
-    """Facts of an open stream.
-
-    Args:
-        container: open `av` container.
-        stream: its video stream.
-        path: name for the result.
-        first: the first decoded frame, which carries rotation and pixel format.
-    """
+    """Facts of an open stream; its first decoded frame carries rotation and pixel format."""
     layout = layout_of(first)
     height, width = layout.shown_size
     seconds = None

@@ -85,7 +85,9 @@ _Stepped = tuple[_Picture, _Picture, tuple[int, int]]
 """A picture, the one whose vectors tell its motion, and the steps of those vectors."""
 
 
-def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat") -> Flow:
+def motion_vector_windows(
+    path: str | os.PathLike[str], length: int = sys.maxsize, *, intra: Intra = "repeat"
+) -> Iterator[Flow]:
     """Motion vectors of a video file as one dense field for each pair of neighbouring frames.
 
     Field t is what the compressed frame t + 1 says of the way from frame t: each block's vector,
@@ -103,12 +105,15 @@ def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat"
 
     Args:
         path: file name, or a URL that FFmpeg can open.
+        length: fields in a window (length + 1 frames); the last window may be shorter. No field
+            is in two windows. By default all are in one.
         intra: what to put where a block, or a whole key frame, has no vectors: `repeat` the
             motion of the field before at that place, or `zero`.
 
-    Returns:
-        Flow of method "motion-vectors": (T-1, 2, H, W) pixels, x right and y down, as displayed
-        (rotation applied), for the T frames that `VideoReader` reads.
+    Yields:
+        At least one Flow of method "motion-vectors": (length, 2, H, W) pixels, x right and y down,
+        as displayed (rotation applied); T - 1 fields in all for the T frames that `VideoReader`
+        reads, decoded once and in constant memory.
 
     Raises:
         VideoNotFoundError: no such file.
@@ -116,31 +121,11 @@ def read_motion_vectors(path: str | os.PathLike[str], *, intra: Intra = "repeat"
         CorruptVideoError: empty, or nothing decodes.
         VideoError: a codec whose vectors FFmpeg does not give (HEVC, VP9, AV1, MJPEG, ...).
         FlowError: the video has only one frame.
-        UnknownNameError: another value of `intra`.
+        InputError: a length below 1, or another value of `intra`.
 
     Source:
         Wu et al. 2018, "Compressed Video Action Recognition" (CoViAR), for motion vectors
         as an input; FFmpeg, libavutil/motion_vector.h, for what they mean.
-    """
-    return next(motion_vector_windows(path, sys.maxsize, intra=intra))
-
-
-def motion_vector_windows(
-    path: str | os.PathLike[str], length: int, *, intra: Intra = "repeat"
-) -> Iterator[Flow]:
-    """`read_motion_vectors` in runs of `length` fields, decoded once and in constant memory.
-
-    Args:
-        path: file name or URL.
-        length: fields in a window (length + 1 frames); the last window may be shorter. No field
-            is in two windows.
-        intra: see `read_motion_vectors`.
-
-    Yields:
-        At least one Flow; together they are what `read_motion_vectors` returns.
-
-    Raises:
-        InputError: a length below 1; and the errors of `read_motion_vectors`.
     """
     check_choice("intra", intra, Intra)
     check_least(1, length=length)

@@ -29,11 +29,7 @@ LONGEST_PLACEHOLDER_BYTES = 16
 
 
 class PictureFinder:
-    """Lists the pictures that packets show; remembers the clock of the layer header.
-
-    Args:
-        extradata: the codec's header as the container stores it, may be empty.
-    """
+    """Lists the pictures that packets show; remembers the clock of the layer header."""
 
     def __init__(self, extradata: bytes) -> None:
         self._increment_bits = 1
@@ -73,9 +69,7 @@ def layer_clock(body: bytes) -> int:
 def picture_type(body: bytes, *, increment_bits: int) -> str:
     """Letter of a video object plane's picture, "" for a placeholder (vop_coded = 0), "?" for none.
 
-    Args:
-        body: what follows the start code.
-        increment_bits: width of vop_time_increment, enough for the layer's clock - 1.
+    `increment_bits` is the width of vop_time_increment, enough for the layer's clock - 1.
     """
     # vop_coding_type, a 1 for every second passed, 0, marker, vop_time_increment, marker, vop_coded
     found = re.match(rf"(..)1*01.{{{increment_bits}}}1(.)", _bits(body))

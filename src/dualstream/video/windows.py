@@ -16,11 +16,7 @@ TimedImage = tuple[NDArray[np.uint8], float]
 
 
 def resample(frames: Iterable[TimedImage], fps: float) -> Iterator[TimedImage]:
-    """The same choice as `frame_indices_at_rate`, made while frames pass by.
-
-    Args:
-        frames: images in rising order of their times.
-        fps: samples a second, above 0.
+    """The same choice as `frame_indices_at_rate`, made while frames pass by in rising order.
 
     Yields:
         (image on display, time of the sample).
@@ -44,17 +40,9 @@ def resample(frames: Iterable[TimedImage], fps: float) -> Iterator[TimedImage]:
 def cut_windows(
     frames: Iterable[TimedImage], *, length: int, step: int, source: str
 ) -> Iterator[Frames]:
-    """Gather runs of frames, holding no more than one run at a time.
+    """Gather runs of frames, holding no more than one run at a time; see `VideoReader.windows`.
 
-    Args:
-        frames: images of one size.
-        length: frames in a window; the last one may be shorter.
-        step: frames from one window's start to the next's.
-        source: name for the results.
-
-    Yields:
-        Windows that each hold a frame that none before held: 5 frames, length 3, step 2 ->
-        (0, 1, 2), (2, 3, 4); 6 frames -> also (4, 5).
+    5 frames, length 3, step 2 -> (0, 1, 2), (2, 3, 4); 6 frames -> also (4, 5).
     """
     held: deque[TimedImage] = deque()
     skip = fresh = 0
@@ -80,12 +68,9 @@ def _join(frames: Iterable[TimedImage], source: str) -> Frames:
 
 
 def collect(frames: Iterable[TimedImage], *, expected: int, source: str) -> Frames:
-    """Gather all frames into one array, without holding every image twice.
+    """Gather all frames, at least one, into one array, without holding every image twice.
 
-    Args:
-        frames: images of one size, at least one.
-        expected: likely number of frames, 0 where unknown; costs memory only where wrong.
-        source: name for the result.
+    `expected` is their likely number, 0 where unknown; it costs memory only where wrong.
     """
     images: NDArray[np.uint8] | None = None
     seconds: list[float] = []

@@ -114,41 +114,42 @@ def check_videos(
     if journal:
         # Written anew: the next line would be joined to one that a kill cut off.
         write_text(journal, "".join(map(_line, rows.values())))
-    due: list[str] = []
+    due: dict[str, tuple[int, int]] = {}
     for name in names:
-        row = rows.get(name)
-        is_same = row and (row.size, row.mtime_ns) == _stat(root / name)
-        if row and is_same and (row.is_decoded or not decode):
+        row, stat = rows.get(name), _stat(root / name)
+        if row and (row.size, row.mtime_ns) == stat and (row.is_decoded or not decode):
             yield CheckedVideo(name, row.facts, None, is_reused=True)
         else:
-            due.append(name)
+            due[name] = stat
     check = partial(_check, root=root, decode=decode)
     workers = min(workers, len(due))
-    crash = "The decoder crashed on this file. Re-encode or remove it."
-    for name, outcome in (
+    checked = (
         map(check, due)
         if workers < 2
-        else run_jobs(check, due, workers=workers, on_death=lambda name, code: (name, crash))
-    ):
-        if isinstance(outcome, str):
-            yield CheckedVideo(name, None, outcome, is_reused=False)
-            continue
-        if journal:
+        else run_jobs(check, list(due), workers=workers, on_death=_crashed)
+    )
+    for video in checked:
+        if journal and video.facts:
+            row = _Row(video.path, *due[video.path], decode, video.facts)
             try:
                 with journal.open("a", encoding="utf-8") as file:
-                    file.write(_line(outcome))
+                    file.write(_line(row))
             except OSError as error:
                 raise DiskError(error.errno, error.strerror, str(journal)) from error
-        yield CheckedVideo(name, outcome.facts, None, is_reused=False)
+        yield video
 
 
-def _check(name: str, *, root: Path, decode: bool) -> tuple[str, _Row | str]:
-    """Name of a video, and its row of the journal or an error message."""
-    stat = _stat(root / name)
+def _check(name: str, *, root: Path, decode: bool) -> CheckedVideo:
     try:
-        return name, _Row(name, *stat, decode, check_video(root / name, decode=decode))
+        facts = check_video(root / name, decode=decode)
     except VideoError as error:
-        return name, str(error)
+        return CheckedVideo(name, None, str(error), is_reused=False)
+    return CheckedVideo(name, facts, None, is_reused=False)
+
+
+def _crashed(name: str, exit_code: int) -> CheckedVideo:
+    error = "The decoder crashed on this file. Re-encode or remove it."
+    return CheckedVideo(name, None, error, is_reused=False)
 
 
 def _stat(path: Path) -> tuple[int, int]:
