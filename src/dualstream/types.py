@@ -29,15 +29,12 @@ BeyondEnd = Literal["hold", "loop"]
 
 ScoreKind = Literal["logits", "probabilities"]
 
-MODALITY_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2, "rgb_diff": 3}
-"""Channels C of one time step of each modality."""
-
 MODALITY_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "flow": ((0.0, 0.0), (1.0, 1.0)),
     "rgb_diff": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-"""Mean and std of a modality where none are given: ImageNet's for rgb."""
+"""Mean and std of a modality's C channels where none are given: ImageNet's for rgb."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +158,7 @@ class StreamSpec:
     @property
     def channels(self) -> int:
         """C of one time step."""
-        return MODALITY_CHANNELS[self.modality]
+        return len(MODALITY_SCALES[self.modality][0])
 
     @property
     def is_flow(self) -> bool:

@@ -123,14 +123,7 @@ class ClipPlan:
 
     def frame_steps(self, stream: StreamSpec, beyond_end: BeyondEnd) -> Indices:
         """Return the (S, T) frame numbers of a stream that reads frames."""
-        steps = snippet_indices(
-            self.starts,
-            count=stream.steps,
-            stride=stream.frame_stride,
-            num_frames=len(self.timeline),
-            beyond_end=beyond_end,
-        )
-        return self.timeline[steps]
+        return self.timeline[self._steps(stream, len(self.timeline), beyond_end)]
 
     def field_steps(self, stream: StreamSpec, beyond_end: BeyondEnd) -> tuple[Indices, Indices]:
         """Return the (S, L) forward fields of a flow stream and its (S, L') backward ones.
@@ -138,20 +131,21 @@ class ClipPlan:
         L' is 0 but for bi-directional stacking, where half of the fields are backward.
         """
         if stream.stacking == "bidirectional":
+            count, stride = stream.num_frames, stream.frame_stride
             return bidirectional_indices(
-                self.starts,
-                count=stream.num_frames,
-                stride=stream.frame_stride,
-                num_fields=self.num_fields,
+                self.starts, count=count, stride=stride, num_fields=self.num_fields
             )
-        forward = snippet_indices(
+        forward = self._steps(stream, self.num_fields, beyond_end)
+        return forward, forward[:, :0]
+
+    def _steps(self, stream: StreamSpec, positions: int, beyond_end: BeyondEnd) -> Indices:
+        return snippet_indices(
             self.starts,
-            count=stream.num_frames,
+            count=stream.steps,
             stride=stream.frame_stride,
-            num_frames=self.num_fields,
+            num_frames=positions,
             beyond_end=beyond_end,
         )
-        return forward, forward[:, :0]
 
     def frames_needed(self, spec: ClipSpec) -> Indices:
         """Return the frames, rising, that all streams need where flow is computed from them."""

@@ -40,8 +40,8 @@ class CheckedVideo:
     path: str
     """Name of the video, from the root of the data set."""
     facts: VideoFacts | None
-    error: str | None
-    is_reused: bool
+    error: str | None = None
+    is_reused: bool = False
     """Whether an earlier run had checked this same file (path, size and time of change)."""
 
 
@@ -118,7 +118,7 @@ def check_videos(
     for name in names:
         row, stat = rows.get(name), _stat(root / name)
         if row and (row.size, row.mtime_ns) == stat and (row.is_decoded or not decode):
-            yield CheckedVideo(name, row.facts, None, is_reused=True)
+            yield CheckedVideo(name, row.facts, is_reused=True)
         else:
             due[name] = stat
     check = partial(_check, root=root, decode=decode)
@@ -141,15 +141,13 @@ def check_videos(
 
 def _check(name: str, *, root: Path, decode: bool) -> CheckedVideo:
     try:
-        facts = check_video(root / name, decode=decode)
+        return CheckedVideo(name, check_video(root / name, decode=decode))
     except VideoError as error:
-        return CheckedVideo(name, None, str(error), is_reused=False)
-    return CheckedVideo(name, facts, None, is_reused=False)
+        return CheckedVideo(name, None, str(error))
 
 
 def _crashed(name: str, exit_code: int) -> CheckedVideo:
-    error = "The decoder crashed on this file. Re-encode or remove it."
-    return CheckedVideo(name, None, error, is_reused=False)
+    return CheckedVideo(name, None, "The decoder crashed on this file. Re-encode or remove it.")
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -83,9 +83,7 @@ class VideoIndex:
         Folders and extensions may differ: with a file `UCF-101/Archery/v_g01.mp4`, the hints
         `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it.
 
-        Args:
-            hint: the video as a list names it.
-            class_name: tells files of one name in several class folders apart.
+        `class_name` tells files of one name in several class folders apart.
         """
         for text in (hint, hint.replace("\\", "/")):
             if name := self._exact.get(_key(text)):
@@ -141,12 +139,8 @@ def match_entries(
 ) -> tuple[dict[str, ListedVideo], frozenset[str]]:
     """Match the lines of annotation files with the videos that they name.
 
-    Args:
-        root: folder of the videos, for messages.
-        names: the videos below it.
-        annotations: the lines.
-        problems: those of the lines are added.
-        check_folders: leave out lines that contradict the class folder of their video.
+    Problems of the lines are added to `problems`; with `check_folders`, lines that contradict the
+    class folder of their video are left out.
 
     Returns:
         (class and sides of each listed video, videos of which all lines are left out).

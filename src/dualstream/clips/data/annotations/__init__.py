@@ -55,12 +55,7 @@ def detect_format(path: Path) -> AnnotationFormat | None:
 
 
 def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
-    """Return problems of files called as lists are (`val.csv`) but of no or another format.
-
-    Args:
-        folder: where annotations were looked for.
-        format: the format that is read; "folders" reads none of them.
-    """
+    """Return problems of files called as lists are (`val.csv`) but not read in this format."""
     is_read = _READERS[format][0] if format in _READERS else lambda file: False
     unread = annotation_files(
         folder, lambda file: bool(listed_set(file.stem)) and not is_read(file)
@@ -78,8 +73,7 @@ def read_annotations(
     Args:
         path: annotation file or folder of such files; not looked at for "folders".
         format: form of the files.
-        root: folder of the videos; looked at for "folders" only.
-        names: paths of the videos from `root`; looked at for "folders" only.
+        root, names: folder of the videos and their paths from it, looked at for "folders" only.
 
     Raises:
         UnknownNameError: `format` is not one of the allowed names.

@@ -143,11 +143,10 @@ def label_lines(
     classes: tuple[str, ...] | None,
     class_list: Path | None = None,
 ) -> Annotations:
-    """Return the labels and splits that lines give their videos.
+    """Return the labels and splits (see `plan_splits`) that lines give their videos.
 
     Args:
-        lines: `plan_splits` tells the splits that their sets become.
-        problems: those of reading the lines; the result holds them too.
+        lines, problems: those of reading; the result holds the problems too.
         classes: in the order of their labels; None: the classes named, in alphabetical order.
         class_list: file that the classes are from.
     """

@@ -22,10 +22,7 @@ from dualstream.clips.data.annotations.entries import (
 def read_folders(root: Path, names: Sequence[str]) -> Annotations:
     """Return the classes and sides of videos, told from the folders that they lie in.
 
-    Args:
-        root: folder of class folders, or of train, val and test folders with class folders in
-            them. Videos may lie at any depth below their class folder.
-        names: the videos below it (see `list_videos`).
+    Videos may lie at any depth below their class folder.
     """
     top = _folders_in(root)
     sets = {f.name: SET_WORDS[f.name.lower()] for f in top if f.name.lower() in SET_WORDS}
