@@ -9,8 +9,7 @@ import pytest
 
 from dualstream.errors import InputError
 from dualstream.types import Frames
-from dualstream.video.cache import FrameCache
-from dualstream.video.source import FrameArray
+from dualstream.video.source import FrameArray, FrameCache
 
 
 class Counting(FrameArray):

@@ -20,15 +20,16 @@ from dualstream.clips.data.annotations import (
     read_ucf101,
     unread_lists,
 )
-from dualstream.clips.data.annotations.class_lists import find_class_list, read_class_list
 from dualstream.clips.data.annotations.entries import (
     Annotations,
     Entry,
     ListedSet,
     Side,
+    find_class_list,
     listed_set,
     normalize_class,
     plan_splits,
+    read_class_list,
     split_number,
 )
 from dualstream.errors import AnnotationError, UnknownNameError

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dualstream.clips import Manifest, VideoRecord, source_group
-from dualstream.clips.data.annotations.class_lists import read_class_list
+from dualstream.clips.data.annotations.entries import read_class_list
 from dualstream.clips.data.manifest import is_video_name
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 

@@ -22,8 +22,7 @@ from typing import Literal
 
 import yaml
 
-from dualstream.clips.data.annotations.class_lists import read_class_list
-from dualstream.clips.data.annotations.entries import is_class_name
+from dualstream.clips.data.annotations.entries import is_class_name, read_class_list
 from dualstream.clips.data.groups import choose_groups, group_videos
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import read_csv, read_text, replacing
@@ -300,20 +299,14 @@ def _parse_row(columns: Sequence[str], cells: Sequence[str]) -> VideoRecord:
     if len(cells) != len(columns):
         raise InputError(f"{len(cells)} cells, where the header has {len(columns)}.")
     row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    whole: dict[str, int] = {}
     for name in ("label", "frames", "width", "height"):
         if not re.fullmatch(r"-?[0-9]{1,18}", row[name]):
             raise InputError(f"{name} must be a whole number, got {row[name]!r}.")
+        whole[name] = int(row[name])
     try:
         fps = float(row["fps"])
     except ValueError:
         raise InputError(f"fps must be a number, got {row['fps']!r}.") from None
-    return VideoRecord(
-        path=cells[0],
-        label=int(row["label"]),
-        splits=tuple(row[name] for name in columns[2 : -len(_FACTS)]),
-        frames=int(row["frames"]),
-        fps=fps,
-        width=int(row["width"]),
-        height=int(row["height"]),
-        sha256=row["sha256"],
-    )
+    splits = tuple(row[name] for name in columns[2 : -len(_FACTS)])
+    return VideoRecord(path=cells[0], splits=splits, fps=fps, sha256=row["sha256"], **whole)

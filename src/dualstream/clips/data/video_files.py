@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from dualstream.clips.data.annotations.class_lists import find_label, labels_by_name
 from dualstream.clips.data.annotations.entries import (
     VIDEO_SUFFIXES,
     Annotations,
     Entry,
     Problem,
     Side,
+    find_label,
     folder_of,
     is_hidden,
+    labels_by_name,
     normalize_class,
 )
 from dualstream.errors import AnnotationError

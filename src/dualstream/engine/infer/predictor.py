@@ -30,8 +30,7 @@ from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
-from dualstream.video.cache import FrameCache
-from dualstream.video.source import FrameSource
+from dualstream.video.source import FrameCache, FrameSource
 
 MOST_SEGMENTS = 8
 """Snippets a window, where their number is not given."""

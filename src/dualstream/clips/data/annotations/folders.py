@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dualstream.clips.data.annotations.class_lists import ListLine, label_lines
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
+    ListLine,
     Problem,
     is_class_name,
     is_hidden,
+    label_lines,
 )
 
 

@@ -29,29 +29,27 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from dualstream.clips.data.annotations.class_lists import (
-    CLASS_LIST_NAMES,
-    ListLine,
-    collect_lines,
-    find_class_list,
-    find_label,
-    label_lines,
-    labels_by_name,
-    malformed,
-    read_class_list,
-    unknown_class,
-)
 from dualstream.clips.data.annotations.entries import (
+    CLASS_LIST_NAMES,
     VIDEO_SUFFIXES,
     Annotations,
     ListedSet,
+    ListLine,
     Problem,
     annotation_files,
+    collect_lines,
+    find_class_list,
+    find_label,
     folder_of,
     is_class_name,
+    label_lines,
+    labels_by_name,
     listed_set,
+    malformed,
     numbered_lines,
+    read_class_list,
     split_number,
+    unknown_class,
 )
 from dualstream.files import first_line
 

@@ -26,22 +26,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dualstream.clips.data.annotations.class_lists import (
-    ListLine,
-    collect_lines,
-    find_class_list,
-    label_lines,
-    malformed,
-    read_class_list,
-)
 from dualstream.clips.data.annotations.entries import (
     Annotations,
     ListedSet,
+    ListLine,
     Problem,
     ProblemKind,
     annotation_files,
+    collect_lines,
+    find_class_list,
+    label_lines,
     listed_set,
+    malformed,
     numbered_lines,
+    read_class_list,
 )
 from dualstream.errors import AnnotationError
 from dualstream.files import first_line, read_csv, read_json, read_text

@@ -21,16 +21,10 @@ are independent from picture to picture: a smooth drift would date the pictures,
 could be put in order.
 """
 
-from dualstream.clips.data.synthetic.files import RenderedVideo, render_synthetic
-from dualstream.clips.data.synthetic.render import render_video
-from dualstream.clips.data.synthetic.spec import LOOKS, MOTIONS, SyntheticSpec, class_names
-
-__all__ = [
-    "LOOKS",
-    "MOTIONS",
-    "RenderedVideo",
-    "SyntheticSpec",
-    "class_names",
-    "render_synthetic",
-    "render_video",
-]
+from dualstream.clips.data.synthetic.files import RenderedVideo as RenderedVideo
+from dualstream.clips.data.synthetic.files import render_synthetic as render_synthetic
+from dualstream.clips.data.synthetic.render import render_video as render_video
+from dualstream.clips.data.synthetic.spec import LOOKS as LOOKS
+from dualstream.clips.data.synthetic.spec import MOTIONS as MOTIONS
+from dualstream.clips.data.synthetic.spec import SyntheticSpec as SyntheticSpec
+from dualstream.clips.data.synthetic.spec import class_names as class_names
