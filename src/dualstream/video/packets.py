@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from dualstream.video.mpeg4 import PictureFinder
@@ -13,6 +13,12 @@ FORBIDDEN_IN_UNIT = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
 
 RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
 """Types of SEI messages."""
+
+NAL_SYNTAX: dict[str, tuple[int, Collection[int], int, Collection[int]]] = {
+    "h264": (1, (1, 2, 5), 6, (7, 8)),
+    "hevc": (2, range(32), 39, range(32, 35)),
+}
+"""Bytes of a unit's header; unit types of slices, of SEI messages and of parameter sets."""
 
 
 class PacketFacts(NamedTuple):
@@ -36,7 +42,7 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
     if codec == "mpeg4":
         finder = PictureFinder(extradata)
         return lambda data: _mpeg4_facts(finder, data)
-    if codec in ("h264", "hevc"):
+    if codec in NAL_SYNTAX:
         length_bytes = nal_length_bytes(codec, extradata)
         return lambda data: _nal_facts(codec, nal_units(data, length_bytes=length_bytes), extradata)
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
@@ -72,8 +78,7 @@ def nal_units(packet: bytes, *, length_bytes: int | None) -> list[bytes]:
 def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
     """A picture begins with its first macroblock (H.264) or segment (HEVC)."""
     is_h264 = codec == "h264"
-    header_bytes, message = (1, 6) if is_h264 else (2, 39)
-    slices, parameter_sets = ((1, 2, 5), (7, 8)) if is_h264 else (range(32), range(32, 35))
+    header_bytes, slices, message, parameter_sets = NAL_SYNTAX[codec]
     first, first_kind = b"", 0
     messages: dict[int, bytes] = {}
     for unit in units:

@@ -114,6 +114,7 @@ def check_videos(
     if journal:
         # Written anew: the next line would be joined to one that a kill cut off.
         write_text(journal, "".join(map(_line, rows.values())))
+    # Size and time from before its check: a file that changes meanwhile is checked again.
     due: dict[str, tuple[int, int]] = {}
     for name in names:
         row, stat = rows.get(name), _stat(root / name)

@@ -28,8 +28,10 @@ from dualstream.clips.data.checks import CheckedVideo, check_videos
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
 from dualstream.clips.data.mirrored import mirrored_classes
 from dualstream.clips.data.video_files import is_video, list_files, match_entries
-from dualstream.errors import AnnotationError, InputError, UnknownNameError, check_least
+from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import replacing
+
+AskedFormat = Literal["auto", AnnotationFormat]
 
 PROBLEMS_FILE = "problems.csv"
 JOURNAL_FILE = "checked.jsonl"
@@ -204,7 +206,7 @@ def prepare(
     source: Path | str,
     *,
     annotations: Path | str | None = None,
-    format: Literal["auto"] | AnnotationFormat = "auto",
+    format: AskedFormat = "auto",
     workers: int = 1,
     check: bool = True,
     journal: Path | None = None,
@@ -281,12 +283,10 @@ def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) 
 
 
 def _find_annotations(
-    source: Path, annotations: Path | str | None, format: Literal["auto"] | AnnotationFormat
+    source: Path, annotations: Path | str | None, format: AskedFormat
 ) -> tuple[Path, AnnotationFormat, list[Problem]]:
     """Path of the annotation files, their format, and problems of the files left out."""
-    allowed = ("auto", *get_args(AnnotationFormat))
-    if format not in allowed:
-        raise UnknownNameError("annotation format", format, allowed)
+    check_choice("annotation format", format, AskedFormat)
     if format == "folders":
         return source, format, []
     if annotations is not None:
