@@ -44,37 +44,23 @@ if TYPE_CHECKING:
     from dualstream.video import write_video as write_video
 
 _HOME = {
-    "Clip": "types",
-    "ClipSpec": "types",
-    "DualstreamError": "errors",
-    "Flow": "types",
-    "FlowStore": "flow",
-    "Frames": "types",
-    "Manifest": "clips.data.manifest",
-    "Prediction": "types",
-    "Predictor": "engine.infer.predictor",
-    "Scores": "types",
-    "StreamSpec": "types",
-    "VideoReader": "video",
-    "create_model": "models",
-    "evaluate": "engine.infer.evaluate",
-    "flow_to_rgb": "flow",
-    "fuse": "scores",
-    "fuse_runs": "engine.infer.fuse_runs",
-    "list_models": "models",
-    "list_recipes": "engine.recipe",
-    "list_weights": "models",
-    "load_checkpoint": "engine.run.checkpoint",
-    "load_recipe": "engine.recipe",
-    "optical_flow": "flow",
-    "predict": "engine.infer.predictor",
-    "probe": "video",
-    "read_scores": "scores",
-    "read_video": "video",
-    "resume": "engine.train.fit",
-    "train": "engine.train.fit",
-    "write_scores": "scores",
-    "write_video": "video",
+    name: module
+    for module, names in {
+        "clips.data.manifest": ("Manifest",),
+        "engine.infer.evaluate": ("evaluate",),
+        "engine.infer.fuse_runs": ("fuse_runs",),
+        "engine.infer.predictor": ("Predictor", "predict"),
+        "engine.recipe": ("list_recipes", "load_recipe"),
+        "engine.run.checkpoint": ("load_checkpoint",),
+        "engine.train.fit": ("resume", "train"),
+        "errors": ("DualstreamError",),
+        "flow": ("FlowStore", "flow_to_rgb", "optical_flow"),
+        "models": ("create_model", "list_models", "list_weights"),
+        "scores": ("fuse", "read_scores", "write_scores"),
+        "types": ("Clip", "ClipSpec", "Flow", "Frames", "Prediction", "Scores", "StreamSpec"),
+        "video": ("VideoReader", "probe", "read_video", "write_video"),
+    }.items()
+    for name in names
 }
 """Public name -> module that holds it."""
 
