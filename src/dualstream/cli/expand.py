@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualstream.cli.options import (
-    DATA_HELP,
-    RECIPE_HELP,
-    FlowStore,
-    Json,
-    Limit,
-    Overrides,
-)
+from dualstream.cli.options import DATA_HELP, RECIPE_HELP, FlowStore, Json, Limit, Overrides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,10 +21,7 @@ def expand(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     overrides: Overrides = None,
     *,
-    recipe: Annotated[
-        str,
-        typer.Option(help=f"{RECIPE_HELP} Its network must be x3d."),
-    ],
+    recipe: Annotated[str, typer.Option(help=f"{RECIPE_HELP} Its network must be x3d.")],
     target: Annotated[float, typer.Option(help="Cost to reach, in 1e9 multiply-adds a clip.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the search; a stopped one goes on.")
@@ -121,8 +111,8 @@ def _print(result: Expansion, data: Path, *, json: bool) -> None:
     from dualstream.cli.output import percent, print_json, stdout
 
     if json:
-        last = asdict(result.reached)
-        reached = {name: last[name] for name in ("factors", "multiply_adds")}
+        last = result.reached
+        reached = {"factors": asdict(last.factors), "multiply_adds": last.multiply_adds}
         print_json({**asdict(result), "reached": reached})
         return
     table = _table("step", "axis", after=("held-out top-1 %", "taken"))
