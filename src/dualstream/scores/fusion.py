@@ -20,12 +20,12 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError, UnknownNameError
+from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
 from dualstream.scores.alignment import align, reject_overlap
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
@@ -58,8 +58,7 @@ class Fusion:
     """Of "svm" and "logistic" only."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(FusionMethod):
-            raise UnknownNameError("fusion method", self.method, get_args(FusionMethod))
+        check_choice("fusion method", self.method, FusionMethod)
         if self.num_streams < 1:
             raise InputError(f"A fusion needs at least one stream, got {self.num_streams}.")
         if (self.method == "weighted") != bool(self.weights):
@@ -109,10 +108,8 @@ class Fusion:
             return np.exp(log_softmax(np.mean([log_probabilities(s) for s in aligned], axis=0)))
         stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
         if self.method == "max":
-            largest: NDArray[np.float64] = stacked.max(axis=0)
-            sums = largest.sum(axis=1, keepdims=True)
-            scaled: NDArray[np.float64] = largest / np.maximum(sums, SMALLEST_PROBABILITY)
-            return scaled
+            largest = stacked.max(axis=0)  # (N, K)
+            return largest / np.maximum(largest.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
         return np.tensordot(np.asarray(weights), stacked, axes=1)
 
@@ -208,8 +205,7 @@ def make_fusion(
     fit_on: Sequence[Scores] | None = None,
 ) -> Fusion:
     """Return the fusion that `fuse` applies, fitted where it learns; arguments and errors there."""
-    if method not in get_args(FusionMethod):
-        raise UnknownNameError("fusion method", method, get_args(FusionMethod))
+    check_choice("fusion method", method, FusionMethod)
     streams = align(streams)
     if fit_on is not None:
         check_fit_on(streams, fit_on)
