@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dualstream.cli.options import DATA_HELP, RECIPE_HELP, FlowStore, Json, Limit, Overrides
+from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.progress import Progress, show_training
+from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,10 +39,8 @@ def expand(
     json: Json = False,
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
-    from dualstream.cli.progress import Progress, show_training
     from dualstream.engine.recipe import load_recipe
     from dualstream.engine.train.expansion import ExpansionProgress, search
-    from dualstream.errors import InputError
 
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
@@ -70,9 +72,6 @@ def expand(
 
 def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json: bool) -> None:
     """Print the candidates of the first step; which of them later steps start from is unknown."""
-    from dataclasses import asdict
-
-    from dualstream.cli.output import print_json, stdout
     from dualstream.clips.data.manifest import Manifest
     from dualstream.engine.train.expansion import cost_of, next_candidates, start_factors
 
@@ -106,10 +105,6 @@ def _cells(factors: Factors, multiply_adds: int) -> tuple[str, ...]:
 
 
 def _print(result: Expansion, data: Path, *, json: bool) -> None:
-    from dataclasses import asdict
-
-    from dualstream.cli.output import percent, print_json, stdout
-
     if json:
         last = result.reached
         reached = {"factors": asdict(last.factors), "multiply_adds": last.multiply_adds}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,9 @@ from dualstream.cli.options import (
     Resume,
     RunFolder,
 )
+from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.progress import Progress, show_training
+from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from dualstream.engine.train.fit import TrainResult, Verb
@@ -36,8 +41,6 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network by a recipe, or go on with a run that was stopped."""
-    from dualstream.errors import InputError
-
     if resume is not None:
         check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
         from dualstream.engine.train import fit
@@ -76,8 +79,6 @@ def train(
 
 def check_alone(*arguments: object) -> None:
     """Refuse other arguments beside --resume."""
-    from dualstream.errors import InputError
-
     if any(arguments):
         raise InputError("--resume takes its recipe and data from the run; give nothing else.")
 
@@ -85,10 +86,6 @@ def check_alone(*arguments: object) -> None:
 @contextmanager
 def showing(verb: Verb, run: Path) -> Iterator[Listener]:
     """Show the progress of a run on stderr, and how to go on when it is interrupted."""
-    from functools import partial
-
-    from dualstream.cli.progress import Progress, show_training
-
     with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
         yield partial(show_training, progress, verb)
 
@@ -103,10 +100,6 @@ def print_result(
         held_out: name of the accuracy on the held-out videos.
         then: the next command.
     """
-    import dataclasses
-
-    from dualstream.cli.output import percent, print_json, stdout
-
     if json:
         print_json(dataclasses.asdict(result))
         return

@@ -15,6 +15,8 @@ from dualstream.cli.options import (
     Resume,
     RunFolder,
 )
+from dualstream.cli.train import check_alone, print_result, showing
+from dualstream.errors import InputError
 
 
 def transfer(
@@ -31,9 +33,6 @@ def transfer(
     json: Json = False,
 ) -> None:
     """Let a 2D network teach a 3D one without labels, as a start for training."""
-    from dualstream.cli.train import check_alone, print_result, showing
-    from dualstream.errors import InputError
-
     if resume is not None:
         check_alone(data, overrides, recipe, teacher, out, limit)
         from dualstream.engine.train import transfer as engine

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
-from dualstream.engine.recipe_text import read_yaml, value_of
+from dualstream.engine.recipe_text import read_yaml
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
 from dualstream.flow.methods.lookup import check_flow_name
@@ -357,7 +357,7 @@ def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
-    return key.strip(), value_of(text, f"The value of override {override!r}")
+    return key.strip(), read_yaml(text, f"The value of override {override!r}")
 
 
 def _apply(values: dict[str, Any], key: str, value: Any) -> None:
