@@ -108,8 +108,9 @@ class Fusion:
             return np.exp(log_softmax(np.mean([log_probabilities(s) for s in aligned], axis=0)))
         stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
         if self.method == "max":
-            largest = stacked.max(axis=0)  # (N, K)
-            return largest / np.maximum(largest.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
+            largest: NDArray[np.float64] = stacked.max(axis=0)
+            sums = np.maximum(largest.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
+            return np.asarray(largest / sums)
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
         return np.tensordot(np.asarray(weights), stacked, axes=1)
 
