@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,7 +38,11 @@ def list_(json: Json = False) -> None:
     from dualstream.models.weights import cached_path
 
     if json:
-        print_json({"weights": [_describe(name) for name in WEIGHTS]})
+        described = [
+            {**dataclasses.asdict(entry), "in_cache": cached_path(name).is_file()}
+            for name, entry in WEIGHTS.items()
+        ]
+        print_json({"weights": described})
         return
     from rich.table import Table
 
@@ -121,11 +125,3 @@ def path(name: Name, json: Json = False) -> None:
         print_json({"name": name, "path": where, "in_cache": where.is_file()})
     else:
         print(where)
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """All that is known about weights, and whether they are in the cache."""
-    from dualstream.models import WEIGHTS
-    from dualstream.models.weights import cached_path
-
-    return {**dataclasses.asdict(WEIGHTS[name]), "in_cache": cached_path(name).is_file()}

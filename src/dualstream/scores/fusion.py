@@ -308,16 +308,15 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
         )
     stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
     labels = aligned[0].labels
-    best: tuple[int, float, float] | None = None
-    chosen = np.zeros(len(aligned), np.int64)
-    for shares in simplex_grid(len(aligned), parts=parts):
+
+    def quality(shares: NDArray[np.int64]) -> tuple[int, float, float]:
         joined = np.tensordot(shares / parts, stacked, axes=1)  # (N, K)
         truth = joined[np.arange(len(labels)), labels]
         right = int((joined.argmax(axis=1) == labels).sum())
         likelihood = float(np.log(np.maximum(truth, SMALLEST_PROBABILITY)).mean())
         inequality = float(((shares / parts - 1 / len(aligned)) ** 2).sum())
         # Rounded, so that sums that differ in the last bit only still count as equal.
-        quality = (right, round(likelihood, 9), -round(inequality, 9))
-        if best is None or quality > best:
-            best, chosen = quality, shares
+        return right, round(likelihood, 9), -round(inequality, 9)
+
+    chosen = max(simplex_grid(len(aligned), parts=parts), key=quality)
     return tuple(float(share) / parts for share in chosen)

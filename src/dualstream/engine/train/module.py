@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -116,15 +117,12 @@ class TrainingModule(pl.LightningModule):
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=settings.lr)
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(
-                step,
-                steps_per_epoch=self.steps_per_epoch,
-                epochs=self.recipe.train.epochs,
-                schedule=self.recipe.train.schedule,
-            )
-
+        factor = partial(
+            learning_rate_factor,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.recipe.train.epochs,
+            schedule=self.recipe.train.schedule,
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
