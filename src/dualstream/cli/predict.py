@@ -144,11 +144,7 @@ def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> li
 
 
 def _files(videos: list[str]) -> list[str]:
-    """Return the arguments, folders replaced by the video files in them.
-
-    Raises:
-        InputError: a folder holds none.
-    """
+    """Return the arguments, folders replaced by the video files in them."""
     from dualstream.clips.data.video_files import list_videos
 
     files: list[str] = []

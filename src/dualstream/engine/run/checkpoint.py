@@ -247,11 +247,9 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
     """
     if checkpoint.classes == classes:
         return
-    detail = f"{len(checkpoint.classes)} classes there, {len(classes)} here"
-    for i, (there, here) in enumerate(zip(checkpoint.classes, classes, strict=False)):
-        if there != here:
-            detail = f"class {i} is {there!r} there and {here!r} here"
-            break
+    pairs = enumerate(zip(checkpoint.classes, classes, strict=False))
+    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
+    detail = next(details, f"{len(checkpoint.classes)} classes there, {len(classes)} here")
     raise CheckpointError(
         f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
         "Test with the data set that the network was trained on, or train again."

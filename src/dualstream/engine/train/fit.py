@@ -149,10 +149,9 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
     if is_frozen:
-        frozen = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
-        return FrozenModule(recipe, model, steps_per_epoch=frozen.steps_per_epoch), frozen
-    data = RunData(recipe, run.manifest, run.info)
-    return TrainingModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
+        data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
+        return FrozenModule(recipe, model), data
+    return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
 
 
 def open_run(

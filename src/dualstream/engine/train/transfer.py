@@ -99,11 +99,8 @@ def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, 
     num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
     student = build_model(run.recipe, num_classes, with_weights=with_weights)
     model = SupervisionTransfer(student, teacher.network)
-    data = RunData(run.recipe, run.manifest, run.info)
-    module = TransferModule(
-        run.recipe, model, teacher_stream=teacher.stream, steps_per_epoch=data.steps_per_epoch
-    )
-    return module, data
+    module = TransferModule(run.recipe, model, teacher_stream=teacher.stream)
+    return module, RunData(run.recipe, run.manifest, run.info)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,20 +147,15 @@ class TransferModule(TrainingModule):
     """Trains a `SupervisionTransfer` by a recipe; saves its student.
 
     Args:
-        recipe, steps_per_epoch: see `TrainingModule`.
+        recipe: see `TrainingModule`.
         model: student and teacher, joined.
         teacher_stream: input of the teacher.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        model: SupervisionTransfer,
-        *,
-        teacher_stream: StreamSpec,
-        steps_per_epoch: int,
+        self, recipe: Recipe, model: SupervisionTransfer, *, teacher_stream: StreamSpec
     ) -> None:
-        super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
+        super().__init__(recipe, model)
         ((self.stream_name, self.stream),) = self.spec.streams.items()
         # Both look at the same cut of the same frames, each in the numbers that it is used to.
         self.teacher_stream = replace(teacher_stream, num_frames=self.stream.num_frames)
