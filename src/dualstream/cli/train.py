@@ -1,4 +1,4 @@
-"""`dualstream train`."""
+"""`dualstream train` and `dualstream transfer`: both write a run folder and can be resumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dualstream.cli.options import (
     BackwardFlow,
@@ -42,10 +44,10 @@ def train(
 ) -> None:
     """Train a network by a recipe, or go on with a run that was stopped."""
     if resume is not None:
-        check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        _check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
         from dualstream.engine.train import fit
 
-        with showing("train", resume) as listener:
+        with _showing("train", resume) as listener:
             result = fit.resume(resume, listener=listener)
     elif data is None or recipe is None or out is None:
         raise InputError(
@@ -58,7 +60,7 @@ def train(
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
         from dualstream.engine.train import fit
 
-        with showing("train", out) as listener:
+        with _showing("train", out) as listener:
             result = fit.train(
                 resolved,
                 data,
@@ -68,7 +70,7 @@ def train(
                 limit=limit,
                 listener=listener,
             )
-    print_result(
+    _print_result(
         result,
         "loss {loss:.3f}, training top-1 {top1}%",
         held_out="held-out top-1",
@@ -77,20 +79,65 @@ def train(
     )
 
 
-def check_alone(*arguments: object) -> None:
+def transfer(
+    data: OptionalData = None,
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Weights or run folder of a 2D network on RGB frames, such as a tsn."),
+    ] = None,
+    out: RunFolder = None,
+    limit: Limit = None,
+    resume: Resume = None,
+    json: Json = False,
+) -> None:
+    """Let a 2D network teach a 3D one without labels, as a start for training."""
+    if resume is not None:
+        _check_alone(data, overrides, recipe, teacher, out, limit)
+        from dualstream.engine.train import transfer as engine
+
+        with _showing("transfer", resume) as listener:
+            result = engine.resume_transfer(resume, listener=listener)
+    elif data is None or recipe is None or teacher is None or out is None:
+        raise InputError(
+            "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
+            "transfer work/jhmdb --recipe t3d_transfer_rgb "
+            "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
+        )
+    else:
+        from dualstream.engine.recipe import load_recipe
+
+        resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
+        from dualstream.engine.train import transfer as engine
+
+        with _showing("transfer", out) as listener:
+            result = engine.transfer(
+                resolved, data, out, teacher=teacher, limit=limit, listener=listener
+            )
+    _print_result(
+        result,
+        "loss {loss:.3f}, {top1}% of the pairs judged rightly (chance 50%)",
+        held_out="held-out pairs",
+        then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        json=json,
+    )
+
+
+def _check_alone(*arguments: object) -> None:
     """Refuse other arguments beside --resume."""
     if any(arguments):
         raise InputError("--resume takes its recipe and data from the run; give nothing else.")
 
 
 @contextmanager
-def showing(verb: Verb, run: Path) -> Iterator[Listener]:
+def _showing(verb: Verb, run: Path) -> Iterator[Listener]:
     """Show the progress of a run on stderr, and how to go on when it is interrupted."""
     with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
         yield partial(show_training, progress, verb)
 
 
-def print_result(
+def _print_result(
     result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
 ) -> None:
     """Print the result of a training, and the command that comes next.
