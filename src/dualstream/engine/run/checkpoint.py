@@ -43,10 +43,13 @@ class Checkpoint:
     @property
     def flow_params(self) -> dict[str, FlowParams]:
         """Stream -> settings that its flow must be computed with, for the streams that read it."""
-        flow, origins = self.spec.flow_streams, self.info.flow
-        values = {name: origins[name].params if name in origins else None for name in flow}
-        params = {n: params_from_values(s.flow_method, values[n]) for n, s in flow.items()}
-        return {name: found for name, found in params.items() if found is not None}
+        found = {}
+        for name, stream in self.spec.flow_streams.items():
+            origin = self.info.flow.get(name)
+            params = params_from_values(stream.flow_method, origin.params if origin else None)
+            if params is not None:
+                found[name] = params
+        return found
 
 
 def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:

@@ -196,25 +196,21 @@ class TransferModule(TrainingModule):
 def _check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
     modalities = [section.modality for section in recipe.inputs.values()]
-    if modalities != ["rgb"]:
-        raise RecipeError(
-            f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb "
-            f"and no other input, got {', '.join(modalities)}."
-        )
-    if recipe.model.trainable != "all":
-        raise RecipeError(
-            f"A transfer trains all of the network but its classifier: set model.trainable=all, "
-            f"got {recipe.model.trainable}."
-        )
-    if recipe.data.frozen_views:
-        raise RecipeError(
-            "A transfer has no frozen stages of the student: set data.frozen_views=0."
-        )
-    if recipe.train.batch_size // recipe.train.devices < 2:
-        raise RecipeError(
-            f"A transfer needs at least two clips a batch and device, got train.batch_size="
-            f"{recipe.train.batch_size} on {recipe.train.devices}."
-        )
+    size, devices = recipe.train.batch_size, recipe.train.devices
+    problems = {
+        "The teacher sees the frames of the clips, so a transfer needs input.modality=rgb and no "
+        f"other input, got {', '.join(modalities)}.": modalities != ["rgb"],
+        "A transfer trains all of the network but its classifier: set model.trainable=all, got "
+        f"{recipe.model.trainable}.": recipe.model.trainable != "all",
+        "A transfer has no frozen stages of the student: set data.frozen_views=0.": (
+            recipe.data.frozen_views
+        ),
+        f"A transfer needs at least two clips a batch and device, got train.batch_size={size} "
+        f"on {devices}.": size // devices < 2,
+    }
+    for problem, applies in problems.items():
+        if applies:
+            raise RecipeError(problem)
     with torch.device("meta"):
         network = build_model(recipe, 1, with_weights=False)
     if network.conv_dims == 2 and any(a.length is not None for a in network.inputs.values()):
