@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -84,21 +83,12 @@ def run_demo(
     data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=tell)
     streams: dict[str, Scores] = {}
 
-    def tell_training(stage: Stage, progress: TrainProgress) -> None:
-        done = progress.epoch * progress.batches + progress.batch
-        tell(stage, done, progress.epochs * progress.batches, progress.train_loss)
-
     def tell_test(done: int, total: int) -> None:
         tell("test", len(streams) * total + done, len(STREAMS) * total, None)
 
-    stages: tuple[Stage, ...] = ("train spatial", "train temporal")
-    for (stream, recipe), stage in zip(STREAMS.items(), stages, strict=True):
-        run, tell_batch = folder / "runs" / stream, partial(tell_training, stage)
-        if (run / "recipe.yaml").is_file():
-            resume(run, listener=tell_batch)
-        else:
-            resolved = load_recipe(recipe, [f"train.seed={seed}", *overrides])
-            train(resolved, data, run, listener=tell_batch)
+    for stream, recipe in STREAMS.items():
+        run = folder / "runs" / stream
+        _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
         streams[stream] = evaluate(run, workers=workers, listener=tell_test).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
@@ -161,3 +151,23 @@ def make_data(
 
 def _say_nothing(stage: Stage, done: int, total: int, loss: float | None) -> None:
     """The listener of a caller who gave none."""
+
+
+def _train(
+    recipe: str,
+    data: Path,
+    run: Path,
+    overrides: list[str],
+    tell: StageListener,
+    stream: str,
+) -> None:
+    stage: Stage = "train spatial" if stream == "spatial" else "train temporal"
+
+    def listener(progress: TrainProgress) -> None:
+        done = progress.epoch * progress.batches + progress.batch
+        tell(stage, done, progress.epochs * progress.batches, progress.train_loss)
+
+    if (run / "recipe.yaml").is_file():
+        resume(run, listener=listener)
+    else:
+        train(load_recipe(recipe, overrides), data, run, listener=listener)

@@ -29,9 +29,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
-# YAML 1.1 reads 1e-3 (no dot) as text; people mean the number.
+# YAML 1.1 reads 1e-3 (no dot) and 1.5e3 (no sign) as text; people mean the numbers.
 _UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
 )
 
 
