@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.progress import Progress
 
 if TYPE_CHECKING:
     from dualstream.engine.demo import DemoResult
@@ -25,10 +28,6 @@ def demo(
     json: Json = False,
 ) -> None:
     """Render a data set, train both streams on it and show that two beat one, in minutes."""
-    import dataclasses
-
-    from dualstream.cli.output import print_json
-    from dualstream.cli.progress import Progress
     from dualstream.engine.demo import Stage, run_demo
 
     with Progress(advice="Go on with the same command.") as progress:
@@ -46,8 +45,6 @@ def demo(
 
 def _print(result: DemoResult) -> None:
     from rich.table import Column, Table
-
-    from dualstream.cli.output import percent, stdout
 
     heads = (Column(head, justify="right") for head in ("top-1 %", "mean class %"))
     title = "16 classes = 4 looks x 4 motions, test videos"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualstream.cli.options import (
-    DATA_HELP,
-    RECIPE_HELP,
-    FlowStore,
-    Json,
-    Limit,
-    Overrides,
-)
+from dualstream.cli.options import DATA_HELP, RECIPE_HELP, FlowStore, Json, Limit, Overrides
+from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.progress import Progress, show_training
+from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,10 +25,7 @@ def expand(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     overrides: Overrides = None,
     *,
-    recipe: Annotated[
-        str,
-        typer.Option(help=f"{RECIPE_HELP} Its network must be x3d."),
-    ],
+    recipe: Annotated[str, typer.Option(help=f"{RECIPE_HELP} Its network must be x3d.")],
     target: Annotated[float, typer.Option(help="Cost to reach, in 1e9 multiply-adds a clip.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the search; a stopped one goes on.")
@@ -45,10 +39,8 @@ def expand(
     json: Json = False,
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
-    from dualstream.cli.progress import Progress, show_training
     from dualstream.engine.recipe import load_recipe
     from dualstream.engine.train.expansion import ExpansionProgress, search
-    from dualstream.errors import InputError
 
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
@@ -80,9 +72,6 @@ def expand(
 
 def _list(recipe: Recipe, data: Path, *, target: float, step_factor: float, json: bool) -> None:
     """Print the candidates of the first step; which of them later steps start from is unknown."""
-    from dataclasses import asdict
-
-    from dualstream.cli.output import print_json, stdout
     from dualstream.clips.data.manifest import Manifest
     from dualstream.engine.train.expansion import cost_of, next_candidates, start_factors
 
@@ -116,13 +105,9 @@ def _cells(factors: Factors, multiply_adds: int) -> tuple[str, ...]:
 
 
 def _print(result: Expansion, data: Path, *, json: bool) -> None:
-    from dataclasses import asdict
-
-    from dualstream.cli.output import percent, print_json, stdout
-
     if json:
-        last = asdict(result.reached)
-        reached = {name: last[name] for name in ("factors", "multiply_adds")}
+        last = result.reached
+        reached = {"factors": asdict(last.factors), "multiply_adds": last.multiply_adds}
         print_json({**asdict(result), "reached": reached})
         return
     table = _table("step", "axis", after=("held-out top-1 %", "taken"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dualstream.cli.options import Json, numbers
+from dualstream.cli.output import percent, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.fuse_runs import FusedRuns
@@ -50,7 +51,6 @@ def fuse(
     json: Json = False,
 ) -> None:
     """Join the scores of several streams and print what each and all together get right."""
-    from dualstream.cli.output import print_json, stderr
     from dualstream.engine.infer.fuse_runs import fuse_runs
 
     result = fuse_runs(
@@ -85,8 +85,6 @@ def fuse(
 
 def _print(result: FusedRuns) -> None:
     from rich.table import Table
-
-    from dualstream.cli.output import percent, stdout
 
     console = stdout()
     if result.accuracy:

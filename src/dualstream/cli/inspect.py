@@ -109,7 +109,7 @@ def _make(name: str, given: list[str], weights: str | None) -> Network:
 
 def _parsed_options(given: list[str]) -> dict[str, Any]:
     """["length=10", "backbone=resnet18"] -> {"length": 10, "backbone": "resnet18"}."""
-    from dualstream.engine.recipe_text import value_of
+    from dualstream.engine.recipe_text import read_yaml
     from dualstream.errors import InputError, RecipeError
 
     options = {}
@@ -120,7 +120,7 @@ def _parsed_options(given: list[str]) -> dict[str, Any]:
         if key in ("name", "weights"):
             raise InputError(f"{key} is no option of a network: give the argument, or --weights.")
         try:
-            options[key] = value_of(value, f"The value of --option {text!r}")
+            options[key] = read_yaml(value, f"The value of --option {text!r}")
         except RecipeError as error:
             raise InputError(str(error)) from error
     return options

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import print_json, stdout
 
 
 def models(
@@ -14,7 +16,6 @@ def models(
     json: Json = False,
 ) -> None:
     """List the networks, or the options of one of them."""
-    from dualstream.cli.output import print_json, stdout
     from dualstream.models import list_models
 
     described = [_describe(model) for model in ([name] if name else list_models())]
@@ -38,8 +39,6 @@ def models(
 
 def _describe(name: str) -> dict[str, Any]:
     """Name, first line of the docstring, options and weights of a network."""
-    import inspect
-
     from dualstream.models import WEIGHTS
     from dualstream.models.create import choices, model_function, network_options, type_name
 

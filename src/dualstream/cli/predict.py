@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dualstream.cli.options import Device, Json, Optimize, numbers
+from dualstream.cli.output import percent, print_json, stderr, stdout
+from dualstream.cli.progress import Progress
+from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:
-    from dualstream.engine.infer.predictor import Predictor
-    from dualstream.engine.infer.recognizer import Recognizer
+    from dualstream.engine.infer.recognizer import Model
+    from dualstream.models.weights.catalogue import WeightsEntry
     from dualstream.scores import Fusion
     from dualstream.types import Prediction
 
@@ -52,20 +55,22 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    from dualstream.cli.output import print_json, stderr
-    from dualstream.cli.progress import Progress
-    from dualstream.errors import InputError, VideoError
+    from dualstream.models.weights import weights_entry
     from dualstream.video import probe
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    _check_weights(checkpoint or [], weights or [])
+    runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
+    if not runs and not entries:
+        raise InputError(
+            "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
+            "--weights NAME for published weights (`dualstream weights` lists them)."
+        )
     if not window > 0:
         raise InputError(f"--window must be above 0 seconds, got {window:g}.")
     files = _files(videos)
-    num_streams = len(checkpoint or []) + len(weights or [])
-    fitted = _fusion(fusion, stream_weights, num_streams=num_streams)
-    predictor: Predictor | None = None
+    fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
+    predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
     with Progress() as progress:
@@ -74,11 +79,10 @@ def predict(
                 if not is_url(video) and not os.path.exists(video):
                     probe(video)  # raises; where all are missing, nothing is loaded
                 if predictor is None:
-                    models = _recognizers(checkpoint or [], weights or [], device=device)
-                    from dualstream.engine.infer import predictor as layer
+                    from dualstream.engine.infer.predictor import Predictor
 
-                    predictor = layer.Predictor(
-                        models,
+                    predictor = Predictor(
+                        _models(runs, entries, device=device),
                         fusion=fitted,
                         window_seconds=window,
                         segments=segments,
@@ -102,22 +106,8 @@ def predict(
         raise typer.Exit(1)
 
 
-def _check_weights(checkpoints: list[Path], weights: list[str]) -> None:
-    from dualstream.errors import InputError
-    from dualstream.models.weights import weights_entry
-
-    if not checkpoints and not weights:
-        raise InputError(
-            "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
-            "--weights NAME for published weights (`dualstream weights` lists them)."
-        )
-    for name in weights:
-        weights_entry(name)
-
-
 def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
     """Return the fitted fusion, or that of the weights of the streams, if one of them is given."""
-    from dualstream.errors import InputError
     from dualstream.scores import Fusion, weighted_fusion
 
     if fusion is not None and stream_weights is not None:
@@ -139,32 +129,23 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
     return fitted
 
 
-def _recognizers(checkpoints: list[Path], weights: list[str], *, device: str) -> list[Recognizer]:
-    """Recognizers of run folders, then of published weights, which are fetched if necessary."""
-    from dualstream.cli.output import stderr
+def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
+    """Networks of run folders, then those of published weights, which are fetched if necessary."""
     from dualstream.engine.devices import check_device
-    from dualstream.engine.infer.recognizer import as_recognizer
     from dualstream.engine.run.checkpoint import load_checkpoint
     from dualstream.models import create_model
-    from dualstream.models.weights import weights_entry
 
     place = check_device(device)
-    found = [as_recognizer(load_checkpoint(run, device=device)) for run in checkpoints]
-    for entry in map(weights_entry, weights):
+    found: list[Model] = [load_checkpoint(run, device=device) for run in runs]
+    for entry in entries:
         with stderr().status(f"loading {entry.name}"):
-            model = create_model(entry.model, weights=entry.name)
-        found.append(as_recognizer(model.to(place)))
+            found.append(create_model(entry.model, weights=entry.name).to(place))
     return found
 
 
 def _files(videos: list[str]) -> list[str]:
-    """Return the arguments, folders replaced by the video files in them.
-
-    Raises:
-        InputError: a folder holds none.
-    """
+    """Return the arguments, folders replaced by the video files in them."""
     from dualstream.clips.data.video_files import list_videos
-    from dualstream.errors import InputError
 
     files: list[str] = []
     for video in videos:
@@ -201,8 +182,6 @@ def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
 
 def _print(prediction: Prediction, top: int) -> None:
     from rich.table import Column, Table
-
-    from dualstream.cli.output import percent, stdout
 
     console = stdout()
     console.print(prediction.source, soft_wrap=True, markup=False)

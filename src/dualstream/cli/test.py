@@ -16,6 +16,8 @@ from dualstream.cli.options import (
     Optimize,
     Segments,
 )
+from dualstream.cli.output import percent, print_json, stderr, stdout
+from dualstream.cli.progress import Progress
 
 
 def test(
@@ -38,8 +40,6 @@ def test(
     json: Json = False,
 ) -> None:
     """Score the test videos with a trained network and print its accuracy."""
-    from dualstream.cli.output import percent, print_json, stderr, stdout
-    from dualstream.cli.progress import Progress
     from dualstream.engine.infer.evaluate import evaluate
 
     with Progress() as progress:

@@ -1,11 +1,15 @@
-"""`dualstream train`."""
+"""`dualstream train` and `dualstream transfer`: both write a run folder and can be resumed."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dualstream.cli.options import (
     BackwardFlow,
@@ -18,6 +22,9 @@ from dualstream.cli.options import (
     Resume,
     RunFolder,
 )
+from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.progress import Progress, show_training
+from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from dualstream.engine.train.fit import TrainResult, Verb
@@ -36,13 +43,11 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a network by a recipe, or go on with a run that was stopped."""
-    from dualstream.errors import InputError
-
     if resume is not None:
-        check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        _check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
         from dualstream.engine.train import fit
 
-        with showing("train", resume) as listener:
+        with _showing("train", resume) as listener:
             result = fit.resume(resume, listener=listener)
     elif data is None or recipe is None or out is None:
         raise InputError(
@@ -55,7 +60,7 @@ def train(
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
         from dualstream.engine.train import fit
 
-        with showing("train", out) as listener:
+        with _showing("train", out) as listener:
             result = fit.train(
                 resolved,
                 data,
@@ -65,7 +70,7 @@ def train(
                 limit=limit,
                 listener=listener,
             )
-    print_result(
+    _print_result(
         result,
         "loss {loss:.3f}, training top-1 {top1}%",
         held_out="held-out top-1",
@@ -74,26 +79,65 @@ def train(
     )
 
 
-def check_alone(*arguments: object) -> None:
-    """Refuse other arguments beside --resume."""
-    from dualstream.errors import InputError
+def transfer(
+    data: OptionalData = None,
+    overrides: Overrides = None,
+    recipe: OptionalRecipe = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Weights or run folder of a 2D network on RGB frames, such as a tsn."),
+    ] = None,
+    out: RunFolder = None,
+    limit: Limit = None,
+    resume: Resume = None,
+    json: Json = False,
+) -> None:
+    """Let a 2D network teach a 3D one without labels, as a start for training."""
+    if resume is not None:
+        _check_alone(data, overrides, recipe, teacher, out, limit)
+        from dualstream.engine.train import transfer as engine
 
+        with _showing("transfer", resume) as listener:
+            result = engine.resume_transfer(resume, listener=listener)
+    elif data is None or recipe is None or teacher is None or out is None:
+        raise InputError(
+            "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
+            "transfer work/jhmdb --recipe t3d_transfer_rgb "
+            "--teacher efficientnet_lite0_imagenet --out runs/t3d_start"
+        )
+    else:
+        from dualstream.engine.recipe import load_recipe
+
+        resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
+        from dualstream.engine.train import transfer as engine
+
+        with _showing("transfer", out) as listener:
+            result = engine.transfer(
+                resolved, data, out, teacher=teacher, limit=limit, listener=listener
+            )
+    _print_result(
+        result,
+        "loss {loss:.3f}, {top1}% of the pairs judged rightly (chance 50%)",
+        held_out="held-out pairs",
+        then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        json=json,
+    )
+
+
+def _check_alone(*arguments: object) -> None:
+    """Refuse other arguments beside --resume."""
     if any(arguments):
         raise InputError("--resume takes its recipe and data from the run; give nothing else.")
 
 
 @contextmanager
-def showing(verb: Verb, run: Path) -> Iterator[Listener]:
+def _showing(verb: Verb, run: Path) -> Iterator[Listener]:
     """Show the progress of a run on stderr, and how to go on when it is interrupted."""
-    from functools import partial
-
-    from dualstream.cli.progress import Progress, show_training
-
     with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
         yield partial(show_training, progress, verb)
 
 
-def print_result(
+def _print_result(
     result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
 ) -> None:
     """Print the result of a training, and the command that comes next.
@@ -103,10 +147,6 @@ def print_result(
         held_out: name of the accuracy on the held-out videos.
         then: the next command.
     """
-    import dataclasses
-
-    from dualstream.cli.output import percent, print_json, stdout
-
     if json:
         print_json(dataclasses.asdict(result))
         return

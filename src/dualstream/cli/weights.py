@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import print_json, stderr, stdout
+from dualstream.errors import InputError, WeightsError
 
 weights = typer.Typer(
     help="Pretrained weights: what there is, what is in the cache.", rich_markup_mode=None
@@ -24,8 +27,6 @@ def _default(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is None:
         list_(json)
     elif json:
-        from dualstream.errors import InputError
-
         verb = context.invoked_subcommand
         raise InputError(f"Give --json after {verb}: dualstream weights {verb} --json")
 
@@ -33,12 +34,15 @@ def _default(context: typer.Context, json: Json = False) -> None:
 @weights.command(name="list")
 def list_(json: Json = False) -> None:
     """List the weights, their source, licence and published accuracy."""
-    from dualstream.cli.output import print_json, stdout
     from dualstream.models import WEIGHTS
     from dualstream.models.weights import cached_path
 
     if json:
-        print_json({"weights": [_describe(name) for name in WEIGHTS]})
+        described = [
+            {**dataclasses.asdict(entry), "in_cache": cached_path(name).is_file()}
+            for name, entry in WEIGHTS.items()
+        ]
+        print_json({"weights": described})
         return
     from rich.table import Table
 
@@ -66,7 +70,6 @@ def list_(json: Json = False) -> None:
 @weights.command()
 def fetch(name: Name, json: Json = False) -> None:
     """Download weights into the cache, checked and ready to load."""
-    from dualstream.cli.output import print_json, stderr
     from dualstream.models import fetch as fetch_weights
 
     with stderr().status(f"fetching {name}"):
@@ -80,15 +83,17 @@ def fetch(name: Name, json: Json = False) -> None:
 @weights.command()
 def verify(names: Names = None, json: Json = False) -> None:
     """Check weights in the cache against their checksums; downloads nothing."""
-    from dualstream.cli.output import print_json, stdout
-    from dualstream.errors import WeightsError
     from dualstream.models.weights import cached_names, has_checksum, weights_entry
     from dualstream.models.weights import verify as verify_weights
 
     cached = cached_names()
-    found: dict[str, dict[str, str]] = {
-        status: {} for status in ("intact", "without_checksum", "damaged", "missing")
+    texts = {
+        "intact": "intact, ",
+        "without_checksum": "no checksum is known; names and shapes fit, ",
+        "damaged": "damaged. ",
+        "missing": "missing. ",
     }
+    found: dict[str, dict[str, str]] = {status: {} for status in texts}
     for name in [weights_entry(name).name for name in names or cached]:
         try:
             path = str(verify_weights(name))
@@ -99,12 +104,6 @@ def verify(names: Names = None, json: Json = False) -> None:
     if json:
         print_json(found)
     else:
-        texts = {
-            "intact": "intact, ",
-            "without_checksum": "no checksum is known; names and shapes fit, ",
-            "damaged": "damaged. ",
-            "missing": "missing. ",
-        }
         lines = [
             f"{name}: {texts[status]}{detail}"
             for status, details in found.items()
@@ -119,7 +118,6 @@ def verify(names: Names = None, json: Json = False) -> None:
 @weights.command()
 def path(name: Name, json: Json = False) -> None:
     """Print where weights lie, or will lie once fetched."""
-    from dualstream.cli.output import print_json
     from dualstream.models.weights import cached_path
 
     where = cached_path(name)
@@ -127,13 +125,3 @@ def path(name: Name, json: Json = False) -> None:
         print_json({"name": name, "path": where, "in_cache": where.is_file()})
     else:
         print(where)
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """All that is known about weights, and whether they are in the cache."""
-    import dataclasses
-
-    from dualstream.models import WEIGHTS
-    from dualstream.models.weights import cached_path
-
-    return {**dataclasses.asdict(WEIGHTS[name]), "in_cache": cached_path(name).is_file()}

@@ -41,18 +41,13 @@ def videos_of(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
 def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset:
     """Return random snippets, crops, flips and colours."""
     augment = recipe.augment
-    jitter = ColorJitter(
-        brightness=augment.brightness,
-        contrast=augment.contrast,
-        saturation=augment.saturation,
-        hue_turns=augment.hue_turns,
-    )
+    colours = {"brightness", "contrast", "saturation", "hue_turns"}
     return ClipDataset(
         videos,
         recipe.clip_spec(),
         sampling=Sampling("random_segments", segments=recipe.train.segments),
         cropping=Cropping(augment.crop, scales=augment.scales, zoom=augment.zoom),
-        jitter=jitter,
+        jitter=ColorJitter(**augment.model_dump(include=colours)),
         flip=augment.flip,
         flow=_flow_stores(info),
         seed=recipe.train.seed,

@@ -20,7 +20,7 @@ EXAMPLE_SHORT_SIDE = 120
 
 
 def example_figures(
-    manifest: Manifest, streams: Mapping[str, Scores], fused: Scores | None, *, count: int = 12
+    manifest: Manifest, streams: Mapping[str, Scores], fused: Scores | None
 ) -> list[SampleFigure]:
     """Videos that tell most about streams and fusion, ready for `write_report`.
 
@@ -28,14 +28,13 @@ def example_figures(
         manifest: where the scored videos lie; videos that it does not list are left out.
         streams: name -> scores of the same videos.
         fused: scores of their fusion.
-        count: number of examples.
 
     Raises:
         VideoError: a chosen video cannot be read any more.
     """
     records = {record.path: record for record in manifest.records}
     figures = []
-    for name in choose_examples(streams, fused, count=count):
+    for name in choose_examples(streams, fused):
         if name not in records:
             continue
         record = records[name]

@@ -11,6 +11,7 @@ import difflib
 import importlib.resources
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ from pydantic import (
 )
 
 from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
-from dualstream.engine.recipe_text import read_yaml, value_of
+from dualstream.engine.recipe_text import read_yaml
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
 from dualstream.flow.methods.lookup import check_flow_name
@@ -121,9 +122,9 @@ class StreamSection(Section):
         self.spec()
         return self
 
-    def spec(self, *, num_frames: int | None = None) -> StreamSpec:
-        """Return the same as a `StreamSpec`, of another length if one is given."""
-        return StreamSpec(**{**self.model_dump(), "num_frames": num_frames or self.num_frames})
+    def spec(self) -> StreamSpec:
+        """Return the same as a `StreamSpec`."""
+        return StreamSpec(**self.model_dump())
 
 
 class AugmentSection(Section):
@@ -292,12 +293,13 @@ class Recipe(Section):
 
     def test_spec(self) -> ClipSpec:
         """Return what the network sees in a test and in prediction."""
-        length = self.test.num_frames
-        streams = {name: section.spec(num_frames=length) for name, section in self.inputs.items()}
-        clip = self.clip.model_dump()
-        if self.test.whole_side:
-            clip["crop_size"] = self.clip.short_side
-        return ClipSpec(streams, **clip)
+        spec, length = self.clip_spec(), self.test.num_frames
+        streams = {
+            name: replace(stream, num_frames=length or stream.num_frames)
+            for name, stream in spec.streams.items()
+        }
+        crop_size = spec.short_side if self.test.whole_side else spec.crop_size
+        return replace(spec, streams=streams, crop_size=crop_size)
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -357,7 +359,7 @@ def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise RecipeError(f"Override {override!r} must look like section.key=value.")
-    return key.strip(), value_of(text, f"The value of override {override!r}")
+    return key.strip(), read_yaml(text, f"The value of override {override!r}")
 
 
 def _apply(values: dict[str, Any], key: str, value: Any) -> None:

@@ -77,20 +77,16 @@ def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
     modality; `inputs.NAME.modality` keeps the name.
     """
     path, inputs = place_of(values, key), values.get("inputs")
-    if len(path) != 3 or path[0] != "inputs" or path[2] != "modality":
+    if path[0] != "inputs" or path[2:] != ["modality"] or not isinstance(inputs, dict):
         return
-    name = path[1]
-    if not isinstance(inputs, dict):
-        return
-    section = inputs.get(name)
+    section = inputs.get(path[1])
     if not isinstance(section, dict) or section.get("modality") == modality:
         return
-    renamed = key.startswith("input.") and name == section.get("modality")
-    section = {k: v for k, v in section.items() if k not in ("mean", "std")}
-    section["modality"] = modality
-    values["inputs"] = {
-        modality if renamed and stream == name else stream: section if stream == name else other
-        for stream, other in inputs.items()
-    }
+    renamed = key.startswith("input.") and path[1] == section.get("modality")
+    kept = {k: v for k, v in section.items() if k not in ("mean", "std")}
+    changed = {modality if renamed else path[1]: {**kept, "modality": modality}}
+    values["inputs"] = {}
+    for name, other in inputs.items():
+        values["inputs"] |= changed if name == path[1] else {name: other}
     if modality == "flow" and len(inputs) == 1 and isinstance(values.get("clip"), dict):
         values["clip"] = {k: v for k, v in values["clip"].items() if k != "fps"}

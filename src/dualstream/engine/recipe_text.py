@@ -1,7 +1,8 @@
-"""The text of recipes: YAML in which no key stands twice, and the values of overrides."""
+"""The text of recipes: YAML in which no key stands twice, and 1e-3 is a number."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -28,6 +29,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
+# YAML 1.1 reads 1e-3 (no dot) and 1.5e3 (no sign) as text; people mean the numbers.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Return the value that a YAML text holds.
 
@@ -43,15 +52,3 @@ def read_yaml(text: str, where: str) -> Any:
         return loader.get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
         raise RecipeError(f"{where} is not YAML: {error}") from error
-
-
-def value_of(text: str, where: str) -> Any:
-    """Return the value after the `=` of an override: YAML, and 1e-3 is a number.
-
-    Arguments and errors are those of `read_yaml`.
-    """
-    value = read_yaml(text, where)
-    try:  # YAML 1.1 reads 1e-3 (no dot) as text; people mean the number
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

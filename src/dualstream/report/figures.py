@@ -24,6 +24,8 @@ CHARACTER_WIDTH = 0.6
 GAP_PX = 4
 """Between a video and its flow in one picture."""
 LONGEST_LABEL = 26
+HEIGHT_PX, MOST_FRAMES, WEBP_QUALITY = 144, 24, 60
+"""Of the animated pictures."""
 
 
 @dataclass(frozen=True)
@@ -110,28 +112,21 @@ def animation(
     flow_rgb: NDArray[np.uint8] | None = None,
     *,
     fps: float = 12.5,
-    height_px: int = 144,
-    most_frames: int = 24,
-    quality: int = 60,
 ) -> Animation:
     """Draw a video as an animated picture, with its flow to the right where there is one.
 
-    Frames and flow share one picture so that they stay in step.
+    Frames and flow share one picture so that they stay in step. It is at most 144 pixels high and
+    never enlarged; of a video of more than 24 frames it shows as many at equal spacing.
 
     Args:
         frames: (T, H, W, 3) RGB.
         flow_rgb: (T', H', W', 3), brought to the time and size of the frames.
-        fps: frames shown a second of the whole video; thinned out to `most_frames` it plays
-            just as long.
-        height_px: height of the picture; never enlarged.
-        most_frames: of a longer video as many frames at equal spacing.
-        quality: of WebP, 0 to 100.
+        fps: frames shown a second of the whole video; thinned out it plays just as long.
     """
     from PIL import Image
 
     total, height, width = frames.shape[:3]
-    count = min(total, most_frames)
-    height_px = min(height_px, height)
+    count, height_px = min(total, MOST_FRAMES), min(HEIGHT_PX, height)
     size = (max(1, round(width * height_px / height)), height_px)
     sides = [frames] if flow_rgb is None else [frames, flow_rgb]
     pictures = []
@@ -153,10 +148,10 @@ def animation(
         append_images=pictures[1:],
         duration=max(20, round(1000 * total / (fps * count))),
         loop=0,
-        quality=quality,
+        quality=WEBP_QUALITY,
         method=4,
     )
-    pictures[count // 2].save(still, format="WEBP", quality=quality, method=4)
+    pictures[count // 2].save(still, format="WEBP", quality=WEBP_QUALITY, method=4)
     return Animation(_data_uri(moving), _data_uri(still), *pictures[0].size)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError, ShapeError, check_least
 from dualstream.report.tables import Comparable, compare, top_classes
 from dualstream.scores import predicted_classes, probabilities
 from dualstream.types import Scores
@@ -95,8 +95,7 @@ def choose_examples(
         InputError: count is below 1.
         ScoresError: the scores do not fit together, or a class is unknown.
     """
-    if count < 1:
-        raise InputError(f"count must be at least 1, got {count}.")
+    check_least(1, count=count)
     comparable = compare(streams, fused)
     groups = _groups(comparable)
     chosen: list[int] = []

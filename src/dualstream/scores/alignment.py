@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, 
                 f"different annotations; score both streams with the same manifest."
             )
         labels = np.where(labels >= 0, labels, stream.labels)
-    return tuple(Scores(s.names, labels, s.scores, s.classes, s.kind) for s in ordered)
+    return tuple(replace(stream, labels=labels) for stream in ordered)
 
 
 def reject_overlap(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
@@ -98,4 +99,4 @@ def _in_order(stream: Scores, names: tuple[str, ...]) -> Scores:
         return stream
     place = {name: row for row, name in enumerate(stream.names)}
     rows = np.array([place[name] for name in names], np.int64)
-    return Scores(names, stream.labels[rows], stream.scores[rows], stream.classes, stream.kind)
+    return replace(stream, names=names, labels=stream.labels[rows], scores=stream.scores[rows])

@@ -20,12 +20,12 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError, UnknownNameError
+from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
 from dualstream.scores.alignment import align, reject_overlap
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
@@ -58,8 +58,7 @@ class Fusion:
     """Of "svm" and "logistic" only."""
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(FusionMethod):
-            raise UnknownNameError("fusion method", self.method, get_args(FusionMethod))
+        check_choice("fusion method", self.method, FusionMethod)
         if self.num_streams < 1:
             raise InputError(f"A fusion needs at least one stream, got {self.num_streams}.")
         if (self.method == "weighted") != bool(self.weights):
@@ -110,9 +109,8 @@ class Fusion:
         stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
         if self.method == "max":
             largest: NDArray[np.float64] = stacked.max(axis=0)
-            sums = largest.sum(axis=1, keepdims=True)
-            scaled: NDArray[np.float64] = largest / np.maximum(sums, SMALLEST_PROBABILITY)
-            return scaled
+            sums = np.maximum(largest.sum(axis=1, keepdims=True), SMALLEST_PROBABILITY)
+            return np.asarray(largest / sums)
         weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
         return np.tensordot(np.asarray(weights), stacked, axes=1)
 
@@ -208,8 +206,7 @@ def make_fusion(
     fit_on: Sequence[Scores] | None = None,
 ) -> Fusion:
     """Return the fusion that `fuse` applies, fitted where it learns; arguments and errors there."""
-    if method not in get_args(FusionMethod):
-        raise UnknownNameError("fusion method", method, get_args(FusionMethod))
+    check_choice("fusion method", method, FusionMethod)
     streams = align(streams)
     if fit_on is not None:
         check_fit_on(streams, fit_on)
@@ -311,16 +308,15 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
         )
     stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
     labels = aligned[0].labels
-    best: tuple[int, float, float] | None = None
-    chosen = np.zeros(len(aligned), np.int64)
-    for shares in simplex_grid(len(aligned), parts=parts):
+
+    def quality(shares: NDArray[np.int64]) -> tuple[int, float, float]:
         joined = np.tensordot(shares / parts, stacked, axes=1)  # (N, K)
         truth = joined[np.arange(len(labels)), labels]
         right = int((joined.argmax(axis=1) == labels).sum())
         likelihood = float(np.log(np.maximum(truth, SMALLEST_PROBABILITY)).mean())
         inequality = float(((shares / parts - 1 / len(aligned)) ** 2).sum())
         # Rounded, so that sums that differ in the last bit only still count as equal.
-        quality = (right, round(likelihood, 9), -round(inequality, 9))
-        if best is None or quality > best:
-            best, chosen = quality, shares
+        return right, round(likelihood, 9), -round(inequality, 9)
+
+    chosen = max(simplex_grid(len(aligned), parts=parts), key=quality)
     return tuple(float(share) / parts for share in chosen)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError
+from dualstream.errors import ScoresError, check_least
 from dualstream.types import Scores
 
 NAMES_IN_A_MESSAGE = 3
@@ -85,8 +85,7 @@ def top_k_accuracy(scores: Scores, k: int = 1) -> float:
     Raises:
         InputError: k is below 1.
     """
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}.")
+    check_least(1, k=k)
     return float((true_class_rank(scores) < k).mean())
 
 
@@ -134,8 +133,7 @@ def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, 
     Raises:
         InputError: count is below 1.
     """
-    if count < 1:
-        raise InputError(f"count must be at least 1, got {count}.")
+    check_least(1, count=count)
     matrix = confusion_matrix(scores)
     totals = matrix.sum(axis=1)
     wrong = matrix - np.diag(np.diag(matrix))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError, check_choice
 from dualstream.types import Scores
 
 ViewAverage = Literal["logits", "probabilities"]
@@ -62,8 +62,7 @@ def average_views(
         InputError: a value is NaN or infinite.
         UnknownNameError: `average` is not one of the two.
     """
-    if average not in get_args(ViewAverage):
-        raise UnknownNameError("average of views", average, get_args(ViewAverage))
+    check_choice("average of views", average, ViewAverage)
     values = np.asarray(logits, np.float64)
     if values.ndim not in (2, 3) or 0 in values.shape[-2:]:
         raise ShapeError(

@@ -55,10 +55,6 @@ class Evaluation:
     """As in metrics.json of the run."""
 
 
-EvaluationListener = Callable[[int, int], object]
-"""Called with the number of videos that are done, and of all."""
-
-
 class TestOptions(TypedDict, total=False):
     """Keyword arguments of `evaluate` and `score_videos`."""
 
@@ -84,7 +80,7 @@ def evaluate(
     segments: int | None = None,
     crops: Crops | None = None,
     out: str | os.PathLike[str] | None = None,
-    listener: EvaluationListener | None = None,
+    listener: Callable[[int, int], object] | None = None,
     **options: Unpack[TestOptions],
 ) -> Evaluation:
     """Score the videos of one part of a run's split, and write scores and metrics.
@@ -97,7 +93,7 @@ def evaluate(
         segments: snippets a video; None takes the recipe's.
         crops: views of a snippet; None takes the recipe's.
         out: the score file; None is `scores.npz` of the run, `scores_PART.npz` for other parts.
-        listener: told of every video that is done.
+        listener: called after every video with the number of those done, and of all.
         options: see `TestOptions`.
 
     Raises:

@@ -86,13 +86,18 @@ def fuse_runs(
     fused = fusion.apply(scores)
     accuracy: dict[str, Accuracy] = {}
     if (fused.labels >= 0).all():
-        accuracy = {name: measure(stream) for name, stream in named.items()}
-        accuracy[f"fused ({method})"] = measure(fused)
-        if all_methods:
-            accuracy |= _other_methods(scores, held_out, but=method)
+        measured = {**named, f"fused ({method})": fused}
+        for other in get_args(FusionMethod) if all_methods else ():
+            if other != method and (held_out is not None or other not in FITTED_METHODS):
+                joined = make_fusion(scores, method=other, fit_on=held_out).apply(scores)
+                measured[f"fused ({other})"] = joined
+        accuracy = {name: measure(one) for name, one in measured.items()}
     files: dict[str, Path] = {}
     if out is not None:
-        files = _output_files(Path(out))
+        target = Path(out)
+        files = {"scores": target / TEST_SCORES, "fusion": target / "fusion.json"}
+        if target.suffix == ".npz":
+            files = {"scores": target, "fusion": target.with_suffix(".fusion.json")}
         write_scores(files["scores"], fused)
         fusion.save(files["fusion"])
     if report is not None:
@@ -122,29 +127,9 @@ def _held_out_scores(
     paths: Sequence[Path], fit: Sequence[str | os.PathLike[str]] | None
 ) -> list[Scores] | None:
     """Scores to learn from: those of `fit`, else those in the run folders, else None."""
-    if fit:
-        return [read_scores(_score_file(Path(path), HELD_OUT_SCORES)) for path in fit]
-    if all((path / HELD_OUT_SCORES).is_file() for path in paths):
-        return [read_scores(path / HELD_OUT_SCORES) for path in paths]
-    return None
-
-
-def _other_methods(
-    scores: Sequence[Scores], held_out: Sequence[Scores] | None, *, but: FusionMethod
-) -> dict[str, Accuracy]:
-    table = {}
-    for method in get_args(FusionMethod):
-        if method != but and (held_out is not None or method not in FITTED_METHODS):
-            fusion = make_fusion(scores, method=method, fit_on=held_out)
-            table[f"fused ({method})"] = measure(fusion.apply(scores))
-    return table
-
-
-def _output_files(out: Path) -> dict[str, Path]:
-    """runs/fused -> runs/fused/scores.npz and fusion.json; a.npz -> a.npz and a.fusion.json."""
-    if out.suffix == ".npz":
-        return {"scores": out, "fusion": out.with_suffix(".fusion.json")}
-    return {"scores": out / TEST_SCORES, "fusion": out / "fusion.json"}
+    if not fit and not all((path / HELD_OUT_SCORES).is_file() for path in paths):
+        return None
+    return [read_scores(_score_file(Path(path), HELD_OUT_SCORES)) for path in fit or paths]
 
 
 def _write_page(

@@ -41,7 +41,8 @@ def view_logits(
     """
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
-    if _memory_grows_with_time(model):
+    # A network whose first layer joins the frames keeps no more of longer snippets.
+    if model.conv_dims == 3 or any(accepts.length is None for accepts in model.inputs.values()):
         at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
     views: Mapping[str, Tensor] = clip.data
     if model.joins_segments:
@@ -61,8 +62,3 @@ def view_logits(
             }
             parts.append((run or model)(normalizer(part)).float().cpu())
     return torch.cat(parts).numpy()
-
-
-def _memory_grows_with_time(model: Network) -> bool:
-    """Whether a network keeps more of longer snippets: not where its first layer joins them."""
-    return model.conv_dims == 3 or any(accepts.length is None for accepts in model.inputs.values())

@@ -46,8 +46,7 @@ class Checkpoint:
         found = {}
         for name, stream in self.spec.flow_streams.items():
             origin = self.info.flow.get(name)
-            values = origin.params if origin is not None else None
-            params = params_from_values(stream.flow_method, values)
+            params = params_from_values(stream.flow_method, origin.params if origin else None)
             if params is not None:
                 found[name] = params
         return found
@@ -115,14 +114,14 @@ def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
     """Options of the network that its inputs decide: the length and image_size it fixes."""
     specs = recipe.clip_spec(), recipe.test_spec()
     lengths = [_by_stream({n: s.num_frames for n, s in spec.streams.items()}) for spec in specs]
+    known = {
+        "length": (*lengths, "test.num_frames"),
+        "image_size": (*(spec.crop_size for spec in specs), "test.whole_side"),
+    }
     entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
     sizes: dict[str, Any] = {}
-    for option, (size, test_size), key in (
-        ("length", lengths, "test.num_frames"),
-        ("image_size", [spec.crop_size for spec in specs], "test.whole_side"),
-    ):
-        if entry is None or option not in entry.fixed:
-            continue  # it takes any
+    for option in entry.fixed if entry else ():
+        size, test_size, key = known[option]
         if size != test_size:
             raise RecipeError(
                 f"{recipe.model.name} takes one {option} only, {size} in training and "
@@ -172,31 +171,28 @@ def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
             {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
             for tensors in (state, own)
         )
-    if problems := list_problems(state, own):
-        raise CheckpointError(
-            _other_recipe(folder, theirs, recipe)
-            or f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
-            f"{'; '.join(problems)}."
+    if not (problems := list_problems(state, own)):
+        model.load_state_dict(state, strict=False)
+        return
+    before, now = ({n: s.modality for n, s in one.inputs.items()} for one in (theirs, recipe))
+    if theirs.model.name != recipe.model.name:
+        reason = (
+            f"{folder} is a run of {theirs.model.name}, this recipe makes {recipe.model.name}, "
+            f"whose weights are others. Set model.name={theirs.model.name}, or start from a run of "
+            f"{recipe.model.name}."
         )
-    model.load_state_dict(state, strict=False)
-
-
-def _other_recipe(folder: Path, theirs: Recipe, ours: Recipe) -> str | None:
-    """Why the weights of a run cannot fit, where its recipe tells: x3d_s and x3d_l."""
-    if theirs.model.name != ours.model.name:
-        return (
-            f"{folder} is a run of {theirs.model.name}, this recipe makes {ours.model.name}, whose "
-            f"weights are others. Set model.name={theirs.model.name}, or start from a run of "
-            f"{ours.model.name}."
-        )
-    before, now = ({n: s.modality for n, s in recipe.inputs.items()} for recipe in (theirs, ours))
-    if before != now:
-        return (
+    elif before != now:
+        reason = (
             f"{folder} is a run on {', '.join(before.values())}, this recipe's inputs are "
             f"{', '.join(now.values())}. Start from a run on the same, or from published weights, "
             "which are brought to any number of channels."
         )
-    return None
+    else:
+        reason = (
+            f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
+            f"{'; '.join(problems)}."
+        )
+    raise CheckpointError(reason)
 
 
 def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
@@ -254,11 +250,9 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
     """
     if checkpoint.classes == classes:
         return
-    detail = f"{len(checkpoint.classes)} classes there, {len(classes)} here"
-    for i, (there, here) in enumerate(zip(checkpoint.classes, classes, strict=False)):
-        if there != here:
-            detail = f"class {i} is {there!r} there and {here!r} here"
-            break
+    pairs = enumerate(zip(checkpoint.classes, classes, strict=False))
+    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
+    detail = next(details, f"{len(checkpoint.classes)} classes there, {len(classes)} here")
     raise CheckpointError(
         f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
         "Test with the data set that the network was trained on, or train again."

@@ -80,29 +80,19 @@ def flow_origins(
     Raises:
         InputError: a store is given for a stream that reads no flow.
     """
-    stores, backward_stores = _folders(forward, known), _folders(backward, known)
-    return {
-        name: dataclasses.replace(
-            origin,
-            store=stores.get(name, origin.store),
-            backward_store=backward_stores.get(name, origin.backward_store),
-        )
-        for name, origin in known.items()
-    }
-
-
-def _folders(given: FlowFolders | None, known: Mapping[str, FlowOrigin]) -> dict[str, str]:
-    """Return stream -> absolute folder, for the streams that one is given for."""
-    if given is None:
-        return {}
-    by_stream = given if isinstance(given, Mapping) else dict.fromkeys(known, given)
-    for name in by_stream:
-        if name not in known:
-            raise InputError(
-                f"A flow store is given for the stream {name!r}; the streams that read flow are: "
-                f"{', '.join(known) or 'none'}."
-            )
-    return {name: str(Path(folder).absolute()) for name, folder in by_stream.items()}
+    origins = dict(known)
+    for which, given in (("store", forward), ("backward_store", backward)):
+        by_stream = given if isinstance(given, Mapping) else dict.fromkeys(known, given)
+        for name, folder in by_stream.items():
+            if name not in known:
+                raise InputError(
+                    f"A flow store is given for the stream {name!r}; the streams that read flow "
+                    f"are: {', '.join(known) or 'none'}."
+                )
+            if folder is not None:
+                changed: dict[str, Any] = {which: str(Path(folder).absolute())}
+                origins[name] = dataclasses.replace(origins[name], **changed)
+    return origins
 
 
 def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
 from dualstream.engine.run.info import read_metrics
-from dualstream.engine.train.fit import resume, train
-from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.train.fit import RunOptions, resume, train
+from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import CheckpointError, DivergedError, InputError, RecipeError
 from dualstream.files import file_sha256, read_json, write_text
 from dualstream.models.x3d_expansion import (
@@ -119,15 +119,14 @@ def with_factors(recipe: Recipe, factors: Factors) -> Recipe:
 
     Tests see clips as long as in training.
     """
-    (name,) = recipe.inputs
-    options = {name: getattr(factors, name) for name in NETWORK_FACTORS.values()}
-    values = recipe.model_dump()
-    values["model"]["options"] |= options
-    values["clip"] |= {
-        "crop_size": factors.image_size,
-        "short_side": round(recipe.clip.short_side * factors.image_size / recipe.clip.crop_size),
+    values, size = recipe.model_dump(), factors.image_size
+    (stream,) = values["inputs"].values()
+    short_side = round(recipe.clip.short_side * size / recipe.clip.crop_size)
+    values["model"]["options"] |= {
+        name: getattr(factors, name) for name in NETWORK_FACTORS.values()
     }
-    values["inputs"][name] |= {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
+    values["clip"] |= {"crop_size": size, "short_side": short_side}
+    stream |= {"num_frames": factors.gamma_t, "frame_stride": factors.gamma_tau}
     values["test"]["num_frames"] = None
     return Recipe.model_validate(values)
 
@@ -146,19 +145,16 @@ def next_candidates(
     Raises:
         InputError: `step_factor` is not above 1, or the target is not above 0.
     """
-    if not step_factor > 1:
-        raise InputError(f"step_factor must be above 1, got {step_factor}.")
-    if not target > 0:
-        raise InputError(f"target must be above 0, got {target}.")
+    if not (step_factor > 1 and target > 0):
+        raise InputError(
+            f"step_factor must be above 1 and target above 0, got {step_factor} and {target}."
+        )
     present = cost_of(recipe, factors, num_classes=num_classes)
     if present >= CLOSE * target:
         return ()
-    return expand(
-        factors,
-        target=min(step_factor * present, target),
-        num_classes=num_classes,
-        in_channels=_stream(recipe).spec().channels,
-    )
+    channels = _stream(recipe).spec().channels
+    target = min(step_factor * present, target)
+    return expand(factors, target=target, num_classes=num_classes, in_channels=channels)
 
 
 def search(
@@ -200,12 +196,9 @@ def search(
     data, folder, start = folder_of_manifest(manifest_folder), Path(out), start_factors(recipe)
     num_classes = len(Manifest.read(data).classes)
     cost = cost_of(recipe, start, num_classes=num_classes)
-
-    def candidates_after(factors: Factors) -> tuple[Candidate, ...]:
-        return next_candidates(
-            recipe, factors, num_classes=num_classes, target=target, step_factor=step_factor
-        )
-
+    candidates_after = partial(
+        next_candidates, recipe, num_classes=num_classes, target=target, step_factor=step_factor
+    )
     candidates = candidates_after(start)
     if not candidates:
         raise InputError(
@@ -222,19 +215,24 @@ def search(
         limit=limit,
         flow_store=None if flow is None else str(Path(flow).absolute()),
     )
+
+    def tell(place: tuple[int, int, int, Axis], training: TrainProgress) -> None:
+        if listener is not None:
+            listener(ExpansionProgress(*place, training))
+
     steps: list[Step] = []
     while candidates:
         step, trials = len(steps) + 1, []
         for number, candidate in enumerate(candidates, start=1):
             run = folder / f"step_{step}" / candidate.axis
-            top1 = _trained(
+            place = (step, number, len(candidates), candidate.axis)
+            top1 = _held_out_top1(
                 with_factors(recipe, candidate.factors),
-                run,
                 data,
+                run,
+                listener=partial(tell, place),
                 flow=flow,
                 limit=limit,
-                listener=listener,
-                place=partial(ExpansionProgress, step, number, len(candidates), candidate.axis),
             )
             trials.append(Trial(**vars(candidate), step=step, run=run, held_out_top1=top1))
         steps.append(Step(tuple(trials), _best(trials)))
@@ -245,29 +243,22 @@ def search(
     return Expansion(start, cost, tuple(steps), recipe_file)
 
 
-def _trained(
+def _held_out_top1(
     recipe: Recipe,
-    run: Path,
     data: Path,
+    run: Path,
     *,
-    flow: str | os.PathLike[str] | None,
-    limit: int | None,
-    listener: ExpansionListener | None,
-    place: Callable[[TrainProgress], ExpansionProgress],
+    listener: Listener | None,
+    **options: Unpack[RunOptions],
 ) -> float | None:
     """Train a candidate; accuracy on the held-out videos, 0..1, None where training diverged."""
-
-    def tell(training: TrainProgress) -> None:
-        if listener is not None:
-            listener(place(training))
-
     known = read_metrics(run)
     if "held_out_top1" in known:  # written at the end of a training
         return cast("float | None", known["held_out_top1"])
     try:
         if (run / "recipe.yaml").is_file():
-            return resume(run, listener=tell).held_out_top1
-        return train(recipe, data, run, flow=flow, limit=limit, listener=tell).held_out_top1
+            return resume(run, listener=listener).held_out_top1
+        return train(recipe, data, run, listener=listener, **options).held_out_top1
     except DivergedError:
         return None
 

@@ -149,10 +149,9 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
     if is_frozen:
-        frozen = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
-        return FrozenModule(recipe, model, steps_per_epoch=frozen.steps_per_epoch), frozen
-    data = RunData(recipe, run.manifest, run.info)
-    return TrainingModule(recipe, model, steps_per_epoch=data.steps_per_epoch), data
+        data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
+        return FrozenModule(recipe, model), data
+    return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
 
 
 def open_run(
@@ -184,7 +183,7 @@ def open_run(
         recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
         manifest=str(source),
-        manifest_sha256=_manifest_sha256(source),
+        manifest_sha256=file_sha256(source / MANIFEST_FILE),
         flow=origins,
         git_commit=git_commit(),
         seed=recipe.train.seed,
@@ -210,10 +209,11 @@ def reopen_run(run: str | os.PathLike[str], *, verb: Verb) -> TrainingRun:
             f"{run} is a run of `dualstream {found}`, not of `dualstream {verb}`: go on with "
             f"`dualstream {found} --resume {run}`."
         )
-    if _manifest_sha256(Path(info.manifest)) != info.manifest_sha256:
+    path = Path(info.manifest, MANIFEST_FILE)
+    if not path.is_file() or file_sha256(path) != info.manifest_sha256:
         raise CheckpointError(
-            f"{info.manifest}/{MANIFEST_FILE} has changed since {folder} was started. Put the old "
-            "one back, or start a new run."
+            f"{path} has {'changed' if path.is_file() else 'gone'} since {folder} was started. Put "
+            "the old one back, or start a new run."
         )
     manifest = Manifest.read(Path(info.manifest))
     if manifest.classes != classes:
@@ -359,13 +359,6 @@ def _verb_of(teacher: str | None) -> Verb:
 def _is_first_process() -> bool:
     """False in the further processes that lightning or torchrun started for DDP."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def _manifest_sha256(folder: Path) -> str:
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise CheckpointError(f"There is no {path}. `dualstream prepare` writes it.")
-    return file_sha256(path)
 
 
 @contextmanager

@@ -57,8 +57,8 @@ _OF_TRAINING = ("dropout", "checkpointing")
 class FrozenModule(TrainingModule):
     """Trains the parts of a network that come after the frozen ones."""
 
-    def __init__(self, recipe: Recipe, model: Network, *, steps_per_epoch: int) -> None:
-        super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
+    def __init__(self, recipe: Recipe, model: Network) -> None:
+        super().__init__(recipe, model)
         self.num_parts = model.num_frozen_parts()
 
     def logits_and_labels(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
@@ -104,19 +104,15 @@ class FrozenData(RunData):
         for part, videos in names.items():
             is_training = part == "train"
             make = training_dataset if is_training else validation_dataset
-            features = Features(
-                # Of the whole manifest: what is drawn for a video is the same for every split.
-                make(self.manifest, self.recipe, self.info),
-                videos,
-                views=self.recipe.data.frozen_views if is_training else 1,
-                folder=self._folder(frozen, is_training=is_training),
-                device=self.trainer.strategy.root_device,
-            )
-            self._folders[part] = features.folder
+            # Of the whole manifest: what is drawn for a video is the same for every split.
+            dataset = make(self.manifest, self.recipe, self.info)
+            views = self.recipe.data.frozen_views if is_training else 1
+            folder = self._folders[part] = self._folder(frozen, is_training=is_training)
+            features = Features(dataset, videos, views, folder, begin)
             if self.trainer.is_global_zero:
-                features.settle_form(begin)
+                features.settle_form()
             self.trainer.strategy.barrier()
-            for _ in features.compute(begin, workers=self.recipe.data.workers):
+            for _ in features.compute(workers=self.recipe.data.workers):
                 done += 1
                 if self._listener is not None:
                     epochs = self.recipe.train.epochs
@@ -257,24 +253,24 @@ class Features:
     views: int
     """Of each video."""
     folder: Path
-    device: torch.device
-    """Where the network runs."""
+    begin: FastestForm
+    """The frozen parts, on the device where they run."""
 
-    def settle_form(self, begin: FastestForm) -> None:
+    def settle_form(self) -> None:
         """Write down which form is the fastest for a first clip, unless the folder has one."""
         file = self.folder / FORM_FILE
         if self.names and not file.is_file():
             clips = self._input(self.dataset[(0, self._places()[self.names[0]])])
-            begin(clips)
-            write_text(file, f"{begin.forms[tuple(clips.shape)][0].name}\n")
+            self.begin(clips)
+            write_text(file, f"{self.begin.forms[tuple(clips.shape)][0].name}\n")
 
-    def compute(self, begin: FastestForm, *, workers: int) -> Iterator[str]:
+    def compute(self, *, workers: int) -> Iterator[str]:
         """Send views of videos through the frozen parts and keep the features.
 
-        Videos whose file is there are passed over, so a stopped run goes on.
+        Videos whose file is there are passed over, so a stopped run goes on. `settle_form` comes
+        first.
 
         Args:
-            begin: the frozen parts on `device`; `settle_form` has been called with them.
             workers: reading processes.
 
         Yields:
@@ -295,13 +291,13 @@ class Features:
             if name == missing[0]:
                 file = self.folder / FORM_FILE
                 try:
-                    begin.fix(read_text(file, error=RecipeError).strip(), clips[0])
+                    self.begin.fix(read_text(file, error=RecipeError).strip(), clips[0])
                 except InputError as error:
                     raise RecipeError(
                         f"{file}: {error} All features of a folder are computed in one form: "
                         f"remove {self.folder} to compute them anew."
                     ) from error
-            features = torch.stack([begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
+            features = torch.stack([self.begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
             if not features.isfinite().all():
                 raise RecipeError(
                     f"The frozen stages give values for {name} that float16 cannot hold: set "
@@ -320,4 +316,5 @@ class Features:
     def _input(self, clip: Clip) -> Tensor:
         """Input of the network, of a sample or a batch of one video: (S, C, T, H, W)."""
         ((name, stream),) = self.dataset.spec.streams.items()
-        return normalize(clip.data[name].to(self.device), stream).flatten(0, -5)
+        device = next(self.begin.module.parameters()).device
+        return normalize(clip.data[name].to(device), stream).flatten(0, -5)

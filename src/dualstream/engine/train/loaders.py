@@ -48,6 +48,7 @@ class RunData(pl.LightningDataModule):
         if info.limit is not None:
             self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
         self.steps_per_epoch = -(-self.batches_per_epoch // recipe.train.accumulate)
+        """Steps of the optimiser, each over all devices."""
 
     def _batches(self, *, rank: int, world_size: int) -> EpochBatches:
         labels = [record.label for record in self.training.records]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.train.loaders import RunData
 from dualstream.engine.train.schedule import learning_rate_factor
 from dualstream.errors import DivergedError
 from dualstream.models.trainable import parameter_groups
@@ -20,20 +22,18 @@ from dualstream.types import Clip
 
 
 class TrainingModule(pl.LightningModule):
-    """Trains one network by a recipe.
+    """Trains one network by a recipe, on the batches of a `RunData`.
 
     Args:
         recipe: the resolved recipe.
         model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K).
-        steps_per_epoch: optimiser steps of one epoch over all devices.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module, *, steps_per_epoch: int) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module) -> None:
         super().__init__()
         self.recipe = recipe
         self.spec = recipe.clip_spec()
         self._normalizer = Normalizer(self.spec)
-        self.steps_per_epoch = steps_per_epoch
         self.model = model
         self.average: AveragedModel | None = None
         if recipe.train.ema_decay:
@@ -116,15 +116,13 @@ class TrainingModule(pl.LightningModule):
             )
         else:
             optimizer = torch.optim.AdamW(groups, lr=settings.lr)
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(
-                step,
-                steps_per_epoch=self.steps_per_epoch,
-                epochs=self.recipe.train.epochs,
-                schedule=self.recipe.train.schedule,
-            )
-
+        data: RunData = self.trainer.datamodule  # type: ignore[attr-defined]  # set by `fit`
+        factor = partial(
+            learning_rate_factor,
+            steps_per_epoch=data.steps_per_epoch,
+            epochs=self.recipe.train.epochs,
+            schedule=self.recipe.train.schedule,
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,8 +126,8 @@ class RunFolder(pl.Callback):
             return
         epoch, epochs = trainer.current_epoch, self.recipe.train.epochs
         held_out_top1 = self.rows[-1].get("held_out_top1") if self.rows else None
-        told = TrainProgress(epoch, epochs, batch, self.batches, loss, held_out_top1)
-        self.listener(replace(told, is_epoch_end=is_epoch_end))
+        told = (epoch, epochs, batch, self.batches, loss, held_out_top1)
+        self.listener(TrainProgress(*told, is_epoch_end=is_epoch_end))
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

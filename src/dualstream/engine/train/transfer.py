@@ -99,11 +99,8 @@ def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, 
     num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
     student = build_model(run.recipe, num_classes, with_weights=with_weights)
     model = SupervisionTransfer(student, teacher.network)
-    data = RunData(run.recipe, run.manifest, run.info)
-    module = TransferModule(
-        run.recipe, model, teacher_stream=teacher.stream, steps_per_epoch=data.steps_per_epoch
-    )
-    return module, data
+    module = TransferModule(run.recipe, model, teacher_stream=teacher.stream)
+    return module, RunData(run.recipe, run.manifest, run.info)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,20 +147,15 @@ class TransferModule(TrainingModule):
     """Trains a `SupervisionTransfer` by a recipe; saves its student.
 
     Args:
-        recipe, steps_per_epoch: see `TrainingModule`.
+        recipe: see `TrainingModule`.
         model: student and teacher, joined.
         teacher_stream: input of the teacher.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        model: SupervisionTransfer,
-        *,
-        teacher_stream: StreamSpec,
-        steps_per_epoch: int,
+        self, recipe: Recipe, model: SupervisionTransfer, *, teacher_stream: StreamSpec
     ) -> None:
-        super().__init__(recipe, model, steps_per_epoch=steps_per_epoch)
+        super().__init__(recipe, model)
         ((self.stream_name, self.stream),) = self.spec.streams.items()
         # Both look at the same cut of the same frames, each in the numbers that it is used to.
         self.teacher_stream = replace(teacher_stream, num_frames=self.stream.num_frames)
@@ -204,25 +196,21 @@ class TransferModule(TrainingModule):
 def _check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
     modalities = [section.modality for section in recipe.inputs.values()]
-    if modalities != ["rgb"]:
-        raise RecipeError(
-            f"The teacher sees the frames of the clips, so a transfer needs input.modality=rgb "
-            f"and no other input, got {', '.join(modalities)}."
-        )
-    if recipe.model.trainable != "all":
-        raise RecipeError(
-            f"A transfer trains all of the network but its classifier: set model.trainable=all, "
-            f"got {recipe.model.trainable}."
-        )
-    if recipe.data.frozen_views:
-        raise RecipeError(
-            "A transfer has no frozen stages of the student: set data.frozen_views=0."
-        )
-    if recipe.train.batch_size // recipe.train.devices < 2:
-        raise RecipeError(
-            f"A transfer needs at least two clips a batch and device, got train.batch_size="
-            f"{recipe.train.batch_size} on {recipe.train.devices}."
-        )
+    size, devices = recipe.train.batch_size, recipe.train.devices
+    problems = {
+        "The teacher sees the frames of the clips, so a transfer needs input.modality=rgb and no "
+        f"other input, got {', '.join(modalities)}.": modalities != ["rgb"],
+        "A transfer trains all of the network but its classifier: set model.trainable=all, got "
+        f"{recipe.model.trainable}.": recipe.model.trainable != "all",
+        "A transfer has no frozen stages of the student: set data.frozen_views=0.": (
+            recipe.data.frozen_views
+        ),
+        f"A transfer needs at least two clips a batch and device, got train.batch_size={size} "
+        f"on {devices}.": size // devices < 2,
+    }
+    for problem, applies in problems.items():
+        if applies:
+            raise RecipeError(problem)
     with torch.device("meta"):
         network = build_model(recipe, 1, with_weights=False)
     if network.conv_dims == 2 and any(a.length is not None for a in network.inputs.values()):
