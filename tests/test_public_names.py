@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import pytest
+
 import dualstream
 
 PUBLIC_NAMES = {
@@ -49,3 +55,13 @@ def test_every_name_has_its_object() -> None:
     for name in PUBLIC_NAMES:
         value = getattr(dualstream, name)
         assert name == "__version__" or value.__name__ == name
+
+
+@pytest.mark.parametrize(
+    ("given", "after"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_waiting_threads_leave_the_cores_to_others(given: dict[str, str], after: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+    command = [sys.executable, "-c", "import dualstream, os; print(os.environ['OMP_WAIT_POLICY'])"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == after
