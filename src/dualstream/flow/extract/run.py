@@ -182,7 +182,6 @@ def _run(
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
-    is_over = False
     try:
         with closing(run()) as outcomes:
             for finished, outcome in enumerate(outcomes, start=1):
@@ -193,10 +192,9 @@ def _run(
                         f"{num_jobs - finished} videos left. Make room and run the same again: "
                         "it goes on where it stopped."
                     )
-        is_over = True
-    finally:
-        if not is_over:
-            _remove_leftovers(folders)
+    except BaseException:  # also when the caller closes this iterator
+        _remove_leftovers(folders)
+        raise
 
 
 def _remove_leftovers(folders: Sequence[Path]) -> None:
