@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError, ShapeError, check_least
 from dualstream.flow.images import one_opencv_thread, resize_short_side
 from dualstream.types import Flow, Frames
 
@@ -91,8 +91,7 @@ def estimate_camera_motion(
     """
     if not 0 < threshold_px < float("inf"):
         raise InputError(f"threshold_px must be above 0 and finite, got {threshold_px}.")
-    if min_inliers < 4:
-        raise InputError(f"min_inliers must be at least 4 (a homography's), got {min_inliers}.")
+    check_least(4, min_inliers=min_inliers)  # a homography needs four points
     images = _images_on_grid(frames, flow)
     if not np.isfinite(flow.data).all():
         raise InputError(f"Flow of {flow.source or 'memory'} holds a NaN or an infinity.")

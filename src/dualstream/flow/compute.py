@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import ShapeError, UnknownNameError
+from dualstream.errors import ShapeError, check_choice
 from dualstream.flow.images import resize_short_side
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
@@ -63,20 +63,15 @@ def optical_flow(
             that the method or this machine does not have, or motion vectors, which are in files.
         WeightsError: RAFT's weights are not there and cannot be fetched.
     """
-    if direction not in get_args(Direction):
-        raise UnknownNameError("direction", direction, get_args(Direction))
-    is_forward = direction == "forward"
-    there, back = _compute(
+    check_choice("direction", direction, Direction)
+    (flow,) = _compute(
         frames,
-        forward=is_forward,
-        backward=not is_forward,
+        directions=(direction,),
         method=method,
         params=params,
         device=device,
         short_side=short_side,
     )
-    flow = there if is_forward else back
-    assert flow is not None
     return flow
 
 
@@ -84,9 +79,7 @@ def flow_both_ways(
     frames: Frames | NDArray[np.uint8], **options: Unpack[FlowOptions]
 ) -> tuple[Flow, Flow]:
     """Forward and backward flow in one pass; arguments and errors of `optical_flow`."""
-    there, back = _compute(frames, forward=True, backward=True, **options)
-    assert there is not None
-    assert back is not None
+    there, back = _compute(frames, directions=("forward", "backward"), **options)
     return there, back
 
 
@@ -121,25 +114,24 @@ def warped_flow(
         Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
     """
     change = functools.partial(warped_method, mask=mask)
-    flow, _ = _compute(frames, forward=True, backward=False, change=change, **options)
-    assert flow is not None
+    (flow,) = _compute(frames, directions=("forward",), change=change, **options)
     return flow
 
 
 def _compute(
     frames: Frames | NDArray[np.uint8],
     *,
-    forward: bool,
-    backward: bool,
+    directions: tuple[Direction, ...],
     change: Callable[[Method[Any]], Method[Any]] | None = None,
     method: str = DEFAULT_METHOD,
     params: FlowParams | None = None,
     device: str = "cpu",
     short_side: int | None = None,
-) -> list[Flow | None]:
+) -> list[Flow]:
+    """Flow in each of the directions; `change` makes the record of another method."""
     record = find_method(method) if change is None else change(find_method(method))
-    if backward:
-        record.check_direction("backward")
+    for direction in directions:
+        record.check_direction(direction)
     settings = record.resolve(params)
     record.check_device(device)
     if isinstance(frames, Frames):
@@ -150,15 +142,13 @@ def _compute(
         images=resize_short_side(images, short_side),
         params=settings,
         device=device,
-        forward=forward,
-        backward=backward,
+        forward="forward" in directions,
+        backward="backward" in directions,
         pts_seconds=pts_seconds,
         source=source,
     )
-    return [
-        None if fields is None else Flow(fields, record.name, source)
-        for fields in record.compute(task)
-    ]
+    found = record.compute(task)
+    return [Flow(fields, record.name, source) for fields in found if fields is not None]
 
 
 def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

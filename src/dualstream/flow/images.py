@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError
+from dualstream.errors import check_least
 
 
 @contextmanager
@@ -30,8 +30,7 @@ def resized_size(height: int, width: int, short_side: int | None) -> tuple[int, 
     """
     if short_side is None:
         return height, width
-    if short_side < 1:
-        raise InputError(f"short_side must be at least 1, got {short_side}.")
+    check_least(1, short_side=short_side)
     short, long = min(height, width), max(height, width)
     resized = (2 * long * short_side + short) // (2 * short)
     return (short_side, resized) if height <= width else (resized, short_side)
@@ -54,14 +53,10 @@ def resize_short_side(images: NDArray[np.uint8], short_side: int | None) -> NDAr
 def grey_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(T, H, W, 3) RGB -> (T, H, W) luma."""
     out = np.empty(images.shape[:3], np.uint8)
-    _to_grey(images, out)
-    return out
-
-
-def _to_grey(images: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     with one_opencv_thread():
         for image, grey in zip(images, out, strict=True):
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=grey)
+    return out
 
 
 def grey_windows(
@@ -81,10 +76,11 @@ def grey_windows(
     run: NDArray[np.uint8] | None = None
     count, is_first = 0, True
     for image in images:
-        resized = resize_short_side(image[None], short_side)
+        (resized,) = resize_short_side(image[None], short_side)
         if run is None:
-            run = np.empty((length, *resized.shape[1:3]), np.uint8)
-        _to_grey(resized, run[count : count + 1])
+            run = np.empty((length, *resized.shape[:2]), np.uint8)
+        with one_opencv_thread():
+            cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY, dst=run[count])
         count += 1
         if count == length:
             yield run

@@ -59,7 +59,7 @@ def dequantize(data: NDArray[np.uint8], *, bound_px: float = 20.0) -> NDArray[np
     """
     if data.dtype != np.uint8:
         raise ShapeError(f"Quantised flow is uint8, got {data.dtype}.")
-    _check_bound(bound_px)
+    check_bound(bound_px)
     return (data.astype(np.float32) - np.float32(ZERO_BYTE)) * np.float32(bound_px / 127.5)
 
 
@@ -110,12 +110,13 @@ def from_denseflow(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _check(flow: NDArray[np.float32], bound_px: float) -> None:
     if flow.ndim < 3 or flow.shape[-3] != 2 or not np.issubdtype(flow.dtype, np.floating):
         raise ShapeError(f"Flow must be (..., 2, H, W) float, got {flow.shape} {flow.dtype}.")
-    _check_bound(bound_px)
+    check_bound(bound_px)
     if not np.isfinite(flow).all():
         bad = np.argwhere(~np.isfinite(flow))[0]
         raise InputError(f"Flow holds a NaN or an infinity at {tuple(int(i) for i in bad)}.")
 
 
-def _check_bound(bound_px: float) -> None:
+def check_bound(bound_px: float) -> None:
+    """Raise InputError unless a bound is above 0 and finite."""
     if not 0 < bound_px < float("inf"):
         raise InputError(f"bound_px must be above 0 and finite, got {bound_px}.")

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from dualstream.flow.methods.params import TVL1FastParams
 from dualstream.flow.on_torch import dis
-from dualstream.flow.on_torch.dis import Search, corners, patch_images, search_flow
+from dualstream.flow.on_torch.dis import corners, patch_images, search_flow
 
-SEARCH = Search(stride=4, steps=12, rounds=2)
+SEARCH = TVL1FastParams(patch_stride=4, descent_steps=12, rounds=2)
 
 
 def texture(height=48, width=56, *, x=0.0, y=0.0, seed=1) -> np.ndarray:
@@ -93,15 +94,19 @@ def test_a_neighbour_helps_a_lost_patch():
     first, second = prepared(texture()), prepared(texture(x=9.0))
     coarser = torch.zeros(1, 2, 24, 28)
     coarser[:, 0, :, :14] = 4.5
-    alone, _ = search_flow(first, second, coarser, Search(stride=4, steps=12, rounds=0))
-    asked, _ = search_flow(first, second, coarser, Search(stride=4, steps=12, rounds=12))
+    alone, _ = search_flow(
+        first, second, coarser, TVL1FastParams(patch_stride=4, descent_steps=12, rounds=0)
+    )
+    asked, _ = search_flow(
+        first, second, coarser, TVL1FastParams(patch_stride=4, descent_steps=12, rounds=12)
+    )
     alone_found, asked_found = ((flow[0, 0] - 9).abs() < 0.5 for flow in (alone, asked))
     assert asked_found.float().mean() > alone_found.float().mean() + 0.2
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_pairs_and_parts_do_not_matter(monkeypatch, stride):
-    search = Search(stride=stride, steps=4, rounds=1)
+    search = TVL1FastParams(patch_stride=stride, descent_steps=4, rounds=1)
     images = [texture(22, 27, x=x, seed=seed) for x, seed in ((0, 1), (1.5, 1), (0, 2))]
     first, second = prepared(*images), prepared(*images[1:], images[0])
     together = search_flow(first, second, None, search)

@@ -149,10 +149,8 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
 def _marker(root: Path) -> Iterator[str]:
     """Put a file into the store by which nodes can tell that they see the same folder."""
     root.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=root, prefix=".shared.", suffix=".tmp")
-    os.close(handle)
-    try:
-        with in_use(Path(path)):
-            yield os.path.basename(path)
-    finally:
-        os.unlink(path)
+    with (
+        tempfile.NamedTemporaryFile(dir=root, prefix=".shared.", suffix=".tmp") as file,
+        in_use(Path(file.name)),
+    ):
+        yield os.path.basename(file.name)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Literal, TypedDict, Unpack
 
-from dualstream.errors import FlowStoreError, InputError, UnknownNameError
+from dualstream.errors import FlowStoreError, InputError, check_choice, check_least
 from dualstream.flow.extract.job import (
     FlowJob,
     FlowOutcome,
@@ -31,7 +31,7 @@ from dualstream.flow.store.unfinished import remove_abandoned
 from dualstream.jobs import run_jobs
 from dualstream.version import __version__
 
-Directions = Direction | Literal["both"]
+Directions = Literal["forward", "backward", "both"]
 
 _LEAVING_SECONDS = 10.0
 
@@ -110,8 +110,7 @@ def flow_settings(root: str | os.PathLike[str], **options: Unpack[ExtractOptions
     method, device = options.get("method", DEFAULT_METHOD), options.get("device", "cpu")
     short_side, is_warped = options.get("short_side"), options.get("warped", False)
     layout = options.get("layout", "store")
-    if layout not in get_args(Layout):
-        raise UnknownNameError("layout", layout, get_args(Layout))
+    check_choice("layout", layout, Layout)
     record = find_method(method)
     if record.read_file and (device != "cpu" or short_side is not None or is_warped):
         raise InputError(
@@ -136,9 +135,7 @@ def flow_settings(root: str | os.PathLike[str], **options: Unpack[ExtractOptions
 
 def stores_of(root: str | os.PathLike[str], direction: Directions) -> dict[Direction, Path]:
     """Store of each direction: `both` puts backward flow beside `root`, as `<root>_backward`."""
-    allowed = (*get_args(Direction), "both")
-    if direction not in allowed:
-        raise UnknownNameError("direction", direction, allowed)
+    check_choice("direction", direction, Directions)
     root = Path(root)
     if direction == "both":
         return {"forward": root, "backward": root.with_name(f"{root.name}_backward")}
@@ -149,8 +146,7 @@ def run_extraction(
     jobs: Sequence[FlowJob], settings: FlowSettings, *, workers: int | None, ray: str | None
 ) -> Iterator[FlowOutcome]:
     """`extract_flow` with checked settings; the same errors."""
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}.")
+    check_least(1, workers=1 if workers is None else workers)
     folders = target_folders(jobs, settings)
     run: Outcomes
     if ray is None:
@@ -186,7 +182,6 @@ def _run(
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
-    is_over = False
     try:
         with closing(run()) as outcomes:
             for finished, outcome in enumerate(outcomes, start=1):
@@ -197,10 +192,9 @@ def _run(
                         f"{num_jobs - finished} videos left. Make room and run the same again: "
                         "it goes on where it stopped."
                     )
-        is_over = True
-    finally:
-        if not is_over:
-            _remove_leftovers(folders)
+    except BaseException:  # also when the caller closes this iterator
+        _remove_leftovers(folders)
+        raise
 
 
 def _remove_leftovers(folders: Sequence[Path]) -> None:

@@ -16,12 +16,6 @@ from dualstream.flow.methods.record import FlowTask, Method, of_forward
 # OpenCV takes None for "no flow to start from"; its type stubs do not say so.
 _NO_START: Any = None
 
-_DIS_PRESETS = {
-    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-}
-
 
 def dis_flow(images: NDArray[np.uint8], *, params: DISParams) -> NDArray[np.float32]:
     """Flow of (T, H, W) grey images, at least 16x16, by dense inverse search: (T-1, 2, H, W) px.
@@ -29,7 +23,8 @@ def dis_flow(images: NDArray[np.uint8], *, params: DISParams) -> NDArray[np.floa
     Source:
         Kroeger, Timofte, Dai & Van Gool 2016, as `cv2.DISOpticalFlow`.
     """
-    solver = cv2.DISOpticalFlow.create(_DIS_PRESETS[params.preset])
+    preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{params.preset.upper()}")
+    solver = cv2.DISOpticalFlow.create(preset)
     return _of_pairs(images, lambda first, second: solver.calc(first, second, _NO_START))
 
 

@@ -30,37 +30,53 @@ MOST_SCALES = 32
 PATCH_PX = 8
 """Side in pixels of the patches of `tvl1-fast`."""
 
-_RULES: dict[str, Callable[[float], bool]] = {
-    "above 0": lambda value: value > 0,
-    "0 or more": lambda value: value >= 0,
-    "at least 1": lambda value: value >= 1,
-    "at least 3": lambda value: value >= 3,
-    "between 0 and 1 (both excluded)": lambda value: 0 < value < 1,
-    "1, 3 or 5": lambda value: value in (1, 3, 5),
-    f"1 to {PATCH_PX}": lambda value: 1 <= value <= PATCH_PX,
-    f"1 to {MOST_SCALES}": lambda value: 1 <= value <= MOST_SCALES,
+# What a setting must be -> the test, and the settings of any method for which it holds.
+_RULES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "above 0": (lambda value: value > 0, "tau lambda_ theta coarse_lambda poly_sigma"),
+    "0 or more": (lambda value: value >= 0, "epsilon rounds"),
+    "at least 1": (
+        lambda value: value >= 1,
+        (
+            "levels window iterations warps inner_iterations outer_iterations coarse_warps "
+            "coarse_iterations descent_steps smallest_px updates"
+        ),
+    ),
+    "at least 3": (lambda value: value >= 3, "poly_n"),
+    "between 0 and 1 (both excluded)": (lambda value: 0 < value < 1, "pyramid_scale scale_step"),
+    "1, 3 or 5": (lambda value: value in (1, 3, 5), "median_size coarse_median_size"),
+    f"1 to {PATCH_PX}": (lambda value: 1 <= value <= PATCH_PX, "patch_stride"),
+    f"1 to {MOST_SCALES}": (lambda value: 1 <= value <= MOST_SCALES, "scales"),
+}
+_CHOICES = {
+    "preset": ("DIS preset", DISPreset),
+    "arithmetic": ("arithmetic", Arithmetic),
+    "size": ("RAFT size", RAFTSize),
+    "intra": ("intra", Intra),
 }
 
 
-def _check(params: object, rule: str, *names: str) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if not _RULES[rule](value):
-            raise InputError(f"{type(params).__name__}.{name} must be {rule}, got {value}.")
+class _Checked:
+    """Settings whose values are checked by their names."""
+
+    def __post_init__(self) -> None:
+        for rule, (is_met, names) in _RULES.items():
+            for name in names.split():
+                if hasattr(self, name) and not is_met(value := getattr(self, name)):
+                    raise InputError(f"{type(self).__name__}.{name} must be {rule}, got {value}.")
+        for name, (kind, choices) in _CHOICES.items():
+            if hasattr(self, name):
+                check_choice(kind, getattr(self, name), choices)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DISParams:
+class DISParams(_Checked):
     """Dense inverse search (Kroeger et al. 2016), OpenCV's presets."""
 
     preset: DISPreset = "medium"
 
-    def __post_init__(self) -> None:
-        check_choice("DIS preset", self.preset, DISPreset)
-
 
 @dataclass(frozen=True, kw_only=True)
-class FarnebackParams:
+class FarnebackParams(_Checked):
     """Polynomial expansion (Farneback 2003), OpenCV's parameters."""
 
     pyramid_scale: float = 0.5
@@ -75,12 +91,6 @@ class FarnebackParams:
     """Side in pixels of the neighbourhood that a polynomial is fitted to."""
     poly_sigma: float = 1.2
     """Standard deviation in pixels of that fit's Gaussian weight."""
-
-    def __post_init__(self) -> None:
-        _check(self, "between 0 and 1 (both excluded)", "pyramid_scale")
-        _check(self, "at least 1", "levels", "window", "iterations")
-        _check(self, "at least 3", "poly_n")
-        _check(self, "above 0", "poly_sigma")
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TVL1:
+class _TVL1(_Checked):
     """Settings of both TV-L1 methods."""
 
     tau: float = 0.25
@@ -122,13 +132,6 @@ class _TVL1:
     """Side in pixels of the median filter of the flow: 3 or 5, or 1 for none."""
     arithmetic: Arithmetic
     """Of the compiled kernel; torch is always exact."""
-
-    def __post_init__(self) -> None:
-        _check(self, "above 0", "tau", "lambda_", "theta")
-        _check(self, "0 or more", "epsilon")
-        _check(self, "at least 1", "warps")
-        _check(self, "1, 3 or 5", "median_size")
-        check_choice("arithmetic", self.arithmetic, Arithmetic)
 
     @property
     def energy(self) -> Energy:
@@ -152,12 +155,6 @@ class TVL1Params(_TVL1):
     """Rounds of median filter and inner iterations in a warp."""
     median_size: int = 5
     arithmetic: Arithmetic = "exact"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self, "between 0 and 1 (both excluded)", "scale_step")
-        _check(self, f"1 to {MOST_SCALES}", "scales")
-        _check(self, "at least 1", "inner_iterations", "outer_iterations")
 
     @property
     def schedule(self) -> Schedule:
@@ -199,15 +196,6 @@ class TVL1FastParams(_TVL1):
     """Least short side in pixels of the smallest size that is searched."""
     arithmetic: Arithmetic = "approximate"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self, "above 0", "coarse_lambda")
-        _check(self, "0 or more", "rounds")
-        _check(self, "at least 1", "iterations", "coarse_warps", "coarse_iterations")
-        _check(self, "at least 1", "descent_steps", "smallest_px")
-        _check(self, f"1 to {PATCH_PX}", "patch_stride")
-        _check(self, "1, 3 or 5", "coarse_median_size")
-
     @property
     def schedule(self) -> Schedule:
         """Schedule at full size."""
@@ -220,7 +208,7 @@ class TVL1FastParams(_TVL1):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RAFTParams:
+class RAFTParams(_Checked):
     """Recurrent all-pairs field transforms (Teed & Deng 2020), torchvision's networks."""
 
     size: RAFTSize = "large"
@@ -228,20 +216,13 @@ class RAFTParams:
     updates: int = 12
     """Recurrent updates of the flow."""
 
-    def __post_init__(self) -> None:
-        check_choice("RAFT size", self.size, RAFTSize)
-        _check(self, "at least 1", "updates")
-
 
 @dataclass(frozen=True, kw_only=True)
-class MotionVectorParams:
+class MotionVectorParams(_Checked):
     """Motion vectors that a video's own codec found (Wu et al. 2018)."""
 
     intra: Intra = "repeat"
     """Fill of a block or a picture without vectors: `repeat` the field before, or `zero`."""
-
-    def __post_init__(self) -> None:
-        check_choice("intra", self.intra, Intra)
 
 
 FlowParams = (

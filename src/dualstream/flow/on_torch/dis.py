@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dualstream.flow.methods.params import PATCH_PX
+from dualstream.flow.methods.params import PATCH_PX, TVL1FastParams
 from dualstream.flow.on_torch.batch import Batch
 
 _BORDER_PX = 2 * PATCH_PX
@@ -28,15 +28,6 @@ _ALIKE_PX = 0.1
 # Patches worked on at once, about 3 KB each: on the CPU few enough for the cache.
 _CPU_PATCHES = 2**12
 _GPU_PATCHES = 2**18
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """Settings of the patch search; see `TVL1FastParams`."""
-
-    stride: int
-    steps: int
-    rounds: int
 
 
 def patch_images(images: Tensor) -> Tensor:
@@ -69,7 +60,7 @@ def corners(size: int, stride: int) -> list[int]:
 
 
 def search_flow(
-    first: Tensor, second: Tensor, coarser: Tensor | None, search: Search
+    first: Tensor, second: Tensor, coarser: Tensor | None, params: TVL1FastParams
 ) -> tuple[Tensor, Tensor]:
     """Find the patches of `first` in `second`, and spread what they found over the pixels.
 
@@ -77,19 +68,19 @@ def search_flow(
         first, second: (N, 3, H + 32, W + 32) of `patch_images`.
         coarser: (N, 2, H // 2, W // 2) flow of the images of half the size, around twice of
             which is searched; None searches around no motion.
-        search: how.
+        params: stride of the patches, steps and rounds of their search.
 
     Returns:
         Flow (N, 2, H, W) in pixels, and how much brighter (N, H, W) the patches of `second` are.
     """
-    grid = _Grid.over(first, search.stride)
+    grid = _Grid.over(first, params.patch_stride)
     flow = grid.under_centres(coarser)
     error = flow.new_empty(len(flow))
     for part in grid.parts():
         patches = _Patches.read(first, grid, part)
-        flow[part], error[part] = patches.descend(second, flow[part], search.steps)
-    for _ in range(search.rounds):
-        _ask_neighbours(first, second, grid, flow, error, search.steps)
+        flow[part], error[part] = patches.descend(second, flow[part], params.descent_steps)
+    for _ in range(params.rounds):
+        _ask_neighbours(first, second, grid, flow, error, params.descent_steps)
     return _spread(first, second, grid, flow)
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualstream.flow.methods.params import PATCH_PX, TVL1FastParams, TVL1Params
-from dualstream.flow.on_torch.dis import Search, patch_images, search_flow
+from dualstream.flow.on_torch.dis import patch_images, search_flow
 from dualstream.flow.on_torch.image import half_size, resize, with_gradient
 from dualstream.flow.on_torch.iterate import solve_level
 
@@ -150,7 +150,6 @@ def level_sizes(
 
 def _fast(params: TVL1FastParams, height: int, width: int) -> tuple[_Prepare, _Solve]:
     halves = count_halves(height, width, smallest_px=params.smallest_px)
-    search = Search(stride=params.patch_stride, steps=params.descent_steps, rounds=params.rounds)
     coarse_energy = replace(params.energy, lambda_=params.coarse_lambda)
 
     def doubled(planes: Tensor, factor: float) -> Tensor:
@@ -168,7 +167,7 @@ def _fast(params: TVL1FastParams, height: int, width: int) -> tuple[_Prepare, _S
         brightening: Tensor | None = None
         for level in range(halves, 0, -1):
             patches = first.patches[level - 1], second.patches[level - 1]
-            start, brightening = search_flow(*patches, flow, search)
+            start, brightening = search_flow(*patches, flow, params)
             flow = solve_level(
                 first.images[level],
                 second.images[level],

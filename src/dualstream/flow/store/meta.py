@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args
+from typing import Any
 
-from dualstream.errors import FlowStoreError, InputError, UnknownNameError
+from dualstream.errors import FlowStoreError, InputError, check_choice, check_least
 from dualstream.flow.methods.params import Direction
+from dualstream.flow.quantize import check_bound
 from dualstream.flow.store.jpeg import QUALITY
 
 FORMATS = {"dualstream flow 1": 1, "dualstream flow 2": 2}
@@ -55,14 +56,12 @@ class FlowMeta:
     """Version of the package that wrote the file."""
 
     def __post_init__(self) -> None:
-        if self.direction not in get_args(Direction):
-            raise UnknownNameError("direction", self.direction, get_args(Direction))
-        if not 0 < self.bound_px < float("inf"):
-            raise InputError(f"bound_px must be above 0 and finite, got {self.bound_px}.")
+        check_choice("direction", self.direction, Direction)
+        check_bound(self.bound_px)
         if not 1 <= self.quality <= 100:
             raise InputError(f"quality must lie in 1..100, got {self.quality}.")
-        if self.short_side is not None and self.short_side < 1:
-            raise InputError(f"short_side must be at least 1, got {self.short_side}.")
+        if self.short_side is not None:
+            check_least(1, short_side=self.short_side)
 
     def same_settings(self, other: FlowMeta) -> bool:
         """Whether both were made in the same way, whatever the video."""
