@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -11,18 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._pytree import tree_leaves
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models.network import Network
-from dualstream.models.receptive_field import (
-    AXES,
-    PLACE,
-    Operation,
-    Traced,
-    mixes,
-    without_numbers,
-)
+from dualstream.models.receptive_field import AXES, PLACE, Output, ReceptiveFields, mixes
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -186,20 +178,21 @@ class _Visit:
     calls: int = 0
     multiply_adds: int = 0
     """Of all calls, without those of other modules within."""
-    outputs: list[Traced] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     """Of the last call."""
     last: int = 0
     """Order of the end of the last call."""
     idle: bool = False
     """Whether the last call gave what it got, but for the numbers, as activations do."""
-    larger: dict[int, Traced] = field(default_factory=dict)
+    larger: dict[int, Output] = field(default_factory=dict)
     """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
 
 
-class _Trace:
+class _Trace(ReceptiveFields):
     """One run of a network in evaluation mode on tensors without numbers."""
 
     def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
+        super().__init__()
         self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
         """Frames, height and width of the input."""
         self.modules: dict[str, _Visit] = {}
@@ -215,13 +208,13 @@ class _Trace:
         self._names = {id(module): name for name, module in shadow.named_modules()}
         self._stack: list[str] = []
         self._clock = 0
-        clips = {stream: Traced.of_clip(size, self._operation) for stream, size in sizes.items()}
+        clips = {stream: self.clip(size) for stream, size in sizes.items()}
         hooks = [
             register_module_forward_pre_hook(self._enter),
             register_module_forward_hook(self._leave, always_call=True),
         ]
         try:
-            with without_numbers(self._operation):
+            with self.following():
                 shadow(clips.get("", clips))
         except RuntimeError as error:
             shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
@@ -244,22 +237,23 @@ class _Trace:
         self._stack.append(name)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        visit, got = self.modules[self._stack.pop()], _traced(inputs)
-        visit.outputs, visit.last = _traced(output), self._tick()
+        visit, got = self.modules[self._stack.pop()], self.outputs(inputs)
+        visit.outputs, visit.last = self.outputs(output), self._tick()
         visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
 
-    def _operation(self, done: Operation) -> None:
+    def operation(
+        self, name: str, before: int, output: Output, multiply_adds: int, lost: Sequence[int]
+    ) -> None:
         """Add to the module's cost, and note what happens between its layers."""
         owner = self._stack[-1] if self._stack else ""
-        name, output = done.name, done.output
         if owner in self.modules:
-            self.modules[owner].multiply_adds += done.multiply_adds
-        if done.lost:
-            axes = " and ".join(("time", "height", "width")[axis] for axis in done.lost)
+            self.modules[owner].multiply_adds += multiply_adds
+        if lost:
+            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
             where = owner or "the network"
             self.notes[f"{where}: {name} could not be followed in {axes}"] = None
-        joined = output.numel() != done.before and output.seen is not None and mixes(name)
-        if not (done.multiply_adds or done.lost or joined):
+        joined = output.shape.numel() != before and output.seen is not None and mixes(name)
+        if not (multiply_adds or lost or joined):
             return
         own = self.operations.setdefault(owner, [])
         alike = [v for v in own if (v.kind, v.outputs[0].shape) == (name, output.shape)]
@@ -267,7 +261,7 @@ class _Trace:
             alike = [_Visit(name, self._tick())]
             own += alike
         alike[0].calls += 1
-        alike[0].multiply_adds += done.multiply_adds
+        alike[0].multiply_adds += multiply_adds
         alike[0].outputs = [output]
 
     def _tick(self) -> int:
@@ -368,7 +362,7 @@ class _Rows:
         )
 
     def _along(
-        self, output: Traced, visit: _Visit, axis: int
+        self, output: Output, visit: _Visit, axis: int
     ) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""
         places = output.places(axis)
@@ -388,16 +382,12 @@ def _name(model: nn.Module) -> str:
     return str(getattr(model, "name", type(model).__name__))
 
 
-def _traced(value: Any) -> list[Traced]:
-    return [item for item in tree_leaves(value) if isinstance(item, Traced)]
-
-
 def _is_in(key: str, name: str) -> bool:
     """Whether "res2.0.conv" is "res2" or in it; everything is in ""."""
     return not name or key == name or key.startswith(f"{name}.")
 
 
-def _output_size(output: Traced) -> tuple[int, ...]:
+def _output_size(output: Output) -> tuple[int, ...]:
     """Size without a batch of one; frames in the batch go after the channels of maps and vectors.
 
     (1, 12, 20, 16, 16) -> (12, 20, 16, 16); 20 frames of (12, 16, 16) -> (12, 20, 16, 16).
