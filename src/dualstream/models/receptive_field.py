@@ -129,6 +129,9 @@ class ReceptiveFields(TorchDispatchMode):
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE):
             with self:
                 return func._op_dk(COMPOSITE, *args, **kwargs)
+        if func is torch.ops.aten.stack.default:
+            with self:
+                return torch.cat([part.unsqueeze(*args[1:] or [0]) for part in args[0]], *args[1:])
         metas, options = tree_map(_meta, (tuple(args), kwargs))
         if "device" in options:
             options["device"] = "meta"
@@ -176,50 +179,36 @@ class ReceptiveFields(TorchDispatchMode):
         """Return what the outputs of an operation see, and the axes in which that is lost."""
         name, first, rank = _name(func), args[0], outputs[0].ndim
         read = args[1] if name == "copy" else (args, kwargs)
-        tensors = [t for t in tree_leaves(read) if isinstance(t, Tensor) and t in self._seen]
-        if not tensors or name in SHAPE_ONLY:
+        tensors = [t for t in tree_leaves(read) if isinstance(t, Tensor)]
+        followed = [self._of(t) for t in tensors if t in self._seen]
+        if not followed or name in SHAPE_ONLY:
             return [None] * len(outputs), []
         given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
         given |= {a.name: value for a, value in zip(func._schema.arguments, args, strict=False)}
         given |= kwargs
         after: Seen | None = None
         rule = _rule(name)
-        alone = tensors[0] is first and not tensors[1:]
+        alone = len(followed) == 1 and first in self._seen
         if torch.Tag.pointwise in func.tags or name in UNMARKED:
-            after = _union(*(_of_rank(self._of(t), rank) for t in tensors))
+            after = _union(*(_of_rank(seen, rank) for seen in followed))
         elif name in PRODUCTS:
-            after = _product(*(self._of(given[side]) for side in PRODUCTS[name]))
-            if given["self"] in self._seen and name not in ("mm", "bmm"):
-                after = _union(after, _of_rank(self._of(given["self"]), rank))
-        elif name in ("cat", "stack"):
-            dimension = given["dim"] % rank
-            parts = [t for t in given["tensors"] if t.shape != (0,)]
-            several = [self._of(t) for t in parts]
-            sizes = [t.shape[dimension] for t in parts] if name == "cat" else [1] * len(parts)
-            if name == "stack":
-                several = [tuple(v.unsqueeze(dimension) for v in seen) for seen in several]
-            after = _end_to_end(sizes, several, dimension)
+            *added, left, right = map(self._of, tensors)
+            after = _union(_product(left, right), *(_of_rank(seen, rank) for seen in added))
+        elif name == "cat":
+            parts = [t for t in tensors if t.shape != (0,)]
+            after = _end_to_end(parts, list(map(self._of, parts)), given["dim"] % rank)
         elif alone and (func.is_view or name in RESHAPES or name in MOVES):
-            if not any(t.is_meta for t in tree_leaves(args[1:]) if isinstance(t, Tensor)):
-                moved = []
-                for values in self._of(first):
-                    whole = values.expand(first.shape)
-                    shaped = name in RESHAPES
-                    new = (
-                        whole.reshape(outputs[0].shape)
-                        if shaped
-                        else func(whole, *args[1:], **kwargs)
-                    )
-                    several = [_compact(v) for v in tree_leaves(new)]
-                    moved.append(
-                        [_even(v) for v in several] if name.startswith("index") else several
-                    )
+            if all(not t.is_meta or t is first for t in tensors):  # indices are known
+                if name in RESHAPES:
+                    args = (first, outputs[0].shape)
+                whole = [values.expand(first.shape) for values in self._of(first)]
+                moved = [tree_leaves(_move(func, v, args[1:], kwargs)) for v in whole]
                 return list(zip(*moved, strict=True)), []
         elif alone and rule is not None:
             after = rule(given, self._of(first), outputs[0])
         if after is not None:
             return [after] * len(outputs), []
-        return _lost([self._of(t) for t in tensors], outputs)
+        return _lost(followed, outputs)
 
 
 class _IndicesWithNumbers(TorchFunctionMode):
@@ -295,31 +284,26 @@ def _union(*several: Seen) -> Seen:
     return tuple(reduce(torch.maximum, parts) for parts in zip(*several, strict=True))
 
 
-class _Window(NamedTuple):
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-
-
-def _windows(kernel: Sequence[int], given: Arguments) -> Iterator[_Window]:
-    """Windows of a convolution or pool along its dimensions; torch repeats a single number."""
-    numbers = [given["stride"] or kernel, given["padding"], given.get("dilation", [1])]
-    for i, size in enumerate(kernel):
-        yield _Window(size, *(values[i if len(values) > 1 else 0] for values in numbers))
-
-
-def _slid(seen: Seen, dimension: int, size: int, window: _Window) -> Seen:
+def _slid(
+    seen: Seen,
+    dimension: int,
+    size: int,
+    *,
+    kernel: int,
+    stride: int,
+    padding: int = 0,
+    dilation: int = 1,
+) -> Seen:
     """A window that slides along a dimension, to `size` places."""
-    reach = (window.kernel - 1) * window.dilation + 1
+    reach = (kernel - 1) * dilation + 1
 
     def slide(kind: int, values: Tensor) -> Tensor:
         if values.shape[dimension] == 1:
             return values
-        before, over = (0, 1) if kind == PLACE else (window.padding, reach)
-        after = (size - 1) * window.stride + over - values.shape[dimension] - before
+        before, over = (0, 1) if kind == PLACE else (padding, reach)
+        after = (size - 1) * stride + over - values.shape[dimension] - before
         values = _extended(values, dimension, before, after)
-        return values.unfold(dimension, over, window.stride)[..., :: window.dilation].amax(-1)
+        return values.unfold(dimension, over, stride)[..., ::dilation].amax(-1)
 
     return _each(seen, slide)
 
@@ -353,29 +337,34 @@ def _convolution(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
         return _compact(mixed.expand(each).flatten(1, 2))
 
     seen = _each(seen, mix)
-    for d, window in enumerate(_windows(shape[2:], given), start=2):
-        seen = _slid(seen, d, output.shape[d], window)
+    return _windows(given, seen, output, shape[2:])
+
+
+def _windows(given: Arguments, seen: Seen, output: Tensor, kernel: Sequence[int]) -> Seen:
+    """Windows of a convolution or pool along the last dimensions; one number holds for all."""
+    numbers = {"stride": given["stride"] or kernel, "padding": given["padding"]}
+    numbers["dilation"] = given.get("dilation", [1])
+    for i, size in enumerate(kernel):
+        d = output.ndim - len(kernel) + i
+        window = {name: values[i % len(values)] for name, values in numbers.items()}
+        seen = _slid(seen, d, output.shape[d], kernel=size, **window)
     return seen
 
 
 def _pool(given: Arguments, seen: Seen, output: Tensor) -> Seen:
-    kernel, before = given["kernel_size"], given["self"].shape
-    for d, window in enumerate(_windows(kernel, given), start=output.ndim - len(kernel)):
-        if window.kernel == before[d] and not window.padding:  # a mean over all
-            seen = _joined(seen, [d])
-        else:
-            seen = _slid(seen, d, output.shape[d], window)
-    return seen
+    kernel, padding = given["kernel_size"], given["padding"]
+    for i, size in enumerate(kernel, start=-len(kernel)):
+        if size == given["self"].shape[i] and not padding[i % len(padding)]:  # a mean over all
+            seen = _joined(seen, [i])
+    return _windows(given, seen, output, kernel)
 
 
 def _adaptive_pool(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
-    for d in range(output.ndim - len(given["output_size"]), output.ndim):
-        before, after = given["self"].shape[d], output.shape[d]
-        if before % after:
-            return None
-        side = before // after
-        seen = _joined(seen, [d]) if after == 1 else _slid(seen, d, after, _Window(side, side))
-    return seen
+    sides = [given["self"].shape[d] / output.shape[d] for d in range(-len(given["output_size"]), 0)]
+    if any(side % 1 for side in sides):
+        return None
+    kernel = [int(side) for side in sides]
+    return _pool(given | {"kernel_size": kernel, "stride": kernel, "padding": [0]}, seen, output)
 
 
 def _reduction(given: Arguments, seen: Seen, output: Tensor) -> Seen:
@@ -425,13 +414,8 @@ def mixes(name: str) -> bool:
     return _rule(name) in (_pool, _adaptive_pool, _reduction)
 
 
-PRODUCTS = {
-    "mm": ("self", "mat2"),
-    "bmm": ("self", "mat2"),
-    "addmm": ("mat1", "mat2"),
-    "baddbmm": ("batch1", "batch2"),
-}
-"""Matrix products and their factors."""
+PRODUCTS = frozenset({"mm", "bmm", "addmm", "baddbmm"})
+"""Matrix products; their last two tensors are the factors."""
 RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias"})
 MOVES = frozenset({"flip", "repeat", "index", "index_select"})
 """Operations beside views that only move entries about."""
@@ -460,16 +444,25 @@ def _product(left: Seen, right: Seen) -> Seen:
     return tuple(meet(i % 3, *pair) for i, pair in enumerate(pairs))
 
 
-def _end_to_end(sizes: Sequence[int], several: Sequence[Seen], dimension: int) -> Seen:
-    """Tensors of some sizes along a dimension put end to end along it."""
+def _end_to_end(tensors: Sequence[Tensor], several: Sequence[Seen], dimension: int) -> Seen:
+    """Tensors put end to end along a dimension."""
     joined = []
     for parts in zip(*several, strict=True):
-        shape = [max(lengths) for lengths in zip(*(part.shape for part in parts), strict=True)]
+        shape = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
         sized = []
-        for shape[dimension], part in zip(sizes, parts, strict=True):
+        for tensor, part in zip(tensors, parts, strict=True):
+            shape[dimension] = tensor.shape[dimension]
             sized.append(part.expand(shape))
         joined.append(_compact(torch.cat(sized, dimension)))
     return tuple(joined)
+
+
+def _move(func: Any, values: Tensor, options: Sequence[Any], named: dict[str, Any]) -> Any:
+    """Do to one of the nine tensors what is done to the tensor that they are about."""
+    moved = values.reshape(*options) if _name(func) in RESHAPES else func(values, *options, **named)
+    if _name(func).startswith("index"):
+        moved = _even(moved)
+    return tree_map(_compact, moved)
 
 
 def _even(values: Tensor) -> Tensor:
