@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -12,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError, UnknownNameError, check_least
 from dualstream.models.network import Network
-from dualstream.models.receptive_field import AXES, PLACE, Output, ReceptiveFields, mixes
+from dualstream.models.receptive_field import Output, ReceptiveFields
+from dualstream.models.receptive_field_rules import AXES, PLACE, mixes
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -155,8 +157,8 @@ def inspect_network(
             raise InputError(f"input_size must be four sizes C, T, H, W of at least 1, got {size}.")
     if isinstance(depth, str) and depth not in ("auto", "all"):
         raise UnknownNameError("depth", depth, ("auto", "all", "a number"))
-    if isinstance(depth, int) and depth < 1:
-        raise InputError(f"depth must be at least 1, got {depth}.")
+    if isinstance(depth, int):
+        check_least(1, depth=depth)
     trace = _trace(model, sizes)
     return NetworkTable(
         name=_name(model),
@@ -197,8 +199,8 @@ class _Trace(ReceptiveFields):
         """Frames, height and width of the input."""
         self.modules: dict[str, _Visit] = {}
         """Those that were called, by name; the network itself is ''."""
-        self.operations: dict[str, list[_Visit]] = {}
-        """Those outside of any layer, by the module that called them."""
+        self.operations: dict[str, dict[tuple[str, torch.Size], _Visit]] = {}
+        """Those outside of any layer, by the module that called them, name and output size."""
         self.notes: dict[str, None] = {}
         parameters: dict[int, Any] = {
             id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
@@ -207,7 +209,7 @@ class _Trace(ReceptiveFields):
         shadow = copy.deepcopy(model, parameters).eval()
         self._names = {id(module): name for name, module in shadow.named_modules()}
         self._stack: list[str] = []
-        self._clock = 0
+        self._clock = itertools.count(1)
         clips = {stream: self.clip(size) for stream, size in sizes.items()}
         hooks = [
             register_module_forward_pre_hook(self._enter),
@@ -228,17 +230,20 @@ class _Trace(ReceptiveFields):
 
     def visits(self) -> list[_Visit]:
         """All of them, in an order that is the same for all inputs."""
-        return [*self.modules.values(), *(v for some in self.operations.values() for v in some)]
+        return [
+            *self.modules.values(),
+            *(v for some in self.operations.values() for v in some.values()),
+        ]
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         name = self._names.get(id(module), "")
-        visit = self.modules.setdefault(name, _Visit(type(module).__name__, self._tick()))
+        visit = self.modules.setdefault(name, _Visit(type(module).__name__, next(self._clock)))
         visit.calls += 1
         self._stack.append(name)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         visit, got = self.modules[self._stack.pop()], self.outputs(inputs)
-        visit.outputs, visit.last = self.outputs(output), self._tick()
+        visit.outputs, visit.last = self.outputs(output), next(self._clock)
         visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
 
     def operation(
@@ -255,18 +260,11 @@ class _Trace(ReceptiveFields):
         joined = output.shape.numel() != before and output.seen is not None and mixes(name)
         if not (multiply_adds or lost or joined):
             return
-        own = self.operations.setdefault(owner, [])
-        alike = [v for v in own if (v.kind, v.outputs[0].shape) == (name, output.shape)]
-        if not alike:
-            alike = [_Visit(name, self._tick())]
-            own += alike
-        alike[0].calls += 1
-        alike[0].multiply_adds += multiply_adds
-        alike[0].outputs = [output]
-
-    def _tick(self) -> int:
-        self._clock += 1
-        return self._clock
+        own = self.operations.setdefault(owner, {})
+        visit = own.setdefault((name, output.shape), _Visit(name, next(self._clock)))
+        visit.calls += 1
+        visit.multiply_adds += multiply_adds
+        visit.outputs = [output]
 
 
 def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
@@ -340,7 +338,8 @@ class _Rows:
             (min(v.order for key, v in within.items() if _is_in(key, child)), child)
             for child in children
         ]
-        parts += [(visit.order, visit) for visit in self._trace.operations.get(name, ())]
+        own_operations = self._trace.operations.get(name, {}).values()
+        parts += [(visit.order, visit) for visit in own_operations]
         for _, part in sorted(parts, key=lambda part: part[0]):
             if isinstance(part, str):
                 yield from self._of(part, max(0, depth - 1), idle=idle)
@@ -350,21 +349,21 @@ class _Rows:
     def _row(
         self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
     ) -> LayerRow:
-        output = visit.outputs[0] if visit.outputs else None
-        positions: tuple[Any, ...] = (None,) * AXES
-        fields, strides = None, positions
-        if output is not None and output.seen is not None:
-            along = [self._along(output, visit, axis) for axis in range(AXES)]
-            positions, fields, strides = zip(*along, strict=True)
-        size = () if output is None else _output_size(output)
+        size: tuple[int, ...] = ()
+        along: list[tuple[Any, Any, Any]] = [(None, None, None)] * AXES
+        if visit.outputs:
+            size = _output_size(visit.outputs[0])
+            if visit.outputs[0].seen is not None:
+                along = [self._along(visit, axis) for axis in range(AXES)]
+        positions, fields, strides = zip(*along, strict=True)
+        seen = None if not visit.outputs or visit.outputs[0].seen is None else fields
         return LayerRow(
-            name, kind, visit.calls, size, positions, fields, strides, parameters, multiply_adds
+            name, kind, visit.calls, size, positions, seen, strides, parameters, multiply_adds
         )
 
-    def _along(
-        self, output: Output, visit: _Visit, axis: int
-    ) -> tuple[int | None, int | None, float | None]:
+    def _along(self, visit: _Visit, axis: int) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""
+        output = visit.outputs[0]
         places = output.places(axis)
         count, length = len(places) or None, self._trace.lengths[axis]
         if count == 1 and axis in visit.larger:
