@@ -31,6 +31,10 @@ USUAL = (16, 112, 112)
 """Frames, height, width; of R3D and C3D."""
 
 
+NOWHERE: Any = ((None,) * AXES, None, (None,) * AXES)
+"""Positions, receptive field and stride of what does not depend on the input."""
+
+
 @dataclass(frozen=True)
 class LayerRow:
     """One layer, or all layers of one block or stage."""
@@ -332,8 +336,7 @@ class _Rows:
             return
         for key, shape in self._shapes.items():
             if _is_in(key, name) and not any(_is_in(key, child) for child in children):
-                none = (None,) * AXES
-                yield LayerRow(key, "Parameter", 1, shape, none, None, none, prod(shape), 0)
+                yield LayerRow(key, "Parameter", 1, shape, *NOWHERE, prod(shape), 0)
         parts: list[tuple[int, str | _Visit]] = [
             (min(v.order for key, v in within.items() if _is_in(key, child)), child)
             for child in children
@@ -349,17 +352,11 @@ class _Rows:
     def _row(
         self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
     ) -> LayerRow:
-        size: tuple[int, ...] = ()
-        along: list[tuple[Any, Any, Any]] = [(None, None, None)] * AXES
-        if visit.outputs:
-            size = _output_size(visit.outputs[0])
-            if visit.outputs[0].seen is not None:
-                along = [self._along(visit, axis) for axis in range(AXES)]
-        positions, fields, strides = zip(*along, strict=True)
-        seen = None if not visit.outputs or visit.outputs[0].seen is None else fields
-        return LayerRow(
-            name, kind, visit.calls, size, positions, seen, strides, parameters, multiply_adds
-        )
+        output, along = visit.outputs[0] if visit.outputs else None, NOWHERE
+        if output is not None and output.seen is not None:
+            along = zip(*(self._along(visit, axis) for axis in range(AXES)), strict=True)
+        size = () if output is None else _output_size(output)
+        return LayerRow(name, kind, visit.calls, size, *along, parameters, multiply_adds)
 
     def _along(self, visit: _Visit, axis: int) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""
