@@ -21,9 +21,6 @@ from dualstream.report.template import rendered
 if TYPE_CHECKING:
     from dualstream.models.inspect import LayerRow, NetworkTable
 
-LONGEST_NAME = 28
-"""Characters of a layer's name that are shown, the last ones; all of it on hover."""
-
 
 class _Panel(NamedTuple):
     """Drawing of one axis."""
@@ -83,24 +80,12 @@ def network_svg(table: NetworkTable) -> Markup:
     return rendered(
         "network.svg.j2",
         table=table,
-        summary=_summary(table),
         layers=list(zip(rows, zip(costs, sizes, strict=True), strict=True)),
         panels=_panels(table, rows),
         digits=max(len(str(field)) for row in rows for field in row.receptive_field or ()),
         largest_share=max(costs + sizes),
-        name_length=max(len(_end_of(row.name)) for row in rows),
-        end_of=_end_of,
+        longest_name=max(len(row.name) for row in rows),
     )
-
-
-def _summary(table: NetworkTable) -> str:
-    """Sizes of the inputs, parameters and cost in one line."""
-    clips = [
-        f"{name} {c} channels, {t} frames of {h} x {w} pixels".strip()
-        for name, (c, t, h, w) in table.sizes.items()
-    ]
-    cost = f"{table.multiply_adds / 1e9:,.2f} billion multiply-adds"
-    return f"{'; '.join(clips)}; {table.parameters:,} parameters; {cost}"
 
 
 def _panels(table: NetworkTable, rows: Sequence[LayerRow]) -> list[_Panel]:
@@ -127,8 +112,3 @@ def _inputs(table: NetworkTable, axis: int) -> list[tuple[int, str]]:
     if len(names) == 1:
         return [(length, str(length)) for length in names]
     return [(length, f"{', '.join(names[length])} {length}") for length in sorted(names)[::-1]]
-
-
-def _end_of(name: str) -> str:
-    """At most 28 characters; a longer name loses its beginning."""
-    return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
