@@ -31,8 +31,8 @@ USUAL = (16, 112, 112)
 """Frames, height, width; of R3D and C3D."""
 
 
-NOWHERE: Any = ((None,) * AXES, None, (None,) * AXES)
-"""Positions, receptive field and stride of what does not depend on the input."""
+NONE: tuple[Any, ...] = (None,) * AXES
+"""Positions or strides of what does not depend on the input."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class _Visit:
     """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
 
 
-class _Trace(ReceptiveFields):
+class _Trace(ReceptiveFields):  # type: ignore[no-untyped-call]  # torch's
     """One run of a network in evaluation mode on tensors without numbers."""
 
     def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
@@ -215,12 +215,10 @@ class _Trace(ReceptiveFields):
         self._stack: list[str] = []
         self._clock = itertools.count(1)
         clips = {stream: self.clip(size) for stream, size in sizes.items()}
-        hooks = [
-            register_module_forward_pre_hook(self._enter),
-            register_module_forward_hook(self._leave, always_call=True),
-        ]
+        entering = register_module_forward_pre_hook(self._enter)
+        leaving = register_module_forward_hook(self._leave, always_call=True)
         try:
-            with self.following():
+            with entering, leaving, self.following():
                 shadow(clips.get("", clips))
         except RuntimeError as error:
             shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
@@ -228,9 +226,6 @@ class _Trace(ReceptiveFields):
                 f"{_name(model)} cannot be run on {', '.join(shown)} "
                 f"(channels x frames x height x width): {error}"
             ) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def visits(self) -> list[_Visit]:
         """All of them, in an order that is the same for all inputs."""
@@ -336,13 +331,13 @@ class _Rows:
             return
         for key, shape in self._shapes.items():
             if _is_in(key, name) and not any(_is_in(key, child) for child in children):
-                yield LayerRow(key, "Parameter", 1, shape, *NOWHERE, prod(shape), 0)
+                yield LayerRow(key, "Parameter", 1, shape, NONE, None, NONE, prod(shape), 0)
         parts: list[tuple[int, str | _Visit]] = [
             (min(v.order for key, v in within.items() if _is_in(key, child)), child)
             for child in children
         ]
-        own_operations = self._trace.operations.get(name, {}).values()
-        parts += [(visit.order, visit) for visit in own_operations]
+        operations = self._trace.operations.get(name, {})
+        parts += [(visit.order, visit) for visit in operations.values()]
         for _, part in sorted(parts, key=lambda part: part[0]):
             if isinstance(part, str):
                 yield from self._of(part, max(0, depth - 1), idle=idle)
@@ -352,11 +347,15 @@ class _Rows:
     def _row(
         self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
     ) -> LayerRow:
-        output, along = visit.outputs[0] if visit.outputs else None, NOWHERE
+        output = visit.outputs[0] if visit.outputs else None
+        positions, fields, strides = NONE, None, NONE
         if output is not None and output.seen is not None:
-            along = zip(*(self._along(visit, axis) for axis in range(AXES)), strict=True)
+            along = [self._along(visit, axis) for axis in range(AXES)]
+            positions, fields, strides = zip(*along, strict=True)
         size = () if output is None else _output_size(output)
-        return LayerRow(name, kind, visit.calls, size, *along, parameters, multiply_adds)
+        return LayerRow(
+            name, kind, visit.calls, size, positions, fields, strides, parameters, multiply_adds
+        )
 
     def _along(self, visit: _Visit, axis: int) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""

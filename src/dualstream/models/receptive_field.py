@@ -61,8 +61,10 @@ class Output(NamedTuple):
         entries see the same, as after a mean. None if it could not be followed.
         """
         assert self.seen is not None
-        ends = torch.broadcast_tensors(*self.seen[3 * axis : 3 * axis + PLACE])
-        before, last = (end[ends[0] > -inf] for end in ends)
+        before, last = self.seen[3 * axis : 3 * axis + PLACE]
+        before, last = before.expand_as(before + last), last.expand_as(before + last)
+        sees = before > -inf
+        before, last = before[sees], last[sees]
         if not before.isfinite().all():
             return None
         alike = bool((before == before[:1]).all() and (last == last[:1]).all())
@@ -71,11 +73,11 @@ class Output(NamedTuple):
         return ceil(float((before + last).max()) - 1e-6) + 1
 
 
-class ReceptiveFields(TorchDispatchMode):
+class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """While it is entered, the operations on tensors of the meta device are followed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._seen: Any = WeakTensorKeyDictionary()
         self._whole: Any = WeakTensorKeyDictionary()
         """View -> the tensor that it is a view of."""
@@ -145,7 +147,7 @@ class ReceptiveFields(TorchDispatchMode):
             self._whole.update({output: self._whole.get(args[0], args[0]) for output in outputs})
         count = flop_registry.get(func._overloadpacket, lambda *_, **__: 0)
         cost = count(*metas, **options, out_val=result) // 2
-        self.operation(operation_name(func), before, *self.outputs(outputs[0]), cost, lost)
+        self.operation(operation_name(func), before, self.outputs(outputs[0])[0], cost, lost)
         return result
 
     def _write_through(self, view: Tensor) -> None:

@@ -335,9 +335,9 @@ def _lost(
     known, lost = [], []
     for axis in range(AXES):
         kinds = zip(*(seen[3 * axis : 3 * axis + PLACE] for seen in several), strict=True)
-        ends = [torch.cat([part.flatten() for part in parts]).unique() for parts in kinds]
-        if any(len(end) > 1 for end in ends):
+        ends = [torch.cat([part.flatten() for part in parts]) for parts in kinds]
+        if any((end != end[0]).any() for end in ends):
             lost.append(axis)
             ends = [torch.tensor([inf]).double()] * 2
-        known += [*ends, torch.tensor([-inf]).double()]
+        known += [*(end[:1] for end in ends), torch.tensor([-inf]).double()]
     return [tuple(v.reshape((1,) * o.ndim) for v in known) for o in outputs], lost
