@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,6 +99,18 @@ def test_height_and_width_are_apart_where_they_differ() -> None:
     assert {"Height, pixels", "Width, pixels"} <= set(texts(wide))
     strips = drawn(table(row("conv", (1, 3, 1))))
     assert {"Height, pixels", "Width, pixels"} <= set(texts(strips))
+
+
+def test_every_input_is_drawn_where_lengths_differ() -> None:
+    sizes = {"rgb": (3, 32, 64, 64), "flow": (2, 8, 64, 64)}
+    shown = replace(table(row("conv", (1, 3, 3))), input_size=sizes)
+    root = drawn(shown)
+    assert {"rgb 32", "flow 8", "64"} <= set(texts(root))
+    heights = [
+        float(e.get("height") or 0) for e in root.iter(f"{SVG}rect") if e.get("class") == "input"
+    ]
+    assert heights[0] == pytest.approx(4 * heights[1], abs=0.3)
+    assert len(heights) == 3  # two of time, one of space
 
 
 def test_unknown_fields_are_a_question_mark() -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
     from dualstream.models.inspect import InputSize, LayerRow, NetworkTable
     from dualstream.models.network import Network
-    from dualstream.types import ClipSpec
 
 KINETICS_CLASSES = 400
 """Classes of a network that is looked at without saying."""
@@ -51,7 +51,6 @@ def inspect(
     import dataclasses
 
     from dualstream.cli.output import print_json, stderr
-    from dualstream.errors import InputError
     from dualstream.models.inspect import inspect_network
 
     if every and depth is not None:
@@ -76,8 +75,6 @@ def inspect(
 
 def _parsed_size(text: str) -> InputSize:
     """ "3x16x112x112" -> (3, 16, 112, 112)."""
-    from dualstream.errors import InputError
-
     try:
         channels, frames, height, width = (int(part) for part in text.split("x"))
     except ValueError as error:
@@ -110,7 +107,6 @@ def _make(name: str, given: list[str], weights: str | None) -> Network:
 def _parsed_options(given: list[str]) -> dict[str, Any]:
     """["length=10", "backbone=resnet18"] -> {"length": 10, "backbone": "resnet18"}."""
     from dualstream.engine.recipe_text import read_yaml
-    from dualstream.errors import InputError, RecipeError
 
     options = {}
     for text in given:
@@ -130,6 +126,7 @@ def _default_size(
     made: Network, name: str, weights: str | None
 ) -> InputSize | Mapping[str, InputSize]:
     """The largest input of the shipped recipes of a network, or else of its weights."""
+    from dualstream.engine.recipe import list_recipes, load_recipe
     from dualstream.models import WEIGHTS
     from dualstream.models.inspect import usual_input_size
     from dualstream.models.weights import weights_entry
@@ -137,8 +134,9 @@ def _default_size(
     if weights is not None:
         specs = [weights_entry(weights).spec]
     else:
-        own = [entry.spec for entry in WEIGHTS.values() if entry.model == name]
-        specs = _recipe_specs(name) or own
+        recipes = [load_recipe(recipe) for recipe in list_recipes()]
+        specs = [recipe.clip_spec() for recipe in recipes if recipe.model.name == name]
+        specs = specs or [entry.spec for entry in WEIGHTS.values() if entry.model == name]
     sizes = [
         (stream.num_frames, spec.crop_size, spec.crop_size)
         for spec in specs
@@ -148,13 +146,6 @@ def _default_size(
     if not sizes:
         return usual_input_size(made)
     return usual_input_size(made, wanted=max(sizes, key=lambda size: (size[1], size[0])))
-
-
-def _recipe_specs(name: str) -> list[ClipSpec]:
-    from dualstream.engine.recipe import list_recipes, load_recipe
-
-    recipes = [load_recipe(recipe) for recipe in list_recipes()]
-    return [recipe.clip_spec() for recipe in recipes if recipe.model.name == name]
 
 
 def _print(table: NetworkTable) -> None:

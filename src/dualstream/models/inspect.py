@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
@@ -11,18 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._pytree import tree_leaves
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError
+from dualstream.errors import InputError, ShapeError, UnknownNameError, check_least
 from dualstream.models.network import Network
-from dualstream.models.receptive_field import (
-    AXES,
-    PLACE,
-    Operation,
-    Traced,
-    mixes,
-    without_numbers,
-)
+from dualstream.models.receptive_field import Output, ReceptiveFields
+from dualstream.models.receptive_field_rules import AXES, PLACE, mixes
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -35,6 +29,10 @@ MOST_ROWS = 40
 
 USUAL = (16, 112, 112)
 """Frames, height, width; of R3D and C3D."""
+
+
+NONE: tuple[Any, ...] = (None,) * AXES
+"""Positions or strides of what does not depend on the input."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +161,8 @@ def inspect_network(
             raise InputError(f"input_size must be four sizes C, T, H, W of at least 1, got {size}.")
     if isinstance(depth, str) and depth not in ("auto", "all"):
         raise UnknownNameError("depth", depth, ("auto", "all", "a number"))
-    if isinstance(depth, int) and depth < 1:
-        raise InputError(f"depth must be at least 1, got {depth}.")
+    if isinstance(depth, int):
+        check_least(1, depth=depth)
     trace = _trace(model, sizes)
     return NetworkTable(
         name=_name(model),
@@ -186,26 +184,27 @@ class _Visit:
     calls: int = 0
     multiply_adds: int = 0
     """Of all calls, without those of other modules within."""
-    outputs: list[Traced] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     """Of the last call."""
     last: int = 0
     """Order of the end of the last call."""
     idle: bool = False
     """Whether the last call gave what it got, but for the numbers, as activations do."""
-    larger: dict[int, Traced] = field(default_factory=dict)
+    larger: dict[int, Output] = field(default_factory=dict)
     """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
 
 
-class _Trace:
+class _Trace(ReceptiveFields):  # type: ignore[no-untyped-call]  # torch's
     """One run of a network in evaluation mode on tensors without numbers."""
 
     def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
+        super().__init__()
         self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
         """Frames, height and width of the input."""
         self.modules: dict[str, _Visit] = {}
         """Those that were called, by name; the network itself is ''."""
-        self.operations: dict[str, list[_Visit]] = {}
-        """Those outside of any layer, by the module that called them."""
+        self.operations: dict[str, dict[tuple[str, torch.Size], _Visit]] = {}
+        """Those outside of any layer, by the module that called them, name and output size."""
         self.notes: dict[str, None] = {}
         parameters: dict[int, Any] = {
             id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
@@ -214,14 +213,12 @@ class _Trace:
         shadow = copy.deepcopy(model, parameters).eval()
         self._names = {id(module): name for name, module in shadow.named_modules()}
         self._stack: list[str] = []
-        self._clock = 0
-        clips = {stream: Traced.of_clip(size, self._operation) for stream, size in sizes.items()}
-        hooks = [
-            register_module_forward_pre_hook(self._enter),
-            register_module_forward_hook(self._leave, always_call=True),
-        ]
+        self._clock = itertools.count(1)
+        clips = {stream: self.clip(size) for stream, size in sizes.items()}
+        entering = register_module_forward_pre_hook(self._enter)
+        leaving = register_module_forward_hook(self._leave, always_call=True)
         try:
-            with without_numbers(self._operation):
+            with entering, leaving, self.following():
                 shadow(clips.get("", clips))
         except RuntimeError as error:
             shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
@@ -229,50 +226,44 @@ class _Trace:
                 f"{_name(model)} cannot be run on {', '.join(shown)} "
                 f"(channels x frames x height x width): {error}"
             ) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def visits(self) -> list[_Visit]:
         """All of them, in an order that is the same for all inputs."""
-        return [*self.modules.values(), *(v for some in self.operations.values() for v in some)]
+        return [
+            *self.modules.values(),
+            *(v for some in self.operations.values() for v in some.values()),
+        ]
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         name = self._names.get(id(module), "")
-        visit = self.modules.setdefault(name, _Visit(type(module).__name__, self._tick()))
+        visit = self.modules.setdefault(name, _Visit(type(module).__name__, next(self._clock)))
         visit.calls += 1
         self._stack.append(name)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        visit, got = self.modules[self._stack.pop()], _traced(inputs)
-        visit.outputs, visit.last = _traced(output), self._tick()
+        visit, got = self.modules[self._stack.pop()], self.outputs(inputs)
+        visit.outputs, visit.last = self.outputs(output), next(self._clock)
         visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
 
-    def _operation(self, done: Operation) -> None:
+    def operation(
+        self, name: str, before: int, output: Output, multiply_adds: int, lost: Sequence[int]
+    ) -> None:
         """Add to the module's cost, and note what happens between its layers."""
         owner = self._stack[-1] if self._stack else ""
-        name, output = done.name, done.output
         if owner in self.modules:
-            self.modules[owner].multiply_adds += done.multiply_adds
-        if done.lost:
-            axes = " and ".join(("time", "height", "width")[axis] for axis in done.lost)
+            self.modules[owner].multiply_adds += multiply_adds
+        if lost:
+            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
             where = owner or "the network"
             self.notes[f"{where}: {name} could not be followed in {axes}"] = None
-        joined = output.numel() != done.before and output.seen is not None and mixes(name)
-        if not (done.multiply_adds or done.lost or joined):
+        joined = output.shape.numel() != before and output.seen is not None and mixes(name)
+        if not (multiply_adds or lost or joined):
             return
-        own = self.operations.setdefault(owner, [])
-        alike = [v for v in own if (v.kind, v.outputs[0].shape) == (name, output.shape)]
-        if not alike:
-            alike = [_Visit(name, self._tick())]
-            own += alike
-        alike[0].calls += 1
-        alike[0].multiply_adds += done.multiply_adds
-        alike[0].outputs = [output]
-
-    def _tick(self) -> int:
-        self._clock += 1
-        return self._clock
+        own = self.operations.setdefault(owner, {})
+        visit = own.setdefault((name, output.shape), _Visit(name, next(self._clock)))
+        visit.calls += 1
+        visit.multiply_adds += multiply_adds
+        visit.outputs = [output]
 
 
 def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
@@ -340,13 +331,13 @@ class _Rows:
             return
         for key, shape in self._shapes.items():
             if _is_in(key, name) and not any(_is_in(key, child) for child in children):
-                none = (None,) * AXES
-                yield LayerRow(key, "Parameter", 1, shape, none, None, none, prod(shape), 0)
+                yield LayerRow(key, "Parameter", 1, shape, NONE, None, NONE, prod(shape), 0)
         parts: list[tuple[int, str | _Visit]] = [
             (min(v.order for key, v in within.items() if _is_in(key, child)), child)
             for child in children
         ]
-        parts += [(visit.order, visit) for visit in self._trace.operations.get(name, ())]
+        operations = self._trace.operations.get(name, {})
+        parts += [(visit.order, visit) for visit in operations.values()]
         for _, part in sorted(parts, key=lambda part: part[0]):
             if isinstance(part, str):
                 yield from self._of(part, max(0, depth - 1), idle=idle)
@@ -357,20 +348,18 @@ class _Rows:
         self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
     ) -> LayerRow:
         output = visit.outputs[0] if visit.outputs else None
-        positions: tuple[Any, ...] = (None,) * AXES
-        fields, strides = None, positions
+        positions, fields, strides = NONE, None, NONE
         if output is not None and output.seen is not None:
-            along = [self._along(output, visit, axis) for axis in range(AXES)]
+            along = [self._along(visit, axis) for axis in range(AXES)]
             positions, fields, strides = zip(*along, strict=True)
         size = () if output is None else _output_size(output)
         return LayerRow(
             name, kind, visit.calls, size, positions, fields, strides, parameters, multiply_adds
         )
 
-    def _along(
-        self, output: Traced, visit: _Visit, axis: int
-    ) -> tuple[int | None, int | None, float | None]:
+    def _along(self, visit: _Visit, axis: int) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""
+        output = visit.outputs[0]
         places = output.places(axis)
         count, length = len(places) or None, self._trace.lengths[axis]
         if count == 1 and axis in visit.larger:
@@ -388,16 +377,12 @@ def _name(model: nn.Module) -> str:
     return str(getattr(model, "name", type(model).__name__))
 
 
-def _traced(value: Any) -> list[Traced]:
-    return [item for item in tree_leaves(value) if isinstance(item, Traced)]
-
-
 def _is_in(key: str, name: str) -> bool:
     """Whether "res2.0.conv" is "res2" or in it; everything is in ""."""
     return not name or key == name or key.startswith(f"{name}.")
 
 
-def _output_size(output: Traced) -> tuple[int, ...]:
+def _output_size(output: Output) -> tuple[int, ...]:
     """Size without a batch of one; frames in the batch go after the channels of maps and vectors.
 
     (1, 12, 20, 16, 16) -> (12, 20, 16, 16); 20 frames of (12, 16, 16) -> (12, 20, 16, 16).

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import InputError, UnknownNameError, check_least
 from dualstream.models.network import Network, Trainable
 
 
@@ -51,8 +51,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
         Decay policy of TSN's reference code (`get_optim_policies`: decay 0 for biases and batch
         norms); its doubled learning rate of biases is left out.
     """
-    if weight_decay < 0:
-        raise InputError(f"weight_decay must be at least 0, got {weight_decay}.")
+    check_least(0, weight_decay=weight_decay)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
