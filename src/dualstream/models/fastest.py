@@ -129,7 +129,9 @@ class FastestForm:
     def _choose(self, x: Input) -> None:
         expected = self.module(x)
         forms = _forms(self.module, _device(x))
-        forms |= {name: partial(_itself, run) for name, run in self._kept.items() if name in forms}
+        forms |= {
+            name: partial(self._kept.__getitem__, name) for name in self._kept if name in forms
+        }
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
         for name, make in forms.items():
             found = _tried(make, x, name)
@@ -227,10 +229,6 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
         forms["half_compiled"] = partial(half, is_compiled=True)
     forms["compiled"] = lambda: _compiled(with_channels_last())
     return forms
-
-
-def _itself(run: Run) -> Run:
-    return run
 
 
 def _finite(output: torch.Tensor, plain: nn.Module, x: Input) -> torch.Tensor:
