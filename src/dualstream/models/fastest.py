@@ -218,7 +218,12 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
             return output.float()
 
         run = _compiled(cast_around) if is_compiled else cast_around
-        return lambda x: _finite(run(x), plain, x)
+
+        def plain_where_not_finite(x: Input) -> torch.Tensor:
+            output = run(x)
+            return output if output.isfinite().all() else cast("torch.Tensor", plain(x))
+
+        return plain_where_not_finite
 
     forms: dict[FormName, Callable[[], Run]] = {
         "folded": folded,
@@ -229,14 +234,6 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
         forms["half_compiled"] = partial(half, is_compiled=True)
     forms["compiled"] = lambda: _compiled(with_channels_last())
     return forms
-
-
-def _finite(output: torch.Tensor, plain: nn.Module, x: Input) -> torch.Tensor:
-    """The output in half precision, or the plain module's where values grew beyond its range."""
-    if output.isfinite().all():
-        return output
-    expected: torch.Tensor = plain(x)
-    return expected
 
 
 def _compiled(run: Run) -> Run:
