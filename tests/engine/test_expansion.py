@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.tiny import changed, tiny_recipe
+from tests.models.x3d_factors import PUBLISHED
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.engine.datasets import videos_of
@@ -26,7 +27,7 @@ from dualstream.engine.train.expansion import (
 )
 from dualstream.engine.train.fit import TrainResult
 from dualstream.errors import DivergedError, InputError, RecipeError
-from dualstream.models.x3d_expansion import PUBLISHED, Axis, Factors, multiply_adds
+from dualstream.models.x3d_expansion import Axis, Factors, multiply_adds
 
 AXES = ["duration", "resolution", "width", "bottleneck", "depth"]
 """All but the frame rate, which cannot rise from one frame at stride one."""

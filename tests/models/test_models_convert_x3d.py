@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.convert.pytorchvideo_x3d import x3d_names
+from dualstream.models.convert.pytorchvideo import names
 from dualstream.models.zoo.x3d import X3D, x3d, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
 
 with warnings.catch_warnings():  # their import compiles a function in a way torch warns about
@@ -105,10 +105,10 @@ def test_every_tensor_has_its_place(ours: Callable[..., X3D]) -> None:
         reference = create_x3d(
             model_num_class=NUM_CLASSES, width_factor=factors[0], depth_factor=factors[1]
         )
-    table = x3d_names(model)
+    table = names(model)
     assert table.keys() == model.state_dict().keys()
-    names = [their.name for their in table.values()]
-    assert sorted(names) == sorted(reference.state_dict())
+    places = [their.name for their in table.values()]
+    assert sorted(places) == sorted(reference.state_dict())
 
 
 # Its own size, and the one that its published weights are tested with.

@@ -13,13 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.x3d_factors import PUBLISHED, X2D
 from torch import nn
 
 from dualstream.errors import InputError
 from dualstream.models.x3d_expansion import (
     AXES,
-    PUBLISHED,
-    X2D,
     Axis,
     Candidate,
     Factors,

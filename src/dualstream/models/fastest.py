@@ -129,7 +129,9 @@ class FastestForm:
     def _choose(self, x: Input) -> None:
         expected = self.module(x)
         forms = _forms(self.module, _device(x))
-        forms |= {name: partial(_itself, run) for name, run in self._kept.items() if name in forms}
+        forms |= {
+            name: partial(self._kept.__getitem__, name) for name in self._kept if name in forms
+        }
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
         for name, make in forms.items():
             found = _tried(make, x, name)
@@ -216,7 +218,12 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
             return output.float()
 
         run = _compiled(cast_around) if is_compiled else cast_around
-        return lambda x: _finite(run(x), plain, x)
+
+        def plain_where_not_finite(x: Input) -> torch.Tensor:
+            output = run(x)
+            return output if output.isfinite().all() else cast("torch.Tensor", plain(x))
+
+        return plain_where_not_finite
 
     forms: dict[FormName, Callable[[], Run]] = {
         "folded": folded,
@@ -227,18 +234,6 @@ def _forms(plain: nn.Module, device: torch.device) -> dict[FormName, Callable[[]
         forms["half_compiled"] = partial(half, is_compiled=True)
     forms["compiled"] = lambda: _compiled(with_channels_last())
     return forms
-
-
-def _itself(run: Run) -> Run:
-    return run
-
-
-def _finite(output: torch.Tensor, plain: nn.Module, x: Input) -> torch.Tensor:
-    """The output in half precision, or the plain module's where values grew beyond its range."""
-    if output.isfinite().all():
-        return output
-    expected: torch.Tensor = plain(x)
-    return expected
 
 
 def _compiled(run: Run) -> Run:

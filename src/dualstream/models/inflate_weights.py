@@ -15,11 +15,24 @@ from torch import nn
 
 from dualstream.errors import InputError, WeightsError
 from dualstream.models.convert import NON_LOCAL
+from dualstream.models.convert.naming import renamed
 from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
 from dualstream.models.zoo.i3d import I3D
 from dualstream.models.zoo.resnet_video import VideoResNet
+
+_IN_RESNET = (
+    (r"^classifier", "fc"),
+    (r"^stem\.0\.conv", "conv1"),
+    (r"^stem\.0\.norm", "bn1"),
+    *((rf"^res{number + 1}", f"layer{number}") for number in range(1, 5)),
+    (r"\.shortcut\.conv", ".downsample.0"),
+    (r"\.shortcut\.norm", ".downsample.1"),
+    (r"\.conv(\d)\.conv", r".conv\1"),
+    (r"\.conv(\d)\.norm", r".bn\1"),
+)
+"""Patterns in our names -> timm's and torchvision's, as `names_in_resnet` applies them."""
 
 
 def inflate_state(
@@ -85,22 +98,7 @@ def names_in_resnet(model: Network) -> dict[str, str]:
     keys = [key for key in model.state_dict() if NON_LOCAL not in key]
     if not isinstance(model, VideoResNet) or any(".conv2_time." in key for key in keys):
         raise WeightsError(f"{model.name} is not the 3D form of a 2D ResNet-50.")
-    return {key: _name_in_resnet(key) for key in keys}
-
-
-def _name_in_resnet(key: str) -> str:
-    stage, *inside = key.split(".")
-    if stage == "classifier":
-        return f"fc.{inside[0]}"
-    tensor = inside[-1]
-    if stage == "stem":
-        return f"{'conv1' if inside[1] == 'conv' else 'bn1'}.{tensor}"
-    index, unit, part, _ = inside
-    block = f"layer{int(stage[-1]) - 1}.{index}"
-    if unit == "shortcut":
-        return f"{block}.downsample.{0 if part == 'conv' else 1}.{tensor}"
-    number = unit.removeprefix("conv")
-    return f"{block}.{'conv' if part == 'conv' else 'bn'}{number}.{tensor}"
+    return {key: renamed(key, _IN_RESNET) for key in keys}
 
 
 def repeat_border_frames(model: nn.Module) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dualstream.errors import InputError, ShapeError, check_choice
+from dualstream.errors import InputError, ShapeError, check_choice, check_least
 from dualstream.models.layers.checkpointing import checkpointed
 from dualstream.models.layers.conv import Triple
 from dualstream.models.layers.norm import batch_norms, explained_statistics
@@ -40,13 +40,8 @@ class Accepts:
     """H = W in pixels that is demanded, as fully connected layers do; None takes any."""
 
     def __post_init__(self) -> None:
-        for option, value in (
-            ("in_channels", self.channels),
-            ("length", self.length),
-            ("image_size", self.side),
-        ):
-            if value is not None and value < 1:
-                raise InputError(f"{option} must be at least 1, got {value}.")
+        given = {"in_channels": self.channels, "length": self.length, "image_size": self.side}
+        check_least(1, **{name: value for name, value in given.items() if value is not None})
 
     def nearest(self, wanted: Triple) -> Triple:
         """T, H, W of a clip that is taken, as near to `wanted` as may be."""
@@ -149,8 +144,7 @@ class Network(nn.Module):
         frozen_batch_norm: FrozenBatchNorm = "none",
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise InputError(f"num_classes must be at least 1, got {num_classes}.")
+        check_least(1, num_classes=num_classes)
         check_choice("frozen_batch_norm", frozen_batch_norm, FrozenBatchNorm)
         self.num_classes = num_classes
         self.inputs = {"clip": inputs} if isinstance(inputs, Accepts) else dict(inputs)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.models.x3d_factors import PUBLISHED, X2D
 from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.models.trainable import set_trainable
-from dualstream.models.x3d_expansion import PUBLISHED, X2D
 from dualstream.models.zoo.x3d import (
     X3D,
     Block,

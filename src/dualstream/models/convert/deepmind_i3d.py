@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert.naming import Fixed, Their
+from dualstream.models.convert.naming import Fixed, Their, renamed
 from dualstream.models.network import Network
 from dualstream.models.zoo.i3d import I3D
 
 KERNEL_ORDER = (2, 3, 4, 1, 0)
 """Ours is (out, in, T, H, W), theirs (T, H, W, in, out)."""
 
-_STEM = {"conv_1a": "Conv3d_1a_7x7", "conv_2b": "Conv3d_2b_1x1", "conv_2c": "Conv3d_2c_3x3"}
-
-_LETTERS = {"mixed_3": "bc", "mixed_4": "bcdef", "mixed_5": "bc"}
-
-_UNITS = {
-    ("branch_0",): "Branch_0/Conv3d_0a_1x1",
-    ("branch_1", "narrow"): "Branch_1/Conv3d_0a_1x1",
-    ("branch_1", "wide"): "Branch_1/Conv3d_0b_3x3",
-    ("branch_2", "narrow"): "Branch_2/Conv3d_0a_1x1",
-    ("branch_2", "wide"): "Branch_2/Conv3d_0b_3x3",
-    ("branch_3", "project"): "Branch_3/Conv3d_0b_1x1",
-}
+_UNITS = (
+    (r"^stem\.conv_1a", "Conv3d_1a_7x7"),
+    (r"^stem\.conv_2b", "Conv3d_2b_1x1"),
+    (r"^stem\.conv_2c", "Conv3d_2c_3x3"),
+    *((rf"^mixed_(3|5)\.{index}", rf"Mixed_\1{letter}") for index, letter in enumerate("bc")),
+    *((rf"^mixed_4\.{index}", f"Mixed_4{letter}") for index, letter in enumerate("bcdef")),
+    (r"\.branch_(\d)(\.narrow)?$", r"/Branch_\1/Conv3d_0a_1x1"),
+    (r"\.branch_(\d)\.wide$", r"/Branch_\1/Conv3d_0b_3x3"),
+    (r"\.branch_(\d)\.project$", r"/Branch_\1/Conv3d_0b_1x1"),
+)
+"""mixed_3.0.branch_1.wide -> Mixed_3b/Branch_1/Conv3d_0b_3x3."""
 
 _MISNAMED = {"Mixed_5b/Branch_2/Conv3d_0b_3x3": "Mixed_5b/Branch_2/Conv3d_0a_3x3"}
 """The one unit whose name in the checkpoints breaks the rule."""
@@ -74,7 +73,7 @@ def i3d_table(
         if tensor in _NOT_THERE:
             table[key] = _NOT_THERE[tensor]
             continue
-        name = unit if unit == "classifier" else unit_name(unit)
+        name = renamed(unit, _UNITS)
         their = tensors[tensor]
         table[key] = replace(their, name=their.name.format(unit=misnamed.get(name, name)))
     return table
@@ -96,12 +95,3 @@ def split_key(key: str) -> tuple[str, str]:
     parts = key.split(".")
     count = 1 if parts[0] == "classifier" else 2
     return ".".join(parts[:-count]), ".".join(parts[-count:])
-
-
-def unit_name(unit: str) -> str:
-    """'stem.conv_1a' -> 'Conv3d_1a_7x7', 'mixed_3.0.branch_0' -> 'Mixed_3b/Branch_0/...'."""
-    stage, part, *inside = unit.split(".")
-    if stage == "stem":
-        return _STEM[part]
-    block = f"{stage.capitalize()}{_LETTERS[stage][int(part)]}"
-    return f"{block}/{_UNITS[tuple(inside)]}"

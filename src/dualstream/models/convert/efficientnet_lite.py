@@ -50,18 +50,14 @@ def efficientnet_lite_key(key: str, *, repeats: Sequence[int]) -> str:
     Raises:
         WeightsError: the name is not one of that package's.
     """
-    parts = key.split(".")
-    if parts[0] in _OUTSIDE_BLOCKS and len(parts) == 2:
-        return f"{_OUTSIDE_BLOCKS[parts[0]]}.{parts[1]}"
-    if parts[0] == "_blocks" and len(parts) == 4 and parts[1].isdecimal():
-        index = int(parts[1])
-        layers = _FIRST_BLOCK if index == 0 else _OTHER_BLOCKS
-        if index < sum(repeats) and parts[2] in layers:
-            stage = 0
-            while index >= repeats[stage]:
-                index -= repeats[stage]
-                stage += 1
-            return f"backbone.blocks.{stage}.{index}.{layers[parts[2]]}.{parts[3]}"
+    match key.split("."):
+        case [layer, tensor] if layer in _OUTSIDE_BLOCKS:
+            return f"{_OUTSIDE_BLOCKS[layer]}.{tensor}"
+        case ["_blocks", number, layer, tensor] if number.isdecimal():
+            blocks = [f"{stage}.{i}" for stage, count in enumerate(repeats) for i in range(count)]
+            layers = _FIRST_BLOCK if int(number) == 0 else _OTHER_BLOCKS
+            if int(number) < len(blocks) and layer in layers:
+                return f"backbone.blocks.{blocks[int(number)]}.{layers[layer]}.{tensor}"
     raise WeightsError(f"{key!r} is not a name of efficientnet_lite_pytorch's network.")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,13 @@ def plain_state(loaded: Any, *, own: Container[str] = ()) -> Any:
         ):
             loaded = {key.removeprefix(prefix): value for key, value in loaded.items()}
     return loaded
+
+
+def renamed(key: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Key after `re.sub` of each pattern in turn."""
+    for pattern, replacement in pairs:
+        key = re.sub(pattern, replacement, key)
+    return key
 
 
 def listed(keys: Sequence[str], what: str) -> str:

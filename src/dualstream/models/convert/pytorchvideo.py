@@ -6,27 +6,52 @@ from torch import nn
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert.naming import Their
-from dualstream.models.convert.pytorchvideo_x3d import unit_names, x3d_names
-from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.network import Network
 from dualstream.models.zoo.resnet_video import VideoResNet
 from dualstream.models.zoo.slowfast import SlowFast
 from dualstream.models.zoo.x3d import X3D
 
-_BLOCK = {
-    "conv1": ("branch2.conv_a", "branch2.norm_a"),
-    "conv2": ("branch2.conv_b", "branch2.norm_b"),
-    "conv3": ("branch2.conv_c", "branch2.norm_c"),
-    "shortcut": ("branch1_conv", "branch1_norm"),
+_IN_BLOCK = {
+    "conv1.conv": "branch2.conv_a",
+    "conv1.norm": "branch2.norm_a",
+    "conv2.conv": "branch2.conv_b",
+    "conv2.norm": "branch2.norm_b",
+    "conv3.conv": "branch2.conv_c",
+    "conv3.norm": "branch2.norm_c",
+    "shortcut": "branch1_conv",
+    "shortcut.conv": "branch1_conv",
+    "shortcut.norm": "branch1_norm",
+    # Of X3D; its squeeze-and-excitation lies inside norm_b there, after the norm.
+    "widen.conv": "branch2.conv_a",
+    "widen.norm": "branch2.norm_a",
+    "channel_wise.conv": "branch2.conv_b",
+    "channel_wise.norm": "branch2.norm_b.0",
+    "gate.squeeze": "branch2.norm_b.1.block.0",
+    "gate.excite": "branch2.norm_b.1.block.2",
+    "narrow.conv": "branch2.conv_c",
+    "narrow.norm": "branch2.norm_c",
 }
-"""Unit of a block of ours -> convolution and norm of theirs."""
+"""Layer of a block of ours -> theirs."""
 
-_SPLIT_BLOCK = {
-    **_BLOCK,
-    "conv2_time": ("branch2.conv_b.conv_t", "branch2.conv_b.norm"),
-    "conv2": ("branch2.conv_b.conv_xy", "branch2.norm_b"),
+_IN_SPLIT_BLOCK = {
+    **_IN_BLOCK,
+    "conv2_time.conv": "branch2.conv_b.conv_t",
+    "conv2_time.norm": "branch2.conv_b.norm",
+    "conv2.conv": "branch2.conv_b.conv_xy",
 }
 """The same of R(2+1)D."""
+
+_AROUND_X3D = {  # the spatial convolution of the stem is called conv_t there
+    "stem.space": "blocks.0.conv.conv_t",
+    "stem.time.conv": "blocks.0.conv.conv_xy",
+    "stem.time.norm": "blocks.0.norm",
+    "embedding.conv5.conv": "blocks.5.pool.pre_conv",
+    "embedding.conv5.norm": "blocks.5.pool.pre_norm",
+    "embedding.lin5": "blocks.5.pool.post_conv",
+}
+
+_1X1X1 = ("gate.squeeze.weight", "gate.excite.weight", "embedding.lin5.weight")
+"""Linear layers of ours that are convolutions there."""
 
 
 def names(model: Network) -> dict[str, Their]:
@@ -37,51 +62,36 @@ def names(model: Network) -> dict[str, Their]:
     Raises:
         WeightsError: pytorchvideo has no such network.
     """
-    if isinstance(model, X3D):
-        return x3d_names(model)
-    if isinstance(model, VideoResNet):
-        return _video_resnet(model)
-    if isinstance(model, SlowFast):
-        return _slowfast(model)
-    raise WeightsError(f"pytorchvideo has no network {model.name}.")
+    if not isinstance(model, VideoResNet | SlowFast | X3D):
+        raise WeightsError(f"pytorchvideo has no network {model.name}.")
+    keys = tuple(model.state_dict())
+    layers = _IN_SPLIT_BLOCK if any(".conv2_time." in key for key in keys) else _IN_BLOCK
+    # Their pool over time is a block of its own, without tensors; so is SlowFast's last pool.
+    pools_time = isinstance(model, VideoResNet) and not isinstance(model.time_pool, nn.Identity)
+    head = 6 if pools_time or isinstance(model, SlowFast) else 5
 
+    def place(path: str) -> str:
+        """Their layer for one of ours."""
+        if path in _AROUND_X3D:
+            return _AROUND_X3D[path]
+        if path == "classifier":
+            return f"blocks.{head}.proj"
+        stage, *inside = path.split(".")
+        number = 0 if stage == "stem" else int(stage.removeprefix("res")) - 1
+        start = f"blocks.{number + (pools_time and number > 1)}"
+        match inside:
+            case ["lateral", part]:
+                name = "conv_fast_to_slow" if part == "conv" else part
+                return f"{start}.multipathway_fusion.{name}"
+            case ["slow" | "fast" as pathway, *inside]:
+                start += f".multipathway_blocks.{('slow', 'fast').index(pathway)}"
+        index, *layer = inside
+        if stage == "stem":
+            return f"{start}.{layer[0]}"
+        return f"{start}.res_blocks.{index}.{layers['.'.join(layer)]}"
 
-def _video_resnet(model: VideoResNet) -> dict[str, Their]:
-    # Their pool over time is a block of its own, without tensors.
-    after_pool = 0 if isinstance(model.time_pool, nn.Identity) else 1
-    table = unit_names("stem.0", "blocks.0.conv", "blocks.0.norm")
-    table |= _stage(model.res2, "res2", "blocks.1")
-    for number, stage in enumerate((model.res3, model.res4, model.res5), start=2):
-        table |= _stage(stage, f"res{number + 1}", f"blocks.{number + after_pool}")
-    return table | _classifier(f"blocks.{5 + after_pool}")
-
-
-def _slowfast(model: SlowFast) -> dict[str, Their]:
-    table: dict[str, Their] = {}
-    for number, pathway in enumerate(("slow", "fast")):
-        theirs = f"multipathway_blocks.{number}"
-        table |= unit_names(
-            f"stem.{pathway}.0", f"blocks.0.{theirs}.conv", f"blocks.0.{theirs}.norm"
-        )
-        for index in range(1, 5):
-            ours = f"res{index + 1}.{pathway}"
-            table |= _stage(model.get_submodule(ours), ours, f"blocks.{index}.{theirs}")
-    for index, stage in enumerate(("stem", "res2", "res3", "res4")):
-        fusion = f"blocks.{index}.multipathway_fusion"
-        table |= unit_names(f"{stage}.lateral", f"{fusion}.conv_fast_to_slow", f"{fusion}.norm")
-    return table | _classifier("blocks.6")  # blocks.5 pools
-
-
-def _stage(stage: nn.Module, ours: str, theirs: str) -> dict[str, Their]:
-    table: dict[str, Their] = {}
-    for index, block in enumerate(stage.children()):
-        units = _SPLIT_BLOCK if isinstance(block.get_submodule("conv2_time"), ConvUnit) else _BLOCK
-        for unit, (conv, norm) in units.items():
-            if isinstance(block.get_submodule(unit), ConvUnit):
-                start = f"{theirs}.res_blocks.{index}"
-                table |= unit_names(f"{ours}.{index}.{unit}", f"{start}.{conv}", f"{start}.{norm}")
+    table = {}
+    for key in keys:
+        path, _, tensor = key.rpartition(".")
+        table[key] = Their(f"{place(path)}.{tensor}", ones=3 if key.endswith(_1X1X1) else 0)
     return table
-
-
-def _classifier(head: str) -> dict[str, Their]:
-    return {f"classifier.{part}": Their(f"{head}.proj.{part}") for part in ("weight", "bias")}

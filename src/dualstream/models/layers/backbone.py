@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
+from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError, check_least
 from dualstream.models.cross_modality import cross_modality_start
 from dualstream.models.layers.norm import batch_norms
 from dualstream.models.network import Accepts, NetworkOptions
@@ -267,9 +267,7 @@ def _put_statistics_back(norm: Any, _inputs: object, _outputs: object) -> None:
 def _check(name: str, in_channels: int) -> None:
     import timm
 
-    if in_channels < 1:
-        raise InputError(f"in_channels must be at least 1, got {in_channels}.")
-
+    check_least(1, in_channels=in_channels)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
         raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, ShapeError, check_choice
+from dualstream.errors import InputError, ShapeError, check_choice, check_least
 
 ConsensusName = Literal["average", "max", "top_k", "linear", "attention"]
 
@@ -102,11 +102,9 @@ def make_consensus(
             f"num_segments belongs to consensus='linear' and only there, got "
             f"consensus={name!r}, num_segments={num_segments}."
         )
-    if num_segments is not None and num_segments < 1:
-        raise InputError(f"num_segments must be at least 1, got {num_segments}.")
-    if top_k < 1:
-        raise InputError(f"top_k must be at least 1, got {top_k}.")
-    if name == "linear" and num_segments is not None:
+    check_least(1, top_k=top_k)
+    if num_segments is not None:
+        check_least(1, num_segments=num_segments)
         return Linear(num_segments=num_segments)
     if name == "attention":
         return Attention(num_features=num_features)

@@ -12,7 +12,7 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, check_choice
+from dualstream.errors import InputError, check_choice, check_least
 from dualstream.models.layers.backbone import (
     BackboneOptions,
     accepted,
@@ -260,7 +260,7 @@ def cnn_lstm(
         the authors' Caffe code. That code also drops nine tenths of the features in front of the
         LSTM, which is left out: modern backbones end in a mean over the image.
     """
-    _check_sizes(hidden=hidden, layers=layers)
+    check_least(1, hidden=hidden, layers=layers)
     return FrameModel(
         over_time=lambda d: LSTM(d, hidden=hidden, layers=layers, prediction=prediction), **options
     )
@@ -282,7 +282,7 @@ def temporal_conv(
     Source:
         EECS 498 (Johnson), lecture 18: 1D convolution as a way to read a sequence. Sizes are ours.
     """
-    _check_sizes(hidden=hidden, layers=layers)
+    check_least(1, hidden=hidden, layers=layers)
     return FrameModel(
         over_time=lambda d: Convolutions(d, hidden=hidden, layers=layers, kernel=kernel), **options
     )
@@ -313,16 +313,10 @@ def temporal_attention(
         EECS 498 (Johnson), lecture 18: self-attention as a way to read a sequence; the block is
         `AttentionBlock`. Sizes are ours.
     """
-    _check_sizes(hidden=hidden, layers=layers)
+    check_least(1, hidden=hidden, layers=layers)
     return FrameModel(
         over_time=lambda d: Attention(
             d, hidden=hidden, layers=layers, heads=heads, positions=positions
         ),
         **options,
     )
-
-
-def _check_sizes(*, hidden: int, layers: int) -> None:
-    for name, value in (("hidden", hidden), ("layers", layers)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")

@@ -34,6 +34,7 @@ class InceptionBlock(nn.Module):
         narrow: makes a 1x1x1 convolution, given C of its input and output.
         wide: makes a 3x3x3 convolution.
         pool: of branch 3.
+        gate: makes what the end of a branch passes, given its C.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class InceptionBlock(nn.Module):
         narrow: Callable[[int, int], nn.Module],
         wide: Callable[[int, int], nn.Module],
         pool: nn.Module,
+        gate: Callable[[int], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
         width_0, reduced_1, width_1, reduced_2, width_2, width_3 = widths
@@ -57,12 +59,14 @@ class InceptionBlock(nn.Module):
         self.branch_1 = narrow_then_wide(reduced_1, width_1)
         self.branch_2 = narrow_then_wide(reduced_2, width_2)
         self.branch_3 = nn.Sequential(OrderedDict(pool=pool, project=narrow(in_channels, width_3)))
-        self.widths = (width_0, width_1, width_2, width_3)
-        self.out_channels = sum(self.widths)
+        widths_out = (width_0, width_1, width_2, width_3)
+        self.out_channels = sum(widths_out)
         self.non_local: nn.Module = nn.Identity()
+        self.gates = nn.ModuleList(gate(width) for width in widths_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, out_channels, T, H, W)."""
         branches = (self.branch_0, self.branch_1, self.branch_2, self.branch_3)
-        y: torch.Tensor = self.non_local(torch.cat([branch(x) for branch in branches], dim=1))
+        outputs = [gate(branch(x)) for branch, gate in zip(branches, self.gates, strict=True)]
+        y: torch.Tensor = self.non_local(torch.cat(outputs, dim=1))
         return y

@@ -11,24 +11,70 @@ from dualstream.models.layers.pooling import stack_time
 from dualstream.models.network import Accepts, Network, NetworkOptions
 
 
+class StackTime(nn.Module):
+    """Frames as channels of an image."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, T*C, H, W)."""
+        return stack_time(clips)
+
+
 class LectureNetwork(Network):
     """Convolution to 12 channels, pool, convolution to 24, global mean, classifier.
 
     Both convolutions are followed by a ReLU.
+
+    Args:
+        conv_frames: window in time of both convolutions.
+        pool_frames: window in time of the pool.
+        length: T of a 2D network over stacked frames, which has no windows in time; None is a
+            network over clips of any length.
+
+    The others are `NetworkOptions`.
     """
 
-    conv1: nn.Conv2d | nn.Conv3d
-    max_pool: nn.MaxPool2d | nn.MaxPool3d
-    conv2: nn.Conv2d | nn.Conv3d
-    global_pool: nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d
+    def __init__(
+        self,
+        *,
+        conv_frames: int = 1,
+        pool_frames: int = 1,
+        length: int | None = None,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            inputs=Accepts(in_channels, length, smallest=(pool_frames, 4, 4)),
+            checkpointing=checkpointing,
+        )
+        self.conv1: nn.Module
+        self.max_pool: nn.Module
+        self.conv2: nn.Module
+        self.global_pool: nn.Module
+        if length is None:
+            window, padding = (conv_frames, 3, 3), (conv_frames // 2, 1, 1)
+            self.conv1 = nn.Conv3d(in_channels, 12, window, padding=padding)
+            self.max_pool = nn.MaxPool3d((pool_frames, 4, 4))
+            self.conv2 = nn.Conv3d(12, 24, window, padding=padding)
+            self.global_pool = nn.AdaptiveAvgPool3d(1)
+        else:
+            self.conv_dims = 2
+            self.conv1 = nn.Conv2d(in_channels * length, 12, 3, padding=1)
+            self.max_pool = nn.MaxPool2d(4)
+            self.conv2 = nn.Conv2d(12, 24, 3, padding=1)
+            self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.add_classifier(24, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """Both convolutions."""
         return self.conv1, self.conv2
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Both convolutions with the pools after them."""
+        """Both convolutions with the pools after them; where frames are stacked, that first."""
         return (
+            *([StackTime()] if self.conv_dims == 2 else []),
             nn.Sequential(self.conv1, nn.ReLU(), self.max_pool),
             nn.Sequential(self.conv2, nn.ReLU(), self.global_pool),
         )
@@ -42,71 +88,7 @@ class LectureNetwork(Network):
         return features.flatten(1)
 
 
-class LectureOverTime(LectureNetwork):
-    """Windows in time of both convolutions, and of the pool; see `lecture_3d_cnn`."""
-
-    def __init__(
-        self,
-        *,
-        conv_frames: int,
-        pool_frames: int,
-        num_classes: int,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            inputs=Accepts(in_channels, smallest=(pool_frames, 4, 4)),
-            checkpointing=checkpointing,
-        )
-        window, padding = (conv_frames, 3, 3), (conv_frames // 2, 1, 1)
-        self.conv1 = nn.Conv3d(in_channels, 12, window, padding=padding)
-        self.max_pool = nn.MaxPool3d((pool_frames, 4, 4))
-        self.conv2 = nn.Conv3d(12, 24, window, padding=padding)
-        self.global_pool = nn.AdaptiveAvgPool3d(1)
-        self.add_classifier(24, dropout=dropout)
-
-
-class StackTime(nn.Module):
-    """Frames as channels of an image."""
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, T*C, H, W)."""
-        return stack_time(clips)
-
-
-class LectureStacked(LectureNetwork):
-    """2D network over stacked frames; see `lecture_early_fusion`."""
-
-    conv_dims = 2
-
-    def __init__(
-        self,
-        *,
-        length: int,
-        num_classes: int,
-        in_channels: int = 3,
-        dropout: float = 0.0,
-        checkpointing: bool = False,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            inputs=Accepts(in_channels, length, smallest=(1, 4, 4)),
-            checkpointing=checkpointing,
-        )
-        self.conv1 = nn.Conv2d(in_channels * length, 12, 3, padding=1)
-        self.max_pool = nn.MaxPool2d(4)
-        self.conv2 = nn.Conv2d(12, 24, 3, padding=1)
-        self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.add_classifier(24, dropout=dropout)
-
-    def parts(self) -> tuple[nn.Module, ...]:
-        """As those of the others, after frames are stacked."""
-        return (StackTime(), *super().parts())
-
-
-def lecture_late_fusion(**options: Unpack[NetworkOptions]) -> LectureOverTime:
+def lecture_late_fusion(**options: Unpack[NetworkOptions]) -> LectureNetwork:
     """Small network over single frames, joined by the mean over space and time at the end.
 
     | layer | C x T x H x W | receptive field, T x H x W |
@@ -123,10 +105,10 @@ def lecture_late_fusion(**options: Unpack[NetworkOptions]) -> LectureOverTime:
         EECS 498 (Johnson), lecture 18. ReLUs, padding of 1 and the linear classifier, which its
         table does not name, are ours.
     """
-    return LectureOverTime(conv_frames=1, pool_frames=1, **options)
+    return LectureNetwork(conv_frames=1, pool_frames=1, **options)
 
 
-def lecture_early_fusion(*, length: int = 20, **options: Unpack[NetworkOptions]) -> LectureStacked:
+def lecture_early_fusion(*, length: int = 20, **options: Unpack[NetworkOptions]) -> LectureNetwork:
     """Small 2D network whose first convolution sees all frames as channels.
 
     | layer | C x H x W | receptive field, T x H x W |
@@ -142,10 +124,10 @@ def lecture_early_fusion(*, length: int = 20, **options: Unpack[NetworkOptions])
     Source:
         EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
     """
-    return LectureStacked(length=length, **options)
+    return LectureNetwork(length=length, **options)
 
 
-def lecture_3d_cnn(**options: Unpack[NetworkOptions]) -> LectureOverTime:
+def lecture_3d_cnn(**options: Unpack[NetworkOptions]) -> LectureNetwork:
     """Small 3D network, which joins time and space layer by layer.
 
     | layer | C x T x H x W | receptive field, T x H x W |
@@ -161,4 +143,4 @@ def lecture_3d_cnn(**options: Unpack[NetworkOptions]) -> LectureOverTime:
     Source:
         EECS 498 (Johnson), lecture 18; see `lecture_late_fusion`.
     """
-    return LectureOverTime(conv_frames=3, pool_frames=4, **options)
+    return LectureNetwork(conv_frames=3, pool_frames=4, **options)

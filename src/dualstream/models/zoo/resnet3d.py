@@ -8,7 +8,7 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import Activation, ConvUnit, make_activation
+from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
@@ -63,7 +63,9 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        stride = 1 if in_channels == out_channels else 2
+        stride = (1, 1, 1)
+        if in_channels != out_channels:
+            stride = (1 if kind == "2d" else 2, 2, 2)
         self.first = _convolution(
             kind, in_channels, out_channels, stride=stride, middle=middle[0], eps=eps
         )
@@ -71,10 +73,9 @@ class BasicBlock(nn.Module):
             kind, out_channels, out_channels, middle=middle[1], activation=None, eps=eps
         )
         self.shortcut: nn.Module = nn.Identity()
-        if stride > 1:
-            step = (1 if kind == "2d" else 2, 2, 2)
+        if in_channels != out_channels:
             self.shortcut = ConvUnit(
-                in_channels, out_channels, (1, 1, 1), stride=step, activation=None, eps=eps
+                in_channels, out_channels, (1, 1, 1), stride=stride, activation=None, eps=eps
             )
         self.activation = make_activation("relu")
         self.non_local: nn.Module = nn.Identity()
@@ -93,40 +94,27 @@ def _convolution(
     out_channels: int,
     *,
     middle: int,
-    stride: int = 1,
+    side: int = 3,
+    stride: Triple = (1, 1, 1),
     activation: Activation | None = "relu",
     eps: float,
 ) -> nn.Module:
-    """Window of 3 in each direction that the kind has, with norm and activation."""
+    """Window of `side` in space and of 3 in time, where the kind has them, norm and activation."""
     if kind == "2plus1d":
-        space, time = (1, stride, stride), (stride, 1, 1)
-        return _in_turn(
-            ConvUnit(in_channels, middle, (1, 3, 3), stride=space, eps=eps),
-            ConvUnit(middle, out_channels, (3, 1, 1), stride=time, activation=activation, eps=eps),
+        spatial = ConvUnit(in_channels, middle, (1, side, side), stride=(1, *stride[1:]), eps=eps)
+        temporal = ConvUnit(
+            middle,
+            out_channels,
+            (3, 1, 1),
+            stride=(stride[0], 1, 1),
+            activation=activation,
+            eps=eps,
         )
+        return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
+    kernel = (3 if kind == "3d" else 1, side, side)
     return ConvUnit(
-        in_channels,
-        out_channels,
-        (3 if kind == "3d" else 1, 3, 3),
-        stride=(stride if kind == "3d" else 1, stride, stride),
-        activation=activation,
-        eps=eps,
+        in_channels, out_channels, kernel, stride=stride, activation=activation, eps=eps
     )
-
-
-def _stem(kind: Kind, in_channels: int, *, eps: float) -> nn.Module:
-    """7x7 at stride 2 in space; over time 3 frames, none, or 3 after 45 middle planes."""
-    if kind == "2plus1d":
-        return _in_turn(
-            ConvUnit(in_channels, 45, (1, 7, 7), stride=(1, 2, 2), eps=eps),
-            ConvUnit(45, _WIDTHS[0], (3, 1, 1), eps=eps),
-        )
-    kernel = (3 if kind == "3d" else 1, 7, 7)
-    return ConvUnit(in_channels, _WIDTHS[0], kernel, stride=(1, 2, 2), eps=eps)
-
-
-def _in_turn(spatial: ConvUnit, temporal: ConvUnit) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
 
 
 class ResNet3D(Network):
@@ -167,7 +155,9 @@ class ResNet3D(Network):
         super().__init__(
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
-        self.stem = _stem(stem, in_channels, eps=eps)
+        self.stem = _convolution(
+            stem, in_channels, _WIDTHS[0], middle=45, side=7, stride=(1, 2, 2), eps=eps
+        )
         made: list[nn.Sequential] = []
         width = _WIDTHS[0]
         for kind, depth, out in zip(stages, depths, _WIDTHS, strict=True):

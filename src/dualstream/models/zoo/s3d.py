@@ -15,7 +15,7 @@ from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network
-from dualstream.models.zoo.inception import WIDTHS, InceptionBlock, Widths
+from dualstream.models.zoo.inception import WIDTHS, InceptionBlock
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
 """Layers whose convolutions see time: all, the upper ones, or the lower ones."""
@@ -87,34 +87,6 @@ class Gating(nn.Module):
         """(N, C, T, H, W) -> the same shape."""
         gates: torch.Tensor = self.weigh(x.mean(dim=(2, 3, 4))).sigmoid()  # (N, C)
         return x * gates[:, :, None, None, None]
-
-
-class GatedInception(InceptionBlock):
-    """Inception block that can gate the ends of its branches.
-
-    Args:
-        in_channels: C of the input.
-        widths: see `WIDTHS`.
-        in_time: whether a 3x3x3 convolution is 1x3x3 then 3x1x1, or 1x3x3 alone.
-        gated: whether the branches are gated.
-    """
-
-    def __init__(self, in_channels: int, widths: Widths, *, in_time: bool, gated: bool) -> None:
-        super().__init__(
-            in_channels,
-            widths,
-            narrow=_unit,
-            wide=partial(_separable, in_time=in_time),
-            pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
-        )
-        self.gates = nn.ModuleList(Gating(w) if gated else nn.Identity() for w in self.widths)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, T, H, W) -> (N, out_channels, T, H, W)."""
-        branches = (self.branch_0, self.branch_1, self.branch_2, self.branch_3)
-        outputs = [gate(branch(x)) for branch, gate in zip(branches, self.gates, strict=True)]
-        y: torch.Tensor = self.non_local(torch.cat(outputs, dim=1))
-        return y
 
 
 def _unit(
@@ -245,8 +217,14 @@ class S3D(Network):
     def _blocks(self, in_channels: int, *names: Layer) -> nn.Sequential:
         blocks = []
         for name in names:
-            in_time = name in self.in_time
-            block = GatedInception(in_channels, WIDTHS[name], in_time=in_time, gated=self.gated)
+            block = InceptionBlock(
+                in_channels,
+                WIDTHS[name],
+                narrow=_unit,
+                wide=partial(_separable, in_time=name in self.in_time),
+                pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
+                gate=Gating if self.gated else nn.Identity,
+            )
             blocks.append(block)
             in_channels = block.out_channels
         return nn.Sequential(*blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Unpack
 
 import torch
@@ -14,7 +15,6 @@ from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network
 from dualstream.models.zoo.resnet_video import (
     BLOCKS_OF_DEPTH,
-    TimeKernels,
     initialise,
     make_stage,
     make_stem,
@@ -106,22 +106,28 @@ class SlowFast(Network):
         self.alpha = alpha
         self.slow_window: Triple = (slow_length, 7, 7)
         self.fast_window: Triple = (slow_length * alpha, 7, 7)
-        stem = Pathways(
+        self.stem = Pathways(
             make_stem(in_channels, _CHANNELS[0], time_kernel=1, pool=True),
             make_stem(in_channels, _CHANNELS[0] // _BETA_INVERSE, time_kernel=5, pool=True),
             _lateral(_CHANNELS[0], kernel=lateral_kernel, alpha=alpha),
         )
-        self.stem = stem
-        self.res2, self.res3, self.res4, self.res5 = stages = _stages(
-            depth=depth,
-            slow_kernels=((1,), (1,), res4_time_kernels, (3,)),
-            fast_kernels=((3,), (3,), res4_time_kernels, (3,)),
-            lateral_kernel=lateral_kernel,
-            alpha=alpha,
-        )
+        stages: list[Pathways] = []
+        kernels = (((1,), (3,)), ((1,), (3,)), (res4_time_kernels,) * 2, ((3,), (3,)))
+        numbers = zip(pairwise(_CHANNELS), BLOCKS_OF_DEPTH[depth], kernels, strict=True)
+        for (before, after), num_blocks, (slow_kernels, fast_kernels) in numbers:
+            is_first, is_last = not stages, after == _CHANNELS[-1]
+            stride = (1, 1, 1) if is_first else (1, 2, 2)
+            stage = partial(make_stage, num_blocks=num_blocks, stride=stride)
+            fast_before, fast_after = before // _BETA_INVERSE, after // _BETA_INVERSE
+            slow_before = before + fast_before * _LATERAL_RATIO
+            slow = stage(slow_before, after, time_kernels=slow_kernels)
+            fast = stage(fast_before, fast_after, time_kernels=fast_kernels)
+            lateral = None if is_last else _lateral(after, kernel=lateral_kernel, alpha=alpha)
+            stages.append(Pathways(slow, fast, lateral))
+        self.res2, self.res3, self.res4, self.res5 = stages
         initialise(self)
-        slow = {f"res{number}": stage.slow for number, stage in enumerate(stages, start=2)}
-        add_non_local(slow, non_local, kind=non_local_kind)
+        of_slow = {f"res{number}": stage.slow for number, stage in enumerate(stages, start=2)}
+        add_non_local(of_slow, non_local, kind=non_local_kind)
         self.add_classifier(_CHANNELS[-1] + _CHANNELS[-1] // _BETA_INVERSE, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
@@ -140,30 +146,6 @@ class SlowFast(Network):
                 slow = torch.cat((slow, self.run(stage.lateral, fast)), dim=1)
         means = window_mean(slow, self.slow_window), window_mean(fast, self.fast_window)
         return torch.cat(means, dim=1)
-
-
-def _stages(
-    *,
-    depth: int,
-    slow_kernels: TimeKernels,
-    fast_kernels: TimeKernels,
-    lateral_kernel: int,
-    alpha: int,
-) -> list[Pathways]:
-    """res2, res3, res4, res5."""
-    stages = []
-    for index, num_blocks in enumerate(BLOCKS_OF_DEPTH[depth]):
-        before, after = _CHANNELS[index], _CHANNELS[index + 1]
-        fast_before, fast_after = before // _BETA_INVERSE, after // _BETA_INVERSE
-        stage = partial(
-            make_stage, num_blocks=num_blocks, stride=(1, 1, 1) if index == 0 else (1, 2, 2)
-        )
-        slow_before = before + fast_before * _LATERAL_RATIO
-        slow = stage(slow_before, after, time_kernels=slow_kernels[index])
-        fast = stage(fast_before, fast_after, time_kernels=fast_kernels[index])
-        lateral = None if index == 3 else _lateral(after, kernel=lateral_kernel, alpha=alpha)
-        stages.append(Pathways(slow, fast, lateral))
-    return stages
 
 
 def _lateral(slow_channels: int, *, kernel: int, alpha: int) -> ConvUnit:

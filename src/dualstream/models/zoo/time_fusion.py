@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.errors import InputError, check_choice
+from dualstream.errors import check_choice, check_least
 from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import (
     Accepts,
@@ -128,8 +128,7 @@ class TimeFusion(Network):
     ) -> None:
         check_dropout(dropout)
         check_choice("join", join, Join)
-        if image_size < SMALLEST_IMAGE:
-            raise InputError(f"image_size must be at least {SMALLEST_IMAGE}, got {image_size}.")
+        check_least(SMALLEST_IMAGE, image_size=image_size)
         frames = 2 if join == "towers" else least_frames(steps)
         super().__init__(
             num_classes=num_classes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import check_least
 from dualstream.models.layers.backbone import accepted, make_backbone, num_features, run_backbone
 from dualstream.models.layers.consensus import Average, ConsensusName, make_consensus
 from dualstream.models.layers.pooling import stack_time
@@ -56,8 +56,7 @@ class TSN(Network):
         pretrained: bool = False,
     ) -> None:
         check_dropout(dropout)
-        if length < 1:
-            raise InputError(f"length must be at least 1, got {length}.")
+        check_least(1, length=length)
         images = make_backbone(backbone, in_channels=in_channels * length, pretrained=pretrained)
         super().__init__(
             num_classes=num_classes,
