@@ -28,6 +28,7 @@ from dualstream.errors import (
     SharedMemoryError,
     check_least,
 )
+from dualstream.memory import keep_freed_memory
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20
@@ -235,7 +236,7 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=(1 if batch_bytes > LARGE_BATCH_BYTES else 2) if workers else None,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=_settle_worker,
         multiprocessing_context=_worker_context() if workers else None,
         # An own generator leaves torch's global random numbers, which a resumed run must find
         # as they were, untouched by the start of an iteration.
@@ -251,6 +252,7 @@ def _worker_context() -> Any:
     return context
 
 
-def _use_one_thread(worker: int) -> None:
+def _settle_worker(worker: int) -> None:
+    keep_freed_memory()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -26,6 +26,7 @@ from dualstream.engine.infer.views import view_logits
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
+from dualstream.memory import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
@@ -83,6 +84,7 @@ class Predictor:
     """
 
     def __init__(self, models: Model | Sequence[Model], **options: Unpack[PredictorOptions]):
+        keep_freed_memory()
         self.recognizers = as_recognizers(models)
         self.classes = self.recognizers[0].classes
         self.window_seconds = options.get("window_seconds", 10.0)

@@ -45,6 +45,7 @@ from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileChe
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
+from dualstream.memory import keep_freed_memory
 from dualstream.models.trainable import set_trainable
 
 Verb = Literal["train", "transfer"]
@@ -234,6 +235,7 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
         listener: called after every batch and epoch.
     """
     started = time.monotonic()
+    keep_freed_memory()
     torch.manual_seed(run.recipe.train.seed)
     module, data = task(run, listener)
     # Only now: what cannot even start leaves no folder behind.
