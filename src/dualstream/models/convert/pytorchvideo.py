@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert.naming import Their
+from dualstream.models.convert.naming import AS_1X1X1, Their, plain_keys
 from dualstream.models.network import Network
 from dualstream.models.zoo.resnet_video import VideoResNet
 from dualstream.models.zoo.slowfast import SlowFast
@@ -64,7 +64,7 @@ def names(model: Network) -> dict[str, Their]:
     """
     if not isinstance(model, VideoResNet | SlowFast | X3D):
         raise WeightsError(f"pytorchvideo has no network {model.name}.")
-    keys = tuple(model.state_dict())
+    keys = plain_keys(model)
     layers = _IN_SPLIT_BLOCK if any(".conv2_time." in key for key in keys) else _IN_BLOCK
     # Their pool over time is a block of its own, without tensors; so is SlowFast's last pool.
     pools_time = isinstance(model, VideoResNet) and not isinstance(model.time_pool, nn.Identity)
@@ -93,5 +93,5 @@ def names(model: Network) -> dict[str, Their]:
     table = {}
     for key in keys:
         path, _, tensor = key.rpartition(".")
-        table[key] = Their(f"{place(path)}.{tensor}", ones=3 if key.endswith(_1X1X1) else 0)
+        table[key] = Their(f"{place(path)}.{tensor}", AS_1X1X1 if key.endswith(_1X1X1) else None)
     return table

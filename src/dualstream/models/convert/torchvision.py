@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert.naming import Their, renamed
+from dualstream.models.convert.naming import AS_1X1X1, Their, plain_keys, renamed
 from dualstream.models.network import Network
 from dualstream.models.zoo.resnet3d import ResNet3D
 from dualstream.models.zoo.s3d import ALL_LAYERS, S3D
@@ -51,15 +51,15 @@ def names(model: Network) -> dict[str, Their]:
         WeightsError: torchvision has no such network.
     """
     if isinstance(model, ResNet3D):
-        pairs, ones = _RESNET, 0
+        pairs, of_classifier = _RESNET, None
     elif isinstance(model, S3D) and not model.gated and model.in_time == ALL_LAYERS:
-        pairs, ones = _S3D, 3
+        pairs, of_classifier = _S3D, AS_1X1X1
     else:
         raise WeightsError(
             f"torchvision has no layout for this {model.name}, only for the networks r3d, mc3, "
             f"rmc3 and r2plus1d and for s3d without gates and with time in all layers."
         )
     return {
-        key: Their(renamed(key, pairs), ones=ones if key == "classifier.weight" else 0)
-        for key in model.state_dict()
+        key: Their(renamed(key, pairs), of_classifier if key == "classifier.weight" else None)
+        for key in plain_keys(model)
     }
