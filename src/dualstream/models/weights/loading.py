@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert import NON_LOCAL, Layout, from_layout
-from dualstream.models.convert.naming import AROUND, listed, plain_state
+from dualstream.models.convert import AROUND, NON_LOCAL, Layout, from_layout, listed, plain_state
 from dualstream.models.cross_modality import cross_modality_start, first_convolution
 from dualstream.models.network import Network
 from dualstream.unpickle import ARRAYS, PICKLE_ERRORS, read_pickle
