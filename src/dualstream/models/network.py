@@ -265,8 +265,11 @@ class Network(nn.Module):
         return False
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Parts of the network in front of the head, from input to output; () if it has none."""
-        return ()
+        """Parts of the network in front of the head, from input to output; () if it has none.
+
+        By default `parts`, but for those without parameters.
+        """
+        return tuple(part for part in self.parts() if any(True for _ in part.parameters()))
 
     def head(self) -> tuple[nn.Module, ...]:
         """Parts that are trained where only the last layer is."""
@@ -278,8 +281,11 @@ class Network(nn.Module):
         return ()
 
     def pool(self, features: Tensor) -> Tensor:
-        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean."""
-        return global_mean(features)
+        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean.
+
+        Where it is (N, num_features) already, it stays so.
+        """
+        return features if features.ndim == 2 else global_mean(features)
 
     def num_frozen_parts(self) -> int:
         """Number of parts at the beginning without anything trained (see `set_trainable`)."""

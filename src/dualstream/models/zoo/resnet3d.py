@@ -174,13 +174,9 @@ class ResNet3D(Network):
         add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(width, dropout=dropout, deviation=0.01)
 
-    def stages(self) -> tuple[nn.Module, ...]:
+    def parts(self) -> tuple[nn.Module, ...]:
         """Stem and the four residual stages."""
         return self.stem, self.res2, self.res3, self.res4, self.res5
-
-    def parts(self) -> tuple[nn.Module, ...]:
-        """Stem and stages."""
-        return self.stages()
 
 
 def r3d_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:

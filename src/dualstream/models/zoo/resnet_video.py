@@ -42,6 +42,10 @@ class Bottleneck(nn.Module):
         time_kernel: window in time of conv1.
         stride: step in time, height, width of the block; a step in time needs `split`.
         split: put a 3x1x1 convolution with norm in front of the 1x3x3.
+
+    Source:
+        It starts as its shortcut, by a gain of zero after conv3: Goyal et al. 2017, section 5.1,
+        which SlowFast and pytorchvideo follow.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Bottleneck(nn.Module):
             self.conv2_time = ConvUnit(inner_channels, inner_channels, (3, 1, 1), stride=in_time)
         self.conv2 = ConvUnit(inner_channels, inner_channels, (1, 3, 3), stride=in_space)
         self.conv3 = ConvUnit(inner_channels, out_channels, (1, 1, 1), activation=None)
+        nn.init.zeros_(cast("nn.BatchNorm3d", self.conv3.norm).weight)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != (1, 1, 1):
             self.shortcut = ConvUnit(
@@ -111,19 +116,6 @@ def make_stem(
     if not pool:
         return nn.Sequential(conv)
     return nn.Sequential(conv, MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
-
-
-def initialise(network: nn.Module) -> None:
-    """He's normal start of convolutions; residual blocks start as their shortcuts.
-
-    Source:
-        He et al. 2015 (fan out); a gain of zero after each block, Goyal et al. 2017, section
-        5.1, which SlowFast and pytorchvideo follow.
-    """
-    start_as_he(network, mode="fan_out")
-    for module in network.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.zeros_(cast("nn.BatchNorm3d", module.conv3.norm).weight)
 
 
 class VideoResNet(Network):
@@ -177,14 +169,10 @@ class VideoResNet(Network):
         ]
         self.res2, self.res3, self.res4, self.res5 = stages
         self.time_pool = MaxPool((2, 1, 1)) if time_pool else nn.Identity()
-        initialise(self)
+        start_as_he(self, mode="fan_out")
         by_name = dict(zip(("res2", "res3", "res4", "res5"), stages, strict=True))
         add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(2048, dropout=dropout)
-
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, res2, res3, res4, res5."""
-        return self.stem, self.res2, self.res3, self.res4, self.res5
 
     def parts(self) -> tuple[nn.Module, ...]:
         """Stem, stages, and the pool over time after res2."""

@@ -15,7 +15,7 @@ from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network
-from dualstream.models.zoo.inception import WIDTHS, InceptionBlock
+from dualstream.models.zoo.i3d import WIDTHS, InceptionBlock, inception_stages
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
 """Layers whose convolutions see time: all, the upper ones, or the lower ones."""
@@ -192,49 +192,37 @@ class S3D(Network):
                 pool_3a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             )
         )
-        self.mixed_3 = self._blocks(192, "mixed_3b", "mixed_3c")
+        stages = inception_stages(self._block)
+        self.mixed_3 = stages["mixed_3"]
         self.pool_4a = MaxPool((3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
-        self.mixed_4 = self._blocks(480, "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f")
+        self.mixed_4 = stages["mixed_4"]
         self.pool_5a = MaxPool((2, 2, 2))
-        self.mixed_5 = self._blocks(832, "mixed_5b", "mixed_5c")
-        self._initialise()
-        stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
+        self.mixed_5 = stages["mixed_5"]
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
+                nn.init.dirac_(module.weight)
+            elif isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(1024, dropout=dropout)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem and the three Inception stages."""
-        return self.stem, self.mixed_3, self.mixed_4, self.mixed_5
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, stages, and the pools between them."""
+        """Stem, the three Inception stages, and the pools between them."""
         return self.stem, self.mixed_3, self.pool_4a, self.mixed_4, self.pool_5a, self.mixed_5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, 1024, T, H, W) -> (N, 1024)."""
         return window_mean(features, (2, 7, 7))
 
-    def _blocks(self, in_channels: int, *names: Layer) -> nn.Sequential:
-        blocks = []
-        for name in names:
-            block = InceptionBlock(
-                in_channels,
-                WIDTHS[name],
-                narrow=_unit,
-                wide=partial(_separable, in_time=name in self.in_time),
-                pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
-                gate=Gating if self.gated else nn.Identity,
-            )
-            blocks.append(block)
-            in_channels = block.out_channels
-        return nn.Sequential(*blocks)
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
-                nn.init.dirac_(module.weight)
-            elif isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    def _block(self, in_channels: int, name: str) -> InceptionBlock:
+        return InceptionBlock(
+            in_channels,
+            WIDTHS[name],
+            narrow=_unit,
+            wide=partial(_separable, in_time=name in self.in_time),
+            pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
+            gate=Gating if self.gated else nn.Identity,
+        )
 
 
 def s3d(**options: Unpack[S3DOptions]) -> S3D:

@@ -12,13 +12,9 @@ from torch import nn
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
+from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
-from dualstream.models.zoo.resnet_video import (
-    BLOCKS_OF_DEPTH,
-    initialise,
-    make_stage,
-    make_stem,
-)
+from dualstream.models.zoo.resnet_video import BLOCKS_OF_DEPTH, make_stage, make_stem
 
 _CHANNELS = (64, 256, 512, 1024, 2048)
 """After stem, res2, res3, res4, res5 of the slow pathway."""
@@ -125,7 +121,7 @@ class SlowFast(Network):
             lateral = None if is_last else _lateral(after, kernel=lateral_kernel, alpha=alpha)
             stages.append(Pathways(slow, fast, lateral))
         self.res2, self.res3, self.res4, self.res5 = stages
-        initialise(self)
+        start_as_he(self, mode="fan_out")
         of_slow = {f"res{number}": stage.slow for number, stage in enumerate(stages, start=2)}
         add_non_local(of_slow, non_local, kind=non_local_kind)
         self.add_classifier(_CHANNELS[-1] + _CHANNELS[-1] // _BETA_INVERSE, dropout=dropout)
