@@ -49,33 +49,23 @@ class BasicBlock(nn.Module):
         kind: of both convolutions. Where the block has more channels after it the first has a
             step of 2, in height and width, and in time unless the kind is 2d.
         middle: middle planes of the first and the second convolution, for 2plus1d.
-        eps: of the batch norms.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kind: Kind,
-        middle: tuple[int, int],
-        eps: float,
+        self, in_channels: int, out_channels: int, *, kind: Kind, middle: tuple[int, int]
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        stride = (1, 1, 1)
-        if in_channels != out_channels:
-            stride = (1 if kind == "2d" else 2, 2, 2)
-        self.first = _convolution(
-            kind, in_channels, out_channels, stride=stride, middle=middle[0], eps=eps
-        )
+        is_wider = in_channels != out_channels
+        stride = (1 if kind == "2d" else 2, 2, 2) if is_wider else (1, 1, 1)
+        self.first = _convolution(kind, in_channels, out_channels, stride=stride, middle=middle[0])
         self.second = _convolution(
-            kind, out_channels, out_channels, middle=middle[1], activation=None, eps=eps
+            kind, out_channels, out_channels, middle=middle[1], activation=None
         )
         self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels:
+        if is_wider:
             self.shortcut = ConvUnit(
-                in_channels, out_channels, (1, 1, 1), stride=stride, activation=None, eps=eps
+                in_channels, out_channels, (1, 1, 1), stride=stride, activation=None
             )
         self.activation = make_activation("relu")
         self.non_local: nn.Module = nn.Identity()
@@ -97,24 +87,16 @@ def _convolution(
     side: int = 3,
     stride: Triple = (1, 1, 1),
     activation: Activation | None = "relu",
-    eps: float,
 ) -> nn.Module:
     """Window of `side` in space and of 3 in time, where the kind has them, norm and activation."""
     if kind == "2plus1d":
-        spatial = ConvUnit(in_channels, middle, (1, side, side), stride=(1, *stride[1:]), eps=eps)
+        spatial = ConvUnit(in_channels, middle, (1, side, side), stride=(1, *stride[1:]))
         temporal = ConvUnit(
-            middle,
-            out_channels,
-            (3, 1, 1),
-            stride=(stride[0], 1, 1),
-            activation=activation,
-            eps=eps,
+            middle, out_channels, (3, 1, 1), stride=(stride[0], 1, 1), activation=activation
         )
         return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
     kernel = (3 if kind == "3d" else 1, side, side)
-    return ConvUnit(
-        in_channels, out_channels, kernel, stride=stride, activation=activation, eps=eps
-    )
+    return ConvUnit(in_channels, out_channels, kernel, stride=stride, activation=activation)
 
 
 class ResNet3D(Network):
@@ -155,9 +137,7 @@ class ResNet3D(Network):
         super().__init__(
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
-        self.stem = _convolution(
-            stem, in_channels, _WIDTHS[0], middle=45, side=7, stride=(1, 2, 2), eps=eps
-        )
+        self.stem = _convolution(stem, in_channels, _WIDTHS[0], middle=45, side=7, stride=(1, 2, 2))
         made: list[nn.Sequential] = []
         width = _WIDTHS[0]
         for kind, depth, out in zip(stages, depths, _WIDTHS, strict=True):
@@ -165,10 +145,13 @@ class ResNet3D(Network):
             for _ in range(depth):
                 first = middle_planes(width, out)
                 middle = first, first if middle_planes_of == "block" else middle_planes(out, out)
-                blocks.append(BasicBlock(width, out, kind=kind, middle=middle, eps=eps))
+                blocks.append(BasicBlock(width, out, kind=kind, middle=middle))
                 width = out
             made.append(nn.Sequential(*blocks))
         self.res2, self.res3, self.res4, self.res5 = made
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = eps
         start_as_he(self, mode="fan_out")
         by_name = dict(zip(("res2", "res3", "res4", "res5"), made, strict=True))
         add_non_local(by_name, non_local, kind=non_local_kind)

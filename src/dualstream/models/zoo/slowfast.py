@@ -69,6 +69,9 @@ class Pathways(nn.Module):
 class SlowFast(Network):
     """Two ResNets at different frame rates with lateral connections; see the variants below.
 
+    Takes any clip, at the fast pathway's rate; all are published for every 2nd frame, of 224
+    pixels.
+
     Args:
         depth: layers of both ResNets, 50 or 101.
         alpha: frames of the fast pathway for each one of the slow.
@@ -153,8 +156,6 @@ def _lateral(slow_channels: int, *, kernel: int, alpha: int) -> ConvUnit:
 def slowfast_r50_4x16(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 4 slow and 32 fast frames.
 
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-
     Source:
         Feichtenhofer et al. 2019; SlowFast's configuration `SLOWFAST_4x16_R50`.
     """
@@ -163,8 +164,6 @@ def slowfast_r50_4x16(**options: Unpack[NonLocalOptions]) -> SlowFast:
 
 def slowfast_r50_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 8 slow and 32 fast frames.
-
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
 
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r50` (alpha 4, lateral window 7).
@@ -175,8 +174,6 @@ def slowfast_r50_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
 def slowfast_r101_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 8 slow and 32 fast frames.
 
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r101` (alpha 4, lateral window 5).
     """
@@ -186,7 +183,6 @@ def slowfast_r101_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
 def slowfast_r101_16x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 16 slow and 64 fast frames.
 
-    Published at 64 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
     Only the first 6 of res4's 23 blocks have windows over time.
 
     Source:
