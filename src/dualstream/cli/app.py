@@ -14,12 +14,11 @@ from dualstream.cli.expand import expand
 from dualstream.cli.flow import flow
 from dualstream.cli.fuse import fuse
 from dualstream.cli.inspect import inspect
-from dualstream.cli.models import models
+from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.test import test
 from dualstream.cli.train import train, transfer
-from dualstream.cli.weights import weights
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
 
