@@ -7,8 +7,6 @@ from dualstream.errors import WeightsError
 from dualstream.models import create_model
 from dualstream.models.convert import from_layout, to_layout
 
-BACKBONES = [f"tf_efficientnet_lite{index}" for index in range(3)]
-
 
 def on_meta(backbone="tf_efficientnet_lite0", **options):
     with torch.device("meta"):
@@ -63,9 +61,9 @@ def test_foreign_names_are_refused(name, lite0):
         from_layout(state, lite0, layout="efficientnet_lite")
 
 
-@pytest.mark.parametrize(("backbone", "blocks"), zip(BACKBONES, (16, 20, 20), strict=True))
-def test_there_and_back(backbone, blocks):
-    model = on_meta(backbone)
+@pytest.mark.parametrize(("index", "blocks"), [(0, 16), (1, 21), (2, 21)])
+def test_there_and_back(index, blocks):
+    model = on_meta(f"tf_efficientnet_lite{index}")
     theirs = to_layout(model, layout="efficientnet_lite")
     assert len(theirs) == len(model.state_dict())
     numbers = {int(key.split(".")[1]) for key in theirs if key.startswith("_blocks.")}
