@@ -141,53 +141,44 @@ def torchvision(model: Network) -> dict[str, Their]:
     }
 
 
-_IN_BLOCK = {
-    "conv1.conv": "branch2.conv_a",
-    "conv1.norm": "branch2.norm_a",
-    "conv2.conv": "branch2.conv_b",
-    "conv2.norm": "branch2.norm_b",
-    "conv3.conv": "branch2.conv_c",
-    "conv3.norm": "branch2.norm_c",
-    "shortcut": "branch1_conv",
-    "shortcut.conv": "branch1_conv",
-    "shortcut.norm": "branch1_norm",
-    # Of X3D; its squeeze-and-excitation lies inside norm_b there, after the norm.
-    "widen.conv": "branch2.conv_a",
-    "widen.norm": "branch2.norm_a",
-    "channel_wise.conv": "branch2.conv_b",
-    "channel_wise.norm": "branch2.norm_b.0",
-    "gate.squeeze": "branch2.norm_b.1.block.0",
-    "gate.excite": "branch2.norm_b.1.block.2",
-    "narrow.conv": "branch2.conv_c",
-    "narrow.norm": "branch2.norm_c",
-}
-"""Layer of a block of ours -> theirs."""
-
-_IN_SPLIT_BLOCK = {
-    **_IN_BLOCK,
-    "conv2_time.conv": "branch2.conv_b.conv_t",
-    "conv2_time.norm": "branch2.conv_b.norm",
-    "conv2.conv": "branch2.conv_b.conv_xy",
-}
-"""The same of R(2+1)D."""
-
-_AROUND_X3D = {  # the spatial convolution of the stem is called conv_t there
-    "stem.space": "blocks.0.conv.conv_t",
-    "stem.time.conv": "blocks.0.conv.conv_xy",
-    "stem.time.norm": "blocks.0.norm",
-    "embedding.conv5.conv": "blocks.5.pool.pre_conv",
-    "embedding.conv5.norm": "blocks.5.pool.pre_norm",
-    "embedding.lin5": "blocks.5.pool.post_conv",
-}
+_PYTORCHVIDEO = (
+    # Of X3D, where the spatial convolution of the stem is called conv_t there, and
+    # squeeze-and-excitation lies inside norm_b, after the norm.
+    (r"^stem\.space", "blocks.0.conv.conv_t"),
+    (r"^stem\.time\.conv", "blocks.0.conv.conv_xy"),
+    (r"^stem\.time\.norm", "blocks.0.norm"),
+    (r"^embedding\.conv5\.(conv|norm)", r"blocks.5.pool.pre_\1"),
+    (r"^embedding\.lin5", "blocks.5.pool.post_conv"),
+    (r"\.channel_wise\.norm", ".branch2.norm_b.0"),
+    (r"\.gate\.squeeze", ".branch2.norm_b.1.block.0"),
+    (r"\.gate\.excite", ".branch2.norm_b.1.block.2"),
+    # Of R(2+1)D.
+    (r"\.conv2_time\.conv", ".branch2.conv_b.conv_t"),
+    (r"\.conv2_time\.norm", ".branch2.conv_b.norm"),
+    # Of all.
+    (r"\.(?:conv1|widen)\.(conv|norm)", r".branch2.\1_a"),
+    (r"\.(?:conv2|channel_wise)\.(conv|norm)", r".branch2.\1_b"),
+    (r"\.(?:conv3|narrow)\.(conv|norm)", r".branch2.\1_c"),
+    (r"\.shortcut\.norm", ".branch1_norm"),
+    (r"\.shortcut(\.conv)?", ".branch1_conv"),
+    (r"\.(\d+)\.branch", r".res_blocks.\1.branch"),
+    (r"^stem(\.slow|\.fast)?\.0", r"blocks.0\1"),
+    (r"^stem", "blocks.0"),
+    (r"^res2", "blocks.1"),
+    # Of SlowFast.
+    (r"\.slow\b", ".multipathway_blocks.0"),
+    (r"\.fast\b", ".multipathway_blocks.1"),
+    (r"\.lateral\.conv", ".multipathway_fusion.conv_fast_to_slow"),
+    (r"\.lateral", ".multipathway_fusion"),
+)
+"""res2.0.conv1.conv.weight -> blocks.1.res_blocks.0.branch2.conv_a.weight."""
 
 _1X1X1 = ("gate.squeeze.weight", "gate.excite.weight", "embedding.lin5.weight")
 """Linear layers of ours that are convolutions there."""
 
 
 def pytorchvideo(model: Network) -> dict[str, Their]:
-    """Our key -> theirs, for every key of the network's state dict.
-
-    'res2.0.conv1.conv.weight' -> 'blocks.1.res_blocks.0.branch2.conv_a.weight'
+    """Our key -> theirs, for `VideoResNet`, `SlowFast` and `X3D`.
 
     Raises:
         WeightsError: pytorchvideo has no such network.
@@ -195,36 +186,19 @@ def pytorchvideo(model: Network) -> dict[str, Their]:
     if not isinstance(model, VideoResNet | SlowFast | X3D):
         raise WeightsError(f"pytorchvideo has no network {model.name}.")
     keys = plain_keys(model)
-    layers = _IN_SPLIT_BLOCK if any(".conv2_time." in key for key in keys) else _IN_BLOCK
+    splits = any(".conv2_time." in key for key in keys)
     # Their pool over time is a block of its own, without tensors; so is SlowFast's last pool.
     pools_time = isinstance(model, VideoResNet) and not isinstance(model.time_pool, nn.Identity)
     head = 6 if pools_time or isinstance(model, SlowFast) else 5
-
-    def place(path: str) -> str:
-        """Their layer for one of ours."""
-        if path in _AROUND_X3D:
-            return _AROUND_X3D[path]
-        if path == "classifier":
-            return f"blocks.{head}.proj"
-        stage, *inside = path.split(".")
-        number = 0 if stage == "stem" else int(stage.removeprefix("res")) - 1
-        start = f"blocks.{number + (pools_time and number > 1)}"
-        match inside:
-            case ["lateral", part]:
-                name = "conv_fast_to_slow" if part == "conv" else part
-                return f"{start}.multipathway_fusion.{name}"
-            case ["slow" | "fast" as pathway, *inside]:
-                start += f".multipathway_blocks.{('slow', 'fast').index(pathway)}"
-        index, *layer = inside
-        if stage == "stem":
-            return f"{start}.{layer[0]}"
-        return f"{start}.res_blocks.{index}.{layers['.'.join(layer)]}"
-
-    table = {}
-    for key in keys:
-        path, _, tensor = key.rpartition(".")
-        table[key] = Their(f"{place(path)}.{tensor}", AS_1X1X1 if key.endswith(_1X1X1) else None)
-    return table
+    pairs = (
+        (r"^classifier", f"blocks.{head}.proj"),
+        *((f"^res{number}", f"blocks.{number - 1 + pools_time}") for number in (3, 4, 5)),
+        *([(r"\.conv2\.conv", ".branch2.conv_b.conv_xy")] if splits else []),
+        *_PYTORCHVIDEO,
+    )
+    return {
+        key: Their(renamed(key, pairs), AS_1X1X1 if key.endswith(_1X1X1) else None) for key in keys
+    }
 
 
 _I3D_UNITS = (
@@ -299,33 +273,24 @@ def i3d(model: Network, *, jax: bool) -> dict[str, Their | Fixed]:
     return table
 
 
-_OUTSIDE_BLOCKS = {
-    "conv_stem": "_conv_stem",
-    "bn1": "_bn0",
-    "conv_head": "_conv_head",
-    "bn2": "_bn1",
-}
-# It has no expansion.
-_FIRST_BLOCK = {
-    "conv_dw": "_depthwise_conv",
-    "bn1": "_bn1",
-    "conv_pw": "_project_conv",
-    "bn2": "_bn2",
-}
-_OTHER_BLOCKS = {
-    "conv_pw": "_expand_conv",
-    "bn1": "_bn0",
-    "conv_dw": "_depthwise_conv",
-    "bn2": "_bn1",
-    "conv_pwl": "_project_conv",
-    "bn3": "_bn2",
-}
+_EFFICIENTNET_LITE = (
+    (r"^classifier", "_fc"),
+    (r"^backbone\.conv_", "_conv_"),
+    (r"^backbone\.bn1", "_bn0"),
+    (r"^backbone\.bn2", "_bn1"),
+    # The first block has no expansion.
+    (r"^(_blocks\.0)\.conv_pw\b", r"\1._project_conv"),
+    (r"^(_blocks\.0)\.bn", r"\1._bn"),
+    (r"\.conv_pw\b", "._expand_conv"),
+    (r"\.conv_dw", "._depthwise_conv"),
+    (r"\.conv_pwl", "._project_conv"),
+    *((rf"\.bn{number + 1}", f"._bn{number}") for number in range(3)),
+)
+"""backbone.bn1.bias -> _bn0.bias, _blocks.3.conv_pw.weight -> _blocks.3._expand_conv.weight."""
 
 
 def efficientnet_lite(model: Network) -> dict[str, Their]:
     """Our key -> theirs, for `tsn` over timm's network; theirs numbers all blocks through.
-
-    'backbone.blocks.2.0.conv_pw.weight' -> '_blocks.3._expand_conv.weight'
 
     Raises:
         WeightsError: not a `tsn` over an EfficientNet-Lite.
@@ -336,20 +301,12 @@ def efficientnet_lite(model: Network) -> dict[str, Their]:
             f"efficientnet_lite_pytorch has no layout for this {model.name}, only for tsn with a "
             "backbone tf_efficientnet_lite."
         )
-    table: dict[str, Their] = {}
-    blocks: list[tuple[str, str]] = []
-    for key in plain_keys(model):
-        match key.split("."):
-            case ["backbone", "blocks", stage, index, layer, tensor]:
-                if (stage, index) not in blocks:
-                    blocks.append((stage, index))
-                layers = _OTHER_BLOCKS if len(blocks) > 1 else _FIRST_BLOCK
-                table[key] = Their(f"_blocks.{len(blocks) - 1}.{layers[layer]}.{tensor}")
-            case ["backbone", layer, tensor]:
-                table[key] = Their(f"{_OUTSIDE_BLOCKS[layer]}.{tensor}")
-            case ["classifier", tensor]:
-                table[key] = Their(f"_fc.{tensor}")
-    return table
+    keys = [key for key in model.state_dict() if not key.startswith("consensus.")]
+    in_block = re.compile(r"backbone\.blocks\.\d+\.\d+\.")
+    blocks = dict.fromkeys(match[0] for key in keys if (match := in_block.match(key)))
+    numbered = ((re.escape(block), f"_blocks.{i}.") for i, block in enumerate(blocks))
+    pairs = (*numbered, *_EFFICIENTNET_LITE)
+    return {key: Their(renamed(key, pairs)) for key in keys}
 
 
 LAYOUTS: dict[Layout, Callable[[Network], Mapping[str, Their | Fixed]]] = {
