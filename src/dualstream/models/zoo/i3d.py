@@ -39,7 +39,6 @@ class InceptionBlock(nn.Module):
     """1x1x1; 1x1x1, 3x3x3 twice; pool 3x3x3, 1x1x1; side by side (Szegedy et al. 2015, table 1).
 
     Args:
-        in_channels: C of the input.
         widths: see `WIDTHS`.
         narrow: makes a 1x1x1 convolution, given C of its input and output.
         wide: makes a 3x3x3 convolution.
@@ -161,12 +160,7 @@ class SameUnit(ConvUnit):
 
 
 class SamePool(nn.Module):
-    """Max pool with 'SAME' padding, whose places never win.
-
-    Args:
-        kernel: window in time, height, width.
-        stride: step in time, height, width.
-    """
+    """Max pool with 'SAME' padding, whose places never win."""
 
     def __init__(self, kernel: Triple, *, stride: Triple) -> None:
         super().__init__()

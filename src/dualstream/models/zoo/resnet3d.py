@@ -44,8 +44,6 @@ class BasicBlock(nn.Module):
     """Two convolutions and a shortcut around them.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
         kind: of both convolutions. Where the block has more channels after it the first has a
             step of 2, in height and width, and in time unless the kind is 2d.
         middle: middle planes of the first and the second convolution, for 2plus1d.

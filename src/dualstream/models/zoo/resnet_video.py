@@ -37,8 +37,7 @@ class Bottleneck(nn.Module):
     R(2+1)D, where the 3x3x3 is split into 3x1x1 and 1x3x3.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output, four times that between the convolutions.
+        out_channels: four times those between the convolutions.
         time_kernel: window in time of conv1.
         stride: step in time, height, width of the block; a step in time needs `split`.
         split: put a 3x1x1 convolution with norm in front of the 1x3x3.

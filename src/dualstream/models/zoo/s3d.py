@@ -69,9 +69,6 @@ class Gating(nn.Module):
 
     sigmoid(W mean(x) + b) x, the mean being over time, height and width.
 
-    Args:
-        channels: C.
-
     Source:
         Xie et al. 2018; the deviation of W's start (0.01) from the authors' code, which leaves out
         the paper's bias b.

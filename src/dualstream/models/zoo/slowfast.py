@@ -51,8 +51,6 @@ class Pathways(nn.Module):
     """One stage of both pathways, and the lateral connection after it.
 
     Args:
-        slow: blocks of the slow pathway.
-        fast: blocks of the fast pathway.
         lateral: convolution of the fast pathway's output whose result is stacked after the
             slow pathway's channels; None after the last stage.
     """

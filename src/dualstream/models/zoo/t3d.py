@@ -76,7 +76,6 @@ class TemporalTransition(nn.Module):
     """Temporal transition layer: branches of several temporal lengths, joined and halved.
 
     Args:
-        in_channels: C.
         longest: frames that the longest branch's window spans; the others span 1 (1x1x1) and 3.
     """
 

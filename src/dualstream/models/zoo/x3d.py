@@ -42,9 +42,7 @@ class Block(nn.Module):
     As in the reference, it starts as its shortcut: the gain of the last norm is zero.
 
     Args:
-        in_channels: C.
         inner: channels of the channel-wise convolution.
-        out_channels: C'.
         stride: of the channel-wise convolution in height and width.
         squeezed: whether a squeeze-and-excitation follows it.
     """
@@ -133,7 +131,6 @@ class Embedding(nn.Module):
     """The layers conv5 and lin5 of the paper, with a mean between them.
 
     Args:
-        in_channels: C.
         inner: channels of conv5.
         window: that the mean is taken over; where the features are larger, at all its places, and
             over those after lin5. None: all of them at once.
