@@ -78,7 +78,6 @@ class C3D(Network):
         self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Groups of convolutions and the fully connected layers."""
         groups = self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5
         return (*groups, nn.Flatten(), self.full_6, self.full_7)
 

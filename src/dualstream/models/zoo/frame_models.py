@@ -7,6 +7,7 @@ differs between `cnn_lstm`, `temporal_conv` and `temporal_attention`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Unpack
 
 import torch
@@ -213,11 +214,9 @@ class FrameModel(Network):
         self.add_classifier(self.over_time.out_features, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stages of the backbone, and the part that reads the sequence."""
         return (*parts(self.frames.backbone), self.over_time)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """The backbone, and the part that reads the sequence."""
         return self.frames, self.over_time
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
@@ -250,9 +249,8 @@ def cnn_lstm(
         LSTM, which is left out: modern backbones end in a mean over the image.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: LSTM(d, hidden=hidden, layers=layers, prediction=prediction), **options
-    )
+    over_time = partial(LSTM, hidden=hidden, layers=layers, prediction=prediction)
+    return FrameModel(over_time=over_time, **options)
 
 
 def temporal_conv(
@@ -272,9 +270,8 @@ def temporal_conv(
         EECS 498 (Johnson), lecture 18: 1D convolution as a way to read a sequence. Sizes are ours.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: Convolutions(d, hidden=hidden, layers=layers, kernel=kernel), **options
-    )
+    over_time = partial(Convolutions, hidden=hidden, layers=layers, kernel=kernel)
+    return FrameModel(over_time=over_time, **options)
 
 
 def temporal_attention(
@@ -303,9 +300,5 @@ def temporal_attention(
         `AttentionBlock`. Sizes are ours.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: Attention(
-            d, hidden=hidden, layers=layers, heads=heads, positions=positions
-        ),
-        **options,
-    )
+    over_time = partial(Attention, hidden=hidden, layers=layers, heads=heads, positions=positions)
+    return FrameModel(over_time=over_time, **options)

@@ -140,23 +140,19 @@ class SameUnit(ConvUnit):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, C', ceil(T / stride), ceil(H / stride), ceil(W / stride))."""
-        time, height, width = self._missing(x)
+        # What the convolution does not pad by itself.
+        own = cast("tuple[int, ...]", self.conv.padding)
+        sizes = zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, own, strict=True)
+        time, height, width = (
+            (0, 0) if done else same_padding(int(size), kernel=kernel, stride=stride)
+            for size, kernel, stride, done in sizes
+        )
         if self.time_padding == "repeat" and any(time):
             x = nn.functional.pad(x, (0, 0, 0, 0, *time), mode="replicate")
             time = (0, 0)
         if any((*time, *height, *width)):
             x = nn.functional.pad(x, (*width, *height, *time))
         return super().forward(x)
-
-    def _missing(self, x: torch.Tensor) -> list[tuple[int, int]]:
-        """Padding of time, height and width besides the convolution's own."""
-        own = cast("tuple[int, ...]", self.conv.padding)
-        return [
-            (0, 0) if done else same_padding(int(size), kernel=kernel, stride=stride)
-            for size, kernel, stride, done in zip(
-                x.shape[2:], self.conv.kernel_size, self.conv.stride, own, strict=True
-            )
-        ]
 
 
 class SamePool(nn.Module):
@@ -225,7 +221,6 @@ class I3D(Network):
         self.add_classifier(1024, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, the three Inception stages, and the pools between them."""
         return self.stem, self.mixed_3, self.pool_4a, self.mixed_4, self.pool_5a, self.mixed_5
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:

@@ -223,7 +223,6 @@ class Inflated2D(Network):
         self.add_classifier(num_features(network), dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Parts of the backbone; of a ResNet conv1, bn1, layer1, ..."""
         return parts(self.backbone.network)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:

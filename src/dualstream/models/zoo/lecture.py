@@ -68,7 +68,6 @@ class LectureNetwork(Network):
         self.add_classifier(24, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Both convolutions with the pools after them; where frames are stacked, that first."""
         return (
             *([StackTime()] if self.conv_dims == 2 else []),
             nn.Sequential(self.conv1, nn.ReLU(), self.max_pool),

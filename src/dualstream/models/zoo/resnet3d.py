@@ -16,10 +16,6 @@ from dualstream.models.network import Accepts, Network
 Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""
 
-MiddlePlanes = Literal["block", "convolution"]
-"""block: both (2+1)D convolutions of a block have the middle planes that its input asks for;
-convolution: each has its own."""
-
 _DEPTH_18 = (2, 2, 2, 2)
 _DEPTH_34 = (3, 4, 6, 3)
 _ALL_3D: tuple[Kind, Kind, Kind, Kind] = ("3d", "3d", "3d", "3d")
@@ -107,7 +103,8 @@ class ResNet3D(Network):
         stem: kind of the first convolution.
         stages: kind of the convolutions of res2 to res5.
         depths: blocks of res2 to res5.
-        middle_planes_of: see `MiddlePlanes`.
+        own_middle: each (2+1)D convolution of a block has its own middle planes; else both have
+            those that the block's input asks for.
         eps: of the batch norms.
 
     The others are `NonLocalOptions`; stages for non-local blocks are res2 to res5.
@@ -123,7 +120,7 @@ class ResNet3D(Network):
         stem: Kind,
         stages: tuple[Kind, Kind, Kind, Kind],
         depths: tuple[int, int, int, int],
-        middle_planes_of: MiddlePlanes = "block",
+        own_middle: bool = False,
         eps: float = 1e-5,
         num_classes: int,
         in_channels: int = 3,
@@ -142,7 +139,7 @@ class ResNet3D(Network):
             blocks = []
             for _ in range(depth):
                 first = middle_planes(width, out)
-                middle = first, first if middle_planes_of == "block" else middle_planes(out, out)
+                middle = first, middle_planes(out, out) if own_middle else first
                 blocks.append(BasicBlock(width, out, kind=kind, middle=middle))
                 width = out
             made.append(nn.Sequential(*blocks))
@@ -156,7 +153,6 @@ class ResNet3D(Network):
         self.add_classifier(width, dropout=dropout, deviation=0.01)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem and the four residual stages."""
         return self.stem, self.res2, self.res3, self.res4, self.res5
 
 
@@ -232,7 +228,7 @@ def r2plus1d_34(**options: Unpack[NonLocalOptions]) -> ResNet3D:
         stem="2plus1d",
         stages=_ALL_2PLUS1D,
         depths=_DEPTH_34,
-        middle_planes_of="convolution",
+        own_middle=True,
         eps=1e-3,
         **options,
     )

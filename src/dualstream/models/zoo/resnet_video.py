@@ -23,12 +23,6 @@ from dualstream.models.network import Accepts, Network
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Layers of a bottleneck ResNet -> blocks in res2, res3, res4, res5 (He et al. 2016, table 1)."""
 
-EXPANSION = 4
-"""Channels after a block for each one inside it."""
-
-TimeKernels = tuple[tuple[int, ...], ...]
-"""For each stage, window in time of its blocks; repeated until every block has one."""
-
 
 class Bottleneck(nn.Module):
     """activation(shortcut(x) + conv3(conv2(conv1(x)))): reduce, 3x3, expand.
@@ -58,7 +52,7 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        inner_channels = out_channels // EXPANSION
+        inner_channels = out_channels // 4
         in_time, in_space = (stride[0], 1, 1), (1, *stride[1:])
         self.conv1 = ConvUnit(in_channels, inner_channels, (time_kernel, 1, 1))
         self.conv2_time: nn.Module = nn.Identity()
@@ -121,7 +115,7 @@ class VideoResNet(Network):
     """Stem, res2 to res5, mean over time and space; see the variants below.
 
     Args:
-        time_kernels: window in time of conv1, stage by stage.
+        time_kernels: windows in time of conv1, stage by stage; see `make_stage`.
         window: of the last features, as the published weights have it; see `window_mean`. It
             matters for clips larger than those in training only: up to there it is the global
             mean.
@@ -137,7 +131,7 @@ class VideoResNet(Network):
     def __init__(
         self,
         *,
-        time_kernels: TimeKernels,
+        time_kernels: tuple[tuple[int, ...], ...],
         window: Triple,
         stem_time_kernel: int = 1,
         strides: tuple[Triple, ...] = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
@@ -174,7 +168,6 @@ class VideoResNet(Network):
         self.add_classifier(2048, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, stages, and the pool over time after res2."""
         return self.stem, self.res2, self.time_pool, self.res3, self.res4, self.res5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:

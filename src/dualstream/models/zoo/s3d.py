@@ -204,7 +204,6 @@ class S3D(Network):
         self.add_classifier(1024, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, the three Inception stages, and the pools between them."""
         return self.stem, self.mixed_3, self.pool_4a, self.mixed_4, self.pool_5a, self.mixed_5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,6 @@ class SlowFast(Network):
         self.add_classifier(_CHANNELS[-1] + _CHANNELS[-1] // _BETA_INVERSE, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, res2, res3, res4, res5, each with both pathways."""
         return self.stem, self.res2, self.res3, self.res4, self.res5
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:

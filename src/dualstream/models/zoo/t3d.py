@@ -140,12 +140,10 @@ class T3D(Network):
         self.add_classifier(channels, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, then dense blocks and transitions in turn; the last norm goes with dense4."""
         *stages, dense4, ending = self.parts()
         return (*stages, nn.ModuleList([dense4, ending]))
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, then dense blocks and transitions in turn, the last norm."""
         *parts, _dropout, _classifier = self.children()
         return tuple(parts)
 

@@ -149,7 +149,6 @@ class TimeFusion(Network):
         self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """What chooses frames, the convolutions, what joins responses, fully connected layers."""
         convolutions = self.conv1, self.conv2, self.conv3, self.conv4, self.conv5
         return (self.frames, *convolutions, self.rows, self.full6, self.full7)
 

@@ -216,7 +216,6 @@ class X3D(Network):
         self.add_classifier(HEAD_WIDTH, dropout=dropout)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, res2 to res5, embedding."""
         return self.stem, self.res2, self.res3, self.res4, self.res5, self.embedding
 
 
