@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dualstream.errors import WeightsError, check_choice
-from dualstream.models.convert.layouts import LAYOUTS, NON_LOCAL, Fixed, Layout, Their
+from dualstream.models.convert.layouts import LAYOUTS, NON_LOCAL, Layout, Their
 from dualstream.models.cross_modality import first_convolution
 from dualstream.models.network import Network
 
@@ -76,8 +76,8 @@ def from_layout(
     converted: dict[str, torch.Tensor] = {}
     misshapen = []
     for ours, their in table.items():
-        if isinstance(their, Fixed):
-            converted[ours] = torch.full(own[ours].shape, their.value, dtype=own[ours].dtype)
+        if not isinstance(their, Their):
+            converted[ours] = torch.full(own[ours].shape, their or 0, dtype=own[ours].dtype)
         elif their.name in state:
             value = their.to_ours(state[their.name])
             if value is not None and _fits(value, own[ours], ours, channels):
@@ -111,7 +111,7 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
     other = [
         ours
         for ours, their in table.items()
-        if isinstance(their, Fixed) and not their.ignored and (own[ours] != their.value).any()
+        if isinstance(their, float) and (own[ours] != their).any()
     ]
     if other:
         raise WeightsError(

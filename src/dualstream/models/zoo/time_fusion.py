@@ -103,7 +103,6 @@ class TimeFusion(Network):
 
     Raises:
         InputError: a number is out of range.
-        UnknownNameError: `join` is none of its choices.
 
     Source:
         Karpathy et al. 2014, section 3.1.
@@ -122,7 +121,6 @@ class TimeFusion(Network):
         checkpointing: bool = False,
     ) -> None:
         check_dropout(dropout)
-        check_choice("join", join, Join)
         check_least(SMALLEST_IMAGE, image_size=image_size)
         frames = 2 if join == "towers" else least_frames(steps)
         super().__init__(
