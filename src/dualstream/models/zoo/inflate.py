@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,6 @@ from dualstream.models.layers.backbone import (
     parts,
     run_backbone,
 )
-from dualstream.models.layers.conv import Triple
 from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
 
@@ -42,13 +42,17 @@ class InflatedConv(RepeatingConv3d):
     """
 
     def __init__(self, conv: nn.Conv2d, *, time_kernel: int, clock: Clock) -> None:
+        in_time = {
+            "kernel_size": time_kernel,
+            "stride": 1,
+            "padding": time_kernel // 2,
+            "dilation": 1,
+        }
+        sizes: dict[str, Any] = {name: (t, *getattr(conv, name)) for name, t in in_time.items()}
         super().__init__(
             conv.in_channels,
             conv.out_channels,
-            _with_time(time_kernel, conv.kernel_size),
-            stride=_with_time(1, conv.stride),
-            padding=_with_time(time_kernel // 2, conv.padding),
-            dilation=_with_time(1, conv.dilation),
+            **sizes,
             groups=conv.groups,
             bias=conv.bias is not None,
             device=conv.weight.device,
@@ -65,12 +69,6 @@ class InflatedConv(RepeatingConv3d):
         clips = x.reshape(-1, self.clock.length, *x.shape[1:]).transpose(1, 2)  # (N, C, T, H, W)
         y = super().forward(clips)  # (N, C', T, H', W')
         return y.transpose(1, 2).flatten(0, 1)  # (N*T, C', H', W')
-
-
-def _with_time(time: int, space: Sequence[int | str]) -> Triple:
-    """3, (7, 7) -> (3, 7, 7)."""
-    height, width = space
-    return time, int(height), int(width)
 
 
 class OverFrames(nn.Module):
@@ -153,24 +151,21 @@ def _windows(network: nn.Module, time_kernel: int | Mapping[str, int]) -> dict[s
     """Name of each convolution that gets a window of more than one frame -> that window."""
     convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     if isinstance(time_kernel, int):
-        chosen = {n: time_kernel for n, conv in convs.items() if max(conv.kernel_size) > 1}
-        kernels = [time_kernel]
-    else:
-        for pattern in time_kernel:
-            if not any(fnmatchcase(name, pattern) for name in convs):
-                raise InputError(
-                    f"time_kernel names {pattern!r}, which no 2D convolution of the network is "
-                    f"called. Some are: {', '.join(list(convs)[:5])}."
-                )
-        fits = {n: [kt for p, kt in time_kernel.items() if fnmatchcase(n, p)] for n in convs}
-        chosen = {name: kts[0] for name, kts in fits.items() if kts}
-        kernels = list(time_kernel.values())
-    for kernel in kernels:
+        time_kernel = {n: time_kernel for n, conv in convs.items() if max(conv.kernel_size) > 1}
+    chosen: dict[str, int] = {}
+    for pattern, kernel in time_kernel.items():
+        names = [name for name in convs if fnmatchcase(name, pattern)]
+        if not names:
+            raise InputError(
+                f"time_kernel names {pattern!r}, which no 2D convolution of the network is "
+                f"called. Some are: {', '.join(list(convs)[:5])}."
+            )
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"time_kernel must be odd and at least 1, got {kernel}.")
+        chosen = dict.fromkeys(names, kernel) | chosen  # the first that fits counts
     if not chosen:
         raise InputError("The network has no 2D convolution to inflate.")
-    return {name: kt for name, kt in chosen.items() if kt > 1}
+    return {name: chosen[name] for name in convs if chosen.get(name, 1) > 1}
 
 
 class Inflated2D(Network):
