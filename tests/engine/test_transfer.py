@@ -380,8 +380,8 @@ def test_published_weights_teach_in_their_own_numbers(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("dualstream.engine.train.transfer.create_model", made)
     teacher = load_teacher(name)
-    assert teacher.stream.mean == (127 / 255, 127 / 255, 127 / 255)
-    assert teacher.network.embed(torch.zeros(2, 3, 1, 64, 64)).shape == (2, 1280)
+    assert teacher.spec.streams["rgb"].mean == (127 / 255, 127 / 255, 127 / 255)
+    assert teacher.embed(torch.zeros(2, 3, 1, 64, 64)).shape == (2, 1280)
 
 
 @pytest.mark.parametrize("name", ["t3d_rgb", "t3d_transfer_rgb"])

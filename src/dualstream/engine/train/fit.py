@@ -39,8 +39,7 @@ from dualstream.engine.run.info import (
     start_run,
 )
 from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
-from dualstream.engine.train.loaders import RunData, usable_videos
-from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.module import RunData, TrainingModule, usable_videos
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
