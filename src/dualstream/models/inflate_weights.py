@@ -16,7 +16,7 @@ from torch import nn
 from dualstream.errors import InputError, WeightsError
 from dualstream.models.convert import NON_LOCAL
 from dualstream.models.convert.naming import renamed
-from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
+from dualstream.models.layers.conv import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
 from dualstream.models.zoo.i3d import I3D

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dualstream.errors import InputError, ShapeError, check_choice, check_least
-from dualstream.models.layers.checkpointing import checkpointed
 from dualstream.models.layers.conv import Triple
-from dualstream.models.layers.norm import batch_norms, explained_statistics
+from dualstream.models.layers.norm import batch_norms, checkpointed, explained_statistics
 from dualstream.models.layers.pooling import global_mean
 from dualstream.types import ClipSpec
 

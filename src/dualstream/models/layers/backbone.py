@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import functools
 import itertools
@@ -13,7 +14,11 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError, check_least
 from dualstream.models.cross_modality import cross_modality_start
-from dualstream.models.layers.norm import batch_norms
+from dualstream.models.layers.norm import (
+    batch_norms,
+    put_statistics_back,
+    set_statistics_aside,
+)
 from dualstream.models.network import Accepts, NetworkOptions
 
 LARGEST_SIDE = 1024
@@ -138,17 +143,13 @@ def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
     if side is not None:
         return side, side
     has_output = _size_check(backbone, (1, in_channels))
-    too_small, least = 0, 1
+    least = 1
     while not has_output((least, least)):
         if least == LARGEST_SIDE:
             raise InputError(f"The backbone has no output for images up to {least} x {least}.")
-        too_small, least = least, 2 * least
-    while least - too_small > 1:
-        middle = (too_small + least) // 2
-        if has_output((middle, middle)):
-            least = middle
-        else:
-            too_small = middle
+        least *= 2
+    sides = range(least)
+    least = bisect.bisect_left(sides, True, least // 2 + 1, key=lambda s: has_output((s, s)))
     return least, least
 
 
@@ -215,8 +216,8 @@ def parts(backbone: nn.Module) -> tuple[nn.Module, ...]:
 def checkpoint_blocks(backbone: nn.Module, *, name: str) -> None:
     """Compute the activations inside the backbone's blocks again in the backward pass.
 
-    timm's blocks then run twice: in the backbone's forward pass, and again after it. Batch norms
-    move their running statistics in the first run only, as in `checkpointing.checkpointed`.
+    timm's blocks then run twice: in the forward pass, and again in the backward one. Batch norms
+    move their running statistics in the first run only, as in `norm.checkpointed`.
 
     Raises:
         InputError: timm cannot do this with the backbone `name`.
@@ -228,40 +229,20 @@ def checkpoint_blocks(backbone: nn.Module, *, name: str) -> None:
             f"timm has no gradient checkpointing for {name!r}; make the network with "
             f"checkpointing=False or another backbone."
         ) from error
-    backbone.register_forward_pre_hook(_start_first_run)
-    backbone.register_forward_hook(_end_first_run)
-    for norm in _batch_norms(backbone):
-        norm.second_run = False
-        norm.register_forward_pre_hook(_set_statistics_aside)
+    for norm in batch_norms(backbone):
+        norm.register_forward_pre_hook(_before_norm)
         # Torch ends the second run with an exception, as soon as it has what it needs.
-        norm.register_forward_hook(_put_statistics_back, always_call=True)
+        norm.register_forward_hook(_after_norm, always_call=True)
 
 
-def _batch_norms(backbone: nn.Module) -> list[Any]:
-    return list(batch_norms(backbone))  # with attributes of our own
+def _before_norm(norm: Any, _inputs: object) -> None:
+    is_second_run = torch._C._current_graph_task_id() != -1  # within a backward pass
+    if is_second_run and norm.training:
+        norm.aside = set_statistics_aside(norm)
 
 
-def _start_first_run(backbone: nn.Module, _inputs: object) -> None:
-    for norm in _batch_norms(backbone):
-        norm.second_run = False
-
-
-def _end_first_run(backbone: nn.Module, _inputs: object, _outputs: object) -> None:
-    for norm in _batch_norms(backbone):
-        norm.second_run = True
-
-
-def _set_statistics_aside(norm: Any, _inputs: object) -> None:
-    """In the second run a batch norm moves copies."""
-    if norm.second_run and norm.training:
-        norm.aside = dict(norm.named_buffers(recurse=False))
-        for name, value in norm.aside.items():
-            setattr(norm, name, value.clone())
-
-
-def _put_statistics_back(norm: Any, _inputs: object, _outputs: object) -> None:
-    for name, value in norm.__dict__.pop("aside", {}).items():
-        setattr(norm, name, value)
+def _after_norm(norm: Any, _inputs: object, _outputs: object) -> None:
+    put_statistics_back(norm, norm.__dict__.pop("aside", {}))
 
 
 def _check(name: str, in_channels: int) -> None:

@@ -18,8 +18,7 @@ from dualstream.models.layers.backbone import (
     parts,
     run_backbone,
 )
-from dualstream.models.layers.conv import Triple
-from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
+from dualstream.models.layers.conv import RepeatingConv3d, Triple, inflate_weight
 from dualstream.models.network import Network
 
 
