@@ -45,7 +45,7 @@ from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemo
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.memory import keep_freed_memory
-from dualstream.models.trainable import set_trainable
+from dualstream.models.network import set_trainable
 
 Verb = Literal["train", "transfer"]
 """Command that starts and resumes a run."""

@@ -24,7 +24,7 @@ from dualstream.engine.datasets import Part, training_dataset, validation_datase
 from dualstream.engine.recipe import Recipe, ScheduleSection
 from dualstream.engine.run.info import RunInfo
 from dualstream.errors import AnnotationError, DivergedError
-from dualstream.models.trainable import parameter_groups
+from dualstream.models.network import parameter_groups
 from dualstream.types import Clip
 
 MOST_NAMES = 5
