@@ -74,10 +74,9 @@ class Accepts:
             )
         least = self.nearest((1, 1, 1))
         if any(found < wanted for found, wanted in zip(shape[-3:], least, strict=True)):
-            wanted = " x ".join(str(number) for number in least)
             raise ShapeError(
-                f"{name} needs clips of at least {wanted} (frames x height x width), "
-                f"got {time} x {height} x {width}."
+                f"{name} needs clips of at least {' x '.join(map(str, least))} (frames x height x "
+                f"width), got {time} x {height} x {width}."
             )
 
 
@@ -175,8 +174,8 @@ class Network(nn.Module):
 
         Raises:
             InputError: a mapping of other streams.
-            ShapeError: a shape that `inputs` does not take, or streams of other N or S; in training,
-                too few values for the statistics of a batch norm.
+            ShapeError: `inputs` does not take the shape, streams differ in N or S, or in training
+                a batch norm has too few values for its statistics.
         """
         features = self.embed(x)  # (N*S, D)
         logits: Tensor = self.classifier(self.dropout(features))  # (N*S, K)
