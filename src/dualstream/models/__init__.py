@@ -42,7 +42,7 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
     With `weights`, options that are not given are those of the weights. Two of them may differ,
     because the difference is then bridged in the documented way: another `num_classes` gets a
     fresh classifier, and other input channels (`in_channels` x `length`) get the
-    cross-modality start (`cross_modality.cross_modality_start`).
+    cross-modality start (`layers.conv.cross_modality_start`).
 
     Args:
         name: one of `list_models()`.

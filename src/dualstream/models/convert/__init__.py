@@ -18,7 +18,7 @@ from torch import nn
 from dualstream.errors import InputError, WeightsError, check_choice
 from dualstream.models.convert.efficientnet_lite import convert_efficientnet_lite
 from dualstream.models.convert.naming import Fixed, Their, first_of, listed, plain_state
-from dualstream.models.cross_modality import first_convolution
+from dualstream.models.layers.conv import first_convolution
 from dualstream.models.network import Network
 
 __all__ = ["Layout", "convert_efficientnet_lite", "from_layout", "to_layout"]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError, check_least
-from dualstream.models.cross_modality import cross_modality_start
+from dualstream.models.layers.conv import cross_modality_start
 from dualstream.models.layers.norm import (
     batch_norms,
     put_statistics_back,

@@ -11,7 +11,7 @@ import torch
 from dualstream.errors import WeightsError
 from dualstream.models.convert import NON_LOCAL, Layout, from_layout
 from dualstream.models.convert.naming import listed, plain_state
-from dualstream.models.cross_modality import cross_modality_start, first_convolution
+from dualstream.models.layers.conv import cross_modality_start, first_convolution
 from dualstream.models.network import Network
 from dualstream.models.weights.state_files import read_state_file
 
