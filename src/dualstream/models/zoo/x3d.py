@@ -200,14 +200,13 @@ class X3D(Network):
         super().__init__(
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
-        sizes = layer_sizes(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
-        res2, res3, res4, res5 = sizes.stages
-        self.stem = Stem(in_channels, sizes.stem)
-        self.res2 = _stage(sizes.stem, res2)
+        res2, res3, res4, res5 = layer_sizes(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
+        self.stem = Stem(in_channels, res2.width)
+        self.res2 = _stage(res2.width, res2)
         self.res3 = _stage(res2.width, res3)
         self.res4 = _stage(res3.width, res4)
         self.res5 = _stage(res4.width, res5)
-        self.embedding = Embedding(res5.width, sizes.conv5, window=window)
+        self.embedding = Embedding(res5.width, res5.inner, window=window)
         self._initialise()
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
         add_non_local(stages, non_local, kind=non_local_kind)
