@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import difflib
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -41,20 +40,36 @@ def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module
     Args:
         name: any of `timm.list_models()`.
         in_channels: C of an image.
-        pretrained: start from timm's own weights on the Hugging Face hub; with other channels
-            than RGB by cross-modality start.
+        pretrained: see `BackboneOptions`.
 
     Raises:
         UnknownNameError: timm has no such network.
         WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
+    return _made(name, in_channels, pretrained=pretrained, num_classes=0)
+
+
+def _made(name: str, in_channels: int, *, pretrained: bool, **options: Any) -> nn.Module:
     import timm  # slow: it brings torchvision
 
-    _check(name, in_channels)
-    create = functools.partial(timm.create_model, name, num_classes=0)
-    made = create(in_chans=in_channels)
-    if pretrained:
-        _start_pretrained(made, create, name=name)
+    check_least(1, in_channels=in_channels)
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
+        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
+    made: nn.Module = timm.create_model(name, in_chans=in_channels, **options)
+    if not pretrained:
+        return made
+    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
+    # it never sees other channels than RGB together with pretrained weights.
+    try:
+        state = timm.create_model(name, in_chans=3, pretrained=True, **options).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
+            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
+            f"dualstream.list_weights(), or make the network with pretrained=False."
+        ) from error
+    made.load_state_dict(cross_modality_start(state, made))
     return made
 
 
@@ -63,10 +78,9 @@ def make_feature_maps(
 ) -> nn.Module:
     """Network of timm from images (N, in_channels, H, W) to a list of feature maps.
 
+    Arguments and errors are those of `make_backbone`, and:
+
     Args:
-        name: any of `timm.list_models()`.
-        in_channels: C of an image.
-        pretrained: as in `make_backbone`.
         depths: which maps, counted from the input and from 0, ascending. Those of a ResNet are
             0 (half of the image's size) to 4 (a 32nd).
 
@@ -76,27 +90,17 @@ def make_feature_maps(
 
     Raises:
         InputError: the network has no feature map at one of the depths.
-        UnknownNameError: timm has no such network.
-        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
-    import timm
-
-    _check(name, in_channels)
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0:
         raise InputError(f"depths must ascend from 0 or more, got {tuple(depths)}.")
-    create = functools.partial(
-        timm.create_model, name, features_only=True, out_indices=tuple(depths)
-    )
+    maps = {"features_only": True, "out_indices": tuple(depths)}
     try:
-        made = create(in_chans=in_channels)
+        return _made(name, in_channels, pretrained=pretrained, **maps)
     except (AssertionError, IndexError) as error:
         raise InputError(
             f"{name!r} has no feature map at one of the depths {tuple(depths)}; ResNets, for "
             f"instance, have 0 to 4."
         ) from error
-    if pretrained:
-        _start_pretrained(made, create, name=name)
-    return made
 
 
 def channels_first(feature_maps: nn.Module, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -243,27 +247,3 @@ def _before_norm(norm: Any, _inputs: object) -> None:
 
 def _after_norm(norm: Any, _inputs: object, _outputs: object) -> None:
     put_statistics_back(norm, norm.__dict__.pop("aside", {}))
-
-
-def _check(name: str, in_channels: int) -> None:
-    import timm
-
-    check_least(1, in_channels=in_channels)
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
-        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
-
-
-def _start_pretrained(made: nn.Module, create: Callable[..., nn.Module], *, name: str) -> None:
-    """Give `made` the hub's weights for RGB; `create` makes the same network for any channels."""
-    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
-    # it never sees other channels than RGB together with pretrained weights.
-    try:
-        state = create(in_chans=3, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
-            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
-            f"dualstream.list_weights(), or make the network with pretrained=False."
-        ) from error
-    made.load_state_dict(cross_modality_start(state, made))

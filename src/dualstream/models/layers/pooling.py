@@ -62,9 +62,8 @@ class MaxPool(nn.MaxPool3d):
         padding: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__(kernel_size, kernel_size if stride is None else stride, padding)
-        self.axes = tuple(
-            zip((2, 3, 4), kernel_size, stride or kernel_size, padding, strict=True)
-        )  # (dimension, kernel, stride, padding)
+        self.axes = tuple(zip((2, 3, 4), kernel_size, stride or kernel_size, padding, strict=True))
+        """(dimension, kernel, stride, padding)"""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, C, T', H', W')."""
@@ -92,17 +91,10 @@ class MaxPool(nn.MaxPool3d):
 
 
 def windows_of_offset(length: int, offset: int, *, stride: int, count: int) -> tuple[int, int]:
-    """Windows that have a value at `offset`: the first, and the one after the last.
+    """Windows i with a value at i * stride + `offset`: the first, and the one after the last.
 
-    Window i stands at i * stride, and its value is at i * stride + offset of the axis. Of 4
-    windows at stride 2 on a length of 7, the values at -1 (padding) are at -1, 1, 3, 5: windows
-    1 to 3, so 1 and 4. Those at 1 are at 1, 3, 5, 7: 0 and 3.
-
-    Args:
-        length: of the axis.
-        offset: of the value from where its window stands.
-        stride: of the windows.
-        count: of windows.
+    Of 4 windows at stride 2 on an axis of length 7, the values at -1 (padding) are at -1, 1, 3, 5:
+    windows 1 to 3, so 1 and 4. Those at 1 are at 1, 3, 5, 7: 0 and 3.
     """
     first = max(0, -(offset // stride))  # ceil(-offset / stride)
     after = min(count, (length - 1 - offset) // stride + 1)
