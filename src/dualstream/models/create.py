@@ -77,20 +77,6 @@ def new_network(name: str, **options: Any) -> Network:
         UnknownNameError: the network, an option or the value of a choice is unknown.
         InputError: a necessary option is missing, or a value is of another type or out of range.
     """
-    function = model_function(name)
-    check_options(name, options)
-    network = function(**options)
-    network.name = name
-    return network
-
-
-def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raise on options that the network `name` does not have or lacks, and on mistaken types.
-
-    Raises:
-        UnknownNameError: the network, an option or the value of a choice is unknown.
-        InputError: a necessary option is missing, or a value is of another type.
-    """
     from pydantic import ValidationError
 
     known = network_options(name)
@@ -98,6 +84,9 @@ def check_options(name: str, options: dict[str, Any]) -> None:
         known.model_validate(options)
     except ValidationError as error:
         raise _explained(error, name, known) from None
+    network = model_function(name)(**options)
+    network.name = name
+    return network
 
 
 def _explained(error: ValidationError, name: str, known: type[BaseModel]) -> InputError:
@@ -135,26 +124,16 @@ def type_name(annotation: Any) -> str:
     return str(annotation).replace("collections.abc.", "")
 
 
+@functools.cache
 def network_options(name: str) -> type[BaseModel]:
     """Options of a network as a pydantic model, whose fields have their types and defaults.
 
     They are the keyword arguments of the function that makes it. Where that passes on a whole
     `TypedDict` of options, their defaults are those of the class that it makes.
     """
-    return _options_of(model_function(name))
-
-
-def fixed_options(name: str) -> tuple[str, ...]:
-    """Options of a network that its input decides: T where frames are stacked as channels or
-    demanded by fully connected layers (`length`), H = W where these fix it (`image_size`)."""
-    options = network_options(name).model_fields
-    return tuple(option for option in ("length", "image_size") if option in options)
-
-
-@functools.cache
-def _options_of(function: Callable[..., Network]) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
 
+    function = model_function(name)
     made_by = getattr(function, "__init__", None) if isinstance(function, type) else function
     hints = typing.get_type_hints(made_by, include_extras=True)
     made = hints.pop("return", None)
@@ -172,3 +151,10 @@ def _options_of(function: Callable[..., Network]) -> type[BaseModel]:
     config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
     known: type[BaseModel] = create_model(function.__name__, __config__=config, **fields)
     return known
+
+
+def fixed_options(name: str) -> tuple[str, ...]:
+    """Options of a network that its input decides: T where frames are stacked as channels or
+    demanded by fully connected layers (`length`), H = W where these fix it (`image_size`)."""
+    options = network_options(name).model_fields
+    return tuple(option for option in ("length", "image_size") if option in options)

@@ -26,7 +26,6 @@ MOST_ROWS = 40
 USUAL = (16, 112, 112)
 """Frames, height, width; of R3D and C3D."""
 
-
 NONE: tuple[Any, ...] = (None,) * AXES
 """Positions or strides of what does not depend on the input."""
 
@@ -98,14 +97,7 @@ def usual_input_size(
     """Size of a clip that the network takes, as near to `wanted` as may be.
 
     What fully connected layers or a backbone fix (length, image size) is kept to, and too small
-    is enlarged.
-
-    Args:
-        model: any network of this package.
-        wanted: frames, height, width.
-
-    Returns:
-        C, T, H, W; of several inputs a mapping from each stream's name to them.
+    is enlarged. Returns C, T, H, W; of several inputs a mapping, stream -> these.
     """
     sizes = {
         stream: (accepts.channels, *accepts.nearest(wanted))
