@@ -52,9 +52,6 @@ def inflate_state(
             `names_in_resnet`.
         new_classifier: keep the model's classifier, for another number of classes.
 
-    Returns:
-        All names of `model` -> tensors.
-
     Raises:
         WeightsError: `state` is not of the 2D form of `model`; lists the names that are missing,
             left over or of another shape.
@@ -64,7 +61,11 @@ def inflate_state(
     if new_classifier:
         dropped = {table.pop(key) for key in list(table) if key.startswith("classifier.")}
         state = {key: value for key, value in state.items() if key not in dropped}
-    taken = {key: _inflated_to(state[of], own[key]) for key, of in table.items() if of in state}
+    taken = {key: state[of] for key, of in table.items() if of in state}
+    for key, value in taken.items():
+        is_flat = value.ndim == 4 or (value.ndim == 5 and value.shape[2] == 1)
+        if is_flat and own[key].ndim == 5:
+            taken[key] = inflate_weight(value, time_kernel=own[key].shape[2])
     wanted = {key: own[key] for key in table}
     left_over = sorted(state.keys() - set(table.values()))
     problems = list_problems(taken, wanted)
@@ -75,25 +76,14 @@ def inflate_state(
     return {**own, **taken}
 
 
-def _inflated_to(value: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """`value`, over time if it is a 2D window and `own` a 3D one."""
-    flat = value.ndim == 4 or (value.ndim == 5 and value.shape[2] == 1)
-    if own.ndim == 5 and flat:
-        return inflate_weight(value, time_kernel=own.shape[2])
-    return value
-
-
 def names_in_resnet(model: Network) -> dict[str, str]:
     """Our name -> the one in a 2D ResNet-50 of timm or torchvision, which agree in theirs.
 
     'res3.1.conv2.norm.bias' -> 'layer2.1.bn2.bias'. Strides agree too: all have them in the 3x3.
 
-    Args:
-        model: c2d_r50, i3d_r50 or slow_r50.
-
     Raises:
-        WeightsError: another network; R(2+1)D has convolutions over time of which 2D ones have
-            nothing.
+        WeightsError: not c2d_r50, i3d_r50 or slow_r50; R(2+1)D has convolutions over time of which
+            2D ones have nothing.
     """
     keys = [key for key in model.state_dict() if NON_LOCAL not in key]
     if not isinstance(model, VideoResNet) or any(".conv2_time." in key for key in keys):
@@ -107,12 +97,9 @@ def repeat_border_frames(model: nn.Module) -> None:
     No name and no weight changes. Where weights were inflated, a still clip then gives what its
     frame gave. It is a property of the network, not of its weights: call it again on a new one.
 
-    Args:
-        model: a network whose convolutions over time pad by themselves and alike on both sides:
-            residual networks, SlowFast.
-
     Raises:
-        InputError: another network; nothing was changed. `i3d` has the option `time_padding`.
+        InputError: the network has convolutions over time that do not pad by themselves and alike
+            on both sides, as those of residual networks and SlowFast do; nothing was changed.
     """
     if isinstance(model, I3D) and model.in_time and model.time_padding != "repeat":
         raise InputError("Make i3d with time_padding='repeat' instead.")

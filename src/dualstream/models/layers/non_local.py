@@ -21,9 +21,8 @@ class NonLocalOptions(NetworkOptions, total=False):
     """Options of networks that can have non-local blocks."""
 
     non_local: Places | None
-    """Stage -> indices of the blocks in it that get a non-local block after them, such as
-    {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is an error that
-    names its stages."""
+    """For instance {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is
+    an error that names its stages."""
     non_local_kind: NonLocalKind
     """Way of comparing two places; see `NonLocalBlock`."""
 
@@ -120,9 +119,8 @@ def add_non_local(
     Args:
         stages: name -> its blocks. Each has `out_channels`, and ends its forward pass with its
             `non_local`, which is an identity so far (and so adds no name to the state dict).
-        places: which of them; the reference puts five into a ResNet-50, after every second block:
+        places: the reference puts five into a ResNet-50, after every second block:
             {"res3": [1, 3], "res4": [1, 3, 5]}. None or {} changes nothing.
-        kind: see `NonLocalBlock`.
 
     Raises:
         UnknownNameError: there is no such stage.
