@@ -222,7 +222,7 @@ def i3d(*, time_padding: TimePadding = "zeros", **options: Unpack[NonLocalOption
     Args:
         time_padding: zeros, as published; with repeat, windows over time see the first and the
             last frame again instead of zeros, and a still clip gives what its frame gives (see
-            `inflate_weights.inflate_state`).
+            `inflate.inflate_state`).
         options: see `NonLocalOptions`.
 
     Source:
@@ -238,7 +238,7 @@ def inception_v1(**options: Unpack[NonLocalOptions]) -> I3D:
     """Inception-v1 frame by frame, the 2D form of I3D.
 
     The logits of a clip are the mean over its frames. Its weights inflate to those of `i3d`
-    (`inflate_weights.inflate_state`); a non-local block looks over all frames.
+    (`inflate.inflate_state`); a non-local block looks over all frames.
 
     Source:
         Szegedy et al. 2015, table 1, with the batch norms and the 3x3 in place of 5x5 that
