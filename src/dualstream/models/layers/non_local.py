@@ -71,7 +71,12 @@ class NonLocalBlock(nn.Module):
         self.pool = nn.MaxPool3d((1, 2, 2)) if subsample else nn.Identity()
         self.projection = nn.Conv3d(inner, channels, 1)
         self.norm = nn.BatchNorm3d(channels)
-        self._initialise()
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.Conv1d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> the same shape."""
@@ -86,7 +91,7 @@ class NonLocalBlock(nn.Module):
     def _weights(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Weight of each key for each place: (N, T*H*W, n)."""
         if self.kind == "gaussian":
-            return _products(x.flatten(2), seen.flatten(2)).softmax(dim=2)
+            return (x.flatten(2).transpose(1, 2) @ seen.flatten(2)).softmax(dim=2)
         query: torch.Tensor = self.query(x).flatten(2)  # (N, C/2, T*H*W)
         key: torch.Tensor = self.key(seen).flatten(2)  # (N, C/2, n)
         if self.kind == "concatenation":
@@ -94,21 +99,8 @@ class NonLocalBlock(nn.Module):
             of_query, of_key = self.compare.weight.squeeze(2).chunk(2, dim=1)  # (1, C/2) each
             sums = (of_query @ query).transpose(1, 2) + of_key @ key  # (N, T*H*W, n)
             return sums.relu() / key.shape[2]
-        products = _products(query, key)
+        products = query.transpose(1, 2) @ key  # (N, T*H*W, n)
         return products / key.shape[2] if self.kind == "dot_product" else products.softmax(dim=2)
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Conv1d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.norm.weight)
-
-
-def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """(N, C, m) and (N, C, n) -> (N, m, n)."""
-    return query.transpose(1, 2) @ key
 
 
 def add_non_local(
