@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -205,7 +205,7 @@ class Trace(TorchDispatchMode):
         if func is torch.ops.aten.stack.default:
             with self:
                 return torch.cat([part.unsqueeze(*args[1:] or [0]) for part in args[0]], *args[1:])
-        metas, options = tree_map(_meta, (tuple(args), kwargs))
+        metas, options = tree_map_only(Tensor, lambda t: t.to("meta"), (tuple(args), kwargs))
         if "device" in options:
             options["device"] = "meta"
         result = func(*metas, **options)
@@ -284,7 +284,3 @@ class _IndicesWithNumbers(TorchFunctionMode):
             lists = (torch.tensor(i) if isinstance(i, list) else i for i in args[1])
             args = (args[0], tuple(lists))
         return func(*args, **kwargs)
-
-
-def _meta(item: Any) -> Any:
-    return item.to("meta") if isinstance(item, Tensor) else item

@@ -65,7 +65,7 @@ class Factors:
     """
 
     gamma_tau: int = 1
-    """Frame stride. The higher the frame rate of a clip, the lower."""
+    """Frame stride."""
     gamma_t: int = 1
     """Frames of a clip."""
     gamma_s: float = 1.0
@@ -176,13 +176,10 @@ def expand(
     - resolution: larger pictures, in steps of 8 pixels
     - width, bottleneck, depth: the factor rises in steps of 0.05
 
-    On each axis the value with the cost nearest to the target is taken; an axis whose nearest is
-    more than half the way off (in the logarithm) is left out. A stride of one cannot fall, so
-    X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its frame stands for)
-    to have its frame rate raised.
-
-    Returns:
-        At most one candidate an axis, in the order of `AXES`.
+    On each axis, in the order of `AXES`, the value with the cost nearest to the target is taken; an
+    axis whose nearest is more than half the way off (in the logarithm) is left out. A stride of one
+    cannot fall, so X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its
+    frame stands for) to have its frame rate raised.
 
     Raises:
         InputError: the target is not above the present cost.
@@ -198,18 +195,14 @@ def expand(
             f"target must be above the present {present:,} multiply-adds, got {target:,}."
         )
     near = math.log(target / present) / 2
-    candidates = []
-    for axis in AXES:
-        nearest = _nearest(factors, axis, cost, target)
-        if nearest is not None and abs(math.log(cost(nearest) / target)) <= near:
-            candidates.append(Candidate(axis, nearest, cost(nearest)))
-    return tuple(candidates)
+    candidates = [c for axis in AXES if (c := _nearest(factors, axis, cost, target))]
+    return tuple(c for c in candidates if abs(math.log(c.multiply_adds / target)) <= near)
 
 
 def _nearest(
     factors: Factors, axis: Axis, cost: Callable[[Factors], int], target: float
-) -> Factors | None:
-    """Factors whose cost is nearest to the target on an axis; None where the axis has no other."""
+) -> Candidate | None:
+    """The one nearest to the target on an axis; None where the axis has no other factors."""
 
     def cost_after(steps: int) -> int:
         return cost(_grown(factors, axis, steps))
@@ -221,11 +214,9 @@ def _nearest(
         reach *= 2
     steps = range(1, min(reach, most) + 1)
     above = bisect_left(steps, target, key=cost_after)
-    return min(
-        (_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]),
-        key=lambda grown: abs(cost(grown) - target),
-        default=None,
-    )
+    around = [_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]]
+    candidates = (Candidate(axis, grown, cost(grown)) for grown in around)
+    return min(candidates, key=lambda found: abs(found.multiply_adds - target), default=None)
 
 
 def _grown(factors: Factors, axis: Axis, steps: int) -> Factors:
