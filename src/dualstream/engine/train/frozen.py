@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import SampleKey
-from dualstream.clips.loader import make_loader
+from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import normalize
-from dualstream.engine.datasets import training_dataset, validation_dataset
+from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
 from dualstream.engine.train.module import RunData, TrainingModule
@@ -90,7 +90,7 @@ class FrozenData(RunData):
         self.manifest = manifest
         self.model = model
         self._listener = listener
-        self._folders: dict[str, Path] = {}
+        self._folders: dict[Part, Path] = {}
 
     def setup(self, stage: str) -> None:
         """Compute the features that are not there yet; several processes share the work."""
@@ -101,18 +101,15 @@ class FrozenData(RunData):
         names = {part: videos[own] for part, videos in self._names().items()}
         done, total = 0, sum(map(len, names.values()))
         for part, videos in names.items():
-            is_training = part == "train"
-            self._folders[part] = self._folder(frozen, is_training=is_training)
-            for _ in self._computed(videos, self._folders[part], begin, is_training=is_training):
+            self._folders[part] = self._folder(part, frozen)
+            for _ in self._computed(part, videos, begin):
                 done += 1
                 if self._listener is not None:
                     epochs = self.recipe.train.epochs
                     self._listener(TrainProgress(0, epochs, done, total, phase="frozen stages"))
         self.trainer.strategy.barrier()
 
-    def _computed(
-        self, names: list[str], folder: Path, begin: FastestForm, *, is_training: bool
-    ) -> Iterator[str]:
+    def _computed(self, part: Part, names: list[str], begin: FastestForm) -> Iterator[str]:
         """Send views of videos through the frozen parts; yield each video whose features are kept.
 
         Those whose file is there are passed over, so a stopped run goes on. All files of a folder
@@ -125,8 +122,7 @@ class FrozenData(RunData):
         """
         assert self.trainer is not None
         # Of the whole manifest: what is drawn for a video is the same for every split.
-        make = training_dataset if is_training else validation_dataset
-        dataset = make(self.manifest, self.recipe, self.info)
+        dataset, folder = self._dataset(part, self.manifest), self._folders[part]
         places = {record.path: i for i, record in enumerate(self.manifest.records)}
         ((stream_name, stream),) = dataset.spec.streams.items()
         device = self.trainer.strategy.root_device
@@ -143,16 +139,16 @@ class FrozenData(RunData):
         self.trainer.strategy.barrier()
         missing = [name for name in names if not feature_path(folder, name).is_file()]
         yield from (name for name in names if name not in set(missing))
-        count = self.recipe.data.frozen_views if is_training else 1
+        count = self.recipe.data.frozen_views if part == "train" else 1
         keys = [[(view, places[name])] for name in missing for view in range(count)]
         batches = iter(make_loader(dataset, keys, workers=self.recipe.data.workers))
         for name in missing:
             views = [next(batches) for _ in range(count)]
-            clips_of_views = [network_input(view) for view in views]
+            inputs = [network_input(view) for view in views]
             if name == missing[0]:
-                _fix_form(begin, form, clips_of_views[0])
-            features = torch.stack([begin(clips).half().cpu() for clips in clips_of_views])
-            if not features.isfinite().all():  # (V, S, ...)
+                _fix_form(begin, form, inputs[0])
+            features = torch.stack([begin(clips).half().cpu() for clips in inputs])  # (V, S, ...)
+            if not features.isfinite().all():
                 raise RecipeError(
                     f"The frozen stages give values for {name} that float16 cannot hold: set "
                     "data.frozen_views=0."
@@ -163,25 +159,23 @@ class FrozenData(RunData):
                 np.save(temporary, features.numpy())
             yield name
 
-    def _names(self) -> dict[str, list[str]]:
+    def _names(self) -> dict[Part, list[str]]:
         """Part -> its videos; where epochs are cut (`limit`) only those that will be drawn."""
-        records = self.training.records
-        indices = set(range(len(records)))
+        names: dict[Part, list[str]] = {
+            part: [record.path for record in videos.records] for part, videos in self.videos.items()
+        }
         if self.info.limit is not None:
-            batches = self._batches()
-            indices = set()
+            drawn, batches = set(), self._batches()
             for epoch in range(self.recipe.train.epochs):
                 batches.set_epoch(epoch)
                 for batch in itertools.islice(batches, self.info.limit):
-                    indices |= {index % len(records) for _, index in batch}
-        names = {"train": [records[index].path for index in sorted(indices)]}
-        if self.held_out is not None:
-            names["held_out"] = [record.path for record in self.held_out.records]
+                    drawn |= {index % len(names["train"]) for _, index in batch}
+            names["train"] = [names["train"][index] for index in sorted(drawn)]
         return names
 
-    def _folder(self, frozen: FrozenParts, *, is_training: bool) -> Path:
+    def _folder(self, part: Part, frozen: FrozenParts) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
-        recipe, info = self.recipe, self.info
+        recipe, info, is_training = self.recipe, self.info, part == "train"
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         saved = recipe.model_dump(mode="json", include={"clip", "inputs", "augment"})
         matters = {
@@ -201,15 +195,10 @@ class FrozenData(RunData):
         digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
         return Path(info.manifest) / "frozen" / digest[:16]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        dataset = FrozenDataset(self.training, self._folders["train"], seed=self.recipe.train.seed)
-        return DataLoader(dataset, batch_sampler=self._own_batches())
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        if self.held_out is None:
-            return []
-        dataset = FrozenDataset(self.held_out, self._folders["held_out"], seed=0)
-        return DataLoader(dataset, batch_sampler=self._held_out_batches(len(dataset)))
+    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+        seed = self.recipe.train.seed
+        dataset = FrozenDataset(self.videos[part], self._folders[part], seed=seed)
+        return DataLoader(dataset, batch_sampler=batches)
 
 
 class FrozenDataset(Dataset[tuple[Tensor, int]]):

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.dataset import ClipDataset
 from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
@@ -184,10 +185,9 @@ class RunData(pl.LightningDataModule):
         self.recipe = recipe
         self.info = info
         parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
-        videos = {part: usable_videos(manifest, recipe, part) for part in parts}
-        _warn_of_the_others(manifest, recipe, videos)
-        self.training = videos["train"]
-        self.held_out = videos.get("held_out")
+        self.videos = {part: usable_videos(manifest, recipe, part) for part in parts}
+        """Those of each part that the network can see."""
+        _warn_of_the_others(manifest, recipe, self.videos)
         self.batches_per_epoch = len(self._batches())
         if info.limit is not None:
             self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
@@ -196,7 +196,7 @@ class RunData(pl.LightningDataModule):
 
     def _batches(self, **process: int) -> EpochBatches:
         """Training batches of one process, given by its rank and world_size, or of all."""
-        labels = [record.label for record in self.training.records]
+        labels = [record.label for record in self.videos["train"].records]
         size = self.recipe.train.batch_size
         return EpochBatches(
             labels,
@@ -208,39 +208,39 @@ class RunData(pl.LightningDataModule):
             **process,
         )
 
-    def _own_batches(self) -> EpochBatches:
-        """Training batches of this process, from the epoch that the trainer is in."""
+    def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
         # The first epoch's iterator is made before on_train_epoch_start is called.
         batches.set_epoch(self.trainer.current_epoch)
-        return batches
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        assert self.trainer is not None
-        return make_loader(
-            training_dataset(self.training, self.recipe, self.info),
-            self._own_batches(),
-            workers=self.recipe.data.workers,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-        )
+        return self._loader("train", batches)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        if self.held_out is None:
+        if "held_out" not in self.videos:
             return []
-        dataset = validation_dataset(self.held_out, self.recipe, self.info)
-        batches = self._held_out_batches(len(dataset))
-        return make_loader(dataset, batches, workers=self.recipe.data.workers)
-
-    def _held_out_batches(self, count: int) -> EpochBatches:
         assert self.trainer is not None
-        return EpochBatches(
-            count,
+        batches = EpochBatches(
+            len(self.videos["held_out"]),
             batch_size=self.recipe.train.batch_size,
             shuffle=False,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
         )
+        return self._loader("held_out", batches)
+
+    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+        """The clips of a part; on a GPU through page-locked memory."""
+        assert self.trainer is not None
+        return make_loader(
+            self._dataset(part, self.videos[part]),
+            batches,
+            workers=self.recipe.data.workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _dataset(self, part: Part, videos: Manifest) -> ClipDataset:
+        make = training_dataset if part == "train" else validation_dataset
+        return make(videos, self.recipe, self.info)
 
 
 def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
