@@ -9,7 +9,7 @@ import torch
 
 from dualstream.errors import WeightsError, check_choice
 from dualstream.models.convert.layouts import LAYOUTS, NON_LOCAL, Layout, Their
-from dualstream.models.cross_modality import first_convolution
+from dualstream.models.layers.conv import first_convolution
 from dualstream.models.network import Network
 
 __all__ = ["NON_LOCAL", "Layout", "from_layout", "to_layout"]

@@ -16,7 +16,7 @@ import torch
 
 from dualstream.errors import WeightsError
 from dualstream.models.convert import AROUND, NON_LOCAL, Layout, from_layout, listed, plain_state
-from dualstream.models.cross_modality import cross_modality_start, first_convolution
+from dualstream.models.layers.conv import cross_modality_start, first_convolution
 from dualstream.models.network import Network
 from dualstream.unpickle import ARRAYS, PICKLE_ERRORS, read_pickle
 

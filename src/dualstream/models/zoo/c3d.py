@@ -7,8 +7,8 @@ from itertools import pairwise
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.conv import start_as_he
+from dualstream.models.layers.pooling import MaxPool
 from dualstream.models.network import Accepts, Network, check_dropout
 
 SMALLEST = 16

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_least
+from dualstream.models.layers.conv import start_as_he
 from dualstream.models.layers.pooling import stack_time
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_dropout
 
 

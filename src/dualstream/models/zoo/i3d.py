@@ -11,11 +11,9 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_choice
-from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half
-from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.pooling import window_mean
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.pooling import MaxPool, window_mean
 from dualstream.models.network import Accepts, Network
 
 TimePadding = Literal["zeros", "repeat"]
@@ -265,7 +263,7 @@ def i3d(*, time_padding: TimePadding = "zeros", **options: Unpack[NonLocalOption
     Args:
         time_padding: zeros, as published; with repeat, windows over time see the first and the
             last frame again instead of zeros, and a still clip gives what its frame gives (see
-            `inflate_weights.inflate_state`).
+            `inflate.inflate_state`).
         options: see `NonLocalOptions`.
 
     Source:
@@ -281,7 +279,7 @@ def inception_v1(**options: Unpack[NonLocalOptions]) -> I3D:
     """Inception-v1 frame by frame, the 2D form of I3D.
 
     The logits of a clip are the mean over its frames. Its weights inflate to those of `i3d`
-    (`inflate_weights.inflate_state`); a non-local block looks over all frames.
+    (`inflate.inflate_state`); a non-local block looks over all frames.
 
     Source:
         Szegedy et al. 2015, table 1, with the batch norms and the 3x3 in place of 5x5 that

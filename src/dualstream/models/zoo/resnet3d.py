@@ -8,9 +8,8 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation
+from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 
 Kind = Literal["3d", "2d", "2plus1d"]

@@ -13,11 +13,9 @@ from typing import Unpack, cast
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.pooling import window_mean
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.pooling import MaxPool, window_mean
 from dualstream.models.network import Accepts, Network
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

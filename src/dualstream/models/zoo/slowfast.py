@@ -9,10 +9,9 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 from dualstream.models.zoo.resnet_video import BLOCKS_OF_DEPTH, make_stage, make_stem
 

@@ -7,9 +7,8 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
+from dualstream.models.layers.pooling import MaxPool
 from dualstream.models.network import Accepts, Network, NetworkOptions
 
 GROWTH = 32

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_choice, check_least
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.conv import start_as_he
 from dualstream.models.network import Accepts, Network, NetworkOptions, check_dropout
 
 LateJoin = Literal["towers", "mean"]

@@ -10,10 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError
-from dualstream.models.layers.conv import ConvUnit, make_activation
+from dualstream.models.layers.conv import ConvUnit, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import global_mean, window_means
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 from dualstream.models.x3d_expansion import HEAD_WIDTH, is_squeezed, layer_sizes, squeezed_width
 
@@ -196,10 +195,10 @@ class X3D(Network):
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         sizes = layer_sizes(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
-        self.stem = Stem(in_channels, sizes.stem)
+        before = sizes[0].width
+        self.stem = Stem(in_channels, before)
         made: list[nn.Sequential] = []
-        before = sizes.stem
-        for stage in sizes.stages:
+        for stage in sizes:
             blocks = []
             for i in range(stage.blocks):
                 block = Block(
@@ -209,7 +208,7 @@ class X3D(Network):
                 before = stage.width
             made.append(nn.Sequential(*blocks))
         self.res2, self.res3, self.res4, self.res5 = made
-        self.embedding = Embedding(before, sizes.conv5, window=window)
+        self.embedding = Embedding(before, sizes[-1].inner, window=window)
         start_as_he(self, mode="fan_out")
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
         add_non_local(stages, non_local, kind=non_local_kind)
