@@ -2,10 +2,11 @@
 
 from dualstream.flow.camera import CameraMotion as CameraMotion
 from dualstream.flow.camera import estimate_camera_motion as estimate_camera_motion
+from dualstream.flow.compute import ComputedFlow as ComputedFlow
+from dualstream.flow.compute import FlowSource as FlowSource
 from dualstream.flow.compute import flow_both_ways as flow_both_ways
 from dualstream.flow.compute import optical_flow as optical_flow
 from dualstream.flow.compute import warped_flow as warped_flow
-from dualstream.flow.computed import ComputedFlow as ComputedFlow
 from dualstream.flow.consistency import BidirectionalFlow as BidirectionalFlow
 from dualstream.flow.consistency import bidirectional_flow as bidirectional_flow
 from dualstream.flow.consistency import check_consistency as check_consistency
@@ -33,7 +34,6 @@ from dualstream.flow.quantize import from_denseflow as from_denseflow
 from dualstream.flow.quantize import pixels as pixels
 from dualstream.flow.quantize import quantize as quantize
 from dualstream.flow.quantize import quantize_denseflow as quantize_denseflow
-from dualstream.flow.source import FlowSource as FlowSource
 from dualstream.flow.store.file import FlowFile as FlowFile
 from dualstream.flow.store.flofile import read_flo as read_flo
 from dualstream.flow.store.flofile import write_flo as write_flo

@@ -1,4 +1,4 @@
-"""Flow methods by the names that meta.json, recipes and checkpoints know them by.
+"""The flow methods: a record each, found by the name in meta.json, recipes and checkpoints.
 
 Besides the methods of this package and plugins these are `warped-<method>`, from which the
 camera's motion is removed, and `motion-vectors`, which a video's own codec found.
@@ -7,13 +7,21 @@ camera's motion is removed, and `motion-vectors`, which a video's own codec foun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.flow import kernel
-from dualstream.flow.methods.opencv import DIS, FARNEBACK
+from dualstream.flow.camera import estimate_camera_motion, warp_back
+from dualstream.flow.images import grey_images, one_opencv_thread
 from dualstream.flow.methods.params import (
+    DISParams,
+    FarnebackParams,
     FlowParams,
     MotionVectorParams,
     RAFTParams,
@@ -23,12 +31,42 @@ from dualstream.flow.methods.params import (
 from dualstream.flow.methods.plugins import (
     MOTION_VECTORS,
     WARPED_PREFIX,
-    plugin_method,
+    plugin_flow,
     plugin_names,
 )
 from dualstream.flow.methods.record import FieldPair, Fields, FlowTask, Method, of_forward
-from dualstream.flow.methods.warped import warped_method
 from dualstream.types import Flow
+
+# OpenCV takes None for "no flow to start from"; its type stubs do not say so.
+_NO_START: Any = None
+
+
+def _dis(task: FlowTask[DISParams]) -> Fields:
+    preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{task.params.preset.upper()}")
+    return _by_opencv(cv2.DISOpticalFlow.create(preset), task.images)
+
+
+def _farneback(task: FlowTask[FarnebackParams]) -> Fields:
+    given = task.params
+    solver = cv2.FarnebackOpticalFlow.create(
+        numLevels=given.levels,
+        pyrScale=given.pyramid_scale,
+        winSize=given.window,
+        numIters=given.iterations,
+        polyN=given.poly_n,
+        polySigma=given.poly_sigma,
+    )
+    return _by_opencv(solver, task.images)
+
+
+def _by_opencv(solver: cv2.DenseOpticalFlow, images: NDArray[np.uint8]) -> Fields:
+    """(T, H, W) -> (T-1, 2, H, W)."""
+    out = np.empty((len(images) - 1, 2, *images.shape[1:]), np.float32)
+    with one_opencv_thread():
+        for field, first, second in zip(out, images[:-1], images[1:], strict=True):
+            found: Any = solver.calc(first, second, _NO_START)
+            field[:] = found.transpose(2, 0, 1)  # (H, W, 2) -> (2, H, W)
+    return out
 
 
 def _tvl1(task: FlowTask[TVL1Params] | FlowTask[TVL1FastParams]) -> FieldPair:
@@ -48,6 +86,28 @@ def _raft(task: FlowTask[RAFTParams]) -> Fields:
     return raft_flow(task.images[:-1], task.images[1:], params=task.params, device=task.device)
 
 
+def _warped(base: Method[Any], task: FlowTask[Any]) -> FieldPair:
+    """Flow by `base` without the camera's, which is taken to stand still where DIS cannot look."""
+
+    def flow_of(images: NDArray[np.uint8], pts_seconds: NDArray[np.float64]) -> Fields:
+        part = replace(task, images=images, pts_seconds=pts_seconds, bound_px=None)
+        fields, _ = base.compute(part)
+        assert fields is not None
+        return fields
+
+    frames = task.frames
+    images, times = frames.data, frames.pts_seconds
+    if min(frames.size) < METHODS["dis"].smallest_side_px:
+        return flow_of(images, times), None
+    guide = _dis(FlowTask(images=grey_images(images), params=DISParams()))
+    motion = estimate_camera_motion(frames, Flow(guide, "dis", task.source), mask=task.mask)
+    pairs = (
+        np.stack((images[t], warp_back(images[t], images[t + 1], homography)))
+        for t, homography in enumerate(motion.homographies)
+    )
+    return np.concatenate([flow_of(pair, times[t : t + 2]) for t, pair in enumerate(pairs)]), None
+
+
 def _file_only(task: FlowTask[MotionVectorParams]) -> FieldPair:
     raise InputError(
         "Motion vectors come with a video file, not with its frames: store them with "
@@ -64,8 +124,13 @@ def _motion_vectors(path: str, length: int, params: MotionVectorParams) -> Itera
 METHODS: dict[str, Method[Any]] = {
     method.name: method
     for method in (
-        DIS,
-        FARNEBACK,
+        Method(name="dis", function=of_forward(_dis), params=DISParams, smallest_side_px=16),
+        Method(
+            name="farneback",
+            function=of_forward(_farneback),
+            params=FarnebackParams,
+            smallest_side_px=2,
+        ),
         Method(name="tvl1-fast", function=_tvl1, params=TVL1FastParams, on_devices=True),
         Method(name="tvl1", function=_tvl1, params=TVL1Params, on_devices=True),
         Method(
@@ -98,18 +163,22 @@ def find_method(name: str) -> Method[Any]:
     if name == MOTION_VECTORS:
         return _MOTION_VECTORS
     if name.startswith(WARPED_PREFIX) and (base := _of_frames(name.removeprefix(WARPED_PREFIX))):
-        return warped_method(base)
+        warped = partial(_warped, base)
+        return replace(base, name=name, function=warped, sees="rgb", directions=("forward",))
     if method := _of_frames(name):
         return method
     names = (*METHODS, *plugin_names())
-    warped = (f"{WARPED_PREFIX}{method}" for method in names)
-    raise UnknownNameError("flow method", name, (*names, *warped, MOTION_VECTORS))
+    warped_names = (f"{WARPED_PREFIX}{method}" for method in names)
+    raise UnknownNameError("flow method", name, (*names, *warped_names, MOTION_VECTORS))
 
 
 def _of_frames(name: str) -> Method[Any] | None:
     if name in METHODS:
         return METHODS[name]
-    return plugin_method(name) if name in plugin_names() else None
+    if name not in plugin_names():
+        return None
+    function = of_forward(lambda task: plugin_flow(name, task.frames))
+    return Method(name=name, function=function, params=None, sees="rgb")
 
 
 def check_flow_name(name: str) -> str:

@@ -9,13 +9,13 @@ A package offers one with a function `flow(frames: Frames) -> Flow` and, in its 
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dualstream.errors import DualstreamError, FlowError, ShapeError, UnknownNameError
+from dualstream.errors import DualstreamError, FlowError, ShapeError
 from dualstream.flow.methods.params import FlowMethod
-from dualstream.flow.methods.record import Fields, FlowTask, Method, of_forward
 from dualstream.flow.quantize import pixels
 from dualstream.types import Flow, Frames
 
@@ -34,19 +34,11 @@ def plugin_names() -> tuple[str, ...]:
     left out: they keep their meaning here.
     """
     names = {entry.name for entry in metadata.entry_points(group=GROUP)}
-    return tuple(sorted(name for name in names if not _is_built_in(name)))
+    names -= {*get_args(FlowMethod), MOTION_VECTORS}
+    return tuple(sorted(name for name in names if not name.startswith(WARPED_PREFIX)))
 
 
-def plugin_method(name: str) -> Method[Any]:
-    """The record of the plugin `name`, which is not imported before it is run."""
-
-    def solve(task: FlowTask[Any]) -> Fields:
-        return pixels(plugin_flow(name, task.frames))
-
-    return Method(name=name, function=of_forward(solve), params=None, sees="rgb")
-
-
-def plugin_flow(name: str, frames: Frames) -> Flow:
+def plugin_flow(name: str, frames: Frames) -> NDArray[np.float32]:
     """Flow of consecutive frames by the plugin `name`.
 
     Args:
@@ -54,16 +46,20 @@ def plugin_flow(name: str, frames: Frames) -> Flow:
         frames: T >= 2 frames of (H, W), passed on as they are.
 
     Returns:
-        The plugin's flow, checked, under its entry point's name and the frames' source.
+        (T-1, 2, H, W) pixels, checked.
 
     Raises:
-        UnknownNameError: no installed package offers that name.
-        FlowError: the name is a built-in method's, or is offered by two packages; the plugin
-            cannot be imported, is not callable, fails, or returns something other than a finite
-            Flow. Names the entry point and its distribution.
+        FlowError: the name is offered by two packages; the plugin cannot be imported, is not
+            callable, fails, or returns something other than a finite Flow. Names the entry point
+            and its distribution.
         ShapeError: its flow is not (T-1, 2, H, W).
     """
-    entry = _entry_point(name)
+    entry, *others = sorted(metadata.entry_points(group=GROUP, name=name), key=_label)
+    for other in others:  # one distribution can be found twice on sys.path
+        if other.value != entry.value:
+            raise FlowError(
+                f"{_label(entry)} and {_label(other)} have one name. Uninstall one of them."
+            )
     plugin = _label(entry)
     try:
         compute = entry.load()
@@ -93,29 +89,7 @@ def plugin_flow(name: str, frames: Frames) -> Flow:
             f"{plugin} returned a NaN or an infinity in field {int(np.argmin(is_finite))} of "
             f"{source}."
         )
-    return Flow(data, method=name, source=frames.source)
-
-
-def _entry_point(name: str) -> metadata.EntryPoint:
-    """The one entry point of that name."""
-    found = sorted(metadata.entry_points(group=GROUP, name=name), key=_label)
-    if not found:
-        raise UnknownNameError("flow plugin", name, plugin_names())
-    if _is_built_in(name):
-        raise FlowError(
-            f"{_label(found[0])} takes the name of a method of dualstream itself. Its package has "
-            f"to choose another name for the entry point."
-        )
-    for other in found:  # one distribution can be found twice on sys.path
-        if other.value != found[0].value:
-            raise FlowError(
-                f"{_label(found[0])} and {_label(other)} have one name. Uninstall one of them."
-            )
-    return found[0]
-
-
-def _is_built_in(name: str) -> bool:
-    return name in (*get_args(FlowMethod), MOTION_VECTORS) or name.startswith(WARPED_PREFIX)
+    return data
 
 
 def _label(entry: metadata.EntryPoint) -> str:

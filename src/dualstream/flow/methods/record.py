@@ -41,6 +41,8 @@ class FlowTask(Generic[P]):
     bound_px: float | None = None
     """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
     case: they are quantised afterwards."""
+    mask: NDArray[np.bool_] | None = None
+    """(T, H, W) where people are, for warped flow; see `estimate_camera_motion`."""
     pts_seconds: NDArray[np.float64] | None = None
     """(T,) presentation times, for plugins; None counts the images."""
     source: str = ""
