@@ -15,8 +15,8 @@ from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
 from dualstream.flow.methods.plugins import WARPED_PREFIX
 from dualstream.flow.methods.record import FlowTask
-from dualstream.flow.store.fields import check_indices
-from dualstream.flow.store.jpeg import QUALITY, through_jpeg
+from dualstream.flow.store.fields import check_indices, through_jpeg
+from dualstream.flow.store.meta import QUALITY
 from dualstream.types import Flow, Frames
 from dualstream.video.source import FrameSource
 

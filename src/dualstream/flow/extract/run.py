@@ -24,8 +24,7 @@ from dualstream.flow.extract.video_job import extract_video, extract_video_alone
 from dualstream.flow.methods.lookup import find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
 from dualstream.flow.methods.plugins import WARPED_PREFIX
-from dualstream.flow.store.jpeg import QUALITY
-from dualstream.flow.store.meta import FlowMeta
+from dualstream.flow.store.meta import QUALITY, FlowMeta
 from dualstream.flow.store.store import FlowStore
 from dualstream.flow.store.unfinished import remove_abandoned
 from dualstream.jobs import run_jobs
