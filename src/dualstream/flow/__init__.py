@@ -19,6 +19,7 @@ from dualstream.flow.extract.job import Shard as Shard
 from dualstream.flow.extract.job import shard_jobs as shard_jobs
 from dualstream.flow.extract.run import extract_flow as extract_flow
 from dualstream.flow.methods.lookup import params_from_settings as params_from_settings
+from dualstream.flow.methods.lookup import plugin_names as plugin_names
 from dualstream.flow.methods.params import Direction as Direction
 from dualstream.flow.methods.params import DISParams as DISParams
 from dualstream.flow.methods.params import FarnebackParams as FarnebackParams
@@ -27,7 +28,6 @@ from dualstream.flow.methods.params import FlowParams as FlowParams
 from dualstream.flow.methods.params import RAFTParams as RAFTParams
 from dualstream.flow.methods.params import TVL1FastParams as TVL1FastParams
 from dualstream.flow.methods.params import TVL1Params as TVL1Params
-from dualstream.flow.methods.plugins import plugin_names as plugin_names
 from dualstream.flow.quantize import dequantize as dequantize
 from dualstream.flow.quantize import encoded as encoded
 from dualstream.flow.quantize import from_denseflow as from_denseflow

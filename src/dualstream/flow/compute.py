@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from dualstream.errors import FlowError, ShapeError, check_choice
 from dualstream.flow.images import one_opencv_thread, resize_short_side, resized_size
-from dualstream.flow.methods.lookup import find_method
+from dualstream.flow.methods.lookup import WARPED_PREFIX, find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.plugins import WARPED_PREFIX
 from dualstream.flow.methods.record import FlowTask
 from dualstream.flow.store.fields import check_indices, through_jpeg
 from dualstream.flow.store.meta import QUALITY
@@ -71,12 +70,7 @@ def optical_flow(
     """
     check_choice("direction", direction, Direction)
     (flow,) = _compute(
-        frames,
-        directions=(direction,),
-        method=method,
-        params=params,
-        device=device,
-        short_side=short_side,
+        frames, (direction,), method=method, params=params, device=device, short_side=short_side
     )
     return flow
 
@@ -85,7 +79,7 @@ def flow_both_ways(
     frames: Frames | NDArray[np.uint8], **options: Unpack[FlowOptions]
 ) -> tuple[Flow, Flow]:
     """Forward and backward flow in one pass; arguments and errors of `optical_flow`."""
-    there, back = _compute(frames, directions=("forward", "backward"), **options)
+    there, back = _compute(frames, ("forward", "backward"), **options)
     return there, back
 
 
@@ -120,14 +114,14 @@ def warped_flow(
         Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
     """
     options["method"] = WARPED_PREFIX + find_method(options.get("method", DEFAULT_METHOD)).name
-    (flow,) = _compute(frames, directions=("forward",), mask=mask, **options)
+    (flow,) = _compute(frames, ("forward",), mask=mask, **options)
     return flow
 
 
 def _compute(
     frames: Frames | NDArray[np.uint8],
-    *,
     directions: tuple[Direction, ...],
+    *,
     mask: NDArray[np.bool_] | None = None,
     method: str = DEFAULT_METHOD,
     params: FlowParams | None = None,

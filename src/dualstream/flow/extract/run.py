@@ -21,9 +21,8 @@ from dualstream.flow.extract.job import (
     target_folders,
 )
 from dualstream.flow.extract.video_job import extract_video
-from dualstream.flow.methods.lookup import find_method
+from dualstream.flow.methods.lookup import WARPED_PREFIX, find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.plugins import WARPED_PREFIX
 from dualstream.flow.store.meta import QUALITY, FlowMeta
 from dualstream.flow.store.store import FlowStore
 from dualstream.flow.store.unfinished import remove_abandoned

@@ -1,7 +1,11 @@
 """The flow methods: a record each, found by the name in meta.json, recipes and checkpoints.
 
-Besides the methods of this package and plugins these are `warped-<method>`, from which the
-camera's motion is removed, and `motion-vectors`, which a video's own codec found.
+Besides the methods of this package these are `warped-<method>`, from which the camera's motion is
+removed, `motion-vectors`, which a video's own codec found, and plugins. A package offers one with
+a function `flow(frames: Frames) -> Flow` and, in its pyproject.toml:
+
+    [project.entry-points."dualstream.flow"]
+    mymethod = "mypackage.module:flow"
 """
 
 from __future__ import annotations
@@ -9,33 +13,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from importlib import metadata
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, UnknownNameError
+from dualstream.errors import (
+    DualstreamError,
+    FlowError,
+    InputError,
+    ShapeError,
+    UnknownNameError,
+)
 from dualstream.flow import kernel
 from dualstream.flow.camera import estimate_camera_motion, warp_back
 from dualstream.flow.images import grey_images, one_opencv_thread
 from dualstream.flow.methods.params import (
     DISParams,
     FarnebackParams,
+    FlowMethod,
     FlowParams,
     MotionVectorParams,
     RAFTParams,
     TVL1FastParams,
     TVL1Params,
 )
-from dualstream.flow.methods.plugins import (
-    MOTION_VECTORS,
-    WARPED_PREFIX,
-    plugin_flow,
-    plugin_names,
-)
 from dualstream.flow.methods.record import FieldPair, Fields, FlowTask, Method, of_forward
-from dualstream.types import Flow
+from dualstream.flow.quantize import pixels
+from dualstream.types import Flow, Frames
+
+MOTION_VECTORS = "motion-vectors"
+WARPED_PREFIX = "warped-"
+
+_PLUGINS = "dualstream.flow"
+"""Entry-point group of plugins."""
 
 # OpenCV takes None for "no flow to start from"; its type stubs do not say so.
 _NO_START: Any = None
@@ -177,8 +190,76 @@ def _of_frames(name: str) -> Method[Any] | None:
         return METHODS[name]
     if name not in plugin_names():
         return None
-    function = of_forward(lambda task: plugin_flow(name, task.frames))
+    function = of_forward(lambda task: _plugin_flow(name, task.frames))
     return Method(name=name, function=function, params=None, sees="rgb")
+
+
+def plugin_names() -> tuple[str, ...]:
+    """Names of the flow methods that installed packages offer, sorted.
+
+    Reads package metadata only; no plugin is imported. Names that this package uses itself are
+    left out: they keep their meaning here.
+    """
+    names = {entry.name for entry in metadata.entry_points(group=_PLUGINS)}
+    names -= {*get_args(FlowMethod), MOTION_VECTORS}
+    return tuple(sorted(name for name in names if not name.startswith(WARPED_PREFIX)))
+
+
+def _plugin_flow(name: str, frames: Frames) -> NDArray[np.float32]:
+    """(T-1, 2, H, W) pixels by one of `plugin_names()`, checked.
+
+    Raises:
+        FlowError: the name is offered by two packages; the plugin cannot be imported, is not
+            callable, fails, or returns something other than a finite Flow. Names the entry point
+            and its distribution.
+        ShapeError: its flow is not (T-1, 2, H, W).
+    """
+    entry, *others = sorted(metadata.entry_points(group=_PLUGINS, name=name), key=_label)
+    for other in others:  # one distribution can be found twice on sys.path
+        if other.value != entry.value:
+            raise FlowError(
+                f"{_label(entry)} and {_label(other)} have one name. Uninstall one of them."
+            )
+    plugin = _label(entry)
+    try:
+        compute = entry.load()
+    except Exception as error:
+        raise FlowError(f"{plugin} cannot be loaded: {_reason(error)}. Reinstall it.") from error
+    if not callable(compute):
+        raise FlowError(f"{plugin} is not a function but {type(compute).__name__}.")
+    source = frames.source or "frames in memory"
+    try:
+        flow = compute(frames)
+    except DualstreamError:
+        raise
+    except Exception as error:
+        raise FlowError(f"{plugin} failed on {source}: {_reason(error)}.") from error
+    if not isinstance(flow, Flow):
+        raise FlowError(f"{plugin} must return a dualstream.types.Flow, got {type(flow).__name__}.")
+    data = pixels(flow)
+    expected = (len(frames) - 1, 2, *frames.size)
+    if data.shape != expected:
+        raise ShapeError(
+            f"{plugin} must return flow of {expected} for {len(frames)} frames of "
+            f"{frames.size[1]}x{frames.size[0]} px, got {data.shape}."
+        )
+    is_finite = np.isfinite(data).all(axis=(1, 2, 3))
+    if not is_finite.all():
+        raise FlowError(
+            f"{plugin} returned a NaN or an infinity in field {int(np.argmin(is_finite))} of "
+            f"{source}."
+        )
+    return data
+
+
+def _label(entry: metadata.EntryPoint) -> str:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+    return f"Flow plugin {entry.name!r} ({entry.value} of {package})"
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def check_flow_name(name: str) -> str:

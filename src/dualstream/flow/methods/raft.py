@@ -35,11 +35,7 @@ _URLS: dict[str, str] = {
 
 
 def raft_flow(
-    first: NDArray[np.uint8],
-    second: NDArray[np.uint8],
-    *,
-    params: RAFTParams,
-    device: str = "cpu",
+    first: NDArray[np.uint8], second: NDArray[np.uint8], *, params: RAFTParams, device: str = "cpu"
 ) -> NDArray[np.float32]:
     """Flow from each image of `first` to its partner in `second`.
 
