@@ -50,9 +50,6 @@ WARPED_PREFIX = "warped-"
 _PLUGINS = "dualstream.flow"
 """Entry-point group of plugins."""
 
-# OpenCV takes None for "no flow to start from"; its type stubs do not say so.
-_NO_START: Any = None
-
 
 def _dis(task: FlowTask[DISParams]) -> Fields:
     preset = getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{task.params.preset.upper()}")
@@ -77,7 +74,8 @@ def _by_opencv(solver: cv2.DenseOpticalFlow, images: NDArray[np.uint8]) -> Field
     out = np.empty((len(images) - 1, 2, *images.shape[1:]), np.float32)
     with one_opencv_thread():
         for field, first, second in zip(out, images[:-1], images[1:], strict=True):
-            found: Any = solver.calc(first, second, _NO_START)
+            start: Any = None  # OpenCV's type stubs do not know that there need be none
+            found: Any = solver.calc(first, second, start)
             field[:] = found.transpose(2, 0, 1)  # (H, W, 2) -> (2, H, W)
     return out
 

@@ -26,10 +26,9 @@ _STRIDE_PX = 8
 _SMALLEST_SIDE_PX = 128
 _GPU_PIXELS = 2**20
 
-_NETWORKS = {"small": raft_small, "large": raft_large}
-_URLS: dict[str, str] = {
-    "small": Raft_Small_Weights.C_T_V2.url,
-    "large": Raft_Large_Weights.C_T_SKHT_V2.url,
+_NETWORKS = {
+    "small": (raft_small, Raft_Small_Weights.C_T_V2.url),
+    "large": (raft_large, Raft_Large_Weights.C_T_SKHT_V2.url),
 }
 """Trained on FlyingChairs and FlyingThings3D (small), and on Sintel, KITTI, HD1K (large) too."""
 
@@ -37,17 +36,10 @@ _URLS: dict[str, str] = {
 def raft_flow(
     first: NDArray[np.uint8], second: NDArray[np.uint8], *, params: RAFTParams, device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """Flow from each image of `first` to its partner in `second`.
+    """Flow (N, 2, H, W) in pixels from each image of `first` to its partner in `second`.
 
-    Args:
-        first: (N, H, W, 3) RGB; sides are padded to multiples of 8 and to 128 by repeating
-            edges, and the flow is cut back.
-        second: (N, H, W, 3).
-        params: network and number of updates.
-        device: torch device.
-
-    Returns:
-        (N, 2, H, W) pixels.
+    Both are (N, H, W, 3) RGB; sides are padded to multiples of 8 and to 128 by repeating edges,
+    and the flow is cut back.
 
     Raises:
         WeightsError: the weights are not in torch's hub cache and cannot be fetched.
@@ -83,22 +75,23 @@ def padding(height: int, width: int) -> tuple[int, int, int, int]:
 
 def weights_path(size: RAFTSize) -> Path:
     """Path of the weights, which may be put there by hand: torch's hub cache ($TORCH_HOME)."""
-    return Path(torch.hub.get_dir(), "checkpoints", _URLS[size].rsplit("/", 1)[-1])
+    return Path(torch.hub.get_dir(), "checkpoints", _NETWORKS[size][1].rsplit("/", 1)[-1])
 
 
 @functools.lru_cache(maxsize=2)
 def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
     """RAFT with its published weights, in evaluation mode."""
+    builder, url = _NETWORKS[size]
     if not path.is_file():
-        _download(_URLS[size], path)
-    network: nn.Module = _NETWORKS[size](weights=None, progress=False)
+        _download(url, path)
+    network: nn.Module = builder(weights=None, progress=False)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"{path} does not hold the weights of RAFT {size} ({reason}). Remove it and run again, "
-            f"or put {_URLS[size]} there."
+            f"or put {url} there."
         ) from error
     return network.eval().to(device)
 

@@ -109,12 +109,7 @@ class FlowFile(StoredFields):
 
 @contextmanager
 def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
-    """Write a flow file of format 2 chunk by chunk; it takes its place when the block ends well.
-
-    Raises:
-        ShapeError: a chunk has another shape or size than the first, or holds no bytes.
-        FlowStoreError: no field came, or the file cannot be written (disk full, no right).
-    """
+    """`FlowStore.write` chunk by chunk: the file takes its place when the block ends well."""
     with (
         write_errors(path),
         replacing(path) as temporary,
@@ -138,13 +133,10 @@ def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
 
 
 class _Archive:
-    """A ZIP of uncompressed members, of which a clip reads few.
+    """A ZIP of uncompressed members, of which a clip reads few; errors are FlowStoreError.
 
     Python's `zipfile` makes an object of every member when it opens a file, which takes as long as
     decoding several fields. Here the directory is read as one table.
-
-    Raises:
-        FlowStoreError: the file is missing, cannot be read, or is not such a ZIP.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,11 +157,7 @@ class _Archive:
             raise broken(path, str(error)) from error
 
     def read(self, name: str) -> bytes:
-        """Content of a member, its checksum verified.
-
-        Raises:
-            FlowStoreError: there is no such member, or it is broken.
-        """
+        """Content of a member, its checksum verified."""
         number = _numbers(self.names).get(name)
         if number is None:
             raise broken(self.path, f"{name} is missing")
