@@ -24,7 +24,7 @@ RUN_LENGTH = 32
 
 
 class FlowOptions(TypedDict, total=False):
-    """Options that `optical_flow` shares with the functions beside it."""
+    """Options that `optical_flow` shares with the functions beside it and `extract_flow`."""
 
     method: str
     params: FlowParams | None

@@ -91,18 +91,14 @@ def kernel_flow(
         subtract_mean=subtract_mean,
     )
     images = np.ascontiguousarray(frames)
-    exact = params.arithmetic == "exact"
-    energy = _tvl1.Energy(**asdict(params.energy), exact=exact)
-    schedule = _tvl1.Schedule(**asdict(params.schedule))
+    energy = _tvl1.Energy(**asdict(params.energy), exact=params.arithmetic == "exact")
+    common = {"energy": energy, "schedule": _tvl1.Schedule(**asdict(params.schedule))}
     if isinstance(params, TVL1Params):
-        options = _tvl1.TVL1Options(
-            energy=energy, schedule=schedule, scales=params.scales, scale_step=params.scale_step
-        )
+        options = _tvl1.TVL1Options(**common, scales=params.scales, scale_step=params.scale_step)
         _tvl1.tvl1(images, options, arrays, instructions)
     else:
         options = _tvl1.TVL1FastOptions(
-            energy=energy,
-            schedule=schedule,
+            **common,
             coarse_lambda=params.coarse_lambda,
             coarse_schedule=_tvl1.Schedule(**asdict(params.coarse_schedule)),
             patch_stride=params.patch_stride,

@@ -9,9 +9,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, Unpack
 
 from dualstream.errors import FlowStoreError, InputError, check_choice, check_least
+from dualstream.flow.compute import FlowOptions
 from dualstream.flow.extract.job import (
     FlowJob,
     FlowOutcome,
@@ -22,7 +23,7 @@ from dualstream.flow.extract.job import (
 )
 from dualstream.flow.extract.video_job import extract_video
 from dualstream.flow.methods.lookup import WARPED_PREFIX, find_method
-from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
+from dualstream.flow.methods.params import DEFAULT_METHOD, Direction
 from dualstream.flow.store.meta import QUALITY, FlowMeta
 from dualstream.flow.store.store import FlowStore
 from dualstream.flow.store.unfinished import remove_abandoned
@@ -34,18 +35,13 @@ Directions = Literal["forward", "backward", "both"]
 _LEAVING_SECONDS = 10.0
 
 
-class ExtractOptions(TypedDict, total=False):
-    """Options of `extract_flow` and `flow_settings` that say how flow is made and stored."""
+class ExtractOptions(FlowOptions, total=False):
+    """Options of `extract_flow` and `flow_settings` that say how flow is made and stored.
 
-    method: str
-    """See `optical_flow`; or `motion-vectors`, which the video's codec found, on the video's own
-    grid. The default is `tvl1-fast`."""
-    params: FlowParams | None
-    """Settings of the method; None takes its defaults."""
-    device: str
-    """Torch device for the methods that run on one; the default is `cpu`."""
-    short_side: int | None
-    """Size that frames are brought to first; None keeps their own."""
+    Those of `optical_flow` have the same defaults; `method` may also be `motion-vectors`, which
+    the video's codec found, on the video's own grid.
+    """
+
     bound_px: float
     """Largest displacement stored (see `quantize`); 20 by default."""
     quality: int

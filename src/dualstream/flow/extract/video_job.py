@@ -230,18 +230,11 @@ def run_pipeline(
     `sources` are read ahead in one thread, `compute` runs in the calling one, `write` in a third.
     An error in any of them, or Ctrl-C, ends all three: the reader stops after the source that it
     is at, and the iterator of `write` raises, so that what is half written can be removed. No
-    thread outlives the call.
+    thread outlives the call. The error raised is that of the first stage in line that failed.
 
-    Args:
-        sources: what is read.
-        compute: one source -> one item.
-        write: takes the items in order; its result is returned.
-        size_of: bytes of a source or an item.
-        limit_bytes: most bytes that wait in each of the two queues; one source or item may wait
-            however large it is. Three more of each are in the hands of the stages at most.
-
-    Raises:
-        The error of the stage that failed; where several did, that of the first one in line.
+    `size_of` gives the bytes of a source or an item. At most `limit_bytes` wait in each of the two
+    queues, or one source or item however large it is; three more of each are in the hands of the
+    stages.
     """
     read: _Channel[Source] = _Channel(limit_bytes, size_of)
     computed: _Channel[Item] = _Channel(limit_bytes, size_of)

@@ -26,14 +26,12 @@ def in_use(path: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor, is_free = os.open(path, os.O_RDONLY), False
     try:
-        try:
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+            is_free = True
+        yield is_free
     finally:
         os.close(descriptor)
 
