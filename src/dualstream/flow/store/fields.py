@@ -200,17 +200,11 @@ def stacked(field: Bytes) -> Bytes:
     return image
 
 
-def unstack(image: Bytes, out: Bytes) -> None:
-    """Image of `stacked` -> (2, H, W) `out`."""
-    height = out.shape[1]
-    out[0], out[1] = image[:height], image[-height:]
-
-
 def through_jpeg(fields: Bytes, *, quality: int = QUALITY) -> Bytes:
     """Bytes (n, 2, H, W) as they are read back from a store that they were written to."""
-    out = np.empty_like(fields)
+    out, height = np.empty_like(fields), fields.shape[2]
     for field, stored in zip(fields, out, strict=True):
         image = decode_image(encode_image(stacked(field), quality=quality))
         assert image is not None
-        unstack(image, stored)
+        stored[0], stored[1] = image[:height], image[-height:]
     return out

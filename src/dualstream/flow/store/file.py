@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ from dualstream.flow.store.fields import (
     encode_image,
     stacked,
     stacked_size,
-    unstack,
     write_errors,
 )
 from dualstream.flow.store.meta import FlowMeta
@@ -34,20 +32,14 @@ from dualstream.flow.store.unfinished import in_use
 
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_ENTRY = [
-    ("signature", "S4"),
-    ("before", "V12"),  # versions, flags, compression, time
-    ("checksum", "<u4"),
-    ("stored", "<u4"),
-    ("size", "<u4"),
-    ("lengths", "<u2", 3),  # of name, extra field and comment
-    ("place", "V8"),
-    ("offset", "<u4"),
-]
-_ENTRY_BYTES = np.dtype(_ENTRY).itemsize
+# Checksum, stored size, size, bytes of name, extra field and comment, offset.
+_ENTRY = struct.Struct("<16x3L3H8xL")
 
 # What zipfile raises on a file that is truncated, overwritten, or of another kind.
-_ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    struct.error,
+)
 
 
 class FlowFile(StoredFields):
@@ -75,8 +67,9 @@ class FlowFile(StoredFields):
         path = Path(path)
         archive = _Archive(path)
         try:
-            meta = FlowMeta.from_json(archive.read(META_NAME), path=path)
-            found, images = len(archive.names) - 1, meta.num_fields * (2 if meta.format == 1 else 1)
+            found = archive.count - 1
+            meta = FlowMeta.from_json(archive.read(found, META_NAME), path=path)
+            images = meta.num_fields * (2 if meta.format == 1 else 1)
             if found != images:
                 raise broken(path, f"{found} images are there, {META_NAME} calls for {images}")
             check_source(path, meta, source_sha256)
@@ -86,25 +79,29 @@ class FlowFile(StoredFields):
         return cls(path, archive, meta)
 
     def verify(self) -> None:
-        """Check the checksum of every member; FlowStoreError names the first broken one."""
-        for name in self._archive.names:
-            self._archive.read(name)
+        """Check the checksum of every image; FlowStoreError names the first broken one."""
+        for index in range(self.num_fields):
+            self._members(index)
 
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
 
-    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
-        size = out.shape[1], out.shape[2]
-        if self.meta.format == 1:
-            for plane, channel in zip("xy", out, strict=True):
-                channel[:] = self._image(f"flow_{plane}_{index:05d}.jpg", size)
-        else:
-            unstack(self._image(f"flow_{index:05d}.jpg", stacked_size(*size)), out)
+    def _members(self, index: int) -> list[tuple[str, bytes]]:
+        """Names and contents of the images of a field."""
+        planes = ("x_", "y_") if self.meta.format == 1 else ("",)
+        names = [f"flow_{plane}{index:05d}.jpg" for plane in planes]
+        first = index * len(names)
+        return [(name, self._archive.read(first + i, name)) for i, name in enumerate(names)]
 
-    def _image(self, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-        data = self._archive.read(name)
-        return checked_image(data, size=size, path=self.path, name=name)
+    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
+        height, width = out.shape[1:]
+        size = (height, width) if self.meta.format == 1 else stacked_size(height, width)
+        images = [
+            checked_image(data, size=size, path=self.path, name=name)
+            for name, data in self._members(index)
+        ]
+        out[0], out[1] = images[0][:height], images[-1][-height:]
 
 
 @contextmanager
@@ -136,7 +133,9 @@ class _Archive:
     """A ZIP of uncompressed members, of which a clip reads few; errors are FlowStoreError.
 
     Python's `zipfile` makes an object of every member when it opens a file, which takes as long as
-    decoding several fields. Here the directory is read as one table.
+    decoding several fields. In a file as this package writes it below 2 GiB and 65,535 members,
+    the images' names are equally long and meta.json is last: the number of a member tells where
+    its entry in the directory is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,20 +148,22 @@ class _Archive:
             ) from error
         except OSError as error:
             raise broken(path, str(error)) from error
+        self._entries: dict[str, tuple[int, int, int]] | None = None
         try:
             self._size = self._file.seek(0, os.SEEK_END)
-            self.names, self._table = self._regular_directory() or self._any_directory()
+            if not self._read_directory():
+                self._entries = self._all_entries()
         except _ZIP_ERRORS as error:
             self._file.close()
             raise broken(path, str(error)) from error
 
-    def read(self, name: str) -> bytes:
-        """Content of a member, its checksum verified."""
-        number = _numbers(self.names).get(name)
-        if number is None:
-            raise broken(self.path, f"{name} is missing")
-        offset, size, checksum = (int(value) for value in self._table[number])
+    def read(self, number: int, name: str) -> bytes:
+        """Content of the member `name`, most likely the one of that number; checks its checksum."""
         try:
+            entry = self._entry(number, name)
+            if entry is None:
+                raise broken(self.path, f"{name} is missing")
+            offset, size, checksum = entry
             self._file.seek(offset)
             start = _LOCAL.size + len(name.encode())
             data = self._exactly(start + size)
@@ -172,14 +173,13 @@ class _Archive:
             if compression:
                 raise ValueError("it is compressed")
             content = data[start + extra :] + (self._exactly(extra) if extra else b"")
-        except (OSError, ValueError, struct.error) as error:
+        except _ZIP_ERRORS as error:
             raise broken(self.path, f"{name}: {error}") from error
         if zlib.crc32(content) != checksum:
             raise broken(self.path, f"the checksum of {name} is wrong")
         return content
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _exactly(self, count: int) -> bytes:
@@ -189,57 +189,40 @@ class _Archive:
             raise ValueError("the file ends before it")
         return data
 
-    def _regular_directory(self) -> tuple[tuple[str, ...], NDArray[np.int64]] | None:
-        """Names, and (offset, size, checksum) of each member, of a file as this package writes
-        it below 2 GiB and 65,535 members: equally long names without extra fields, then
-        meta.json. None for another."""
+    def _read_directory(self) -> bool:
+        """Read the directory; False if only zipfile can."""
         self._file.seek(max(0, self._size - _END.size))
         end = self._file.read(_END.size)
         if len(end) < _END.size or end[:4] != b"PK\5\6":
-            return None
-        _, _, _, _, count, length, offset, comment = _END.unpack(end)
-        last = _ENTRY_BYTES + len("meta.json")
-        each, rest = divmod(length - last, max(1, count - 1))
-        if comment or rest or not 0 < each - _ENTRY_BYTES < 64:
-            return None
-        if count < 2 or offset + length + _END.size != self._size:
-            return None
+            return False
+        _, _, _, _, self.count, length, offset, comment = _END.unpack(end)
+        if comment or self.count < 2 or offset + length + _END.size != self._size:
+            return False
         self._file.seek(offset)
-        data = self._exactly(length)
-        width = each - _ENTRY_BYTES
-        images = np.frombuffer(data, _entry(width), count - 1)
-        meta = np.frombuffer(data, _entry(len("meta.json")), 1, offset=length - last)
-        for table, name_bytes in ((images, width), (meta, len("meta.json"))):
-            if (table["lengths"] != (name_bytes, 0, 0)).any():
-                return None
-            if (table["stored"] != table["size"]).any():
-                return None
-        names = _decoded(images["name"].tobytes(), width)
-        rows = [np.concatenate((images[c], meta[c])) for c in ("offset", "size", "checksum")]
-        facts = np.stack(rows, -1).astype(np.int64)
-        return (*names, meta["name"][0].decode()), facts
+        self._directory = self._exactly(length)
+        last = _ENTRY.size + len(META_NAME)
+        self._entry_bytes = (length - last) // (self.count - 1)
+        return True
 
-    def _any_directory(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    def _entry(self, number: int, name: str) -> tuple[int, int, int] | None:
+        """Offset, size and checksum of a member, None if there is none of that name."""
+        if self._entries is None:
+            at = number * self._entry_bytes
+            checksum, stored, size, *lengths, offset = _ENTRY.unpack_from(self._directory, at)
+            at += _ENTRY.size
+            found = self._directory[at : at + len(name)]
+            if found == name.encode() and lengths == [len(name), 0, 0] and stored == size:
+                return offset, size, checksum
+            self._entries = self._all_entries()
+        return self._entries.get(name)
+
+    def _all_entries(self) -> dict[str, tuple[int, int, int]]:
         with zipfile.ZipFile(self.path) as archive:
             members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed")
-        table = [(member.header_offset, member.file_size, member.CRC) for member in members]
-        return tuple(member.filename for member in members), np.array(table, np.int64)
-
-
-@lru_cache(maxsize=8)
-def _entry(name_bytes: int) -> np.dtype[np.void]:
-    return np.dtype([*_ENTRY, ("name", f"S{name_bytes}")])
-
-
-@lru_cache(maxsize=64)
-def _decoded(names: bytes, width: int) -> tuple[str, ...]:
-    """Names of `width` bytes each; most videos of a data set share them with another."""
-    text = names.decode("ascii")
-    return tuple(text[at : at + width] for at in range(0, len(text), width))
-
-
-@lru_cache(maxsize=64)
-def _numbers(names: tuple[str, ...]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(names)}
+        self.count = len(members)
+        return {
+            member.filename: (member.header_offset, member.file_size, member.CRC)
+            for member in members
+        }
