@@ -80,11 +80,7 @@ class Method(Generic[P]):
     flow which the file holds; its function then raises an error."""
 
     def resolve(self, params: FlowParams | None) -> P | None:
-        """`params` once checked, or the defaults; None for a method without settings.
-
-        Raises:
-            InputError: `params` belongs to another method.
-        """
+        """`params`, or the defaults for None; InputError if they are those of another method."""
         if self.params is None:
             if params is not None:
                 raise InputError(f"Flow method {self.name!r} takes no params.")
@@ -124,20 +120,13 @@ class Method(Generic[P]):
     def compute(self, task: FlowTask[P]) -> FieldPair:
         """Flow of neighbouring images, in one pass for the directions that are wanted.
 
-        Returns:
-            Forward and backward flow; a field does not depend on the others.
-
-        Raises:
-            FlowError: fewer than two images; a plugin that fails.
-            InputError: images below `smallest_side_px`.
-            WeightsError: RAFT's weights are not there and cannot be fetched.
+        A field does not depend on the others. Errors are those of `optical_flow`.
         """
         images, bound_px = task.images, task.bound_px
         if len(images) < 2:
             name = task.source or "the input"
             raise FlowError(f"Optical flow needs at least 2 frames; {name} has {len(images)}.")
-        height, width = images.shape[1:3]
-        smallest = self.smallest_side_px
+        (height, width), smallest = images.shape[1:3], self.smallest_side_px
         if min(height, width) < smallest:
             raise InputError(
                 f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "

@@ -202,18 +202,10 @@ def solve_level(
     energy: Energy,
     schedule: Schedule,
 ) -> Tensor:
-    """Improve the flow of each pair.
+    """Improve the flow (N, 2, H, W) in pixels of each pair, whatever the others.
 
-    Args:
-        first: (N, 3, H, W) images with gradient.
-        second: (N, 3, H, W).
-        flow: (N, 2, H, W) pixels to start from.
-        brightening: (N, H, W) how much brighter the second image is expected to be along the
-            flow; None for not at all.
-        energy, schedule: what is minimised, and how.
-
-    Returns:
-        (N, 2, H, W) pixels. The flow of a pair does not depend on the others.
+    `first` and `second` are (N, 3, H, W) images with gradient; `brightening` (N, H, W) is how much
+    brighter the second is expected to be along the flow, None for not at all.
     """
     scale = energy.tau / energy.theta
     flow = flow * scale
@@ -231,16 +223,13 @@ def solve_level(
 def linearise(
     first: Tensor, second: Tensor, flow: Tensor, brightening: Tensor, scale: float, limit: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Linearise the difference of the images around a flow.
+    """Linearise the difference of the images around a flow: the tensors of `Linearised`.
 
     The gradient is the mean of the first image's and the warped second's. Where the flow leads
     out of the second image nothing is known of it but its smoothness.
 
     `flow` (N, 2, H, W) is U = scale times pixels, `scale` c, `limit` tau lambda; the others are
     as in `solve_level`.
-
-    Returns:
-        normal (N, 2, H, W), offset (N, H, W) and limit (N, H, W) of `Linearised`.
     """
     height, width = first.shape[2:]
     x = torch.arange(width, device=flow.device) + flow[:, 0] * (1 / scale)
