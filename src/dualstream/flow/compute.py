@@ -142,8 +142,7 @@ def _compute(
         images=resize_short_side(images, short_side),
         params=settings,
         device=device,
-        forward="forward" in directions,
-        backward="backward" in directions,
+        directions=directions,
         mask=mask,
         pts_seconds=pts_seconds,
         source=source,
@@ -282,8 +281,7 @@ class ComputedFlow:
             images=resize_short_side(frames.data, self._short_side),
             params=self._params,
             device=self._device,
-            forward=direction == "forward",
-            backward=direction == "backward",
+            directions=(direction,),
             bound_px=self._bound_px,
             pts_seconds=frames.pts_seconds,
             source=frames.source,
@@ -292,17 +290,13 @@ class ComputedFlow:
     def _run(self, task: FlowTask[Any]) -> NDArray[np.uint8]:
         """Fields of a task as a store gives them."""
         there, back = self._method.compute(task)
-        fields = there if task.forward else back
+        fields = back if there is None else there
         assert fields is not None
         return through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)
 
 
 def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:
-    """Rising indices as (first, last) of unbroken runs of at most `longest`.
-
-    Example:
-        3, 4, 5, 9 -> (3, 5), (9, 9).
-    """
+    """Rising indices as (first, last) of unbroken runs: 3, 4, 5, 9 -> (3, 5), (9, 9)."""
     run: list[int] = []
     for index in indices:
         if run and (index != run[-1] + 1 or len(run) >= longest):

@@ -30,16 +30,8 @@ def run_on_ray(
 
     Ray tries a task again once when its process or node dies; an error in a video is an outcome,
     as in a run without Ray. Files and store are looked for under their absolute paths here.
-
-    Args:
-        jobs: the videos.
-        settings: how their flow is made.
-        address: `auto`, `host:6379` or `ray://host:10001`.
-        limit: tasks under way at a time; None is two for each core of the cluster.
-
-    Returns:
-        The outcomes as they come, which connects at the first; closing cancels the tasks and
-        disconnects.
+    `address` is `auto`, `host:6379` or `ray://host:10001`; `limit` tasks are under way at a time,
+    two for each core of the cluster if None. Closing cancels them and disconnects.
 
     Raises:
         MissingDependencyError: Ray is not installed (raised at once).

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -165,7 +165,7 @@ def _fields(
     method: Method[Any],
     settings: FlowSettings,
     source: str,
-    due: Container[Direction],
+    due: Collection[Direction],
 ) -> FieldPair:
     """Fields of a window: bytes in the store's mapping, for folders float32 pixels."""
     bound_px = settings.template.bound_px if settings.layout == "store" else None
@@ -179,8 +179,7 @@ def _fields(
         images=window,
         params=settings.params,
         device=settings.device,
-        forward="forward" in due,
-        backward="backward" in due,
+        directions=tuple(due),
         bound_px=bound_px,
         pts_seconds=pts_seconds,
         source=source,

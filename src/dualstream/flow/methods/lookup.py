@@ -31,6 +31,7 @@ from dualstream.flow import kernel
 from dualstream.flow.camera import estimate_camera_motion, warp_back
 from dualstream.flow.images import grey_images, one_opencv_thread
 from dualstream.flow.methods.params import (
+    Direction,
     DISParams,
     FarnebackParams,
     FlowMethod,
@@ -81,7 +82,8 @@ def _by_opencv(solver: cv2.DenseOpticalFlow, images: NDArray[np.uint8]) -> Field
 
 
 def _tvl1(task: FlowTask[TVL1Params] | FlowTask[TVL1FastParams]) -> FieldPair:
-    images, params, forward, backward = task.images, task.params, task.forward, task.backward
+    images, params = task.images, task.params
+    forward, backward = (direction in task.directions for direction in get_args(Direction))
     if task.device == "cpu" and kernel.is_available():
         return kernel.kernel_flow(
             images, params=params, forward=forward, backward=backward, bound_px=task.bound_px

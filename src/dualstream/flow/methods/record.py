@@ -35,9 +35,8 @@ class FlowTask(Generic[P]):
     """What `Method.resolve` gave; of no meaning for a method without settings."""
     device: str = "cpu"
     """One that passes `Method.check_device`."""
-    forward: bool = True
-    backward: bool = False
-    """Directions that are wanted; each passes `Method.check_direction`."""
+    directions: tuple[Direction, ...] = ("forward",)
+    """Those that are wanted; each passes `Method.check_direction`."""
     bound_px: float | None = None
     """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
     case: they are quantised afterwards."""
@@ -150,9 +149,9 @@ def of_forward(solve: Callable[[FlowTask[P]], Fields]) -> FlowFunction[P]:
     """Function of a method that computes one direction: backward is forward of reversed images."""
 
     def function(task: FlowTask[P]) -> FieldPair:
-        there = solve(task) if task.forward else None
+        there = solve(task) if "forward" in task.directions else None
         last_first = replace(task, images=task.images[::-1])
-        back = solve(last_first)[::-1] if task.backward else None
+        back = solve(last_first)[::-1] if "backward" in task.directions else None
         return there, back
 
     return function

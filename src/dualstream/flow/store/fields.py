@@ -24,12 +24,7 @@ _BLOCK = 8
 
 
 class StoredFields:
-    """The stored flow of one video, a context manager.
-
-    Args:
-        path: the file or folder.
-        meta: the facts that are stored with it.
-    """
+    """The stored flow of one video in the file or folder `path`, a context manager."""
 
     def __init__(self, path: Path, meta: FlowMeta) -> None:
         self.path, self.meta = path, meta
