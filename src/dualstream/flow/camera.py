@@ -192,8 +192,7 @@ def _images_on_grid(frames: Frames, flow: Flow) -> NDArray[np.uint8]:
     """(T, h, w, 3) frames resized as `optical_flow` did for this flow."""
     if len(frames) != len(flow) + 1:
         raise ShapeError(f"{len(frames)} frames have {len(frames) - 1} fields, got {len(flow)}.")
-    same_size = frames.size == flow.size
-    images = resize_short_side(frames.data, None if same_size else min(flow.size))
+    images = resize_short_side(frames.data, min(flow.size))
     if images.shape[1:3] != flow.size:
         raise ShapeError(
             f"Flow of {flow.size[1]}x{flow.size[0]} px is not that of frames of "

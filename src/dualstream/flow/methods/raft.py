@@ -83,7 +83,16 @@ def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
     """RAFT with its published weights, in evaluation mode."""
     builder, url = _NETWORKS[size]
     if not path.is_file():
-        _download(url, path)
+        digits = path.stem.rsplit("-", 1)[-1]  # raft_small_C_T_V2-01064c6d: start of the SHA-256
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"RAFT's weights are not at {path} and {url} cannot be fetched ({error}). On a "
+                "machine without a network, put that file there by hand, or choose another flow "
+                "method."
+            ) from error
     network: nn.Module = builder(weights=None, progress=False)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -94,18 +103,6 @@ def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
             f"or put {url} there."
         ) from error
     return network.eval().to(device)
-
-
-def _download(url: str, path: Path) -> None:
-    digits = path.stem.rsplit("-", 1)[-1]  # raft_small_C_T_V2-01064c6d: start of the SHA-256
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"RAFT's weights are not at {path} and {url} cannot be fetched ({error}). On a machine "
-            "without a network, put that file there by hand, or choose another flow method."
-        ) from error
 
 
 def _to_input(images: NDArray[np.uint8], device: str) -> Tensor:
