@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import MissingDependencyError, ShapeError, UnknownNameError
 from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
-from dualstream.flow.methods.record import FieldPair, Fields
+from dualstream.flow.methods.record import FieldPair
 
 _tvl1: ModuleType | None
 try:
@@ -75,13 +75,9 @@ def kernel_flow(
             f"The flow kernel takes two or more grey frames (T, H, W) uint8, got {frames.shape} "
             f"{frames.dtype}."
         )
-    count, height, width = frames.shape
     as_bytes = bound_px is not None
-
-    def array() -> Fields:
-        return np.empty((count - 1, 2, height, width), np.uint8 if as_bytes else np.float32)
-
-    there, back = array() if forward else None, array() if backward else None
+    shape, kind = (len(frames) - 1, 2, *frames.shape[1:]), np.uint8 if as_bytes else np.float32
+    there, back = (np.empty(shape, kind) if wanted else None for wanted in (forward, backward))
     arrays = _tvl1.Arrays(
         forward=None if as_bytes else there,
         backward=None if as_bytes else back,

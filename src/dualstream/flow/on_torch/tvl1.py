@@ -81,8 +81,7 @@ def tvl1_flow(
     batch = max(1, (_CPU_PIXELS if on_cpu else _GPU_PIXELS) // (height * width))
     kept = max(batch, _CPU_KEPT_PIXELS // (height * width)) if on_cpu else batch
     shape = (pairs, 2, height, width)
-    there = np.empty(shape, np.float32) if forward else None
-    back = np.empty(shape, np.float32) if backward else None
+    there, back = (np.empty(shape, np.float32) if w else None for w in (forward, backward))
     with torch.inference_mode():
         for start in range(0, pairs, kept):
             some = frames[start : start + kept + 1].copy()  # torch warns of read-only arrays

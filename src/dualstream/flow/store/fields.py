@@ -28,11 +28,8 @@ class StoredFields:
 
     def __init__(self, path: Path, meta: FlowMeta) -> None:
         self.path, self.meta = path, meta
-
-    @property
-    def num_fields(self) -> int:
+        self.num_fields = meta.num_fields
         """Number of flow fields: frames of the video minus one."""
-        return self.meta.num_fields
 
     def read(self, indices: Sequence[int]) -> Bytes:
         """Fields `indices`, in any order and with repeats, as bytes.
