@@ -12,8 +12,8 @@ import torch
 from dualstream.clips.plan import ClipPlan
 from dualstream.clips.samplers import Indices
 from dualstream.clips.transforms import Bytes, cut_flow, cut_frames, trajectory_stack
+from dualstream.flow.compute import FlowSource
 from dualstream.flow.quantize import dequantize, encoded, quantize
-from dualstream.flow.source import FlowSource
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video.source import FrameSource
 

@@ -22,9 +22,6 @@ _SMALLEST_INLIER_RATIO = 0.2
 _LARGEST_AREA_CHANGE = 2.0
 _LARGEST_DIFFERENCE = 4  # grey levels of 255; 8 and 16 let more wrong ones pass on real clips
 
-# OpenCV takes None for "the whole image"; its type stubs do not say so.
-_EVERYWHERE: Any = None
-
 Points = NDArray[np.float32]
 
 
@@ -127,15 +124,10 @@ def estimate_camera_motion(
 def warp_back(
     first: NDArray[np.uint8], second: NDArray[np.uint8], homography: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """The second image as it would be had the camera not moved by `homography`.
+    """The second image (H, W, 3) as it would be had the camera not moved by `homography`.
 
-    Args:
-        first: (H, W, 3); shows through where the second image has nothing.
-        second: (H, W, 3), read bilinearly.
-        homography: (3, 3) from places in the first image to places in the second.
-
-    Returns:
-        (H, W, 3).
+    The homography (3, 3) leads from places in the first image to places in the second, which is
+    read bilinearly; the first (H, W, 3) shows through where the second has nothing.
     """
     if np.array_equal(homography, np.eye(3)):
         return second
@@ -172,13 +164,9 @@ def is_plausible(homography: NDArray[np.float64], size: tuple[int, int]) -> bool
 
 
 def sift_features(grey: NDArray[np.uint8]) -> tuple[Points, Points]:
-    """Features of an image: sought at half the size in large ones, where they cost a third.
+    """Features of a grey (H, W) image: (N, 2) x and y in its pixels, and (N, 128) descriptors.
 
-    Args:
-        grey: (H, W).
-
-    Returns:
-        (N, 2) x and y in pixels of the image, and (N, 128) descriptors.
+    They are sought at half the size in large images, where they cost a third.
 
     Source:
         Lowe 2004, as `cv2.SIFT`.
@@ -191,7 +179,8 @@ def sift_features(grey: NDArray[np.uint8]) -> tuple[Points, Points]:
         half = (width // 2, height // 2)
         grey = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8)
     finder = cv2.SIFT.create(nfeatures=_NUM_FEATURES, enable_precise_upscale=True)
-    keypoints, descriptors = finder.detectAndCompute(grey, _EVERYWHERE)
+    whole_image: Any = None  # OpenCV's type stubs do not know that there need be no mask
+    keypoints, descriptors = finder.detectAndCompute(grey, whole_image)
     if descriptors is None:
         return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
@@ -203,8 +192,7 @@ def _images_on_grid(frames: Frames, flow: Flow) -> NDArray[np.uint8]:
     """(T, h, w, 3) frames resized as `optical_flow` did for this flow."""
     if len(frames) != len(flow) + 1:
         raise ShapeError(f"{len(frames)} frames have {len(frames) - 1} fields, got {len(flow)}.")
-    same_size = frames.size == flow.size
-    images = resize_short_side(frames.data, None if same_size else min(flow.size))
+    images = resize_short_side(frames.data, min(flow.size))
     if images.shape[1:3] != flow.size:
         raise ShapeError(
             f"Flow of {flow.size[1]}x{flow.size[0]} px is not that of frames of "
