@@ -131,8 +131,7 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
 
 def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
     """Networks of run folders, then those of published weights, which are fetched if necessary."""
-    from dualstream.engine.devices import check_device
-    from dualstream.engine.run.checkpoint import load_checkpoint
+    from dualstream.engine.run.checkpoint import check_device, load_checkpoint
     from dualstream.models import create_model
 
     place = check_device(device)

@@ -12,14 +12,13 @@ from typing import Literal
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.examples import example_figures
 from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
 from dualstream.flow import FlowJob, extract_flow
-from dualstream.report import write_report
+from dualstream.report import example_figures, write_report
 from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
 from dualstream.types import Scores
 from dualstream.version import __version__

@@ -27,8 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
-from dualstream.engine.recipe_text import read_yaml
+from dualstream.engine.recipe_text import change_modality, place_of, read_yaml, with_inputs
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
 from dualstream.flow.methods.lookup import check_flow_name

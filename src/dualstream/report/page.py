@@ -11,7 +11,7 @@ from typing import NotRequired, TypedDict, Unpack
 
 from markupsafe import Markup
 
-from dualstream.errors import InputError, ReportError
+from dualstream.errors import InputError
 from dualstream.files import write_text
 from dualstream.report.figures import animation, confusion_svg
 from dualstream.report.samples import SampleFigure
@@ -66,16 +66,12 @@ def write_report(path: str | os.PathLike[str], **content: Unpack[PageContent]) -
     Raises:
         InputError: the path does not end in .html, or there is no stream.
         ScoresError: the scores do not fit together, or a true class is unknown.
-        ReportError: the file cannot be written.
+        DiskError: the file cannot be written.
     """
     target = Path(path)
     if target.suffix not in (".html", ".htm"):
         raise InputError(f"{target}: a report is an HTML page; give a name that ends in .html.")
-    text = render_report(**content)
-    try:
-        write_text(target, text)
-    except OSError as error:
-        raise ReportError(f"{target}: cannot be written ({error.strerror}).") from error
+    write_text(target, render_report(**content))
     return target
 
 

@@ -1,7 +1,6 @@
 """Level 5: scores of views and streams, how they are joined, measured and kept in files."""
 
 from dualstream.scores.alignment import align as align
-from dualstream.scores.alignment import reject_overlap as reject_overlap
 from dualstream.scores.files import read_scores as read_scores
 from dualstream.scores.files import write_scores as write_scores
 from dualstream.scores.fusion import FITTED_METHODS as FITTED_METHODS

@@ -52,22 +52,6 @@ def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, 
     return tuple(replace(stream, labels=labels) for stream in ordered)
 
 
-def reject_overlap(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
-    """Refuse to fit a fusion on videos that it is then measured on.
-
-    Raises:
-        ScoresError: a video of `fit_on` is among the scored ones.
-    """
-    scored = {name for stream in streams for name in stream.names}
-    shared = sorted({name for stream in fit_on for name in stream.names} & scored)
-    if shared:
-        raise ScoresError(
-            f"{len(shared)} videos are both in `fit_on` and among the scored ones: "
-            f"{first_names(shared)}. That would be fitting on the test set; give the scores of "
-            f"held-out training videos (scores_held_out.npz of a run) as `fit_on`."
-        )
-
-
 def _require_same_videos(first: Scores, stream: Scores, what: str, number: int) -> None:
     """Raise ScoresError unless a stream has the classes of the first, and its videos once each."""
     if twice := sorted(name for name, times in Counter(stream.names).items() if times > 1):

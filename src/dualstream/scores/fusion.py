@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
-from dualstream.scores.alignment import align, reject_overlap
+from dualstream.scores.alignment import align
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
-from dualstream.scores.metrics import require_labels
+from dualstream.scores.metrics import first_names, require_labels
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,
     log_probabilities,
@@ -118,13 +118,10 @@ class Fusion:
         """Write the fusion as JSON, to be read by `load`; the file appears whole or not at all.
 
         Raises:
-            ScoresError: the file cannot be written.
+            DiskError: the file cannot be written.
         """
         content = {"format": FORMAT, **asdict(self)}
-        try:
-            write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
-        except OSError as error:
-            raise ScoresError(f"{path}: cannot be written ({error.strerror}).") from error
+        write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Fusion:
@@ -245,7 +242,14 @@ def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
                 f"fit_on[{number}] has other classes than streams[{number}] "
                 f"({len(held_out.classes)} and {len(stream.classes)}), or in another order."
             )
-    reject_overlap(streams, fit_on)
+    scored = {name for stream in streams for name in stream.names}
+    shared = sorted({name for stream in fit_on for name in stream.names} & scored)
+    if shared:
+        raise ScoresError(
+            f"{len(shared)} videos are both in `fit_on` and among the scored ones: "
+            f"{first_names(shared)}. That would be fitting on the test set; give the scores of "
+            f"held-out training videos (scores_held_out.npz of a run) as `fit_on`."
+        )
 
 
 def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:

@@ -94,7 +94,7 @@ def test_workers_and_views_at_once_change_nothing(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = collect(score_videos(checkpoint, workers=0)[1], checkpoint.classes)
-    monkeypatch.setattr("dualstream.engine.infer.views.VIEWS_AT_ONCE", 4)
+    monkeypatch.setattr("dualstream.engine.infer.recognizer.VIEWS_AT_ONCE", 4)
     other = collect(score_videos(checkpoint, workers=1)[1], checkpoint.classes)
     assert plain.names == other.names
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)

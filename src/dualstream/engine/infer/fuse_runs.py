@@ -140,12 +140,11 @@ def _write_page(
     fusion: Fusion,
     data: str | os.PathLike[str] | None,
 ) -> Path:
-    from dualstream.report import write_report  # jinja2 and, below, codecs: not for scores alone
+    from dualstream.report import example_figures, write_report  # not for scores alone
 
     samples = []
     if data is not None:
         from dualstream.clips.data.manifest import Manifest
-        from dualstream.engine.examples import example_figures
 
         samples = example_figures(Manifest.read(Path(data)), streams, fused)
     return write_report(

@@ -12,10 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Crops, Recipe
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
-from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
+from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
 from dualstream.files import replacing
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
@@ -226,6 +225,24 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
         )
     model.load_state_dict(state)
     return Checkpoint(root, model.eval().to(check_device(device)), recipe, classes, info)
+
+
+def check_device(name: str) -> torch.device:
+    """The device of a name such as cpu, cuda or cuda:1.
+
+    Raises:
+        InputError: torch has no such device, or this machine has not.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device {name!r}: give cpu, cuda or cuda:N.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            has = "no GPU that torch can use" if not count else f"GPUs 0 to {count - 1}"
+            raise InputError(f"{name!r} cannot be used, this machine has {has}. Give cpu.")
+    return device
 
 
 def _read_weights(root: Path) -> dict[str, torch.Tensor]:
