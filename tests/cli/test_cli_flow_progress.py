@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from dualstream.cli.flow_report import FlowOutcomes
+from dualstream.cli.flow import FlowOutcomes
 from dualstream.cli.progress import Progress
 from dualstream.flow import FlowJob, FlowOutcome
 

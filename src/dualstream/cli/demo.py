@@ -56,6 +56,5 @@ def _print(result: DemoResult) -> None:
     )
     for name, sees, accuracy in rows:
         table.add_row(name, sees, percent(accuracy.top1), percent(accuracy.mean_class))
-    console = stdout()
-    console.print(table)
-    console.print(f"page: {result.page}   ({result.seconds:.0f} s)", soft_wrap=True)
+    stdout().print(table)
+    print(f"page: {result.page}   ({result.seconds:.0f} s)")

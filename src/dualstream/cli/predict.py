@@ -182,8 +182,7 @@ def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
 def _print(prediction: Prediction, top: int) -> None:
     from rich.table import Column, Table
 
-    console = stdout()
-    console.print(prediction.source, soft_wrap=True, markup=False)
+    print(prediction.source)
     streams = prediction.streams if len(prediction.streams) > 1 else {}
     heads = ["fused", *(Path(name).name for name in streams)] if streams else ["%"]
     ranking = Table("class", *(Column(head, justify="right") for head in heads))
@@ -191,7 +190,7 @@ def _print(prediction: Prediction, top: int) -> None:
         place = prediction.classes.index(name)
         shares = (probability, *(float(values[place]) for values in streams.values()))
         ranking.add_row(name, *map(percent, shares))
-    console.print(ranking)
+    stdout().print(ranking)
     if len(prediction.window_seconds) > 1:
         seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
         timeline = Table(seconds, "class", share, title="timeline", title_justify="left")
@@ -202,4 +201,4 @@ def _print(prediction: Prediction, top: int) -> None:
             timeline.add_row(
                 f"{start:.1f}-{end:.1f}", prediction.classes[best], percent(float(values[best]))
             )
-        console.print(timeline)
+        stdout().print(timeline)

@@ -16,7 +16,7 @@ from dualstream.cli.options import (
     Optimize,
     Segments,
 )
-from dualstream.cli.output import percent, print_json, stderr, stdout
+from dualstream.cli.output import percent, print_json, stderr
 from dualstream.cli.progress import Progress
 
 
@@ -64,10 +64,9 @@ def test(
     else:
         accuracy = result.accuracy
         top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
-        stdout().print(
+        print(
             f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
-            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}",
-            soft_wrap=True,
+            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}"
         )
     if result.failures:
         raise typer.Exit(1)

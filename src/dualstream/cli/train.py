@@ -22,7 +22,7 @@ from dualstream.cli.options import (
     Resume,
     RunFolder,
 )
-from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.output import percent, print_json
 from dualstream.cli.progress import Progress, show_training
 from dualstream.errors import InputError
 
@@ -150,11 +150,8 @@ def _print_result(
     if json:
         print_json(dataclasses.asdict(result))
         return
-    console = stdout()
     done = reached.format(loss=result.train_loss, top1=percent(result.train_top1))
-    console.print(
-        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}", soft_wrap=True
-    )
+    print(f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}")
     if result.held_out_top1 is not None:
-        console.print(f"{held_out} {percent(result.held_out_top1)}%")
-    console.print(f"Next: {then}", soft_wrap=True)
+        print(f"{held_out} {percent(result.held_out_top1)}%")
+    print(f"Next: {then}")

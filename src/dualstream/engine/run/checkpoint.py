@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream.engine.recipe import Crops, Recipe
+from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
 from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
 from dualstream.files import replacing
@@ -274,14 +273,3 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
         f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
         "Test with the data set that the network was trained on, or train again."
     )
-
-
-def with_test_views(
-    checkpoint: Checkpoint, *, segments: int | None = None, crops: Crops | None = None
-) -> Checkpoint:
-    """The same checkpoint, tested through other views; None keeps the recipe's."""
-    test = checkpoint.recipe.test
-    views = {"segments": segments, "crops": crops}
-    given = {name: value for name, value in views.items() if value is not None}
-    recipe = checkpoint.recipe.model_copy(update={"test": test.model_copy(update=given)})
-    return dataclasses.replace(checkpoint, recipe=recipe)
