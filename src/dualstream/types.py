@@ -6,7 +6,7 @@ T frames in time, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -335,5 +335,12 @@ class Prediction:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable classes, best first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+        return top_classes(self.probabilities, self.classes, k)
+
+
+def top_classes(
+    scores: NDArray[np.floating], classes: Sequence[str], k: int
+) -> list[tuple[str, float]]:
+    """Return the k best classes with their scores (K,); of equal scores the first class first."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [(classes[i], float(scores[i])) for i in order]

@@ -15,10 +15,10 @@ from PIL import Image, ImageSequence
 from dualstream.errors import ShapeError
 from dualstream.report.figures import (
     LONGEST_LABEL,
+    MATRIX_STYLES,
     animation,
     confusion_svg,
     evenly,
-    matrix_style,
     shortened,
 )
 
@@ -46,7 +46,7 @@ def test_matrix_draws_each_cell_with_videos_at_its_place() -> None:
     boxes = [c.find("rect") for c in cells]
     x = [float(box.get("x")) for box in boxes if box is not None]  # type: ignore[arg-type]
     y = [float(box.get("y")) for box in boxes if box is not None]  # type: ignore[arg-type]
-    cell = matrix_style(3).cell
+    cell = MATRIX_STYLES[0].cell
     assert (x[1] - x[0], x[2] - x[1], y[1] - y[0], y[2] - y[1]) == (cell, 0, 0, cell)
     shades = [float(box.get("fill-opacity")) for box in boxes if box is not None]  # type: ignore[arg-type]
     assert shades[2] == 1.0
@@ -57,7 +57,7 @@ def test_matrix_draws_each_cell_with_videos_at_its_place() -> None:
 def test_matrix_labels_fit_their_rows_at_any_size(k: int) -> None:
     classes = [f"class number {i}" for i in range(k)]
     root = parse(confusion_svg(np.eye(k, dtype=np.int64), classes))
-    style = matrix_style(k)
+    style = next(style for style in MATRIX_STYLES if k <= style.most_classes)
     assert style.font <= style.cell
     assert style.font >= 9
     texts = [text.text for text in root.findall("text")]

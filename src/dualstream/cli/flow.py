@@ -163,8 +163,8 @@ def _follow(
             }
         )
     else:
-        for name, error in failures.items():
-            print(f"{name}: {error}", file=sys.stderr)
+        for name, reason in failures.items():
+            print(f"{name}: {reason}", file=sys.stderr)
         print(
             f"{store}{'' if shard is None else f' (part {shard})'}: {counts['done']} videos done, "
             f"{counts['kept']} kept, {counts['failed']} failed; {fields} flow fields"

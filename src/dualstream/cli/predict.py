@@ -160,11 +160,11 @@ def _files(videos: list[str]) -> list[str]:
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
+    from dualstream.types import top_classes
+
     def ranked(values: Any) -> list[dict[str, Any]]:
-        return [
-            {"class": prediction.classes[i], "probability": round(float(values[i]), 6)}
-            for i in (-values).argsort(kind="stable")[:top]
-        ]
+        best = top_classes(values, prediction.classes, top)
+        return [{"class": name, "probability": round(share, 6)} for name, share in best]
 
     return {
         "source": prediction.source,

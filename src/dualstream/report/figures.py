@@ -1,4 +1,4 @@
-"""Pictures of a report: SVG that follows the page's colours, and animated WebP of videos.
+"""Pictures of a report, SVG in the page's colours and animated WebP of videos; its templates.
 
 SVG comes from a template rather than a plotting library, so that it takes its colours from the page
 (light or dark), shows names and counts on hover, and adds nothing to the page's size.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dualstream.errors import ShapeError
-from dualstream.report.template import rendered
 
 CHARACTER_WIDTH = 0.6
 """Mean width of a character, in font sizes, of the widest of the page's fonts (DejaVu Sans)."""
@@ -28,25 +28,22 @@ HEIGHT_PX, MOST_FRAMES, WEBP_QUALITY = 144, 24, 60
 """Of the animated pictures."""
 
 
-@dataclass(frozen=True)
-class MatrixStyle:
-    """Sizes of a confusion matrix in pixels."""
+class MatrixStyle(NamedTuple):
+    """Sizes in pixels of a confusion matrix of at most so many classes."""
 
+    most_classes: float
     cell: int
-    font: float
+    font: int
     counts: bool
     """Whether the number of videos is written into each cell."""
 
 
-def matrix_style(num_classes: int) -> MatrixStyle:
-    """Return sizes that keep every class name readable: larger cells for fewer classes."""
-    if num_classes <= 12:
-        return MatrixStyle(cell=40, font=13, counts=True)
-    if num_classes <= 26:
-        return MatrixStyle(cell=30, font=12, counts=True)
-    if num_classes <= 60:
-        return MatrixStyle(cell=15, font=11, counts=False)
-    return MatrixStyle(cell=9, font=9, counts=False)
+MATRIX_STYLES = (
+    MatrixStyle(12, 40, 13, True),
+    MatrixStyle(26, 30, 12, True),
+    MatrixStyle(60, 15, 11, False),
+    MatrixStyle(math.inf, 9, 9, False),
+)
 
 
 def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
@@ -65,7 +62,8 @@ def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     k = len(classes)
     if matrix.shape != (k, k) or k == 0:
         raise ShapeError(f"A confusion matrix of {k} classes is ({k}, {k}), got {matrix.shape}.")
-    style, totals = matrix_style(k), matrix.sum(axis=1)
+    style = next(style for style in MATRIX_STYLES if k <= style.most_classes)
+    totals = matrix.sum(axis=1)
     labels = [shortened(name) for name in classes]
     margin = round(max(len(label) for label in labels) * style.font * CHARACTER_WIDTH) + 10
     return rendered(
@@ -158,3 +156,38 @@ def animation(
 def _data_uri(content: io.BytesIO) -> Markup:
     encoded = base64.b64encode(content.getvalue()).decode("ascii")
     return Markup(f"data:image/webp;base64,{encoded}")
+
+
+def rendered(template: str, **values: object) -> Markup:
+    """Fill in a template of this folder; values are escaped unless they are `Markup`.
+
+    In it, `percent`, `points` and `p_value` format numbers.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=percent, points=points, p_value=p_value_text)
+    return Markup(environment.from_string(package_text(template)).render(values))
+
+
+def package_text(name: str) -> str:
+    """Return the text of a file of this folder."""
+    return files("dualstream.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def percent(share: float) -> str:
+    """0.8325 -> '83.2 %'; a NaN (a class without a video) -> a dash."""
+    return "\u2013" if math.isnan(share) else f"{100 * share:.1f}\u202f%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points with its sign: 0.094 -> '+9.4', 0.0 -> '0.0'."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
+
+
+def p_value_text(value: float) -> str:
+    """'p < 0.001', or 'p = 0.042'."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

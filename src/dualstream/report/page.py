@@ -13,17 +13,9 @@ from markupsafe import Markup
 
 from dualstream.errors import InputError
 from dualstream.files import write_text
-from dualstream.report.figures import animation, confusion_svg
+from dualstream.report.figures import animation, confusion_svg, package_text, rendered
 from dualstream.report.samples import SampleFigure
-from dualstream.report.tables import (
-    Comparable,
-    agreement_rows,
-    class_rows,
-    compare,
-    fusion_gain,
-    headline,
-)
-from dualstream.report.template import package_text, rendered
+from dualstream.report.tables import agreement_rows, class_rows, compare, fusion_gain, headline
 from dualstream.scores import confusion_matrix, most_confused_pairs
 from dualstream.types import Scores
 
@@ -82,13 +74,15 @@ def render_report(**content: Unpack[PageContent]) -> str:
     )
     rows = headline(comparable)
     main_name, main = comparable.main
+    colours = {name: f"s{i % 6}" for i, name in enumerate(comparable.names)}
     script = package_text("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return rendered(
         "page.html.j2",
         title=content["title"],
         style=Markup(package_text("page.css")),
         script=Markup(script),
-        script_hash=_content_hash(script),
+        script_hash=f"sha256-{digest}",  # the page's content policy allows no other script
         comparable=comparable,
         headline=rows,
         chance=1 / len(main.classes),
@@ -104,18 +98,6 @@ def render_report(**content: Unpack[PageContent]) -> str:
             (figure, animation(figure.frames, figure.flow_rgb, fps=figure.fps))
             for figure in content.get("samples", ())
         ],
-        stream_colours=_colours(comparable),
+        stream_colours={**colours, comparable.fused_name: "fused"},
         facts=dict(content.get("facts", {})),
     )
-
-
-def _colours(comparable: Comparable) -> dict[str, str]:
-    """Column name -> CSS class of its colour."""
-    colours = {name: f"s{i % 6}" for i, name in enumerate(comparable.names)}
-    return {**colours, comparable.fused_name: "fused"}
-
-
-def _content_hash(script: str) -> str:
-    """Return the hash by which the page's content policy allows this script and no other."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return "sha256-" + base64.b64encode(digest).decode("ascii")

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ShapeError, check_least
-from dualstream.report.tables import Comparable, compare, top_classes
+from dualstream.report.tables import Comparable, compare
 from dualstream.scores import predicted_classes, probabilities
-from dualstream.types import Scores
+from dualstream.types import Scores, top_classes
 
 if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest
@@ -87,7 +87,7 @@ def top_by_stream(
         raise InputError(f"There are no scores of a video {name!r}.")
     row = comparable.streams[0].names.index(name)
     return {
-        column: top_classes(probabilities(scores)[row].tolist(), scores.classes, k)
+        column: top_classes(probabilities(scores)[row], scores.classes, k)
         for column, scores in comparable.columns
     }
 
