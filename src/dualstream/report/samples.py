@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, check_least
+from dualstream.errors import InputError, ShapeError, check_least, check_shape
 from dualstream.report.tables import Comparable, compare
 from dualstream.scores import predicted_classes, probabilities
 from dualstream.types import Scores, top_classes
@@ -47,14 +47,10 @@ class SampleFigure:
 
     def __post_init__(self) -> None:
         for what, value in (("frames", self.frames), ("flow_rgb", self.flow_rgb)):
-            if value is None:
-                continue
-            is_rgb = value.ndim == 4 and value.shape[-1] == 3 and value.dtype == np.uint8
-            if not is_rgb or value.size == 0:
-                raise ShapeError(
-                    f"SampleFigure.{what} must be (T, H, W, 3) uint8 with at least one pixel, "
-                    f"got {value.shape} {value.dtype}."
-                )
+            if value is not None:
+                check_shape(f"SampleFigure.{what}", value, ("T", "H", "W", 3), "uint8")
+                if value.size == 0:
+                    raise ShapeError(f"SampleFigure.{what} has no pixel: {value.shape}.")
         if not self.fps > 0:
             raise InputError(f"SampleFigure.fps must be above 0, got {self.fps}.")
 

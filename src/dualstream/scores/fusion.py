@@ -139,7 +139,7 @@ class Fusion:
                 method=content["method"],
                 num_streams=int(content["num_streams"]),
                 weights=tuple(float(weight) for weight in content["weights"]),
-                classifier=None if classifier is None else LinearClassifier.from_json(classifier),
+                classifier=None if classifier is None else LinearClassifier(**classifier),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ScoresError(f"{path}: the fusion is incomplete or broken ({error}).") from error
