@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualstream.errors import InputError, ScoresError
-from dualstream.report import (
+from dualstream.report.tables import (
     AgreementRow,
     ClassRow,
     Comparison,
@@ -19,8 +19,9 @@ from dualstream.report import (
     compare,
     fusion_gain,
     headline,
+    mcnemar_p_value,
+    wilson_interval,
 )
-from dualstream.report.tables import mcnemar_p_value, wilson_interval
 from dualstream.types import Scores
 
 LABELS = [0, 0, 0, 0, 1, 1]

@@ -16,7 +16,6 @@ from dualstream.scores import (
     Fusion,
     FusionMethod,
     align,
-    check_fit_on,
     fit_fusion,
     fuse,
     measure,
@@ -25,7 +24,7 @@ from dualstream.scores import (
     top_k_accuracy,
     weighted_fusion,
 )
-from dualstream.scores.fusion import simplex_grid
+from dualstream.scores.fusion import check_fit_on, simplex_grid
 from dualstream.types import Scores
 
 ALL_METHODS = get_args(FusionMethod)
