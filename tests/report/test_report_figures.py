@@ -8,8 +8,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from dualstream.errors import ShapeError
@@ -18,7 +16,6 @@ from dualstream.report.figures import (
     MATRIX_STYLES,
     animation,
     confusion_svg,
-    evenly,
     shortened,
 )
 
@@ -87,21 +84,6 @@ def test_matrix_escapes_names_and_shortens_long_ones() -> None:
 def test_matrix_of_another_shape_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(3, 3\), got \(2, 2\)"):
         confusion_svg(np.eye(2, dtype=np.int64), list("abc"))
-
-
-def test_evenly_as_a_table() -> None:
-    assert evenly(9, 3) == [0, 4, 8]
-    assert evenly(2, 4) == [0, 0, 1, 1]
-    assert evenly(5, 5) == [0, 1, 2, 3, 4]
-    assert evenly(7, 1) == [0]
-    assert evenly(1, 3) == [0, 0, 0]
-
-
-@given(st.integers(1, 200), st.integers(2, 60))
-def test_evenly_rises_from_end_to_end(total: int, count: int) -> None:
-    places = evenly(total, count)
-    assert (places[0], places[-1], len(places)) == (0, total - 1, count)
-    assert places == sorted(places)
 
 
 def coloured(levels: list[int], size: tuple[int, int] = (40, 60)) -> np.ndarray:

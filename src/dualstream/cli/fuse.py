@@ -65,16 +65,12 @@ def fuse(
         all_methods=all_methods,
     )
     if json:
-        rows = {
-            name: {"top1": row.top_1, "top5": row.top_5, "mean_class": row.mean_class}
-            for name, row in result.accuracy.items()
-        }
         print_json(
             {
                 "method": result.fusion.method,
                 "weights": list(result.fusion.weights) or None,
                 "videos": len(result.fused),
-                "accuracy": rows,
+                "accuracy": {name: row.as_dict() for name, row in result.accuracy.items()},
                 "files": dict(result.files),
             }
         )

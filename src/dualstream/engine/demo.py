@@ -19,7 +19,7 @@ from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
 from dualstream.flow import FlowJob, extract_flow
 from dualstream.report import example_figures, write_report
-from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
+from dualstream.scores import Accuracy, fuse, measure, write_scores
 from dualstream.types import Scores
 from dualstream.version import __version__
 
@@ -29,14 +29,6 @@ STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
 Stage = Literal["render", "prepare", "flow", "train spatial", "train temporal", "test", "report"]
 StageListener = Callable[[Stage, int, int, float | None], None]
 """Called with a stage, what is done of it, its total, and of training the loss."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Of one stream or the fusion, 0..1."""
-
-    top1: float
-    mean_class: float
 
 
 @dataclass(frozen=True)
@@ -108,10 +100,7 @@ def run_demo(
         },
     )
     listener("report", 1, 1, None)
-    accuracies = {
-        name: Accuracy(top_k_accuracy(scores, 1), mean_class_accuracy(scores))
-        for name, scores in {**streams, "fused": fused}.items()
-    }
+    accuracies = {name: measure(one) for name, one in {**streams, "fused": fused}.items()}
     return DemoResult(**accuracies, page=page, seconds=time.monotonic() - started)
 
 

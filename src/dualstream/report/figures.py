@@ -85,16 +85,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
-def evenly(total: int, count: int) -> list[int]:
-    """Return `count` places from 0 to total - 1 at equal spacing, both ends among them.
-
-    evenly(9, 3) is [0, 4, 8]; evenly(2, 4) is [0, 0, 1, 1].
-    """
-    if count == 1:
-        return [0]
-    return [(2 * i * (total - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
-
-
 class Animation(NamedTuple):
     """A moving picture and a still one of its middle, as data URIs, and their size in pixels."""
 
@@ -123,6 +113,8 @@ def animation(
     """
     from PIL import Image
 
+    from dualstream.video.times import evenly_spaced
+
     total, height, width = frames.shape[:3]
     count, height_px = min(total, MOST_FRAMES), min(HEIGHT_PX, height)
     size = (max(1, round(width * height_px / height)), height_px)
@@ -133,7 +125,7 @@ def animation(
             "RGB", (size[0] * len(sides) + GAP_PX * (len(sides) - 1), size[1]), "gray"
         )
         for place, side in enumerate(sides):
-            picture = Image.fromarray(side[evenly(len(side), count)[i]])
+            picture = Image.fromarray(side[evenly_spaced(len(side), count)[i]])
             canvas.paste(
                 picture.resize(size, Image.Resampling.LANCZOS), (place * (size[0] + GAP_PX), 0)
             )

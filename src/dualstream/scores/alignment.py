@@ -35,7 +35,15 @@ def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, 
     first = streams[0]
     for number, stream in enumerate(streams):
         _require_same_videos(first, stream, what, number)
-    ordered = [_in_order(stream, first.names) for stream in streams]
+    ordered = []
+    for stream in streams:
+        place = {name: row for row, name in enumerate(stream.names)}
+        rows = np.array([place[name] for name in first.names], np.int64)
+        ordered.append(
+            replace(
+                stream, names=first.names, labels=stream.labels[rows], scores=stream.scores[rows]
+            )
+        )
     labels = ordered[0].labels.copy()
     for number, stream in enumerate(ordered):
         both_known = (labels >= 0) & (stream.labels >= 0)
@@ -76,11 +84,3 @@ def _require_same_videos(first: Scores, stream: Scores, what: str, number: int) 
                 f"{what}[{place}] lacks {len(missing)} of the {len(other)} videos of {what}[{of}]: "
                 f"{first_names(missing)}. Score the same list of videos with every stream."
             )
-
-
-def _in_order(stream: Scores, names: tuple[str, ...]) -> Scores:
-    if stream.names == names:
-        return stream
-    place = {name: row for row, name in enumerate(stream.names)}
-    rows = np.array([place[name] for name in names], np.int64)
-    return replace(stream, names=names, labels=stream.labels[rows], scores=stream.scores[rows])

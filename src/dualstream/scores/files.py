@@ -94,8 +94,10 @@ def read_scores(
                 foreign = _of_tsn(arrays, source)
     except FileNotFoundError as error:
         raise ScoresError(f"{source}: no such score file.") from error
-    except OSError as error:
-        raise ScoresError(f"{source}: cannot be read ({error.strerror}).") from error
+    except IsADirectoryError as error:
+        raise ScoresError(f"{source}: is a folder, not a score file.") from error
+    except PermissionError as error:
+        raise ScoresError(f"{source}: may not be read ({error.strerror}).") from error
     rows, labels, own_names = foreign
     shapes = {row.shape for row in rows}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:

@@ -101,9 +101,7 @@ def evaluate(
     metrics = {
         "videos": accuracy.num_videos,
         "failed": len(failures),
-        "top1": accuracy.top_1,
-        "top5": accuracy.top_5,
-        "mean_class": accuracy.mean_class,
+        **accuracy.as_dict(),
         "segments": test.segments,
         "crops": test.crops,
     }
