@@ -25,7 +25,7 @@ from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores

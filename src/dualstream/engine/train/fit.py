@@ -49,7 +49,7 @@ from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileChe
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.models.trainable import set_trainable
 
 Verb = Literal["train", "transfer"]
