@@ -1,4 +1,4 @@
-"""`dualstream train` and `dualstream transfer`: both write a run folder and can be resumed."""
+"""`dualstream train`, `transfer` and `test`: they write, resume and measure run folders."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dualstream.cli.options import (
     BackwardFlow,
+    Crops,
+    Device,
     FlowStore,
     Json,
     Limit,
+    Optimize,
     OptionalData,
     OptionalRecipe,
     Overrides,
     Resume,
     RunFolder,
+    Segments,
 )
-from dualstream.cli.output import percent, print_json
+from dualstream.cli.output import percent, print_json, stderr
 from dualstream.cli.progress import Progress, show_training
 from dualstream.errors import InputError
 
@@ -122,6 +126,58 @@ def transfer(
         then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
         json=json,
     )
+
+
+def test(
+    run: Annotated[Path, typer.Argument(help="Run folder that `dualstream train` wrote.")],
+    part: Annotated[
+        Literal["test", "held_out", "train"],
+        typer.Option(help="Videos to score; the latter two serve to fit a fusion."),
+    ] = "test",
+    segments: Segments = None,
+    crops: Crops = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
+    ] = None,
+    flow: FlowStore = None,
+    backward_flow: BackwardFlow = None,
+    out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
+    workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
+) -> None:
+    """Score the test videos with a trained network and print its accuracy."""
+    from dualstream.engine.infer.evaluate import evaluate
+
+    with Progress() as progress:
+        result = evaluate(
+            run,
+            part=part,
+            segments=segments,
+            crops=crops,
+            data=data,
+            flow=flow,
+            backward_flow=backward_flow,
+            out=out,
+            workers=workers,
+            device=device,
+            optimize=optimize,
+            listener=lambda done, total: progress.update(part, done, total, unit="videos"),
+        )
+    for name, error in result.failures.items():
+        stderr().print(f"{name}: {error}", style="red", markup=False)
+    if json:
+        print_json({**result.metrics, "scores": result.path})
+    else:
+        accuracy = result.accuracy
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
+        print(
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
+            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}"
+        )
+    if result.failures:
+        raise typer.Exit(1)
 
 
 def _check_alone(*arguments: object) -> None:
