@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dualstream.cli.options import (
-    BackwardFlow,
-    Crops,
+    DATA_HELP,
+    RECIPE_HELP,
     Device,
     FlowStore,
     Json,
     Limit,
     Optimize,
-    OptionalData,
-    OptionalRecipe,
     Overrides,
-    Resume,
-    RunFolder,
-    Segments,
 )
 from dualstream.cli.output import percent, print_json, stderr
 from dualstream.cli.progress import Progress, show_training
@@ -33,6 +28,21 @@ from dualstream.errors import InputError
 if TYPE_CHECKING:
     from dualstream.engine.train.fit import TrainResult, Verb
     from dualstream.engine.train.run_folder import Listener
+
+
+OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
+OptionalRecipe = Annotated[str | None, typer.Option(help=RECIPE_HELP)]
+RunFolder = Annotated[Path | None, typer.Option(help="Run folder to create.")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
+]
+BackwardFlow = Annotated[
+    Path | None,
+    typer.Option(
+        help="Store of backward flow, for bi-directional stacking.  "
+        "[default: `flow_backward` beside the manifest, or the run's]"
+    ),
+]
 
 
 def train(
@@ -134,8 +144,13 @@ def test(
         Literal["test", "held_out", "train"],
         typer.Option(help="Videos to score; the latter two serve to fit a fusion."),
     ] = "test",
-    segments: Segments = None,
-    crops: Crops = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Snippets a video.  [default: the recipe's]", min=1)
+    ] = None,
+    crops: Annotated[
+        Literal["center", "three", "ten"] | None,
+        typer.Option(help="Views of a snippet.  [default: the recipe's]"),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
     ] = None,
