@@ -43,10 +43,7 @@ _UniqueKeyLoader.add_implicit_resolver(
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Return the value that a YAML text holds.
-
-    Args:
-        where: what to call it in errors.
+    """Return the value that a YAML text holds, which errors call `where`.
 
     Raises:
         RecipeError: not YAML, or a key stands twice.

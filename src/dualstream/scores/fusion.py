@@ -146,12 +146,10 @@ class Fusion:
 
 
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
-    """Fit a fusion on the scores of held-out training videos.
+    """Fit a fusion on the scores of held-out training videos, one item a stream.
 
-    Args:
-        fit_on: scores of held-out training videos, one item a stream.
-        method: "mean", "max" and "product" learn nothing; "weighted" searches its weights (see
-            `search_weights`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
+    "mean", "max" and "product" learn nothing; "weighted" searches its weights (see
+    `search_weights`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
 
     Raises:
         UnknownNameError: no such method.
@@ -268,12 +266,9 @@ def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
 
 
 def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
-    """Return every way to share `parts` equal parts among the streams.
+    """Return (P, num_streams) every way to share `parts` equal parts among the streams, rising.
 
     simplex_grid(2, parts=2) is [[0, 2], [1, 1], [2, 0]].
-
-    Returns:
-        (P, num_streams) whole numbers, each row summing to `parts`, in rising order.
     """
     # Bars between the parts, as in 'stars and bars': their distances are the shares.
     bars = itertools.combinations(range(parts + num_streams - 1), num_streams - 1)
@@ -291,9 +286,6 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
     Args:
         fit_on: one item a stream; every video's class known.
         step: distance of the grid's points; 1 / step must be a whole number.
-
-    Returns:
-        One weight a stream, summing to 1.
 
     Raises:
         InputError: an impossible step, or a grid of more than 100,000 points.

@@ -83,13 +83,9 @@ class LinearClassifier:
 
 
 def stacked_features(aligned: Sequence[Scores]) -> NDArray[np.float64]:
-    """Stack the softmax scores of each stream, scaled to Euclidean length 1, side by side.
+    """Return (N, S * K) the softmax scores of S aligned streams, each scaled to Euclidean length 1.
 
-    Args:
-        aligned: S streams with the same N videos in the same order and K classes.
-
-    Returns:
-        (N, S * K); the features of Simonyan & Zisserman 2014, section 2.
+    They are the features of Simonyan & Zisserman 2014, section 2.
     """
     parts = []
     for stream in aligned:
@@ -141,13 +137,10 @@ def fit_linear(aligned: Sequence[Scores], *, kind: LinearKind) -> LinearClassifi
 
 
 def fold_numbers(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the fold of each video: the videos of each class are dealt out in turn.
+    """Return (N,) the fold of each video from 0: the videos of each class are dealt out in turn.
 
     There are as many folds as the largest class has videos, at most 5. For instance labels
     0 0 0 1 1 go to folds 0 1 2 1 2: class 1 begins one fold later, which keeps folds equal.
-
-    Returns:
-        (N,) from 0 to folds - 1.
     """
     counts = np.bincount(labels)
     folds = min(MOST_FOLDS, int(counts.max()))

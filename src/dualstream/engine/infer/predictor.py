@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -160,11 +160,7 @@ class Predictor:
             yield Window(start, end, self._read(cache, plans))
 
     def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """Return the probabilities (networks, K) of one video's clips, means over their views.
-
-        Args:
-            clips: one for each network, of segments x crops views.
-        """
+        """Return the probabilities (networks, K) of one clip a network: means over its views."""
         rows = []
         with ExitStack() as back_to_training:
             for recognizer, run, normalizer, clip in zip(
@@ -275,24 +271,16 @@ def _computed_flow(
     """Flow of each stream of a network; streams that are alike share one source of `sources`."""
     flow = {}
     for name, stream in recognizer.spec.flow_streams.items():
-        params = recognizer.flow_params.get(name)
-        alike = (
-            stream.flow_method,
-            params,
-            stream.flow_short_side,
-            stream.flow_bound_px,
-            plan.timeline.tobytes(),
-        )
+        settings: dict[str, Any] = {
+            "method": stream.flow_method,
+            "params": recognizer.flow_params.get(name),
+            "short_side": stream.flow_short_side,
+            "bound_px": stream.flow_bound_px,
+            "num_threads": torch.get_num_threads(),
+        }
+        alike = (*settings.values(), plan.timeline.tobytes())
         if alike not in sources:
-            sources[alike] = ComputedFlow(
-                frames,
-                plan.timeline,
-                method=stream.flow_method,
-                params=params,
-                short_side=stream.flow_short_side,
-                bound_px=stream.flow_bound_px,
-                num_threads=torch.get_num_threads(),
-            )
+            sources[alike] = ComputedFlow(frames, plan.timeline, **settings)
         flow[name] = sources[alike]
     return flow
 
