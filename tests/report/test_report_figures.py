@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from dualstream.errors import ShapeError
-from dualstream.report.figures import (
+from dualstream.report.page import (
     LONGEST_LABEL,
     MATRIX_STYLES,
     animation,

@@ -13,7 +13,7 @@ import pytest
 
 from dualstream.errors import DiskError, InputError, ScoresError
 from dualstream.report import SampleFigure, render_report, top_by_stream, write_report
-from dualstream.report.figures import p_value_text, percent, points
+from dualstream.report.page import p_value_text, percent, points
 from dualstream.scores import fuse
 from dualstream.types import Scores
 

@@ -149,10 +149,9 @@ def _files(videos: list[str]) -> list[str]:
     files: list[str] = []
     for video in videos:
         folder = Path(video)
-        if not folder.is_dir():
-            files.append(video)
-            continue
-        inside = [str(folder / name) for name in list_videos(folder)]
+        inside = (
+            [str(folder / name) for name in list_videos(folder)] if folder.is_dir() else [video]
+        )
         if not inside:
             raise InputError(f"{folder} holds no video file.")
         files += inside

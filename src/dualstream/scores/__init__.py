@@ -1,6 +1,5 @@
 """Level 5: scores of views and streams, how they are joined, measured and kept in files."""
 
-from dualstream.scores.alignment import align as align
 from dualstream.scores.files import read_scores as read_scores
 from dualstream.scores.files import write_scores as write_scores
 from dualstream.scores.fusion import FITTED_METHODS as FITTED_METHODS
@@ -20,6 +19,7 @@ from dualstream.scores.metrics import per_class_accuracy as per_class_accuracy
 from dualstream.scores.metrics import predicted_classes as predicted_classes
 from dualstream.scores.metrics import top_k_accuracy as top_k_accuracy
 from dualstream.scores.metrics import true_class_rank as true_class_rank
+from dualstream.scores.views import align as align
 from dualstream.scores.views import average_views as average_views
 from dualstream.scores.views import log_softmax as log_softmax
 from dualstream.scores.views import probabilities as probabilities

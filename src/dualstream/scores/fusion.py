@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
-from dualstream.scores.alignment import align
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
 from dualstream.scores.metrics import first_names, require_labels
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,
+    align,
     log_probabilities,
     log_softmax,
     probabilities,
