@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import print_json, stdout
+from dualstream.cli.progress import Progress
 
 if TYPE_CHECKING:
     from dualstream.clips.data.annotations import AnnotationFormat
@@ -52,12 +56,6 @@ def prepare(
     Faults are listed in OUT/problems.csv with file and line; the rest is used. The checks are
     kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
-    import os
-    from collections import Counter
-    from typing import cast
-
-    from dualstream.cli.output import print_json
-    from dualstream.cli.progress import Progress
     from dualstream.clips.data import prepare as layer
 
     preparation = layer.prepare(
@@ -101,8 +99,6 @@ def prepare(
 
 def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:
     from rich.table import Table
-
-    from dualstream.cli.output import stdout
 
     print(
         f"{summary['videos']} videos of {summary['classes']} classes, {summary['frames']} frames "

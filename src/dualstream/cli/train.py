@@ -211,13 +211,7 @@ def _showing(verb: Verb, run: Path) -> Iterator[Listener]:
 def _print_result(
     result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
 ) -> None:
-    """Print the result of a training, and the command that comes next.
-
-    Args:
-        reached: format of training loss and accuracy, with the fields `loss` and `top1`.
-        held_out: name of the accuracy on the held-out videos.
-        then: the next command.
-    """
+    """Print what a training reached, by a format of `loss` and `top1`, and the next command."""
     if json:
         print_json(dataclasses.asdict(result))
         return

@@ -234,12 +234,11 @@ def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
             f"`fit_on` has {len(fit_on)} streams and {len(streams)} are to be joined: give one "
             f"item a stream, in the same order."
         )
-    for number, (stream, held_out) in enumerate(zip(streams, fit_on, strict=True)):
-        if stream.classes != held_out.classes:
-            raise ScoresError(
-                f"fit_on[{number}] has other classes than streams[{number}] "
-                f"({len(held_out.classes)} and {len(stream.classes)}), or in another order."
-            )
+    if streams[0].classes != fit_on[0].classes:
+        raise ScoresError(
+            "fit_on[0] has other classes than streams[0] "
+            f"({len(fit_on[0].classes)} and {len(streams[0].classes)}), or in another order."
+        )
     scored = {name for stream in streams for name in stream.names}
     shared = sorted({name for stream in fit_on for name in stream.names} & scored)
     if shared:

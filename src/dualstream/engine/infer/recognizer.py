@@ -38,12 +38,7 @@ brings its input and classes (`create_model(..., weights=...)`)."""
 
 
 def as_recognizer(model: Model) -> Recognizer:
-    """Return the recognizer that a model stands for.
-
-    Raises:
-        InputError: a network that does not know its input or its classes.
-        CheckpointError: a run folder that cannot be loaded.
-    """
+    """Return the recognizer that a model stands for; errors as in `as_recognizers`."""
     if isinstance(model, Recognizer):
         return model
     if isinstance(model, Network):
@@ -66,12 +61,11 @@ def as_recognizer(model: Model) -> Recognizer:
 def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
     """Return one recognizer or several of the same classes, with names that differ.
 
-    Where two share a name they are numbered: rgb, rgb -> rgb, rgb (2). Errors are those of
-    `as_recognizer`, and:
+    Where two share a name they are numbered: rgb, rgb -> rgb, rgb (2).
 
     Raises:
-        InputError: there is none.
-        CheckpointError: different classes.
+        InputError: there is none, or a network does not know its input or its classes.
+        CheckpointError: different classes, or a run folder that cannot be loaded.
     """
     several = isinstance(models, Sequence) and not isinstance(models, str)
     found = [as_recognizer(m) for m in cast("Sequence[Model]", models if several else [models])]
