@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from dualstream.cli.options import Json
-from dualstream.cli.output import percent, print_json, stdout
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, percent, print_json, stdout
 
 SEES = ("single frames: the look", "optical flow: the motion", "both")
 UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from dualstream.cli.options import Json
-from dualstream.cli.output import print_json
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, print_json
 from dualstream.errors import FlowStoreError, InputError
 
 if TYPE_CHECKING:

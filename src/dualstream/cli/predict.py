@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dualstream.cli.options import Device, Json, Optimize, numbers
-from dualstream.cli.output import percent, print_json, stderr, stdout
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, percent, print_json, stderr, stdout
 from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:

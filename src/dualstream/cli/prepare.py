@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from dualstream.cli.options import Json
-from dualstream.cli.output import print_json, stdout
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, print_json, stdout
 
 if TYPE_CHECKING:
     from dualstream.clips.data.annotations import AnnotationFormat

@@ -21,8 +21,7 @@ from dualstream.cli.options import (
     Optimize,
     Overrides,
 )
-from dualstream.cli.output import percent, print_json, stderr
-from dualstream.cli.progress import Progress, show_training
+from dualstream.cli.output import Progress, percent, print_json, show_training, stderr
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
