@@ -261,10 +261,9 @@ def _print_estimate(estimate: FlowEstimate, *, json: bool) -> None:
 
 
 def _range(spread: Spread) -> str:
-    """1.234 (1.1 to 2)."""
-    return f"{_short(spread.value)} ({_short(spread.low)} to {_short(spread.high)})"
-
-
-def _short(value: float) -> str:
-    """Three digits without an exponent: 1234.5 -> 1234, 12.345 -> 12.3, 0.012345 -> 0.0123."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-4 else f"{value:.6f}"
+    """1.23 (1.1 to 1235): three digits without an exponent."""
+    value, low, high = (
+        f"{n:.0f}" if n >= 100 else f"{n:.3g}" if n >= 1e-4 else f"{n:.6f}"
+        for n in (spread.value, spread.low, spread.high)
+    )
+    return f"{value} ({low} to {high})"

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError, ShapeError, check_choice
 from dualstream.scores.metrics import first_names
-from dualstream.types import Scores
-
-ViewAverage = Literal["logits", "probabilities"]
-"""Quantity that is averaged over the views of a video."""
+from dualstream.types import ScoreKind, Scores
 
 SMALLEST_PROBABILITY = 1e-12
 """Stands for zero where a logarithm of a stored probability is needed."""
@@ -47,7 +43,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def average_views(
-    logits: NDArray[np.floating], *, average: ViewAverage = "logits"
+    logits: NDArray[np.floating], *, average: ScoreKind = "logits"
 ) -> NDArray[np.float32]:
     """Average the views (segments x crops) of each video.
 
@@ -66,7 +62,7 @@ def average_views(
         InputError: a value is NaN or infinite.
         UnknownNameError: `average` is not one of the two.
     """
-    check_choice("average of views", average, ViewAverage)
+    check_choice("average of views", average, ScoreKind)
     values = np.asarray(logits, np.float64)
     if values.ndim not in (2, 3) or 0 in values.shape[-2:]:
         raise ShapeError(
