@@ -20,7 +20,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError
+from dualstream.errors import InputError, check_shape
 from dualstream.files import write_text
 from dualstream.report.samples import SampleFigure
 from dualstream.report.tables import agreement_rows, class_rows, compare, fusion_gain, headline
@@ -150,11 +150,11 @@ def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
         ShapeError: the matrix is not (K, K).
     """
     k = len(classes)
-    if matrix.shape != (k, k) or k == 0:
-        raise ShapeError(f"A confusion matrix of {k} classes is ({k}, {k}), got {matrix.shape}.")
+    check_shape(f"The confusion matrix of {k} classes", matrix, (k, k))
     style = next(style for style in MATRIX_STYLES if k <= style.most_classes)
     totals = matrix.sum(axis=1)
-    labels = [shortened(name) for name in classes]
+    longest = LONGEST_LABEL
+    labels = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in classes]
     margin = round(max(len(label) for label in labels) * style.font * CHARACTER_WIDTH) + 10
     return rendered(
         "matrix.svg.j2",
@@ -168,11 +168,6 @@ def confusion_svg(matrix: NDArray[np.int64], classes: Sequence[str]) -> Markup:
         # Thin lines: between all classes where cells are large, else every five.
         lines=[*range(0, k, 1 if style.counts else 5), k],
     )
-
-
-def shortened(text: str) -> str:
-    """Cut a text to 26 characters, the last one of a longer text being an ellipsis."""
-    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
 class Animation(NamedTuple):
