@@ -123,10 +123,8 @@ def read_scores(
 def _read_npz(file: IO[bytes], source: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            return {
-                Path(info.filename).stem: _read_member(archive, info.filename, source)
-                for info in archive.infolist()
-            }
+            names = archive.namelist()
+            return {Path(name).stem: _read_member(archive, name, source) for name in names}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise ScoresError(
             f"{source}: is not a readable .npz file ({error}). It may be cut off; write it again."
@@ -144,7 +142,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[A
         if dtype.hasobject:
             value = _load_arrays(file, source)
             return np.asarray(value, object).reshape(shape, order="F" if fortran else "C")
-    with archive.open(name) as file:
+        file.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array
 
