@@ -28,12 +28,9 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
     A killed process leaves a file named `.<name>.<random>.tmp`; with `keep_suffix` the suffix of
     `path` follows, for writers that tell the format by it.
 
-        with replacing("scores.npz") as temporary:
-            temporary.write_bytes(content)
-
     Raises:
-        DiskError: the folder may not be written in, or the disk is full, whatever error the
-            library that writes in the block makes of that.
+        DiskError: the folder or the file may not be written, or the disk is full, whatever error
+            the library that writes in the block makes of that.
     """
     target = Path(path)
     suffix = f".tmp{target.suffix if keep_suffix else ''}"
@@ -52,7 +49,10 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise DiskError(error.errno, error.strerror, str(target)) from error
     except BaseException as error:
         code = _full_disk_code(error, temporary)
         temporary.unlink(missing_ok=True)
@@ -96,12 +96,8 @@ def read_text(
 ) -> str:
     """Return the text of a UTF-8 file, with `\\n` at the end of each line.
 
-    A byte-order mark is dropped; Windows and old Mac line ends are understood.
-
-    Args:
-        path: the file.
-        error: class of the error that is raised.
-        remedy: what to do about a file that is no text; the error ends with it.
+    A byte-order mark is dropped; Windows and old Mac line ends are understood. An error is of the
+    class `error`, and ends with `remedy` where the file is no text.
 
     Raises:
         error: the file is missing, cannot be read, or is not UTF-8; the message names the line.
@@ -166,9 +162,7 @@ def read_csv(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of its last line, cells) of each row of a CSV file that is not blank.
 
-    Args:
-        path, error: as in `read_text`.
-        strict: refuse text after a quoted cell, which is joined to the cell otherwise.
+    `strict` refuses text after a quoted cell, which is joined to the cell otherwise.
 
     Raises:
         error: as in `read_text`, or a row that is not CSV; the message names the line.

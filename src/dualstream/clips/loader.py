@@ -28,7 +28,7 @@ from dualstream.errors import (
     SharedMemoryError,
     check_least,
 )
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from dualstream.errors import InputError, ReportError
 from dualstream.files import write_text
-from dualstream.report.template import rendered
+from dualstream.report.page import rendered
 
 if TYPE_CHECKING:
     from dualstream.models.inspect import LayerRow, NetworkTable
