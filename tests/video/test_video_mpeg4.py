@@ -1,7 +1,7 @@
 import av
 import pytest
 
-from dualstream.video.mpeg4 import PictureFinder, display_slots, layer_clock, picture_type
+from dualstream.video.packets import PictureFinder, display_slots, layer_clock, picture_type
 
 
 def from_bits(bits: str) -> bytes:

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.video.times import frame_indices_at_rate
-from dualstream.video.windows import collect, cut_windows, resample
+from dualstream.video.times import collect, cut_windows, frame_indices_at_rate, resample
 
 
 def numbered(count, seconds=None):

@@ -9,12 +9,11 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
+from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
-from dualstream.clips.samplers import Indices
-from dualstream.clips.transforms import ColorJitter
+from dualstream.clips.transforms import ColorJitter, Indices
 from dualstream.errors import FlowStoreError, InputError, check_least
 from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from dualstream.clips.plan import ClipPlan
-from dualstream.clips.samplers import Indices
-from dualstream.clips.transforms import Bytes, cut_flow, cut_frames, trajectory_stack
+from dualstream.clips.transforms import Bytes, Indices, cut_flow, cut_frames, trajectory_stack
 from dualstream.flow.quantize import dequantize, encoded, quantize
 from dualstream.flow.source import FlowSource
 from dualstream.types import Clip, ClipSpec, StreamSpec

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from dualstream.clips.geometry import View, source_box
-from dualstream.clips.samplers import Indices
 from dualstream.errors import InputError, ShapeError
 from dualstream.types import ClipSpec, StreamSpec
 
 Bytes = NDArray[np.uint8]
+Indices = NDArray[np.int64]
 
 _GRAY = np.array([0.299, 0.587, 0.114])
 """Luma of RGB, ITU-R BT.601."""

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.container import packets_of
-from dualstream.video.mpeg4 import display_slots
-from dualstream.video.packets import packet_inspector
+from dualstream.video.packets import display_slots, packet_inspector
 from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
 
 T = TypeVar("T")
@@ -97,8 +96,7 @@ class PacketList:
 def list_packets(container: Any, stream: Any) -> PacketList | None:
     """Read all packets of a stream, from the container's present position.
 
-    Returns:
-        None where the container or the codec is one whose packets do not tell the frames.
+    None where the container or the codec is one whose packets do not tell the frames.
     """
     codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
@@ -185,16 +183,10 @@ def counted_index(pts_seconds: NDArray[np.float64], *, num_stored: int) -> Frame
 def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> Iterator[T]:
     """Give each frame of the list its picture, from all pictures of the file in decoded order.
 
-    Where a picture is missing, the one before it stays on display; where the first ones are, the
-    first that decodes stands for them. Pictures that are no frames are left out.
-
-    Args:
-        index: the frames, F of them.
-        pictures: (number as in `FrameIndex.numbers`, picture).
-
-    Yields:
-        F pictures, or none if no frame decodes: of frames 0 1 2 3 4 and pictures 1 and 3 come
-        1 1 1 3 3.
+    `pictures` are (number as in `FrameIndex.numbers`, picture). Where one is missing, the one
+    before it stays on display; where the first ones are, the first that decodes stands for them.
+    Pictures that are no frames are left out. Of frames 0 1 2 3 4 and pictures 1 and 3 come
+    1 1 1 3 3, and nothing if no frame decodes.
     """
     due = 0
     shown: T | None = None
@@ -244,9 +236,8 @@ def decode_runs(
         seek_cost: frames that a seek must save.
 
     Returns:
-        One (key frame, its wanted frames) for each run; the key frame is None where the decoder
-        goes on from where it stands: wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)),
-        (50, (99,)).
+        (key frame, its wanted frames) of each run; None for the key frame where the decoder goes
+        on from where it stands: wanted (3, 5, 99), keys (0, 50) -> (0, (3, 5)), (50, (99,)).
     """
     runs: list[tuple[int | None, list[int]]] = []
     for frame in wanted:

@@ -33,7 +33,7 @@ from dualstream.video.container import (
 )
 from dualstream.video.decoder import LONGEST_REORDERING, Decoder, frames_of
 from dualstream.video.index import stand_ins
-from dualstream.video.orientation import Orientation, orientation_of_frame
+from dualstream.video.info import Layout, Orientation, layout_of
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
@@ -69,11 +69,9 @@ class _Picture:
     """Whether vectors of other pictures may lead here."""
     borrows: bool
     """Whether its own vectors are not given, so that those of the next reference serve."""
-    size: tuple[int, int]
-    """(H, W) as coded, before rotation."""
     blocks: NDArray[Any] | None
     """FFmpeg's AVMotionVector records; None where the picture has none."""
-    orientation: Orientation
+    layout: Layout
 
     @property
     def looks_ahead(self) -> bool:
@@ -144,8 +142,7 @@ def reference_steps(
     its reference. Without one on a side, vectors of that side lead to the other one.
 
     Args:
-        number: place of the picture in the order of showing.
-        order: its place in the order of decoding.
+        number, order: places of the picture in the orders of showing and of decoding.
         references: (number, order) of pictures that others may refer to.
 
     Returns:
@@ -223,8 +220,8 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             raise no_frame_error(path)
         if len(start) < 2:
             raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
-        orientation = start[0][0].orientation
-        still = field = np.zeros((2, *start[0][0].size), np.float32)
+        orientation, width, height = start[0][0].layout
+        still = field = np.zeros((2, height, width), np.float32)
         for before, entry in pairwise(chain(start, shown)):
             if entry is before:  # a missing picture, for which the one before it is shown again
                 field = still
@@ -251,7 +248,7 @@ def _spread(
     """
     if picture.blocks is None:
         return elsewhere
-    height, width = picture.size
+    _, width, height = picture.layout
     cells, covered = block_motion(
         picture.blocks, steps=steps, grid=(-(-height // _CELL_PX), -(-width // _CELL_PX))
     )
@@ -316,7 +313,6 @@ def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
                 order=order,
                 is_reference=is_reference if codec == "h264" else not is_b,
                 borrows=borrows,
-                size=(frame.height, frame.width),
                 blocks=None if vectors is None else vectors.to_ndarray(),
-                orientation=orientation_of_frame(frame),
+                layout=layout_of(frame),
             )

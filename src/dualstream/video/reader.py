@@ -14,26 +14,21 @@ from numpy.typing import NDArray
 from dualstream.errors import InputError, check_least
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
-from dualstream.video.decoder import (
-    Decoder,
-    MissingPictureError,
-    counted_again,
-    frames_of,
-    shown_frames,
-    shown_live,
-)
-from dualstream.video.index import FrameIndex, check_positions
-from dualstream.video.info import VideoInfo, header_info, with_decoded
-from dualstream.video.orientation import Layout, layout_of
+from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
+from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
+from dualstream.video.info import Layout, VideoInfo, header_info, layout_of, with_decoded
 from dualstream.video.source import memory_for
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
+    TimedImage,
     check_rate,
+    collect,
+    cut_windows,
     evenly_spaced,
     frames_shown_at,
+    resample,
 )
-from dualstream.video.windows import TimedImage, collect, cut_windows, resample
 
 
 class VideoReader:
@@ -50,7 +45,8 @@ class VideoReader:
     Raises:
         VideoNotFoundError: no such file.
         NoVideoStreamError: audio only, a folder, or not a media file.
-        CorruptVideoError: empty, or without readable structure.
+        CorruptVideoError: empty, or without readable structure. All that reads frames raises it
+            too where no frame can be decoded.
         InputError: `num_threads` below 1.
     """
 
@@ -121,9 +117,6 @@ class VideoReader:
 
         Found on first use, by reading the packets without decoding them where that is exact
         (see `dualstream.video.index`).
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
         """
         return self._frame_index().pts_seconds
 
@@ -206,11 +199,7 @@ class VideoReader:
         return self.read(evenly_spaced(self.num_frames, count))
 
     def read_all(self) -> Frames:
-        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files).
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
-        """
+        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files)."""
         return self._collect(self.images())
 
     def windows(
@@ -231,7 +220,6 @@ class VideoReader:
 
         Raises:
             InputError: a length, step or rate that is not above 0.
-            CorruptVideoError: no frame can be decoded.
         """
         step = length if step is None else step
         check_least(1, length=length, step=step)
@@ -246,23 +234,21 @@ class VideoReader:
 
         Raises:
             InputError: the rate is not above 0.
-            CorruptVideoError: no frame can be decoded.
         """
         check_rate(fps)
         return self._collect(resample(self.images(), fps))
 
     def images(self) -> Iterator[TimedImage]:
-        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
-        """
+        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds."""
         self._check_open()
         # A decoder of its own, so that the caller may read other frames in between.
         with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
-            # What comes from a URL may never end, so it is not looked at in advance.
-            live = is_url(self._path)
-            shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
+            if is_url(self._path):  # may never end, so it is not looked at in advance
+                shown = decoder.live()
+            else:
+                index = self._frame_index()
+                pictures = stand_ins(index, decoder.numbered(index))
+                shown = zip(pictures, index.pts_seconds.tolist(), strict=False)
             is_empty = True
             for picture, seconds in shown:
                 if is_empty:
@@ -288,7 +274,10 @@ class VideoReader:
     def _count(self) -> FrameIndex:
         """The same frames, to be found by counting from the start."""
         index = self._frame_index()
-        counted = counted_again(index, self._path, num_threads=self._num_threads)
+        with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
+            counted = by_decoded_pictures(index, [place for place, _ in decoder.numbered(index)])
+        if not len(counted):
+            raise no_frame_error(self._path)
         self._num_standing_in = len(index) - len(counted.frame_of)
         return counted
 
@@ -391,7 +380,7 @@ def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
         decode: decode the whole file to count and time its frames.
 
     Raises:
-        CorruptVideoError: no frame can be decoded; and the errors of `VideoReader`.
+        VideoError: see `VideoReader`.
     """
     with VideoReader(path) as reader:
         if not decode:

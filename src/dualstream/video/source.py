@@ -57,11 +57,7 @@ class FrameSource(Protocol):
 
 
 def memory_for(shape: tuple[int, ...], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The caller's memory, or new memory where there is none.
-
-    Raises:
-        ShapeError: `out` has another shape or dtype.
-    """
+    """The caller's memory, or new memory where there is none."""
     if out is None:
         return np.empty(shape, np.uint8)
     if out.shape != shape or out.dtype != np.uint8:
@@ -152,14 +148,9 @@ class FrameCache:
         return self._source.seconds_of(indices)
 
     def prefetch(self, numbers: NDArray[np.int64]) -> None:
-        """Hold these frames from now on, and no others.
+        """Hold these frames (rising numbers) from now on, and no others; see `FrameSource.read`.
 
-        Args:
-            numbers: of frames, rising. Those that are held already are not read again.
-
-        Raises:
-            InputError: a number that is not `available`.
-            VideoError: the source cannot be read.
+        Those that are held already are not read again.
         """
         kept = [number for number in numbers.tolist() if number in self._rows]
         missing = [number for number in numbers.tolist() if number not in self._rows]
@@ -177,13 +168,10 @@ class FrameCache:
 
     def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`."""
-        if (
-            self._held is None
-            or not len(indices)
-            or not all(index in self._rows for index in indices)
-        ):
+        rows = [self._rows[index] for index in indices if index in self._rows]
+        if self._held is None or not rows or len(rows) < len(indices):
             return self._source.read(indices, out=out)
-        return taken(self._held, np.array([self._rows[index] for index in indices]), out)
+        return taken(self._held, np.array(rows), out)
 
 
 class FrameBuffer:
@@ -251,11 +239,7 @@ class FrameBuffer:
             return self._seconds[self._places(indices)]
 
     def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
-        """Frames by number, copied.
-
-        Raises:
-            InputError: a frame that has passed or has not come yet, or no number.
-        """
+        """Frames by number, copied; a frame that has passed is not `available`."""
         with self._lock:
             places = self._places(indices)
             data = memory_for((len(places), *self._images.shape[1:]), out)

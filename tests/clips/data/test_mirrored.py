@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualstream.clips.data.mirrored import mirrored_classes
+from dualstream.clips.data.groups import mirrored_classes
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from dualstream.clips.data.annotations.entries import (
     Problem,
 )
 from dualstream.clips.data.checks import CheckedVideo, check_videos
+from dualstream.clips.data.groups import mirrored_classes
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
-from dualstream.clips.data.mirrored import mirrored_classes
 from dualstream.clips.data.video_files import is_video, list_files, match_entries
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import replacing

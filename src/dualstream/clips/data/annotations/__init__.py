@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 from dualstream.clips.data.annotations.entries import (
+    SET_WORDS,
     Annotations,
+    ListLine,
     Problem,
     annotation_files,
     is_class_name,
+    is_hidden,
+    label_lines,
     listed_set,
 )
-from dualstream.clips.data.annotations.folders import read_folders
 from dualstream.clips.data.annotations.lists import (
     LIST_SUFFIXES,
     is_hmdb51,
@@ -97,3 +100,46 @@ def read_annotations(
                 f"{path}: class name {name!r} holds line ends or characters that are not Unicode."
             )
     return annotations
+
+
+def read_folders(root: Path, names: Sequence[str]) -> Annotations:
+    """Return the classes and sides of videos, told from the folders that they lie in.
+
+    `archery/a.mp4` or, with folders for train, validation and test, `train/archery/a.mp4`, at any
+    depth below the class folder.
+    """
+    top = _folders_in(root)
+    sets = {f.name: SET_WORDS[f.name.lower()] for f in top if f.name.lower() in SET_WORDS}
+    # A class may be called `train`; with `val` or `test` beside it, it is the training set.
+    has_sets = len(sets) == len(top) or (len(set(sets.values())) > 1 and "train" in sets.values())
+    depth = 1 if has_sets else 0
+    class_folders = [f for s in sets for f in _folders_in(root / s)] if has_sets else top
+    classes = tuple(sorted(filter(is_class_name, {f.name.strip() for f in class_folders})))
+    labels = {name: i for i, name in enumerate(classes)}
+    lines: list[ListLine] = []
+    problems: list[Problem] = []
+    used: set[Path] = set()
+    for name in names:
+        folders, where = name.split("/")[:-1], str(root / name)
+        known = len(folders) > depth and (not has_sets or folders[0] in sets)
+        label = labels.get(folders[depth].strip()) if known else None
+        if label is None:
+            remedy = "It is left out; move it into its class's folder."
+            what = "the video lies in no class folder"
+            problems.append(Problem("outside class folders", where, what, remedy))
+            continue
+        used.add(root.joinpath(*folders[: depth + 1]))
+        lines.append(ListLine(where, name, sets[folders[0]] if has_sets else "", label=label))
+    for folder in class_folders:
+        if folder not in used and is_class_name(folder.name.strip()):
+            remedy = "Put videos into it, or remove it."
+            what = "the class folder holds no video"
+            problems.append(Problem("class without video", str(folder), what, remedy))
+    return label_lines(lines, problems, classes=classes)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Folders of data: neither the system's own nor written by `dualstream prepare`."""
+    found = sorted(f for f in folder.iterdir() if f.is_dir() and not is_hidden(f.name))
+    written = ("manifest.csv", "checked.jsonl", "checked.csv")
+    return [f for f in found if not any((f / name).is_file() for name in written)]

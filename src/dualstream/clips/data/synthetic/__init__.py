@@ -23,8 +23,8 @@ could be put in order.
 
 from dualstream.clips.data.synthetic.files import RenderedVideo as RenderedVideo
 from dualstream.clips.data.synthetic.files import render_synthetic as render_synthetic
+from dualstream.clips.data.synthetic.render import LOOKS as LOOKS
+from dualstream.clips.data.synthetic.render import MOTIONS as MOTIONS
+from dualstream.clips.data.synthetic.render import SyntheticSpec as SyntheticSpec
+from dualstream.clips.data.synthetic.render import class_names as class_names
 from dualstream.clips.data.synthetic.render import render_video as render_video
-from dualstream.clips.data.synthetic.spec import LOOKS as LOOKS
-from dualstream.clips.data.synthetic.spec import MOTIONS as MOTIONS
-from dualstream.clips.data.synthetic.spec import SyntheticSpec as SyntheticSpec
-from dualstream.clips.data.synthetic.spec import class_names as class_names

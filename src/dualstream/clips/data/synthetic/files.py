@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from dualstream.clips.data.synthetic.render import render_video
-from dualstream.clips.data.synthetic.spec import SyntheticSpec, class_names
+from dualstream.clips.data.synthetic.render import SyntheticSpec, class_names, render_video
 from dualstream.errors import InputError, VideoError, check_least
 from dualstream.files import read_json, write_text
 from dualstream.jobs import run_jobs
