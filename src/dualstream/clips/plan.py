@@ -173,15 +173,11 @@ def plan_clip(
         spec: input of the network.
         timeline: (P,) number of the frame at each position.
         size: (H, W) of the video in pixels, as displayed.
-        sampling: which snippets.
-        cropping: which boxes.
+        sampling, cropping: which snippets, and which boxes; too large ones are an InputError.
         num_fields: flow fields that there are; None is P - 1.
         flip: mirror half of the samples left to right, at random.
         jitter: random change of colours of the streams that read frames.
         rng: source of all that is drawn; None serves where nothing is.
-
-    Raises:
-        InputError: crops larger than the reference grid.
     """
     generator = rng or np.random.default_rng(0)
     fields = len(timeline) - 1 if num_fields is None else num_fields
@@ -256,7 +252,7 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
 def snippet_indices(
     starts: Indices, *, count: int, stride: int, num_frames: int, beyond_end: BeyondEnd = "hold"
 ) -> Indices:
-    """Return the positions of every step of every snippet.
+    """Return the (S, T) positions of every step of every snippet.
 
     Starts 0 and 7, count 3, stride 2, num_frames 10 give [[0, 2, 4], [7, 9, 9]], looped
     [[0, 2, 4], [7, 9, 1]].
@@ -266,13 +262,8 @@ def snippet_indices(
         count: steps T of a snippet.
         stride: positions between two steps.
         num_frames: positions of the video.
-        beyond_end: what comes after the last position: it again, or the first ones.
-
-    Returns:
-        (S, T).
-
-    Raises:
-        UnknownNameError: `beyond_end` is neither.
+        beyond_end: what comes after the last position: it again, or the first ones; another
+            value is an UnknownNameError.
     """
     check_least(1, count=count, stride=stride, num_frames=num_frames)
     check_choice("beyond_end", beyond_end, BeyondEnd)
@@ -295,7 +286,7 @@ def bidirectional_indices(
     Args:
         starts, stride: as in `snippet_indices`.
         count: L, even; forward and backward fields together.
-        num_fields: fields that the video has; indices beyond the end are the last one.
+        num_fields: fields of the video; indices beyond the end are the last one.
 
     Returns:
         Forward and backward indices, each (S, L / 2).

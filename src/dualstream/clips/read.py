@@ -33,8 +33,7 @@ def read_clip(
         frames: of the video; None serves where no stream reads frames.
         flow: stream name -> flow of the video, for the streams that read it.
         spec: input of the network.
-        label: class of the sample, -1 where unknown.
-        name: of the sample, for instance its path in a manifest.
+        label, name: of the sample: its class, and for instance its path in a manifest.
 
     Returns:
         Clip with (V, C, T, size, size) bytes a stream: V = snippets x boxes, snippet by snippet

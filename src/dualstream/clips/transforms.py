@@ -70,11 +70,8 @@ def apply_color(frames: Bytes, change: ColorChange) -> Bytes:
     are cut to 0..255 once at the end and not after each. Hue is turned in 8-bit HSV.
 
     Args:
-        frames: (T, H, W, 3) RGB.
+        frames: (T, H, W, 3) RGB, as is the result.
         change: what to do; the default `ColorChange()` returns `frames` itself.
-
-    Returns:
-        (T, H, W, 3) RGB.
 
     Raises:
         ShapeError: `frames` has another shape or dtype.
@@ -125,10 +122,10 @@ def cut_frames(
         size: side of the result in pixels.
         steps: (T,) which of the frames, in which order; by default all.
         color: change of colours, if any.
-        out: (3, T, size, size) contiguous array to write to.
+        out: contiguous array to write to and return.
 
     Returns:
-        (3, T, size, size), `out` if it was given.
+        (3, T, size, size).
 
     Raises:
         InputError: the view leaves the reference grid.
@@ -168,13 +165,10 @@ def cut_flow(
     picture does not scale them.
 
     Args:
-        fields: (F, 2, H, W) bytes as `flow.quantize` makes them; the rest is as in `cut_frames`.
+        fields: (F, 2, H, W) bytes by `flow.quantize`; the rest and errors as in `cut_frames`.
 
     Returns:
-        (2, L, size, size), `out` if it was given.
-
-    Raises:
-        InputError, ShapeError: as in `cut_frames`.
+        (2, L, size, size).
     """
     left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
     method = _interpolation(bottom - top, right - left, size)
@@ -284,10 +278,7 @@ class Normalizer:
     """Turns the bytes of clips into numbers for a network, in memory that is kept.
 
     Large temporaries would be taken from the system and given back to it for every clip, page by
-    page. The numbers of one call are overwritten by the next.
-
-    Args:
-        spec: input of the network.
+    page. The numbers of one call are overwritten by the next. `spec` is the network's input.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
