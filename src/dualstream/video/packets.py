@@ -95,7 +95,10 @@ def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
     first, first_kind = b"", 0
     messages: dict[int, bytes] = {}
     for unit in units:
-        if _is_damaged(unit):
+        if not unit or unit[0] >= 128:
+            return DAMAGED
+        # Zeros may follow a unit; some writers count them in.
+        if b"\0\0" in unit and FORBIDDEN_IN_UNIT.search(unit.rstrip(b"\0")):
             return DAMAGED
         kind = unit[0] & 31 if is_h264 else unit[0] >> 1
         if kind in slices and not first:
@@ -113,13 +116,6 @@ def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
     else:
         is_key = 16 <= first_kind <= 21  # a random access point
     return PacketFacts(is_key=is_key, turns=DISPLAY_ORIENTATION in messages)
-
-
-def _is_damaged(unit: bytes) -> bool:
-    """Whether these bytes cannot be a NAL unit, whose end may be zeros that a writer counts in."""
-    if not unit or unit[0] >= 128:
-        return True
-    return b"\0\0" in unit and bool(FORBIDDEN_IN_UNIT.search(unit.rstrip(b"\0")))
 
 
 def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:

@@ -104,11 +104,10 @@ class VideoReader:
         self._check_open()
         if self._info is None:
             with closing(Decoder(self._path, num_threads=1)) as decoder:
-                first = next(decoder.all_pictures(), None)
-                if first is None:
-                    raise no_frame_error(self._path)
-                self._look_at_first(decoder, first)
-        assert self._info is not None
+                if first := next(decoder.all_pictures(), None):
+                    self._look_at_first(decoder, first)
+        if self._info is None:
+            raise no_frame_error(self._path)
         return self._info
 
     @property
@@ -290,8 +289,12 @@ class VideoReader:
         data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
-            if self._layout is None:
-                self._layout = self._layout_by(picture, index)
+            if self._layout is None:  # that of the first frame, as other ones mostly have it too
+                layout = layout_of(picture)
+                coded_size = layout.width, layout.height
+                if index.turns_within or coded_size != self._decoder.claimed_size:
+                    _ = self.info  # looks at the first frame
+                self._layout = self._layout or layout
             if data is None:
                 data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
             self._to_rgb(picture, data[first])
@@ -299,13 +302,6 @@ class VideoReader:
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
         return Frames(data, index.pts_seconds[numbers], self._path)
-
-    def _layout_by(self, picture: Any, index: FrameIndex) -> Layout:
-        """Layout of the first frame, told from another one where all must have the same."""
-        layout = layout_of(picture)
-        if index.turns_within or (layout.width, layout.height) != self._decoder.claimed_size:
-            _ = self.info  # looks at the first frame
-        return self._layout or layout
 
     def _look_at_first(self, decoder: Decoder, picture: Any) -> None:
         if self._info is None:

@@ -123,11 +123,17 @@ def check_videos(
         else:
             due[name] = stat
     check = partial(_check, root=root, decode=decode)
+    told = "The decoder crashed on this file. Re-encode or remove it."
     workers = min(workers, len(due))
     checked = (
         map(check, due)
         if workers < 2
-        else run_jobs(check, list(due), workers=workers, on_death=_crashed)
+        else run_jobs(
+            check,
+            list(due),
+            workers=workers,
+            on_death=lambda name, _: CheckedVideo(name, None, told),
+        )
     )
     for video in checked:
         if journal and video.facts:
@@ -145,10 +151,6 @@ def _check(name: str, *, root: Path, decode: bool) -> CheckedVideo:
         return CheckedVideo(name, check_video(root / name, decode=decode))
     except VideoError as error:
         return CheckedVideo(name, None, str(error))
-
-
-def _crashed(name: str, exit_code: int) -> CheckedVideo:
-    return CheckedVideo(name, None, "The decoder crashed on this file. Re-encode or remove it.")
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,10 +15,9 @@ from dualstream.clips.data.annotations.entries import (
     Entry,
     Problem,
     Side,
-    find_label,
     folder_of,
     is_hidden,
-    labels_by_name,
+    label_finder,
     normalize_class,
 )
 from dualstream.errors import AnnotationError
@@ -147,7 +146,7 @@ def match_entries(
         (class and sides of each listed video, videos of which all lines are left out).
     """
     hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries} - {""}
-    labels = labels_by_name(annotations.classes) if check_folders else {}
+    find_label = label_finder(annotations.classes if check_folders else ())
     index = VideoIndex(names, class_folders={*annotations.classes, *hint_folders})
     listed: dict[str, ListedVideo] = {}
     refused: set[str] = set()
@@ -156,7 +155,7 @@ def match_entries(
         hints = (entry.path_hint, *entry.alternatives)
         found = next((f for hint in hints if (f := index.find(hint, class_name=class_name))), ())
         if len(found) == 1:
-            if problem := _check_folder(entry, found[0], labels, annotations.classes):
+            if problem := _check_folder(entry, found[0], find_label, annotations.classes):
                 problems.append(problem)
                 refused.add(found[0])
                 continue
@@ -175,11 +174,11 @@ def match_entries(
 
 
 def _check_folder(
-    entry: Entry, name: str, labels: dict[str, int], classes: tuple[str, ...]
+    entry: Entry, name: str, find_label: Callable[[str], int | None], classes: tuple[str, ...]
 ) -> Problem | None:
     """Problem of a video that lies in the folder of another class than its line gives it."""
     for folder in (folder_of(name), folder_of(entry.path_hint)):
-        label = find_label(folder, labels)
+        label = find_label(folder)
         # A folder `1` need not be class `1`: classes without a name are called by their label.
         if label is not None and label != entry.label and not folder.isdecimal():
             what = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -237,17 +237,13 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
     return tuple(first_line)
 
 
-def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:
-    """Return the label of each class under its name and its normalised one where unique."""
+def label_finder(classes: Sequence[str]) -> Callable[[str], int | None]:
+    """Return a function from a class's name, however it is spelled, to its label."""
     normalized = [normalize_class(name) for name in classes]
     count = Counter(normalized)
     labels = {name: i for i, name in enumerate(normalized) if count[name] == 1}
-    return labels | {name: i for i, name in enumerate(classes)}
-
-
-def find_label(name: str, labels: Mapping[str, int]) -> int | None:
-    """Return the label of a class by its name, however it is spelled; see `labels_by_name`."""
-    return labels.get(name, labels.get(normalize_class(name)))
+    labels |= {name: i for i, name in enumerate(classes)}
+    return lambda name: labels.get(name, labels.get(normalize_class(name)))
 
 
 @dataclass(frozen=True)
@@ -313,12 +309,12 @@ def label_lines(
     """
     if classes is None:
         classes = tuple(sorted(filter(is_class_name, {line.class_name for line in lines})))
-    labels = labels_by_name(classes)
+    find_label = label_finder(classes)
     plan = plan_splits({(line.split, line.listed) for line in lines})
     entries: list[Entry] = []
     unknown: list[Problem] = []
     for line in lines:
-        label = find_label(line.class_name, labels) if line.label is None else line.label
+        label = find_label(line.class_name) if line.label is None else line.label
         if label is None:
             remedy = "The line is left out; correct it or add the class to the list."
             unknown.append(unknown_class(line.where, line.class_name, class_list, remedy))
