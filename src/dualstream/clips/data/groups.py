@@ -42,14 +42,9 @@ def source_group(name: str) -> str:
 def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Return the group of each video: clips of one source, and all that shares content with them.
 
-    Args:
-        videos: (name, checksum of the content, "" where it is not known) of each.
-
-    Returns:
-        A group's name is the alphabetically first of its `source_group`s, whatever the order.
-
-    Worked example: `a.mp4` and `b.mp4` are copies, `b.mp4` and `c.mp4` too (a link): all are of
-    group `a.mp4`.
+    `videos` are (name, checksum of the content, "" where it is not known). A group's name is the
+    alphabetically first of its `source_group`s, whatever the order: where `a.mp4` and `b.mp4` are
+    copies, and `b.mp4` and `c.mp4` too (a link), all are of group `a.mp4`.
     """
     parents: dict[str, str] = {}
 
@@ -70,16 +65,11 @@ def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def choose_groups(
     videos: Iterable[tuple[int, str]], *, fraction: float, seed: int
 ) -> frozenset[str]:
-    """Return groups that hold about `fraction` of each class's videos.
+    """Return groups that hold about `fraction` (0..1) of each class's (label, group) videos.
 
     A class of two or more groups has at least one chosen and one left; of a class of one group
     nothing is chosen. Per class the number of chosen videos misses its target by at most the
-    size of the class's largest group.
-
-    Args:
-        videos: (label, group) of each video.
-        fraction: above 0 and below 1.
-        seed: another seed gives another choice.
+    size of the class's largest group. Another seed gives another choice.
 
     Worked example: 10 clips in groups of 4, 3, 2, 1, fraction .3 (3 clips). Drawn in the order
     2, 4, 1, 3: take 2 (1 missing), not 4 (would miss by 3), take 1 (exact), not 3.
@@ -116,13 +106,8 @@ def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
     They are those whose names differ by left and right, or by clockwise and counterclockwise:
     `Pushing something from left to right` and `Pushing something from right to left`,
-    `swipe_left` and `SwipeRight`. `bright` and `leftover` name no side.
-
-    Args:
-        classes: names in the order of their labels.
-
-    Returns:
-        (label, label of the mirrored class), each pair once and its smaller label first.
+    `swipe_left` and `SwipeRight`. `bright` and `leftover` name no side. A pair is (label, label of
+    the mirrored class), each once and its smaller label first.
     """
     # `TurnLeft`, `turn_left` and `Turn left` are `turn left`.
     apart = [normalize_class(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)) for name in classes]

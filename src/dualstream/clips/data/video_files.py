@@ -36,10 +36,8 @@ def is_video(name: str) -> bool:
 def list_files(root: Path) -> list[str]:
     """Return the paths from `root` of all files below it, with `/` between folders, sorted.
 
-    Links are followed (once); the system's own files and folders (`is_hidden`) are left out.
-
-    Raises:
-        AnnotationError: a folder cannot be read.
+    Links are followed (once); the system's own files and folders (`is_hidden`) are left out. A
+    folder that cannot be read is an AnnotationError.
     """
 
     def refuse(error: OSError) -> None:
@@ -60,12 +58,10 @@ def list_files(root: Path) -> list[str]:
 
 
 class VideoIndex:
-    """Finds the file that a line of an annotation file names.
+    """Finds the file, one of `names`, that a line of an annotation file means.
 
-    Args:
-        names: the videos (see `list_videos`).
-        class_folders: names of folders that hold the videos of one class; a line that says
-            `a/1.mp4` never names the file `b/1.mp4` when `b` is such a folder.
+    A line that says `a/1.mp4` never means `b/1.mp4` where `b` is one of the `class_folders`, which
+    hold the videos of one class each.
     """
 
     def __init__(self, names: Sequence[str], *, class_folders: Iterable[str] = ()) -> None:
@@ -81,9 +77,8 @@ class VideoIndex:
         """Return the videos that a hint may name: none, one, or several that it leaves open.
 
         Folders and extensions may differ: with a file `UCF-101/Archery/v_g01.mp4`, the hints
-        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it.
-
-        `class_name` tells files of one name in several class folders apart.
+        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it. `class_name` tells
+        files of one name in several class folders apart.
         """
         for text in (hint, hint.replace("\\", "/")):
             if name := self._exact.get(_key(text)):
@@ -142,8 +137,7 @@ def match_entries(
     Problems of the lines are added to `problems`; with `check_folders`, lines that contradict the
     class folder of their video are left out.
 
-    Returns:
-        (class and sides of each listed video, videos of which all lines are left out).
+    Returns class and sides of each listed video, and the videos of which all lines are left out.
     """
     hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries} - {""}
     find_label = label_finder(annotations.classes if check_folders else ())

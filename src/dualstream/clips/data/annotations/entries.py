@@ -80,17 +80,11 @@ class Annotations:
 def plan_splits(
     listed: Collection[tuple[int, ListedSet]],
 ) -> dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]]:
-    """Return the split numbers and sides that the sets of a data set become.
+    """Return the (split, side) pairs that the (split number from 1, set) of each list become.
 
     A split has two sides, so a data set of three sets becomes two splits: 1 is train and
     validation, 2 is train and test. Test sets beside validation sets are numbered on from the
     last split: with splits 1..3 of three sets each, the test sets are those of splits 4..6.
-
-    Args:
-        listed: (split number from 1, set) of each list found.
-
-    Returns:
-        For each of them the (split, side) pairs that its videos get.
     """
     last = max((number for number, _ in listed), default=0)
     plan: dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]] = {}
@@ -115,8 +109,7 @@ SET_WORDS: dict[str, ListedSet] = {
 def listed_set(name: str) -> ListedSet:
     """Return the set that a file, folder or column value names.
 
-    `kinetics400_train_list_videos` -> "train", `ucf101_val_split_1` -> "validation",
-    `testlist01` -> "test", `Archery` -> "".
+    `kinetics400_train_list_videos` -> "train", `testlist01` -> "test", `Archery` -> "".
     """
     for word in re.split(r"[^a-z]+", name.lower()):
         if word in SET_WORDS:
@@ -158,11 +151,7 @@ def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (number from 1, line) of a file's lines that are not blank, stripped.
-
-    Raises:
-        AnnotationError: the file is missing, cannot be read, or is not UTF-8.
-    """
+    """Return (number from 1, line) of a UTF-8 file's lines that are not blank, stripped."""
     lines = enumerate(read_lines(path, error=AnnotationError), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
@@ -200,11 +189,8 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
 
     Lines are `name`, or all of them `number name` with numbers rising by one from 0 or 1, as in
     UCF-101's classInd.txt (whose numbers start at 1; labels here always start at 0).
-
-    Args:
-        path: text file.
-        may_have_numbers: with False `1 a` is the name of a class, and a blank line above the
-            last name is an error, as it would shift the labels after it.
+    Without `may_have_numbers`, `1 a` is the name of a class, and a blank line above the last name
+    is an error, as it would shift the labels after it.
 
     Raises:
         AnnotationError: the file is missing or empty, or a name or number is wrong.
@@ -302,10 +288,8 @@ def label_lines(
 ) -> Annotations:
     """Return the labels and splits (see `plan_splits`) that lines give their videos.
 
-    Args:
-        lines, problems: those of reading; the result holds the problems too.
-        classes: in the order of their labels; None: the classes named, in alphabetical order.
-        class_list: file that the classes are from.
+    `problems` are those of reading, which the result holds too; `classes` stand in the order of
+    their labels in `class_list`, or are the classes named, in alphabetical order.
     """
     if classes is None:
         classes = tuple(sorted(filter(is_class_name, {line.class_name for line in lines})))

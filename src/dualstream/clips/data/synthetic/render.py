@@ -119,16 +119,12 @@ class Scene:
 
 
 def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> NDArray[np.uint8]:
-    """Return the frames of one video, a function of its arguments only.
+    """Return the frames of one video, a function of its arguments only: (T, H, W, 3) RGB bytes.
 
     Args:
         spec: the data set.
-        look: position in `LOOKS`, below `spec.num_looks`.
-        motion: position in `MOTIONS`, below `spec.num_motions`.
+        look, motion: positions in `LOOKS` and `MOTIONS`, below `spec.num_looks` and `num_motions`.
         index: number of the scene, from 0; the counts of the spec do not limit it.
-
-    Returns:
-        (T, H, W, 3) uint8 RGB.
 
     Raises:
         InputError: a position is out of range.
@@ -193,15 +189,10 @@ def draw_scene(spec: SyntheticSpec, index: int) -> Scene:
 
 
 def render_pictures(scene: Scene, *, look: str | None, size: int) -> NDArray[np.uint8]:
-    """Return the pictures of a scene in the order of the places.
+    """Return the (T, H, W, 3) RGB bytes of a scene's pictures in the order of the places.
 
-    Args:
-        scene: from `draw_scene`.
-        look: one of `LOOKS`; None for the grey sprite.
-        size: H and W.
-
-    Returns:
-        (T, H, W, 3) uint8 RGB. Their luminance is the same for every `look`, to rounding.
+    `look` is one of `LOOKS`, None the grey sprite; H and W are `size`. Their luminance is the same
+    for every look, to rounding.
     """
     sprite = np.repeat(scene.sprite_luma[..., None], 3, axis=-1).astype(np.float64)  # (P, P, 3)
     if look is not None:
@@ -268,7 +259,7 @@ def pattern(
     """Return the strength of the colour on a square patch; about half is 1, the rest 0, edges soft.
 
     Args:
-        look: one of `LOOKS`.
+        look: one of `LOOKS`, else UnknownNameError.
         side: P, pixels.
         angle: turn of checker, stripes and dots, radians.
         period_px: distance of two stripes, rings, rows of dots or of squares of one kind.
@@ -276,9 +267,6 @@ def pattern(
 
     Returns:
         (P, P), 0..1.
-
-    Raises:
-        UnknownNameError: another look.
     """
     x, y = patch_grid(side)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -313,13 +301,10 @@ def place_order(
     Eight frames of stutter: 0 3 2 5 4 7 6 1 (steps +3 -1 +3 -1 ..., modulo 8).
 
     Args:
-        motion: one of `MOTIONS`.
+        motion: one of `MOTIONS`, else UnknownNameError.
         num_frames: T, even and no multiple of 3 (else places are left out).
         first: place in frame 0.
         direction: 1 goes up the places, -1 down.
-
-    Raises:
-        UnknownNameError: another motion.
     """
     if motion not in STEPS:
         raise UnknownNameError("motion", motion, STEPS)
