@@ -107,11 +107,6 @@ class ClipPlan:
     color: ColorChange | None = None
     """Change of the colours of all frames, if any."""
 
-    @property
-    def is_mirrored(self) -> bool:
-        """Whether all views are mirrored left to right."""
-        return all(view.flip for view in self.views)
-
     def parts(self, snippets: int) -> Iterator[ClipPlan]:
         """Yield the plan in parts of at most so many snippets, in their order."""
         for first in range(0, len(self.starts), snippets):

@@ -131,14 +131,12 @@ def cut_frames(
         InputError: the view leaves the reference grid.
         ShapeError: `out` cannot take the result.
     """
-    left, top, right, bottom = source_box(view, reference=reference, source=frames.shape[1:3])
-    method = _interpolation(bottom - top, right - left, size)
+    rows, columns, method = _place(view, reference, frames.shape[1:3], size)
     chosen = range(len(frames)) if steps is None else steps
     count = len(chosen)
     cut = np.empty((count, size, size, 3), np.uint8)
     for t, step in enumerate(chosen):
-        box = frames[step, top:bottom, left:right]
-        cv2.resize(box, (size, size), dst=cut[t], interpolation=method)
+        cv2.resize(frames[step, rows, columns], (size, size), dst=cut[t], interpolation=method)
     if view.flip:
         tall = cut.reshape(count * size, size, 3)
         cv2.flip(tall, 1, dst=tall)
@@ -170,13 +168,12 @@ def cut_flow(
     Returns:
         (2, L, size, size).
     """
-    left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
-    method = _interpolation(bottom - top, right - left, size)
+    rows, columns, method = _place(view, reference, fields.shape[2:], size)
     chosen = range(len(fields)) if steps is None else steps
     result = _result(out, (2, len(chosen), size, size))
     for t, step in enumerate(chosen):
         for channel in range(2):
-            plane = fields[step, channel, top:bottom, left:right]
+            plane = fields[step, channel, rows, columns]
             cv2.resize(plane, (size, size), dst=result[channel, t], interpolation=method)
     if view.flip:
         for plane in result.reshape(-1, size, size):
@@ -311,9 +308,13 @@ def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:
     return out
 
 
-def _interpolation(height: int, width: int, size: int) -> int:
+def _place(
+    view: View, reference: tuple[int, int], source: tuple[int, int], size: int
+) -> tuple[slice, slice, int]:
+    """Rows and columns of a view in a picture of (H, W) `source`, and how they are resized."""
+    left, top, right, bottom = source_box(view, reference=reference, source=source)
     # Bilinear reads 2 x 2 pixels: shrinking by more than 2 would skip some and alias. Averaging
     # over the area costs five times as much, so it is kept for that case.
-    if height > 2 * size or width > 2 * size:
-        return int(cv2.INTER_AREA)
-    return int(cv2.INTER_LINEAR)
+    shrinks = max(bottom - top, right - left) > 2 * size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return slice(top, bottom), slice(left, right), int(method)

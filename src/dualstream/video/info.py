@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import av
@@ -11,9 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.video.times import DEFAULT_FPS
-
-VARIABLE_RATE_SECONDS = 2.5e-3
-"""Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +136,4 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         num_frames_from_header=stream.frames or None,
         duration_seconds_from_header=seconds,
         has_audio=bool(container.streams.audio),
-    )
-
-
-def with_decoded(
-    info: VideoInfo, pts_seconds: NDArray[np.float64], *, num_missing: int
-) -> VideoInfo:
-    """The same facts with those that the (F,) times of all decoded frames tell, F at least 1."""
-    steps = np.diff(pts_seconds)
-    last = float(steps.mean()) if len(steps) else 1 / info.fps
-    return replace(
-        info,
-        num_frames_decoded=len(pts_seconds),
-        num_frames_missing=num_missing,
-        duration_seconds_decoded=float(pts_seconds[-1] - pts_seconds[0]) + last,
-        is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
     )

@@ -214,7 +214,12 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             )
         context.flags2 |= Flags2.export_mvs
         context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
-        shown = _shown(path, _with_steps(_pictures(container, stream)))
+        shown = _with_steps(_pictures(container, stream))
+        if not is_url(path):  # of which all that decode are shown, else what `VideoReader` lists
+            with closing(Decoder(path, num_threads=1)) as decoder:
+                index, _ = frames_of(decoder)
+            numbers = ((p[0].number if index.by_count else p[0].pts, p) for p in shown)
+            shown = stand_ins(index, numbers)
         start = list(islice(shown, 2))
         if not start:
             raise no_frame_error(path)
@@ -228,15 +233,6 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             else:
                 field = _spread(*entry[1:], field if intra == "repeat" else still)
             yield turned(field, orientation)
-
-
-def _shown(path: str, pictures: Iterator[_Stepped]) -> Iterator[_Stepped]:
-    """The picture of each frame that `VideoReader` lists; of a URL, of all that decode."""
-    if is_url(path):
-        return pictures
-    with closing(Decoder(path, num_threads=1)) as decoder:
-        index, _ = frames_of(decoder)
-    return stand_ins(index, ((p[0].number if index.by_count else p[0].pts, p) for p in pictures))
 
 
 def _spread(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
 from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
 from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
-from dualstream.video.info import Layout, VideoInfo, header_info, layout_of, with_decoded
+from dualstream.video.info import Layout, VideoInfo, header_info, layout_of
 from dualstream.video.source import memory_for
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
@@ -29,6 +30,9 @@ from dualstream.video.times import (
     frames_shown_at,
     resample,
 )
+
+VARIABLE_RATE_SECONDS = 2.5e-3
+"""Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
 
 
 class VideoReader:
@@ -114,8 +118,7 @@ class VideoReader:
     def pts_seconds(self) -> NDArray[np.float64]:
         """(F,) presentation time of every frame, strictly rising, in seconds of the file's clock.
 
-        Found on first use, by reading the packets without decoding them where that is exact
-        (see `dualstream.video.index`).
+        Found on first use, without decoding where that is exact (see `dualstream.video.index`).
         """
         return self._frame_index().pts_seconds
 
@@ -138,12 +141,7 @@ class VideoReader:
         return index.num_stored - len(index) + self._num_standing_in
 
     def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """(n,) presentation times of frames by number.
-
-        Raises:
-            CorruptVideoError: a frame that the header promises is not in the file.
-            InputError: an index below 0 or beyond the end, or no index.
-        """
+        """(n,) presentation times of frames by number; errors as in `read`."""
         index = self._frame_index()
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
@@ -152,12 +150,8 @@ class VideoReader:
         """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
-        there: a file that is read from window to window is decoded once.
-
-        Raises:
-            CorruptVideoError: a frame that the header promises is not in the file.
-            InputError: an index below 0 or beyond the end, or no index.
-            ShapeError: `out` has another shape or dtype.
+        there: a file that is read from window to window is decoded once. A frame that the header
+        promises and that is not in the file is a CorruptVideoError.
         """
         numbers = [int(index) for index in indices]
         check_positions(numbers, self._frame_index(), source=self._path)
@@ -211,8 +205,7 @@ class VideoReader:
         Args:
             length: frames in a window; the last one may be shorter.
             step: frames from one window's start to the next's; None is `length` (no overlap).
-            fps: rate to resample to: frames on display every 1 / fps seconds, stamped with
-                those times; None keeps every frame.
+            fps: rate to resample to (see `read_at_rate`); None keeps every frame.
 
         Yields:
             At least one window; each holds a frame that no window before it held.
@@ -231,8 +224,7 @@ class VideoReader:
     def read_at_rate(self, fps: float) -> Frames:
         """Frames on display every 1 / fps seconds from the first one, stamped with those times.
 
-        Raises:
-            InputError: the rate is not above 0.
+        A rate that is not above 0 is an InputError.
         """
         check_rate(fps)
         return self._collect(resample(self.images(), fps))
@@ -369,16 +361,22 @@ def read_video(
 
 
 def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
-    """Facts about a video file.
-
-    Args:
-        path: file name or URL.
-        decode: decode the whole file to count and time its frames.
+    """Facts about a video file or URL; with `decode` all of it is decoded to count and time frames.
 
     Raises:
         VideoError: see `VideoReader`.
     """
     with VideoReader(path) as reader:
+        info = reader.info
         if not decode:
-            return reader.info
-        return with_decoded(reader.info, reader.pts_seconds, num_missing=reader.num_missing)
+            return info
+        pts = reader.pts_seconds
+        steps = np.diff(pts)
+        last = float(steps.mean()) if len(steps) else 1 / info.fps
+        return replace(
+            info,
+            num_frames_decoded=len(pts),
+            num_frames_missing=reader.num_missing,
+            duration_seconds_decoded=float(pts[-1] - pts[0]) + last,
+            is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
+        )

@@ -82,8 +82,7 @@ class FrameArray:
     Args:
         frames: `Frames`, or (T, H, W, 3) RGB bytes; at least one frame.
         fps: frames a second. Must be given for a plain array, whose times are then t / fps; of
-            `Frames` it is the mean rate of their times, and `fps` counts where that is not
-            known (a single frame; else 25).
+            `Frames` it counts where their times tell no mean rate (a single frame; else 25).
 
     Raises:
         ShapeError: an array that is not (T, H, W, 3) uint8.
@@ -177,16 +176,13 @@ class FrameCache:
 class FrameBuffer:
     """The last frames of a live source, as a `FrameSource` with absolute frame numbers.
 
-    One thread may append while others read.
+    One thread may append while others read. A number out of its range is an InputError.
 
     Args:
-        capacity: frames kept; the oldest makes room for the newest.
-        size: (H, W) of every frame.
-        fps: frames a second that the source gives.
+        capacity: frames kept, from 1; the oldest makes room for the newest.
+        size: (H, W) of every frame, from 1.
+        fps: frames a second that the source gives, above 0.
         name: camera or URL, for messages.
-
-    Raises:
-        InputError: a capacity or a size below 1, or a rate that is not above 0.
     """
 
     def __init__(self, capacity: int, *, size: tuple[int, int], fps: float, name: str = "") -> None:
@@ -210,12 +206,8 @@ class FrameBuffer:
         """Keep the next frame.
 
         Args:
-            image: (H, W, 3) RGB bytes; they are copied.
-            seconds: its presentation time.
-
-        Raises:
-            ShapeError: an image of another shape or dtype.
-            InputError: a time that does not lie after the one before.
+            image: (H, W, 3) RGB bytes, which are copied; another shape or dtype is a ShapeError.
+            seconds: its presentation time; one that is not after the one before is an InputError.
         """
         if image.shape != (*self.size, 3) or image.dtype != np.uint8:
             raise ShapeError(

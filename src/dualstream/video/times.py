@@ -38,14 +38,12 @@ def mended_seconds(seconds: NDArray[np.float64], *, step: float) -> NDArray[np.f
 
     Where the clock starts anew (`RESTART_STEPS`), it is taken to go on. Times that came in another
     order are sorted. Those that are missing or equal are spread evenly between their neighbours;
-    at the end they follow at the median distance.
+    at the end they follow at the median distance. 0, 2, 2, 4 -> 0, 2, 3, 4; 0, .3, .1, .2 ->
+    0, .1, .2, .3; 0, 1, NaN, NaN -> 0, 1, 2, 3.
 
     Args:
         seconds: (F,) times of frames in the order in which they are shown; NaN where there is none.
         step: likely seconds from frame to frame.
-
-    Example:
-        0, 2, 2, 4 -> 0, 2, 3, 4; 0, .3, .1, .2 -> 0, .1, .2, .3; 0, 1, NaN, NaN -> 0, 1, 2, 3.
     """
     frames = np.arange(len(seconds), dtype=np.float64)
     known = np.flatnonzero(~np.isnan(seconds))
@@ -103,7 +101,7 @@ def frame_indices_at_rate(pts_seconds: NDArray[np.float64], fps: float) -> NDArr
 
     Args:
         pts_seconds: (F,) rising times of the frames, F at least 1.
-        fps: samples a second, above 0.
+        fps: samples a second.
 
     Returns:
         (M,) frame indices, never falling: 10 fps to 25 -> 0 0 0 1 1 2 2 2 3 3 ...
