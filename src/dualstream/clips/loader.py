@@ -41,10 +41,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Batch b of an epoch holds the same samples whatever `world_size` is: process r takes every
     world_size-th of them from r on. Nothing is repeated to fill a batch, so an evaluation over
-    several processes sees every sample once.
-
-    Raises:
-        InputError: numbers that do not fit together; the message says which.
+    several processes sees every sample once. Numbers that do not fit together are an InputError.
     """
 
     labels: Sequence[int] | int

@@ -70,11 +70,8 @@ def apply_color(frames: Bytes, change: ColorChange) -> Bytes:
     are cut to 0..255 once at the end and not after each. Hue is turned in 8-bit HSV.
 
     Args:
-        frames: (T, H, W, 3) RGB, as is the result.
+        frames: (T, H, W, 3) RGB bytes, as is the result; anything else is a ShapeError.
         change: what to do; the default `ColorChange()` returns `frames` itself.
-
-    Raises:
-        ShapeError: `frames` has another shape or dtype.
 
     Source:
         The definitions of torchvision's ColorJitter.
@@ -191,13 +188,11 @@ def trajectory_stack(flow: torch.Tensor) -> torch.Tensor:
     bilinearly. Paths that leave the picture go on along its border.
 
     Args:
-        flow: (..., L, 2, H, W) floating point; displacements in pixels of this grid, x then y.
+        flow: (..., L, 2, H, W) floating point, anything else is a ShapeError; displacements in
+            pixels of this grid, x then y.
 
     Returns:
         (..., L, 2, H, W), the first field unchanged.
-
-    Raises:
-        ShapeError: `flow` has another shape or is not floating point.
 
     Source:
         Simonyan & Zisserman 2014, section 3.1.
@@ -239,11 +234,11 @@ def normalize(
 
     Args:
         data: (..., C, T, H, W) uint8; T is num_frames, one more for rgb_diff.
-        stream: input of the network.
-        out: float32 tensor of the result's shape to write to.
+        stream: input of the network, which C and T must fit.
+        out: float32 tensor of the result's shape to write to and return.
 
     Returns:
-        (..., C, T, H, W) float32, `out` if it was given; for rgb_diff one frame less than came in.
+        (..., C, T, H, W) float32; for rgb_diff one frame less than came in.
 
     Raises:
         ShapeError: another dtype, or C or T do not fit the stream.

@@ -183,11 +183,7 @@ class VideoReader:
         return self.read(frames_shown_at(pts, times).tolist())
 
     def read_evenly(self, count: int) -> Frames:
-        """The middle frames of `count` equal parts: indices int((i + 0.5) * F / count).
-
-        Raises:
-            InputError: `count` below 1.
-        """
+        """The middle frames of `count` (from 1) equal parts: indices int((i + 0.5) * F / count)."""
         check_least(1, count=count)
         return self.read(evenly_spaced(self.num_frames, count))
 

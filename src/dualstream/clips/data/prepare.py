@@ -70,10 +70,9 @@ class PrepareReport:
 
 
 class Preparation:
-    """A data set whose annotations are read and whose videos are being checked.
+    """A data set whose annotations are read (by `prepare`) and whose videos are being checked.
 
-    Iterating checks the videos and yields each outcome; `report` gives the result. Made by
-    `prepare`.
+    Iterating checks the videos and yields each outcome; `report` gives the result.
     """
 
     def __init__(

@@ -132,10 +132,7 @@ _NOT_DATA = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+f
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the operating system's own and no part of a data set.
-
-    `._clip.avi` (macOS's second file beside `clip.avi`), `.DS_Store`, `__MACOSX`, `@eaDir`.
-    """
+    """Whether a name is the operating system's own: `._a.avi`, `.DS_Store`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 

@@ -123,11 +123,8 @@ def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> 
 
     Args:
         spec: the data set.
-        look, motion: positions in `LOOKS` and `MOTIONS`, below `spec.num_looks` and `num_motions`.
+        look, motion: positions in `LOOKS` and `MOTIONS`, within the spec's, else InputError.
         index: number of the scene, from 0; the counts of the spec do not limit it.
-
-    Raises:
-        InputError: a position is out of range.
     """
     if not (0 <= look < spec.num_looks and 0 <= motion < spec.num_motions and index >= 0):
         raise InputError(
