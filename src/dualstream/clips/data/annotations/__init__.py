@@ -29,7 +29,6 @@ from typing import Any, Literal
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
-    ListedSet,
     ListLine,
     Problem,
     ProblemKind,
@@ -89,24 +88,18 @@ def _read_kinetics(file: Path) -> Iterator[ListLine | Problem]:
             yield Problem(kind, f"{file}:1", f"column {name!r} is missing", remedy)
             return
     for number, cells in rows:
-        named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        where = f"{file}:{number}"
-        line = _parse_row(named, where, listed_set(file.stem))
-        yield line or malformed(where, ",".join(cells), f"write {_KINETICS_ROW}")
-
-
-def _parse_row(cells: dict[str, str], where: str, listed: ListedSet) -> ListLine | None:
-    """The video of a row; None where a cell is missing or a time is no number."""
-    try:
-        start, end = (int(float(cells[name])) for name in ("time_start", "time_end"))
-    except (KeyError, ValueError, OverflowError):
-        return None
-    name, youtube_id = cells["label"].strip('"'), cells["youtube_id"]
-    if not name or not youtube_id:
-        return None
-    stem = f"{youtube_id}_{start:06d}_{end:06d}"
-    listed = listed_set(cells.get("split", "")) or listed
-    return ListLine(where, stem, listed, name, alternatives=(youtube_id,))
+        where, row = f"{file}:{number}", dict(zip(header, map(str.strip, cells), strict=False))
+        try:
+            start, end = (int(float(row[name])) for name in ("time_start", "time_end"))
+            youtube_id, name = row["youtube_id"], row["label"].strip('"')
+        except (KeyError, ValueError, OverflowError):
+            youtube_id = name = ""
+        if not youtube_id or not name:
+            yield malformed(where, ",".join(cells), f"write {_KINETICS_ROW}")
+            continue
+        listed = listed_set(row.get("split", "")) or listed_set(file.stem)
+        stem = f"{youtube_id}_{start:06d}_{end:06d}"
+        yield ListLine(where, stem, listed, name, alternatives=(youtube_id,))
 
 
 _SEPARATOR = re.compile(r"\s*(?:,\s*|(?=\]))")
@@ -134,12 +127,25 @@ def read_something(path: Path) -> Annotations:
 
 
 def _read_something(file: Path) -> Iterator[ListLine | Problem]:
-    read = _read_json if file.suffix.lower() == ".json" else _read_csv
-    found = list(read(file))
-    kept = [item for item in found if isinstance(item, Problem) or item.class_name]
-    yield from kept
-    if len(kept) < len(found):
-        what = f"{len(found) - len(kept)} of {len(found)} videos have no label"
+    is_json = file.suffix.lower() == ".json"
+    remedy = 'write {"id": ..., "template": ...}' if is_json else "write `id;class name`"
+    num_videos = num_unlabelled = 0
+    for number, item in _json_items(file) if is_json else numbered_lines(file):
+        stem = name = ""
+        if not is_json:
+            stem, _, name = (part.strip() for part in item.partition(";"))
+        elif isinstance(item, dict):
+            stem = str(item.get("id", "")).strip()
+            name = re.sub(r"[\[\]]", "", str(item.get("template", ""))).strip()
+        num_videos += 1
+        if not stem:
+            yield malformed(f"{file}:{number}", f"{item!r:.80}", remedy)
+        elif name:
+            yield ListLine(f"{file}:{number}", stem, listed_set(file.stem), name)
+        else:
+            num_unlabelled += 1
+    if num_unlabelled:
+        what = f"{num_unlabelled} of {num_videos} videos have no label"
         yield Problem("no label", str(file), what, "They are left out.")
 
 
@@ -154,16 +160,6 @@ def _read_labels(path: Path) -> tuple[str, ...]:
             f'{path}: must hold {{"class name": "label"}} with each label from 0 on once.'
         )
     return tuple(labels[i] for i in expected)
-
-
-def _read_json(path: Path) -> Iterator[ListLine | Problem]:
-    for line, item in _json_items(path):
-        where = f"{path}:{line}"
-        if not isinstance(item, dict) or not str(item.get("id", "")).strip():
-            yield malformed(where, f"{item!r:.80}", 'write {"id": ..., "template": ...}')
-            continue
-        name = str(item.get("template", "")).replace("[", "").replace("]", "").strip()
-        yield ListLine(where, str(item["id"]).strip(), listed_set(path.stem), name)
 
 
 def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
@@ -185,16 +181,6 @@ def _json_items(path: Path) -> Iterator[tuple[int, Any]]:
         if separator is None:
             raise AnnotationError(f"{path}:{line}: a comma or the list's end is missing after it.")
         position = separator.end()
-
-
-def _read_csv(path: Path) -> Iterator[ListLine | Problem]:
-    for number, line in numbered_lines(path):
-        where = f"{path}:{number}"
-        stem, _, name = (part.strip() for part in line.partition(";"))
-        if stem:
-            yield ListLine(where, stem, listed_set(path.stem), name)
-        else:
-            yield malformed(where, repr(line), "write `id;class name`")
 
 
 def read_folders(root: Path, names: Sequence[str]) -> Annotations:
