@@ -241,7 +241,7 @@ class VideoReader:
                 if is_empty:
                     self._look_at_first(decoder, picture)
                 is_empty = False
-                yield self._to_rgb(picture), seconds
+                yield np.ascontiguousarray(self._to_rgb(picture)), seconds
         if is_empty:
             raise no_frame_error(self._path)
 
@@ -285,7 +285,7 @@ class VideoReader:
                 self._layout = self._layout or layout
             if data is None:
                 data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
-            self._to_rgb(picture, data[first])
+            data[first] = self._to_rgb(picture)
             del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
@@ -296,8 +296,8 @@ class VideoReader:
             self._layout = layout_of(picture)
             self._info = header_info(decoder.container, decoder.stream, self._path, picture)
 
-    def _to_rgb(self, picture: Any, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """(H, W, 3) bytes as displayed, written to `out` if there is one."""
+    def _to_rgb(self, picture: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) bytes as displayed: a view of FFmpeg's memory."""
         assert self._layout is not None
         orientation, width, height = self._layout
         try:
@@ -310,11 +310,7 @@ class VideoReader:
         image: NDArray[np.uint8] = np.ndarray(
             (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        image = orientation.apply(image)
-        if out is None:
-            return np.ascontiguousarray(image)
-        out[...] = image
-        return out
+        return orientation.apply(image)
 
 
 def read_video(
