@@ -18,7 +18,6 @@ from dualstream.video.container import is_url, no_frame_error, video_error
 from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
 from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
 from dualstream.video.info import Layout, VideoInfo, header_info, layout_of
-from dualstream.video.source import memory_for
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
@@ -146,7 +145,7 @@ class VideoReader:
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
@@ -156,10 +155,10 @@ class VideoReader:
         numbers = [int(index) for index in indices]
         check_positions(numbers, self._frame_index(), source=self._path)
         try:
-            return self._read(numbers, out)
+            return self._read(numbers)
         except MissingPictureError:  # the packets do not tell enough
             self._index = self._count()
-            return self._read(numbers, out)
+            return self._read(numbers)
 
     def read_at(self, seconds: Sequence[float]) -> Frames:
         """Frames on display at the given times of the file's clock.
@@ -268,7 +267,7 @@ class VideoReader:
         self._num_standing_in = len(index) - len(counted.frame_of)
         return counted
 
-    def _read(self, numbers: Sequence[int], out: NDArray[np.uint8] | None) -> Frames:
+    def _read(self, numbers: Sequence[int]) -> Frames:
         index = self._frame_index()
         wanted = index.numbers[numbers].tolist() if index.by_count else numbers
         places: dict[int, list[int]] = {}
@@ -284,7 +283,7 @@ class VideoReader:
                     _ = self.info  # looks at the first frame
                 self._layout = self._layout or layout
             if data is None:
-                data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
+                data = np.empty((len(numbers), *self._layout.shown_size, 3), np.uint8)
             data[first] = self._to_rgb(picture)
             del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
