@@ -1,11 +1,10 @@
 """The plan of a clip: which positions in time, which boxes, which colours, for all its streams.
 
 Positions count frames for RGB and fields for flow, from the start of the video (of the resampled
-video where `ClipSpec.fps` is set). In the functions on integers below, `num_frames` is the number
-of positions that exist (F frames, F - 1 fields), `length` those that one snippet covers
-(`StreamSpec.span`). Starts are (S,), not falling and always within 0..num_frames - 1; in a video
-shorter than a snippet they are 0, and `snippet_indices` then holds the last position or starts
-again. A count below 1 is an InputError.
+video where `ClipSpec.fps` is set). Of the functions on integers below, `num_frames` are all
+positions, `length` those of one snippet (`StreamSpec.span`). Starts are (S,), not falling and
+within 0..num_frames - 1; in a video shorter than a snippet they are 0, and `snippet_indices` then
+holds the last position or starts again. A count below 1 is an InputError.
 """
 
 from __future__ import annotations

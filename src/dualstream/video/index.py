@@ -224,15 +224,11 @@ def decode_runs(
 ) -> list[tuple[int | None, tuple[int, ...]]]:
     """Split wanted frames, rising without repeats, into runs that are decoded in one go.
 
-    Args:
-        wanted: frames.
-        keys: key frames in rising order, the first is 0.
-        stands_at: the frame that the decoder gives next, or None.
-        seek_cost: frames that a seek must save.
+    `keys` are the key frames, rising from 0; the decoder gives `stands_at` next, if that is known;
+    a seek must save `seek_cost` frames.
 
-    Returns:
-        (key frame, its wanted frames) of each run; None for the key frame where the decoder goes
-        on from where it stands: wanted (3, 5, 99), keys (0, 50) -> (0, (3, 5)), (50, (99,)).
+    Returns (key frame, its wanted frames) of each run; None for the key frame where the decoder
+    goes on from where it stands: wanted (3, 5, 99), keys (0, 50) -> (0, (3, 5)), (50, (99,)).
     """
     runs: list[tuple[int | None, list[int]]] = []
     for frame in wanted:

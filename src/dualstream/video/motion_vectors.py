@@ -146,9 +146,9 @@ def reference_steps(
         references: (number, order) of pictures that others may refer to.
 
     Returns:
-        Signed steps of the first and of the second list of vectors. Shown as 0 P, 1 b, 2 B, 3 b,
-        4 P and decoded as 0, 4, 2, 1, 3, picture 2 gives (-2, 2) and picture 3 gives (-1, 1);
-        4 gives (-4, -4). (-1, -1) where nothing is known.
+        Signed steps of the first and of the second list of vectors; (-1, -1) where nothing is
+        known. Shown as 0 P, 1 b, 2 B, 3 b, 4 P and decoded as 0, 4, 2, 1, 3, picture 2 gives
+        (-2, 2), picture 3 (-1, 1) and picture 4 (-4, -4).
     """
     known = [place - number for place, decoded in references if decoded < order]
     past = max((step for step in known if step < 0), default=None)
@@ -163,10 +163,7 @@ def block_motion(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Vectors of one picture on a grid of cells of 8x8 pixels, as motion from the frame before.
 
-    Args:
-        blocks: AVMotionVector records.
-        steps: see `reference_steps`.
-        grid: (rows, columns) of cells.
+    `blocks` are AVMotionVector records, `steps` as by `reference_steps`, `grid` is (rows, columns).
 
     Returns:
         (2, rows, columns) pixels a frame, and (rows, columns) whether a block covers the cell.
@@ -238,10 +235,7 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
 def _spread(
     picture: _Picture, steps: tuple[int, int], elsewhere: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(2, H, W) motion of a picture's blocks, and `elsewhere` where there is none.
-
-    A picture of another size than the video's is scaled to it, as `VideoReader` does.
-    """
+    """(2, H, W) motion of a picture's blocks, scaled to the video, and `elsewhere` in between."""
     if picture.blocks is None:
         return elsewhere
     _, width, height = picture.layout

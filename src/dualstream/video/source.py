@@ -99,9 +99,8 @@ class FrameArray:
 class FrameCache:
     """A `FrameSource` over another one that holds the frames of the last `prefetch`.
 
-    A network that sees RGB and flow, and several networks side by side, read the same frames: they
-    are fetched once, in one go, and read from memory. Frames that are not held are read from the
-    source.
+    Several streams and networks read the same frames: they are fetched once, in one go. Frames that
+    are not held are read from the source.
     """
 
     def __init__(self, source: FrameSource) -> None:

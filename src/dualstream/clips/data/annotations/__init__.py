@@ -68,9 +68,8 @@ def is_kinetics(file: Path) -> bool:
 def read_kinetics(path: Path) -> Annotations:
     """Read a folder of Kinetics CSV files, or one of them.
 
-    The set of a row is its column `split` (train, val/validate, test) or else the file's name;
-    train, validation and test sets become splits as `plan_splits` says. The classes are those of
-    a class list in the folder, or else all labels in alphabetical order.
+    The set of a row is its column `split` (train, val/validate, test) or else the file's name. The
+    classes are those of a class list in the folder, or else all labels in alphabetical order.
     """
     class_list = find_class_list(path)
     classes = read_class_list(class_list) if class_list else None
@@ -263,12 +262,9 @@ def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
 def read_annotations(
     path: Path, format: AnnotationFormat, *, root: Path, names: Sequence[str]
 ) -> Annotations:
-    """Read annotations of a known format.
+    """Read annotations of a known format: a file, or a folder of such files.
 
-    Args:
-        path: annotation file or folder of such files; not looked at for "folders".
-        format: form of the files.
-        root, names: folder of the videos and their paths from it, looked at for "folders" only.
+    For "folders" the paths `names` of the videos from `root` are looked at, and else `path`.
 
     Raises:
         UnknownNameError: `format` is not one of the allowed names.

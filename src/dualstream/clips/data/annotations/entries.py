@@ -118,10 +118,7 @@ def listed_set(name: str) -> ListedSet:
 
 
 def split_number(name: str) -> int:
-    """Return the split that a list's file name speaks of, 1 where it names none.
-
-    `ucf101_val_split_3_videos` -> 3, `trainlist02` -> 2, `train_320p` -> 1.
-    """
+    """Return the split that a file name speaks of: `ucf101_val_split_3` -> 3, `train_320p` -> 1."""
     match = re.search(
         r"(?:split|list|train|val|test)[_\- ]?0*([1-9][0-9]?)(?![0-9p])", name.lower()
     )

@@ -62,13 +62,7 @@ def is_ucf101(file: Path) -> bool:
 
 
 def read_ucf101(path: Path) -> Annotations:
-    """Read a folder of trainlistNN.txt and testlistNN.txt, or one such file.
-
-    classInd.txt must lie in the same folder.
-
-    Raises:
-        AnnotationError: classInd.txt is missing or wrong.
-    """
+    """Read a folder of trainlistNN.txt and testlistNN.txt beside classInd.txt, or one such file."""
     classes = read_class_list((path if path.is_dir() else path.parent) / "classInd.txt")
     find_label = label_finder(classes)
 

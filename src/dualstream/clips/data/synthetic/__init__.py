@@ -69,13 +69,9 @@ def render_synthetic(
         videos/checker-fast/checker-fast_000.mp4
         splits/checker-fast_test_split1.txt      lines 'checker-fast_000.mp4 1' (2: test)
 
-    The split files come last, so a folder that has them is complete. A folder of the same spec
-    is continued: videos that open with all their frames are kept.
-
-    Args:
-        out: folder, made where missing.
-        spec: the data set.
-        workers: processes that render and encode; 1 works in this one.
+    The split files come last, so a folder that has them is complete. A folder `out` of the same
+    spec is continued: videos that open with all their frames are kept. With one worker this
+    process renders and encodes.
 
     Yields:
         Each video when it is there, by label, then by index.

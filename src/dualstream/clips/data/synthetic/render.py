@@ -253,7 +253,7 @@ def hue_without_luma(degrees: float) -> NDArray[np.float64]:
 def pattern(
     look: str, *, side: int, angle: float, period_px: float, phase: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Return the strength of the colour on a square patch; about half is 1, the rest 0, edges soft.
+    """Return the (P, P) strength of the colour on a patch: about half 1, the rest 0, soft edges.
 
     Args:
         look: one of `LOOKS`, else UnknownNameError.
@@ -261,9 +261,6 @@ def pattern(
         angle: turn of checker, stripes and dots, radians.
         period_px: distance of two stripes, rings, rows of dots or of squares of one kind.
         phase: shift of the pattern in periods (the first one only for stripes and rings).
-
-    Returns:
-        (P, P), 0..1.
     """
     x, y = patch_grid(side)
     cos, sin = math.cos(angle), math.sin(angle)
