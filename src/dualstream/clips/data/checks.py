@@ -119,18 +119,9 @@ def check_videos(
         else:
             due[name] = stat
     check = partial(_check, root=root, decode=decode)
-    told = "The decoder crashed on this file. Re-encode or remove it."
-    workers = min(workers, len(due))
-    checked = (
-        map(check, due)
-        if workers < 2
-        else run_jobs(
-            check,
-            list(due),
-            workers=workers,
-            on_death=lambda name, _: CheckedVideo(name, None, told),
-        )
-    )
+    checked: Iterator[CheckedVideo] = map(check, due)
+    if (workers := min(workers, len(due))) > 1:
+        checked = run_jobs(check, list(due), workers=workers, on_death=_crashed)
     for video in checked:
         if journal and video.facts:
             row = _Row(video.path, *due[video.path], decode, video.facts)
@@ -147,6 +138,10 @@ def _check(name: str, *, root: Path, decode: bool) -> CheckedVideo:
         return CheckedVideo(name, check_video(root / name, decode=decode))
     except VideoError as error:
         return CheckedVideo(name, None, str(error))
+
+
+def _crashed(name: str, exit_code: int) -> CheckedVideo:
+    return CheckedVideo(name, None, "The decoder crashed on this file. Re-encode or remove it.")
 
 
 def _stat(path: Path) -> tuple[int, int]:

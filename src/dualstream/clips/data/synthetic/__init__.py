@@ -91,12 +91,9 @@ def render_synthetic(
         for index, part in enumerate(parts)
     ]
     render = partial(_render_file, folder, spec)
-    died = partial(_died, folder)
-    results = (
-        map(render, jobs)
-        if workers == 1
-        else run_jobs(render, jobs, workers=workers, on_death=died)
-    )
+    results: Iterator[RenderedVideo] = map(render, jobs)
+    if workers > 1:
+        results = run_jobs(render, jobs, workers=workers, on_death=partial(_died, folder))
     come: dict[str, RenderedVideo] = {}
     for video, _ in jobs:
         while video.name not in come:
