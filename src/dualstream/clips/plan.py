@@ -214,9 +214,8 @@ def segment_starts_center(num_frames: int, *, segments: int, length: int) -> Ind
     """Return the start of the middle snippet of each of `segments` equal parts (TSN, testing).
 
     With tick = (num_frames - length + 1) / segments, start i is int(tick / 2 + tick * i):
-    num_frames 30, segments 3, length 5 give tick 8.67 and starts 4, 13, 21. Halves and products
-    are rounded as floating-point numbers are, as in the reference, which is one less than exact
-    arithmetic now and then. A video shorter than one snippet gives zeros.
+    num_frames 30, segments 3, length 5 give tick 8.67 and starts 4, 13, 21. Numbers are rounded as
+    in the reference, which is one less than exact arithmetic now and then.
 
     Source:
         Wang et al. 2016; TSN's published code (its validation indices are zeros for videos of at

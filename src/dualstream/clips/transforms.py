@@ -114,15 +114,11 @@ def cut_frames(
 
     Args:
         frames: (F, H, W, 3) RGB.
-        view: box on the reference grid.
-        reference: (H, W) of that grid.
+        view, reference: box on the reference grid, and (H, W) of that grid.
         size: side of the result in pixels.
         steps: (T,) which of the frames, in which order; by default all.
         color: change of colours, if any.
-        out: contiguous array to write to and return.
-
-    Returns:
-        (3, T, size, size).
+        out: contiguous (3, T, size, size) array to write to and return.
 
     Raises:
         InputError: the view leaves the reference grid.
@@ -157,13 +153,8 @@ def cut_flow(
     """Cut one view out of stored flow fields and resize it; a flip also negates x.
 
     Displacements keep their unit, pixels of the grid that flow was computed on: resizing the
-    picture does not scale them.
-
-    Args:
-        fields: (F, 2, H, W) bytes by `flow.quantize`; the rest and errors as in `cut_frames`.
-
-    Returns:
-        (2, L, size, size).
+    picture does not scale them. `fields` are (F, 2, H, W) bytes by `flow.quantize`, the result is
+    (2, L, size, size); the rest and errors as in `cut_frames`.
     """
     rows, columns, method = _place(view, reference, fields.shape[2:], size)
     chosen = range(len(fields)) if steps is None else steps
@@ -185,14 +176,11 @@ def trajectory_stack(flow: torch.Tensor) -> torch.Tensor:
     """Sample each field where the motion has carried the pixels of the first frame.
 
     p(1) = (u, v) and p(k) = p(k-1) + d(k-1)(p(k-1)); result k at (u, v) is d(k)(p(k)), read
-    bilinearly. Paths that leave the picture go on along its border.
+    bilinearly. Paths that leave the picture go on along its border. The first field is unchanged.
 
     Args:
-        flow: (..., L, 2, H, W) floating point, anything else is a ShapeError; displacements in
-            pixels of this grid, x then y.
-
-    Returns:
-        (..., L, 2, H, W), the first field unchanged.
+        flow: (..., L, 2, H, W) floating point as the result, anything else is a ShapeError;
+            displacements in pixels of this grid, x then y.
 
     Source:
         Simonyan & Zisserman 2014, section 3.1.

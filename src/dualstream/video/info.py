@@ -30,10 +30,10 @@ class Orientation:
             return 90 if self.mirror_x else 270
         return 180 if self.mirror_y else 0
 
-    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn (H, W, 3) to the displayed (H', W', 3), as a view."""
+    def apply(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Turn (H, W, ...) to the displayed (H', W', ...), as a view."""
         if self.transpose:
-            image = image.transpose(1, 0, 2)  # (H, W, 3) -> (W, H, 3)
+            image = image.swapaxes(0, 1)  # (H, W, ...) -> (W, H, ...)
         return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
 

@@ -193,8 +193,8 @@ def turned(field: NDArray[np.float32], orientation: Orientation) -> NDArray[np.f
     if orientation == Orientation():
         return field
     if orientation.transpose:
-        field = field[::-1].transpose(0, 2, 1)  # (x, y) change places, as (H, W) do
-    x, y = field[:, :: -1 if orientation.mirror_y else 1, :: -1 if orientation.mirror_x else 1]
+        field = field[::-1]  # (x, y) change places, as (H, W) do
+    x, y = (orientation.apply(component) for component in field)
     return np.stack((-x if orientation.mirror_x else x, -y if orientation.mirror_y else y))
 
 

@@ -223,14 +223,12 @@ def prepare(
 
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
-        annotations: split file, or folder of them. Without it, the source's folders of
-            `ANNOTATION_FOLDERS`, the source itself and its folder of videos are looked through:
-            the first one with lists is taken and other lists are told. Where there is none, the
-            folders that the videos lie in are their classes.
+        annotations: split file, or folder of them. Without it, the first of the source's
+            `ANNOTATION_FOLDERS`, the source itself and its folder of videos that has lists is
+            taken, and other lists are told. Without any, the videos' folders are their classes.
         format: form of the annotations; "auto" tells it from the files.
-        workers: processes that decode.
+        workers, journal: see `check_videos`.
         check: decode each video whole; otherwise frames are counted by their packets only.
-        journal: file that keeps checks, see `check_videos`.
 
     Raises:
         InputError: `source` is no folder, or an option is wrong.
