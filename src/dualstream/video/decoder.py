@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import Any
 
 import av
@@ -253,23 +252,22 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
 
     Returns the list, and the first picture if all were decoded.
     """
-    container, stream = decoder.container, decoder.stream
-    packets = list_packets(container, stream)
+    time_base = decoder.stream.time_base
+    packets = list_packets(decoder.container, decoder.stream)
     decoder.leave()
     if packets is not None:
-        stores_pts = container.format.name in PTS_FORMATS
-        index = packet_index(packets, stores_pts=stores_pts, time_base=stream.time_base)
+        stores_pts = decoder.container.format.name in PTS_FORMATS
+        index = packet_index(packets, stores_pts=stores_pts, time_base=time_base)
         if index is not None:
             return index, None
     first: Any | None = None
     pts: list[float] = []
-    with closing(Decoder(decoder.path, num_threads=decoder.num_threads)) as anew:
-        for picture in anew.all_pictures():
-            first = first or picture
-            pts.append(np.nan if picture.pts is None else picture.pts)
+    for picture in decoder.all_pictures():
+        first = first or picture
+        pts.append(np.nan if picture.pts is None else picture.pts)
     if first is None:
         raise no_frame_error(decoder.path)
-    seconds = in_seconds(np.asarray(pts, np.float64), stream.time_base)
-    seconds = mended_seconds(seconds, step=1 / float(stream.average_rate or DEFAULT_FPS))
-    stored = len(pts) + anew.num_refused if packets is None else packets.num_stored
+    step = 1 / float(decoder.stream.average_rate or DEFAULT_FPS)
+    seconds = mended_seconds(in_seconds(np.asarray(pts, np.float64), time_base), step=step)
+    stored = len(pts) + decoder.num_refused if packets is None else packets.num_stored
     return counted_index(seconds, num_stored=stored), first

@@ -5,11 +5,10 @@ camera shake, hue, phases) is drawn from (seed, index) alone, and each scene is 
 each of the 16 classes: a fully crossed experiment. Two exact properties bound the streams:
 
 - A motion is an order of pictures. A scene is a cycle of T still pictures, the sprite at T
-  equally spaced places of a circle; each picture has its own camera shake and background
-  offset. The motions walk through the same T pictures in different orders. So the frames of a
-  scene are the same for all motions, bit for bit, and single frames know the look only: top-1
-  is at most 1 / num_motions. With time shuffled nothing of the motion is left, whatever looks
-  at however many frames.
+  equally spaced places of a circle, each with its own camera shake and background offset. The
+  motions walk through the same T pictures, bit for bit, in different orders: single frames know
+  the look only (top-1 at most 1 / num_motions), and with time shuffled nothing of the motion is
+  left, however many frames are looked at.
 - A look is a pattern of colour without luminance. The luminance of a pixel is the same for all
   looks (to rounding, and to what the encoder adds), so flow from luminance is the same too, and
   the temporal stream knows the motion only: top-1 is at most 1 / num_looks. With
@@ -17,8 +16,7 @@ each of the 16 classes: a fully crossed experiment. Two exact properties bound t
 
 Both together know the class. The direction around the circle is drawn for each scene, so a
 mirrored video keeps its class: flips and ten-crop views are allowed. Shake and background offset
-are independent from picture to picture: a smooth drift would date the pictures, and shuffled ones
-could be put in order.
+are independent from picture to picture: a smooth drift would date the pictures.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -118,27 +117,20 @@ def _died(folder: Path, job: tuple[RenderedVideo, int], exit_code: int) -> NoRet
 def _render_file(
     folder: Path, spec: SyntheticSpec, job: tuple[RenderedVideo, int]
 ) -> RenderedVideo:
-    """Render a video and its index in the class unless the file is complete."""
+    """Render a video and its index in the class unless its header tells of all frames."""
     video, index = job
     path = folder / "videos" / video.name
-    if _is_complete(path, spec):
-        return replace(video, status="kept")
+    with suppress(VideoError):
+        info = probe(path)
+        found = info.num_frames_from_header, info.width, info.height
+        if found == (spec.num_frames, spec.size, spec.size):
+            return replace(video, status="kept")
     # A killed run may have left its unfinished file beside this one.
     for left in path.parent.glob(f".{path.name}.*.tmp{path.suffix}"):
         left.unlink(missing_ok=True)
     look, motion = divmod(video.label, spec.num_motions)
     write_video(path, render_video(spec, look=look, motion=motion, index=index), fps=spec.fps)
     return video
-
-
-def _is_complete(path: Path, spec: SyntheticSpec) -> bool:
-    """Whether the file opens and its header tells T frames of the right size."""
-    try:
-        info = probe(path)
-    except VideoError:
-        return False
-    found = (info.num_frames_from_header, info.width, info.height)
-    return found == (spec.num_frames, spec.size, spec.size)
 
 
 def _claim_folder(folder: Path, spec: SyntheticSpec) -> None:
