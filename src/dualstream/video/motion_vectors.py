@@ -43,10 +43,8 @@ METHOD = "motion-vectors"
 """`Flow.method` of these fields."""
 
 NO_B_VECTORS_CODECS = frozenset(
-    {
-        *("mpeg4", "h263", "h263p", "flv1", "wmv1", "wmv2", "rv10", "rv20"),
-        *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3"),
-    }
+    {"mpeg4", "h263", "h263p", "flv1", "wmv1", "wmv2", "rv10", "rv20"}
+    | {"msmpeg4v1", "msmpeg4v2", "msmpeg4v3"}
 )
 """Codecs of which FFmpeg exports no valid vectors for B pictures (`h263dec.c` stores those of
 the others only, and what it hands out for B pictures is left from earlier ones)."""

@@ -276,7 +276,8 @@ class VideoReader:
         data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
-            if self._layout is None:  # that of the first frame, as other ones mostly have it too
+            # The first frame's layout holds for all; this one tells it unless layouts may change.
+            if self._layout is None:
                 layout = layout_of(picture)
                 coded_size = layout.width, layout.height
                 if index.turns_within or coded_size != self._decoder.claimed_size:
