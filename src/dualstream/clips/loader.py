@@ -41,10 +41,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Batch b of an epoch holds the same samples whatever `world_size` is: process r takes every
     world_size-th of them from r on. Nothing is repeated to fill a batch, so an evaluation over
-    several processes sees every sample once.
-
-    Raises:
-        InputError: numbers that do not fit together; the message says which.
+    several processes sees every sample once. Numbers that do not fit together are an InputError.
     """
 
     labels: Sequence[int] | int
@@ -136,8 +133,8 @@ def collate(clips: Sequence[Clip]) -> Clip:
     """Join N samples to a batch: data (N, V, C, T, H, W) and labels (N,).
 
     Raises:
-        ShapeError: samples with different streams or shapes, such as the windows of videos of
-            different lengths; these need batch_size=1.
+        ShapeError: samples of different shapes, such as the windows of videos of different
+            lengths; these need batch_size=1.
     """
     first = clips[0]
     shapes = [{stream: tuple(data.shape) for stream, data in c.data.items()} for c in clips]
@@ -220,11 +217,8 @@ def make_loader(
     Args:
         dataset: the samples.
         batches: which of them form a batch; `set_epoch` is called before each epoch.
-        workers: number of processes.
+        workers: number of processes, from 0.
         pin_memory: copy batches to page-locked memory, for GPUs.
-
-    Raises:
-        InputError: `workers` is negative.
     """
     check_least(0, workers=workers)
     batch_bytes = dataset.sample_bytes * len(next(iter(batches), []))

@@ -46,13 +46,9 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 def open_video(
     path: str | os.PathLike[str], *, num_threads: int, tells_damage: bool = False
 ) -> tuple[Any, Any]:
-    """Open a file or URL.
+    """Open a file, or a URL, which goes to FFmpeg as it is and may be a playlist.
 
-    Args:
-        path: name of a local file, whatever letters it has, or a URL, which goes to FFmpeg as it
-            is and may be a playlist.
-        num_threads: threads that decode.
-        tells_damage: have every damaged picture refused, or marked as corrupt.
+    With `tells_damage` every damaged picture is refused, or marked as corrupt.
 
     Returns:
         The `av` container, and its first video stream that is not a cover picture.
@@ -151,9 +147,6 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     """Packets of a stream from the container's present position; the last one is empty (flush).
 
     A file that is cut off simply ends where it cannot be read on.
-
-    Raises:
-        VideoError: reading fails in another way.
     """
     try:
         yield from container.demux(stream)
@@ -168,16 +161,14 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
 
     Raises:
         DamagedPacketError: the packet's data are damaged.
-        VideoError: the decoder fails in another way.
     """
-    context = stream.codec_context
     try:
-        frames: list[Any] = context.decode(packet)
+        frames: list[Any] = stream.codec_context.decode(packet)
     except Exception as error:
         name = name_of(stream.container)
         # What decoders say of damaged data is anything from "invalid data" to "not implemented".
         # Raw pictures have nothing to damage: their size is not the one that the file tells.
-        if isinstance(error, av.FFmpegError) and context.name != "rawvideo":
+        if isinstance(error, av.FFmpegError) and stream.codec_context.name != "rawvideo":
             raise DamagedPacketError(f"A picture of {name!r} is damaged ({error}).") from error
         raise video_error(name, error, doing="decode") from error
     return frames

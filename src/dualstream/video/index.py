@@ -11,8 +11,7 @@ own and nothing in it speaks of damage (`dualstream.video.packets`).
 All other files are decoded once, from start to end, and the list is what came out (pictures whose
 references were cut away are stored, but they are no frames); its frames are then found by counting
 from the start. A picture of a trusted file that a decoder refuses does not change the list: the
-picture before it stays on display, in `read` and `read_all` alike (`stand_ins`), and
-`VideoReader.num_missing` counts it.
+picture before it stays on display (`stand_ins`), and `VideoReader.num_missing` counts it.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.container import packets_of
-from dualstream.video.mpeg4 import display_slots
-from dualstream.video.packets import packet_inspector
+from dualstream.video.packets import display_slots, packet_inspector
 from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
 
 T = TypeVar("T")
@@ -97,8 +95,7 @@ class PacketList:
 def list_packets(container: Any, stream: Any) -> PacketList | None:
     """Read all packets of a stream, from the container's present position.
 
-    Returns:
-        None where the container or the codec is one whose packets do not tell the frames.
+    None where the container or the codec is one whose packets do not tell the frames.
     """
     codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
@@ -141,10 +138,7 @@ def list_packets(container: Any, stream: Any) -> PacketList | None:
 def packet_index(
     packets: PacketList, *, stores_pts: bool, time_base: Fraction
 ) -> FrameIndex | None:
-    """The frames that packets tell of, or None where they must be decoded to be known.
-
-    `stores_pts` says whether the container is one of `PTS_FORMATS`.
-    """
+    """The frames that packets tell of, or None where they must be decoded to be known."""
     if not packets.is_trusted:
         return None
     is_plain = all(len(found) == 1 for found in packets.pictures)
@@ -185,16 +179,10 @@ def counted_index(pts_seconds: NDArray[np.float64], *, num_stored: int) -> Frame
 def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> Iterator[T]:
     """Give each frame of the list its picture, from all pictures of the file in decoded order.
 
-    Where a picture is missing, the one before it stays on display; where the first ones are, the
-    first that decodes stands for them. Pictures that are no frames are left out.
-
-    Args:
-        index: the frames, F of them.
-        pictures: (number as in `FrameIndex.numbers`, picture).
-
-    Yields:
-        F pictures, or none if no frame decodes: of frames 0 1 2 3 4 and pictures 1 and 3 come
-        1 1 1 3 3.
+    `pictures` are (number as in `FrameIndex.numbers`, picture). Where one is missing, the one
+    before it stays on display; where the first ones are, the first that decodes stands for them.
+    Pictures that are no frames are left out. Of frames 0 1 2 3 4 and pictures 1 and 3 come
+    1 1 1 3 3, and nothing if no frame decodes.
     """
     due = 0
     shown: T | None = None
@@ -214,8 +202,7 @@ def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> It
 def by_decoded_pictures(index: FrameIndex, pts: Iterable[int | None]) -> FrameIndex:
     """The same frames, each found by counting to the picture that stands for it.
 
-    `pts` are the times of all pictures that decode, in decoded order. The result is as long as
-    `index`, or empty where none of its frames decodes.
+    `pts` are the times of all pictures that decode, in decoded order. Empty if no frame decodes.
     """
     pictures = ((time, number) for number, time in enumerate(pts))
     numbers = list(stand_ins(index, pictures))
@@ -237,16 +224,11 @@ def decode_runs(
 ) -> list[tuple[int | None, tuple[int, ...]]]:
     """Split wanted frames, rising without repeats, into runs that are decoded in one go.
 
-    Args:
-        wanted: frames.
-        keys: key frames in rising order, the first is 0.
-        stands_at: the frame that the decoder gives next, or None.
-        seek_cost: frames that a seek must save.
+    `keys` are the key frames, rising from 0; the decoder gives `stands_at` next, if that is known;
+    a seek must save `seek_cost` frames.
 
-    Returns:
-        One (key frame, its wanted frames) for each run; the key frame is None where the decoder
-        goes on from where it stands: wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)),
-        (50, (99,)).
+    Returns (key frame, its wanted frames) of each run; None for the key frame where the decoder
+    goes on from where it stands: wanted (3, 5, 99), keys (0, 50) -> (0, (3, 5)), (50, (99,)).
     """
     runs: list[tuple[int | None, list[int]]] = []
     for frame in wanted:

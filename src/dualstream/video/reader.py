@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,26 +15,23 @@ from numpy.typing import NDArray
 from dualstream.errors import InputError, check_least
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
-from dualstream.video.decoder import (
-    Decoder,
-    MissingPictureError,
-    counted_again,
-    frames_of,
-    shown_frames,
-    shown_live,
-)
-from dualstream.video.index import FrameIndex, check_positions
-from dualstream.video.info import VideoInfo, header_info, with_decoded
-from dualstream.video.orientation import Layout, layout_of
-from dualstream.video.source import memory_for
+from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
+from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
+from dualstream.video.info import Layout, VideoInfo, header_info, layout_of
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
+    TimedImage,
     check_rate,
+    collect,
+    cut_windows,
     evenly_spaced,
     frames_shown_at,
+    resample,
 )
-from dualstream.video.windows import TimedImage, collect, cut_windows, resample
+
+VARIABLE_RATE_SECONDS = 2.5e-3
+"""Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
 
 
 class VideoReader:
@@ -50,7 +48,8 @@ class VideoReader:
     Raises:
         VideoNotFoundError: no such file.
         NoVideoStreamError: audio only, a folder, or not a media file.
-        CorruptVideoError: empty, or without readable structure.
+        CorruptVideoError: empty, or without readable structure. All that reads frames raises it
+            too where no frame can be decoded.
         InputError: `num_threads` below 1.
     """
 
@@ -108,22 +107,17 @@ class VideoReader:
         self._check_open()
         if self._info is None:
             with closing(Decoder(self._path, num_threads=1)) as decoder:
-                first = next(decoder.all_pictures(), None)
-                if first is None:
-                    raise no_frame_error(self._path)
-                self._look_at_first(decoder, first)
-        assert self._info is not None
+                if first := next(decoder.all_pictures(), None):
+                    self._look_at_first(decoder, first)
+        if self._info is None:
+            raise no_frame_error(self._path)
         return self._info
 
     @property
     def pts_seconds(self) -> NDArray[np.float64]:
         """(F,) presentation time of every frame, strictly rising, in seconds of the file's clock.
 
-        Found on first use, by reading the packets without decoding them where that is exact
-        (see `dualstream.video.index`).
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
+        Found on first use, without decoding where that is exact (see `dualstream.video.index`).
         """
         return self._frame_index().pts_seconds
 
@@ -146,34 +140,25 @@ class VideoReader:
         return index.num_stored - len(index) + self._num_standing_in
 
     def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """(n,) presentation times of frames by number.
-
-        Raises:
-            CorruptVideoError: a frame that the header promises is not in the file.
-            InputError: an index below 0 or beyond the end, or no index.
-        """
+        """(n,) presentation times of frames by number; errors as in `read`."""
         index = self._frame_index()
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
-        there: a file that is read from window to window is decoded once.
-
-        Raises:
-            CorruptVideoError: a frame that the header promises is not in the file.
-            InputError: an index below 0 or beyond the end, or no index.
-            ShapeError: `out` has another shape or dtype.
+        there: a file that is read from window to window is decoded once. A frame that the header
+        promises and that is not in the file is a CorruptVideoError.
         """
         numbers = [int(index) for index in indices]
         check_positions(numbers, self._frame_index(), source=self._path)
         try:
-            return self._read(numbers, out)
+            return self._read(numbers)
         except MissingPictureError:  # the packets do not tell enough
             self._index = self._count()
-            return self._read(numbers, out)
+            return self._read(numbers)
 
     def read_at(self, seconds: Sequence[float]) -> Frames:
         """Frames on display at the given times of the file's clock.
@@ -197,20 +182,12 @@ class VideoReader:
         return self.read(frames_shown_at(pts, times).tolist())
 
     def read_evenly(self, count: int) -> Frames:
-        """The middle frames of `count` equal parts: indices int((i + 0.5) * F / count).
-
-        Raises:
-            InputError: `count` below 1.
-        """
+        """The middle frames of `count` (from 1) equal parts: indices int((i + 0.5) * F / count)."""
         check_least(1, count=count)
         return self.read(evenly_spaced(self.num_frames, count))
 
     def read_all(self) -> Frames:
-        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files).
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
-        """
+        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files)."""
         return self._collect(self.images())
 
     def windows(
@@ -223,15 +200,13 @@ class VideoReader:
         Args:
             length: frames in a window; the last one may be shorter.
             step: frames from one window's start to the next's; None is `length` (no overlap).
-            fps: rate to resample to: frames on display every 1 / fps seconds, stamped with
-                those times; None keeps every frame.
+            fps: rate to resample to (see `read_at_rate`); None keeps every frame.
 
         Yields:
             At least one window; each holds a frame that no window before it held.
 
         Raises:
             InputError: a length, step or rate that is not above 0.
-            CorruptVideoError: no frame can be decoded.
         """
         step = length if step is None else step
         check_least(1, length=length, step=step)
@@ -244,31 +219,28 @@ class VideoReader:
     def read_at_rate(self, fps: float) -> Frames:
         """Frames on display every 1 / fps seconds from the first one, stamped with those times.
 
-        Raises:
-            InputError: the rate is not above 0.
-            CorruptVideoError: no frame can be decoded.
+        A rate that is not above 0 is an InputError.
         """
         check_rate(fps)
         return self._collect(resample(self.images(), fps))
 
     def images(self) -> Iterator[TimedImage]:
-        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
-
-        Raises:
-            CorruptVideoError: no frame can be decoded.
-        """
+        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds."""
         self._check_open()
         # A decoder of its own, so that the caller may read other frames in between.
         with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
-            # What comes from a URL may never end, so it is not looked at in advance.
-            live = is_url(self._path)
-            shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
+            if is_url(self._path):  # may never end, so it is not looked at in advance
+                shown = decoder.live()
+            else:
+                index = self._frame_index()
+                pictures = stand_ins(index, decoder.numbered(index))
+                shown = zip(pictures, index.pts_seconds.tolist(), strict=False)
             is_empty = True
             for picture, seconds in shown:
                 if is_empty:
                     self._look_at_first(decoder, picture)
                 is_empty = False
-                yield self._to_rgb(picture), seconds
+                yield np.ascontiguousarray(self._to_rgb(picture)), seconds
         if is_empty:
             raise no_frame_error(self._path)
 
@@ -288,11 +260,14 @@ class VideoReader:
     def _count(self) -> FrameIndex:
         """The same frames, to be found by counting from the start."""
         index = self._frame_index()
-        counted = counted_again(index, self._path, num_threads=self._num_threads)
+        with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
+            counted = by_decoded_pictures(index, [place for place, _ in decoder.numbered(index)])
+        if not len(counted):
+            raise no_frame_error(self._path)
         self._num_standing_in = len(index) - len(counted.frame_of)
         return counted
 
-    def _read(self, numbers: Sequence[int], out: NDArray[np.uint8] | None) -> Frames:
+    def _read(self, numbers: Sequence[int]) -> Frames:
         index = self._frame_index()
         wanted = index.numbers[numbers].tolist() if index.by_count else numbers
         places: dict[int, list[int]] = {}
@@ -301,30 +276,28 @@ class VideoReader:
         data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
+            # The first frame's layout holds for all; this one tells it unless layouts may change.
             if self._layout is None:
-                self._layout = self._layout_by(picture, index)
+                layout = layout_of(picture)
+                coded_size = layout.width, layout.height
+                if index.turns_within or coded_size != self._decoder.claimed_size:
+                    _ = self.info  # looks at the first frame
+                self._layout = self._layout or layout
             if data is None:
-                data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
-            self._to_rgb(picture, data[first])
+                data = np.empty((len(numbers), *self._layout.shown_size, 3), np.uint8)
+            data[first] = self._to_rgb(picture)
             del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
         return Frames(data, index.pts_seconds[numbers], self._path)
-
-    def _layout_by(self, picture: Any, index: FrameIndex) -> Layout:
-        """Layout of the first frame, told from another one where all must have the same."""
-        layout = layout_of(picture)
-        if index.turns_within or (layout.width, layout.height) != self._decoder.claimed_size:
-            _ = self.info  # looks at the first frame
-        return self._layout or layout
 
     def _look_at_first(self, decoder: Decoder, picture: Any) -> None:
         if self._info is None:
             self._layout = layout_of(picture)
             self._info = header_info(decoder.container, decoder.stream, self._path, picture)
 
-    def _to_rgb(self, picture: Any, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """(H, W, 3) bytes as displayed, written to `out` if there is one."""
+    def _to_rgb(self, picture: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) bytes as displayed: a view of FFmpeg's memory."""
         assert self._layout is not None
         orientation, width, height = self._layout
         try:
@@ -337,11 +310,7 @@ class VideoReader:
         image: NDArray[np.uint8] = np.ndarray(
             (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        image = orientation.apply(image)
-        if out is None:
-            return np.ascontiguousarray(image)
-        out[...] = image
-        return out
+        return orientation.apply(image)
 
 
 def read_video(
@@ -384,16 +353,22 @@ def read_video(
 
 
 def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
-    """Facts about a video file.
-
-    Args:
-        path: file name or URL.
-        decode: decode the whole file to count and time its frames.
+    """Facts about a video file or URL; with `decode` all of it is decoded to count and time frames.
 
     Raises:
-        CorruptVideoError: no frame can be decoded; and the errors of `VideoReader`.
+        VideoError: see `VideoReader`.
     """
     with VideoReader(path) as reader:
+        info = reader.info
         if not decode:
-            return reader.info
-        return with_decoded(reader.info, reader.pts_seconds, num_missing=reader.num_missing)
+            return info
+        pts = reader.pts_seconds
+        steps = np.diff(pts)
+        last = float(steps.mean()) if len(steps) else 1 / info.fps
+        return replace(
+            info,
+            num_frames_decoded=len(pts),
+            num_frames_missing=reader.num_missing,
+            duration_seconds_decoded=float(pts[-1] - pts[0]) + last,
+            is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
+        )

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualstream.clips.data.mirrored import mirrored_labels
+from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
