@@ -19,9 +19,13 @@ from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
 from dualstream.types import Clip, ClipSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
+from dualstream.video.index import FrameIndex
 
 SampleKey = tuple[int, int]
 """(epoch, index): what is drawn at random for a sample depends on these and the seed only."""
+
+MOST_FRAMES_LISTED = 250_000
+"""Frames whose place in their files a dataset remembers, about 100 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class ClipDataset(Dataset[Clip]):
             raise InputError("The manifest has no video: there is nothing to make clips of.")
         check_least(0, seed=self.seed)
         self._label_when_mirrored = mirrored_labels(self.manifest.classes)
+        self._frame_lists: dict[str, FrameIndex] = {}
+        self._num_frames_listed = 0
         self._stores: dict[tuple[str, Direction], FlowStore] = {}
         for name, stream in self.spec.flow_streams.items():
             stores = (self.flow or {}).get(name)
@@ -118,7 +124,7 @@ class ClipDataset(Dataset[Clip]):
             timeline: Indices = np.arange(record.frames)
             video = None
             if self.spec.frame_streams:
-                video = files.enter_context(VideoReader(self.manifest.video_path(record)))
+                video = files.enter_context(self._open_video(record))
                 timeline = np.arange(video.num_frames)
                 if self.spec.fps is not None:
                     timeline = frame_indices_at_rate(video.pts_seconds, self.spec.fps)
@@ -138,6 +144,15 @@ class ClipDataset(Dataset[Clip]):
             if self.flip and all(view.flip for view in plan.views):
                 label = self._label_when_mirrored[label]
             return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
+
+    def _open_video(self, record: VideoRecord) -> VideoReader:
+        """Reader of a video, which lists its frames only the first time that it is opened."""
+        known = self._frame_lists.get(record.path)
+        video = VideoReader(self.manifest.video_path(record), frame_list=known)
+        if known is None and self._num_frames_listed < MOST_FRAMES_LISTED:
+            self._frame_lists[record.path] = video.frame_list
+            self._num_frames_listed += video.num_frames
+        return video
 
     def _open_flow(self, record: VideoRecord, files: ExitStack) -> dict[str, StoredFlow]:
         """Stored flow of each stream that reads it, if it is what the spec wants."""

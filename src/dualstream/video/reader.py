@@ -44,6 +44,7 @@ class VideoReader:
     Args:
         path: file name, or a URL that FFmpeg can open.
         num_threads: threads that decode; 1 leaves the other cores to other workers.
+        frame_list: that of an earlier reader of the same file, which then need not be made again.
 
     Raises:
         VideoNotFoundError: no such file.
@@ -53,16 +54,24 @@ class VideoReader:
         InputError: `num_threads` below 1.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        num_threads: int = 1,
+        frame_list: FrameIndex | None = None,
+    ) -> None:
         check_least(1, num_threads=num_threads)
         self._path = os.fspath(path)
         self._num_threads = num_threads
-        self._index: FrameIndex | None = None
+        self._index = frame_list
         self._num_standing_in: int | None = None
         self._info: VideoInfo | None = None
         self._layout: Layout | None = None
         self._reformatter = VideoReformatter()
         self._decoder = Decoder(self._path, num_threads=num_threads, tells_damage=True)
+        if frame_list is not None:
+            self._decoder.leave()  # as listing does: reads start at key frames
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -114,17 +123,28 @@ class VideoReader:
         return self._info
 
     @property
+    def frame_list(self) -> FrameIndex:
+        """List of the frames, made on first use."""
+        self._check_open()
+        if self._index is None:
+            self._index, first = frames_of(self._decoder)
+            if first is not None:  # everything was decoded
+                self._look_at_first(self._decoder, first)
+                self._num_standing_in = 0
+        return self._index
+
+    @property
     def pts_seconds(self) -> NDArray[np.float64]:
         """(F,) presentation time of every frame, strictly rising, in seconds of the file's clock.
 
         Found on first use, without decoding where that is exact (see `dualstream.video.index`).
         """
-        return self._frame_index().pts_seconds
+        return self.frame_list.pts_seconds
 
     @property
     def num_frames(self) -> int:
         """Number of frames that can be read, whatever the header says."""
-        return len(self._frame_index())
+        return len(self.frame_list)
 
     @property
     def num_missing(self) -> int:
@@ -133,7 +153,7 @@ class VideoReader:
         Decodes the whole file on first use. They are left out of the frames or, where damage
         lies too deep to be seen without decoding, the picture before them stands for them.
         """
-        index = self._frame_index()
+        index = self.frame_list
         if self._num_standing_in is None:
             self._count()
         assert self._num_standing_in is not None
@@ -141,7 +161,7 @@ class VideoReader:
 
     def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """(n,) presentation times of frames by number; errors as in `read`."""
-        index = self._frame_index()
+        index = self.frame_list
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
 
@@ -153,7 +173,7 @@ class VideoReader:
         promises and that is not in the file is a CorruptVideoError.
         """
         numbers = [int(index) for index in indices]
-        check_positions(numbers, self._frame_index(), source=self._path)
+        check_positions(numbers, self.frame_list, source=self._path)
         try:
             return self._read(numbers)
         except MissingPictureError:  # the packets do not tell enough
@@ -232,7 +252,7 @@ class VideoReader:
             if is_url(self._path):  # may never end, so it is not looked at in advance
                 shown = decoder.live()
             else:
-                index = self._frame_index()
+                index = self.frame_list
                 pictures = stand_ins(index, decoder.numbered(index))
                 shown = zip(pictures, index.pts_seconds.tolist(), strict=False)
             is_empty = True
@@ -248,18 +268,9 @@ class VideoReader:
         likely = self._decoder.stream.frames if self._index is None else len(self._index)
         return collect(frames, expected=likely, source=self._path)
 
-    def _frame_index(self) -> FrameIndex:
-        self._check_open()
-        if self._index is None:
-            self._index, first = frames_of(self._decoder)
-            if first is not None:  # everything was decoded
-                self._look_at_first(self._decoder, first)
-                self._num_standing_in = 0
-        return self._index
-
     def _count(self) -> FrameIndex:
         """The same frames, to be found by counting from the start."""
-        index = self._frame_index()
+        index = self.frame_list
         with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
             counted = by_decoded_pictures(index, [place for place, _ in decoder.numbered(index)])
         if not len(counted):
@@ -268,7 +279,7 @@ class VideoReader:
         return counted
 
     def _read(self, numbers: Sequence[int]) -> Frames:
-        index = self._frame_index()
+        index = self.frame_list
         wanted = index.numbers[numbers].tolist() if index.by_count else numbers
         places: dict[int, list[int]] = {}
         for place, picture in enumerate(wanted):
