@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.state_files import read_pickled_arrays
+from dualstream.models.weights.loading import read_pickled_arrays
 from dualstream.unpickle import ARRAYS, read_pickle
 
 

@@ -26,7 +26,7 @@ from dualstream.errors import (
     WeightsError,
 )
 from dualstream.models import create_model
-from dualstream.models.weights.class_lists import read_class_list
+from dualstream.models.weights import class_names
 from dualstream.scores import Fusion
 
 NAME = "x3d_xs_kinetics400"
@@ -77,7 +77,7 @@ def test_published_weights_name_classes(cache: Path, video: Path) -> None:
     assert list(found["streams"]) == ["x3d_xs"]
     assert found["streams"]["x3d_xs"] == found["top"]
     assert len(found["top"]) == 5
-    assert {entry["class"] for entry in found["top"]} < set(read_class_list("kinetics-400"))
+    assert {entry["class"] for entry in found["top"]} < set(class_names(NAME))
     table = call(video, "--weights", NAME, "--top", "2")
     assert found["top"][0]["class"] in table
     assert found["top"][2]["class"] not in table

@@ -6,8 +6,11 @@ import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -82,10 +85,13 @@ def test_options_are_read_as_overrides_of_a_recipe_are(call: Call) -> None:
 
 
 def test_pretrained_weights_are_not_asked_for(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*arguments: object, **options: object) -> None:
-        raise AssertionError("timm's weights were asked for")
+    real = timm.create_model
 
-    monkeypatch.setattr("dualstream.models.layers.backbone._start_pretrained", start)
+    def create_model(name: str, *, pretrained: bool = False, **options: Any) -> torch.nn.Module:
+        assert not pretrained, "timm's weights were asked for"
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", create_model)
     small = ("tsn", "--option", "backbone=resnet18", "--input", "3x1x64x64", "--json")
     assert call(*small, "--option", "pretrained=true") == call(*small)
     with pytest.raises(InputError, match="pretrained of tsn must be bool"):

@@ -19,7 +19,6 @@ from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train import expansion
 from dualstream.engine.train.expansion import (
     Expansion,
-    ExpansionProgress,
     next_candidates,
     search,
     start_factors,
@@ -110,11 +109,19 @@ def test_a_stopped_search_goes_on(
     (folder / unfinished / "metrics.json").unlink()
     for run in missing:
         shutil.rmtree(folder / run)
-    seen: list[ExpansionProgress] = []
+    seen: list[str] = []
     recipe = x3d_recipe()
-    again = search(recipe, tiny_data, folder, target=3 * start_cost(recipe), listener=seen.append)
-    assert {(progress.step, progress.trial) for progress in seen} <= {(2, 4), (2, 5), (2, 6)}
-    assert seen[-1].trial == seen[-1].trials == len(result.steps[1].trials)
+    again = search(
+        recipe,
+        tiny_data,
+        folder,
+        target=3 * start_cost(recipe),
+        listener=lambda stage, _: seen.append(stage),
+    )
+    axes = [trial.axis for trial in result.steps[1].trials]
+    stages = [f"step 2, {axis} ({n} of {len(axes)})" for n, axis in enumerate(axes, start=1)]
+    assert set(seen) <= set(stages[-2:])
+    assert seen[-1] == stages[-1]
     assert [
         [(trial.axis, trial.factors, trial.held_out_top1) for trial in step.trials]
         for step in again.steps

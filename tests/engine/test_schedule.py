@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dualstream.engine.recipe import ScheduleSection
-from dualstream.engine.train.schedule import learning_rate_factor
+from dualstream.engine.train.module import learning_rate_factor
 
 STEP = ScheduleSection(name="step", milestones=(2, 4), gamma=0.1)
 WARM_STEP = ScheduleSection(name="step", milestones=(2,), gamma=0.5, warmup_epochs=1)

@@ -29,7 +29,7 @@ from dualstream.errors import (
     RecipeError,
     UnknownNameError,
 )
-from dualstream.models import MODELS, WEIGHTS, Entry, create_model
+from dualstream.models import MODELS, WEIGHTS, create_model
 from dualstream.video import write_video
 
 
@@ -64,7 +64,7 @@ def student_recipe(
 @pytest.fixture(scope="module", autouse=True)
 def _student_is_known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "tiny_student", Entry("tests.engine.tiny_student"))
+        patch.setitem(MODELS, "tiny_student", "tests.engine.tiny_student")
         yield
 
 
@@ -238,7 +238,7 @@ def test_a_start_of_another_name_with_the_same_weights_serves(
     start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As x3d_s does for x3d_m, which differ in the size of their clips only.
-    monkeypatch.setitem(MODELS, "twin", Entry("tests.engine.tiny_student"))
+    monkeypatch.setitem(MODELS, "twin", "tests.engine.tiny_student")
     monkeypatch.setattr("tests.engine.tiny_student.twin", tiny_student, raising=False)
     model = build_model(student_recipe(name="twin", weights=str(start)), 2, with_weights=True)
     weights = load_file(start / "model.safetensors")
@@ -380,8 +380,8 @@ def test_published_weights_teach_in_their_own_numbers(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("dualstream.engine.train.transfer.create_model", made)
     teacher = load_teacher(name)
-    assert teacher.stream.mean == (127 / 255, 127 / 255, 127 / 255)
-    assert teacher.network.embed(torch.zeros(2, 3, 1, 64, 64)).shape == (2, 1280)
+    assert teacher.spec.streams["rgb"].mean == (127 / 255, 127 / 255, 127 / 255)
+    assert teacher.embed(torch.zeros(2, 3, 1, 64, 64)).shape == (2, 1280)
 
 
 @pytest.mark.parametrize("name", ["t3d_rgb", "t3d_transfer_rgb"])

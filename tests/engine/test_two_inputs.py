@@ -15,12 +15,12 @@ from tests.engine.tiny import changed, stop_in_epoch
 import dualstream as ds
 from dualstream.engine.recipe import Recipe
 from dualstream.errors import InputError, RecipeError
-from dualstream.models import MODELS, Entry
+from dualstream.models import MODELS
 
 
 @pytest.fixture(autouse=True)
 def _network_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "tiny_two_inputs", Entry("tests.engine.tiny_two_inputs"))
+    monkeypatch.setitem(MODELS, "tiny_two_inputs", "tests.engine.tiny_two_inputs")
 
 
 def two_input_recipe() -> Recipe:

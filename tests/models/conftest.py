@@ -31,8 +31,8 @@ def look_alike_files() -> LookAlike:
     import timm
     import torch
 
-    from dualstream.models import WEIGHTS
-    from dualstream.models.convert import convert_efficientnet_lite
+    from dualstream.models import WEIGHTS, create_model
+    from dualstream.models.convert import from_layout
     from dualstream.models.weights import state_sha256
 
     torch.manual_seed(3)
@@ -40,7 +40,9 @@ def look_alike_files() -> LookAlike:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     original = buffer.getvalue()
-    converted = convert_efficientnet_lite(state, backbone="tf_efficientnet_lite0")
+    with torch.device("meta"):
+        model = create_model("tsn", **WEIGHTS[NAME].options)
+    converted = from_layout(state, model, layout="efficientnet_lite")
     source = dataclasses.replace(
         WEIGHTS[NAME].source,
         sha256=hashlib.sha256(original).hexdigest(),

@@ -6,8 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dualstream.cli.models import models
-from dualstream.cli.weights import weights
+from dualstream.cli.models import models, weights
 from dualstream.errors import InputError, UnknownNameError, WeightsError
 from dualstream.models import list_models, list_weights
 
@@ -98,7 +97,7 @@ def test_fetch_verify_and_path(call, look_alike, cache):
     path = cache / f"{NAME}.safetensors"
     assert call("weights", "path", NAME).strip() == str(path)
     assert call("weights", "verify").strip() == "The cache holds no weights."
-    (cache / look_alike.entry.file_name).write_bytes(look_alike.original)
+    (cache / look_alike.entry.source.file_name).write_bytes(look_alike.original)
     assert call("weights", "fetch", NAME).strip() == str(path)
     assert json.loads(call("weights", "fetch", NAME, "--json"))["path"] == str(path)
     assert call("weights", "verify").strip() == f"{NAME}: intact, {path}"
@@ -112,7 +111,7 @@ def test_fetch_verify_and_path(call, look_alike, cache):
 
 
 def test_verify_goes_on_behind_a_damaged_file(call, look_alike, cache):
-    (cache / look_alike.entry.file_name).write_bytes(look_alike.original)
+    (cache / look_alike.entry.source.file_name).write_bytes(look_alike.original)
     call("weights", "fetch", NAME)
     first, path = cache / f"{EARLIER}.safetensors", cache / f"{NAME}.safetensors"
     first.write_bytes(b"")

@@ -1,15 +1,21 @@
-"""Names of efficientnet_lite_pytorch -> names of timm."""
+"""Names of efficientnet_lite_pytorch <-> names of `tsn` over timm."""
 
 import pytest
-import timm
 import torch
 
 from dualstream.errors import WeightsError
-from dualstream.models.convert.efficientnet_lite import (
-    EFFICIENTNET_LITE_REPEATS,
-    convert_efficientnet_lite,
-    efficientnet_lite_key,
-)
+from dualstream.models import create_model
+from dualstream.models.convert import from_layout, to_layout
+
+
+def on_meta(backbone="tf_efficientnet_lite0", **options):
+    with torch.device("meta"):
+        return create_model("tsn", num_classes=1000, backbone=backbone, **options)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return create_model("tsn", num_classes=1000, backbone="tf_efficientnet_lite0")
 
 
 @pytest.mark.parametrize(
@@ -32,8 +38,9 @@ from dualstream.models.convert.efficientnet_lite import (
         ("_fc.bias", "classifier.bias"),
     ],
 )
-def test_names(theirs, ours):
-    assert efficientnet_lite_key(theirs, repeats=(1, 2, 2, 3, 3, 4, 1)) == ours
+def test_names(theirs, ours, lite0):
+    own = lite0.state_dict()[ours]
+    assert to_layout(lite0, layout="efficientnet_lite")[theirs].data_ptr() == own.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -48,22 +55,40 @@ def test_names(theirs, ours):
         "",
     ],
 )
-def test_foreign_names_are_refused(name):
-    with pytest.raises(WeightsError, match="not a name of efficientnet_lite_pytorch"):
-        efficientnet_lite_key(name, repeats=(1, 2, 2, 3, 3, 4, 1))
+def test_foreign_names_are_refused(name, lite0):
+    state = {**to_layout(lite0, layout="efficientnet_lite"), name: torch.zeros(1)}
+    with pytest.raises(WeightsError, match=f"efficientnet_lite's .*1 not of this network: {name}"):
+        from_layout(state, lite0, layout="efficientnet_lite")
 
 
-@pytest.mark.parametrize("backbone", sorted(EFFICIENTNET_LITE_REPEATS))
-def test_repeats_are_those_of_timm(backbone):
-    with torch.device("meta"):
-        blocks = timm.create_model(backbone).blocks
-    assert tuple(len(stage) for stage in blocks) == EFFICIENTNET_LITE_REPEATS[backbone]
+@pytest.mark.parametrize(("index", "blocks"), [(0, 16), (1, 21), (2, 21)])
+def test_there_and_back(index, blocks):
+    model = on_meta(f"tf_efficientnet_lite{index}")
+    theirs = to_layout(model, layout="efficientnet_lite")
+    assert len(theirs) == len(model.state_dict())
+    numbers = {int(key.split(".")[1]) for key in theirs if key.startswith("_blocks.")}
+    assert numbers == set(range(blocks))
+    back = from_layout(theirs, model, layout="efficientnet_lite")
+    assert [(key, value.shape) for key, value in back.items()] == [
+        (key, value.shape) for key, value in model.state_dict().items()
+    ]
 
 
-def test_values_are_kept_and_made_contiguous():
-    weight = torch.arange(24.0).reshape(2, 3, 2, 2).permute(1, 0, 3, 2)
-    state = convert_efficientnet_lite(
-        {"_conv_stem.weight": weight}, backbone="tf_efficientnet_lite0"
-    )
-    assert torch.equal(state["backbone.conv_stem.weight"], weight)
-    assert state["backbone.conv_stem.weight"].is_contiguous()
+def test_values_are_kept_and_made_contiguous(lite0):
+    state = to_layout(lite0, layout="efficientnet_lite")
+    weight = torch.arange(864.0).reshape(3, 3, 32, 3).permute(2, 0, 3, 1)
+    state["_conv_stem.weight"] = weight
+    ours = from_layout(state, lite0, layout="efficientnet_lite")["backbone.conv_stem.weight"]
+    assert torch.equal(ours, weight)
+    assert ours.is_contiguous()
+
+
+def test_consensus_is_left_out_and_other_backbones_have_no_such_names(lite0):
+    state = to_layout(lite0, layout="efficientnet_lite")
+    with_consensus = on_meta(consensus="attention")
+    assert "consensus.score.weight" in with_consensus.state_dict()
+    ours = from_layout(state, with_consensus, layout="efficientnet_lite")
+    assert ours.keys() == lite0.state_dict().keys()
+    for model in (on_meta("resnet10t"), create_model("x3d_xs", num_classes=2)):
+        with pytest.raises(WeightsError, match="only for tsn with a backbone tf_efficientnet_lite"):
+            to_layout(model, layout="efficientnet_lite")

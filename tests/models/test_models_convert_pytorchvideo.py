@@ -11,7 +11,7 @@ from torch import nn
 from dualstream.errors import WeightsError
 from dualstream.models import create_model
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.convert.pytorchvideo import names
+from dualstream.models.convert.layouts import pytorchvideo as names
 
 with warnings.catch_warnings():  # fvcore compiles a loss in a way torch warns about
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)

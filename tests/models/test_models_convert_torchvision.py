@@ -16,7 +16,7 @@ from torchvision.models.video.resnet import (
 from dualstream.errors import WeightsError
 from dualstream.models import create_model
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.convert.torchvision import names
+from dualstream.models.convert.layouts import torchvision as names
 
 CLASSES = 6
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dualstream.models.convert import from_layout, to_layout
-from dualstream.models.convert.pytorchvideo import names
+from dualstream.models.convert.layouts import pytorchvideo as names
 from dualstream.models.zoo.x3d import X3D, x3d, x3d_l, x3d_m, x3d_s, x3d_xl, x3d_xs
 
 with warnings.catch_warnings():  # their import compiles a function in a way torch warns about

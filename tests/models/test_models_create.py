@@ -66,7 +66,7 @@ def test_public_names_exist():
 
 def test_listing_needs_no_torch():
     code = (
-        "import sys, dualstream.cli.models, dualstream.cli.weights, dualstream.models as m; "
+        "import sys, dualstream.cli.models, dualstream.models as m; "
         "m.list_models(); m.list_weights(); "
         "sys.exit(int(any(name in sys.modules for name in ('torch', 'timm', 'safetensors'))))"
     )

@@ -18,8 +18,7 @@ from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models import create_model, load_state_file
 from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.network import Network
-from dualstream.models.weights.loading import load_state
-from dualstream.models.weights.state_files import read_state_file
+from dualstream.models.weights.loading import load_state, read_state_file
 from dualstream.models.zoo.resnet_video import slow_r50
 from dualstream.models.zoo.slowfast import slowfast_r50_4x16
 

@@ -14,8 +14,9 @@ from dualstream.models.network import (
     Accepts,
     Network,
     fold_segments,
+    parameter_groups,
+    set_trainable,
 )
-from dualstream.models.trainable import parameter_groups, set_trainable
 
 
 class Small(Network):

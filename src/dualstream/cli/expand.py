@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,7 @@ def expand(
 ) -> None:
     """Grow an X3D on a data set: expand, train the candidates, keep the best, again."""
     from dualstream.engine.recipe import load_recipe
-    from dualstream.engine.train.expansion import ExpansionProgress, search
+    from dualstream.engine.train.expansion import search
 
     resolved = load_recipe(recipe, overrides or ())
     if dry_run:
@@ -51,11 +52,6 @@ def expand(
             f"dualstream expand {data} --recipe {recipe} --target {target:g} --out runs/x3d"
         )
     with Progress(advice="Go on with the same command.") as progress:
-
-        def show(trial: ExpansionProgress) -> None:
-            stage = f"step {trial.step}, {trial.axis} ({trial.trial} of {trial.trials})"
-            show_training(progress, stage, trial.training)
-
         result = search(
             resolved,
             data,
@@ -64,7 +60,7 @@ def expand(
             step_factor=step_factor,
             flow=flow,
             limit=limit,
-            listener=show,
+            listener=partial(show_training, progress),
         )
     _print(result, data, json=json)
 

@@ -10,26 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dualstream.errors import InputError
-from dualstream.models.create import (
-    MODELS,
-    Entry,
-    list_models,
-    model_function,
-    new_network,
-)
+from dualstream.models.create import MODELS, list_models, model_function, new_network
 from dualstream.models.weights import fetch, list_weights, load_weights, weights_entry
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 
 if TYPE_CHECKING:
-    from dualstream.models.network import Accepts, Network
-    from dualstream.models.trainable import parameter_groups, set_trainable
+    from dualstream.models.network import Accepts, Network, parameter_groups, set_trainable
     from dualstream.models.weights.loading import load_state_file
 
 __all__ = [
     "MODELS",
     "WEIGHTS",
     "Accepts",
-    "Entry",
     "Network",
     "WeightsEntry",
     "create_model",
@@ -50,7 +42,7 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
     With `weights`, options that are not given are those of the weights. Two of them may differ,
     because the difference is then bridged in the documented way: another `num_classes` gets a
     fresh classifier, and other input channels (`in_channels` x `length`) get the
-    cross-modality start (`cross_modality.cross_modality_start`).
+    cross-modality start (`layers.conv.cross_modality_start`).
 
     Args:
         name: one of `list_models()`.
@@ -83,8 +75,7 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
 def __getattr__(name: str) -> Any:
     """Names whose modules load torch."""
     for module, names in (
-        ("network", ("Accepts", "Network")),
-        ("trainable", ("parameter_groups", "set_trainable")),
+        ("network", ("Accepts", "Network", "parameter_groups", "set_trainable")),
         ("weights.loading", ("load_state_file",)),
     ):
         if name in names:

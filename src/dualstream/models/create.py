@@ -11,7 +11,6 @@ import importlib
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dualstream.errors import InputError, UnknownNameError
@@ -22,63 +21,31 @@ if TYPE_CHECKING:
     from dualstream.models.network import Network
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Module that makes a network, and the options that its input decides."""
-
-    module: str
-    """Module whose function (or class) of the network's name makes it."""
-    fixed: tuple[Literal["length", "image_size"], ...] = ()
-    """Options that its input decides: T where frames are stacked as channels or demanded by fully
-    connected layers, H = W where these fix it. All others take any."""
-
-
-_ZOO = "dualstream.models.zoo."
-
-MODELS: dict[str, Entry] = {
-    "c2d_r50": Entry(_ZOO + "resnet_video"),
-    "c3d": Entry(_ZOO + "c3d", ("length", "image_size")),
-    "cnn_lstm": Entry(_ZOO + "frame_models"),
-    "cnn_m_2048": Entry(_ZOO + "cnn_m", ("length", "image_size")),
-    "early_fusion": Entry(_ZOO + "time_fusion", ("length", "image_size")),
-    "i3d": Entry(_ZOO + "i3d"),
-    "i3d_r50": Entry(_ZOO + "resnet_video"),
-    "inception_v1": Entry(_ZOO + "i3d"),
-    "inflated_2d": Entry(_ZOO + "inflate"),
-    "late_fusion": Entry(_ZOO + "time_fusion", ("image_size",)),
-    "lecture_3d_cnn": Entry(_ZOO + "lecture"),
-    "lecture_early_fusion": Entry(_ZOO + "lecture", ("length",)),
-    "lecture_late_fusion": Entry(_ZOO + "lecture"),
-    "mc3_18": Entry(_ZOO + "resnet3d"),
-    "r2plus1d_18": Entry(_ZOO + "resnet3d"),
-    "r2plus1d_34": Entry(_ZOO + "resnet3d"),
-    "r2plus1d_r50": Entry(_ZOO + "resnet_video"),
-    "r3d_18": Entry(_ZOO + "resnet3d"),
-    "r3d_34": Entry(_ZOO + "resnet3d"),
-    "recurrent_conv": Entry(_ZOO + "recurrent_conv"),
-    "rmc3_18": Entry(_ZOO + "resnet3d"),
-    "s3d": Entry(_ZOO + "s3d"),
-    "s3d_g": Entry(_ZOO + "s3d"),
-    "single_frame": Entry(_ZOO + "time_fusion", ("image_size",)),
-    "slow_fusion": Entry(_ZOO + "time_fusion", ("image_size",)),
-    "slow_r50": Entry(_ZOO + "resnet_video"),
-    "slowfast_r101_16x8": Entry(_ZOO + "slowfast"),
-    "slowfast_r101_8x8": Entry(_ZOO + "slowfast"),
-    "slowfast_r50_4x16": Entry(_ZOO + "slowfast"),
-    "slowfast_r50_8x8": Entry(_ZOO + "slowfast"),
-    "t3d_121": Entry(_ZOO + "t3d"),
-    "t3d_169": Entry(_ZOO + "t3d"),
-    "temporal_attention": Entry(_ZOO + "frame_models"),
-    "temporal_conv": Entry(_ZOO + "frame_models"),
-    "tsn": Entry(_ZOO + "tsn", ("length",)),
-    "x3d": Entry(_ZOO + "x3d"),
-    "x3d_l": Entry(_ZOO + "x3d"),
-    "x3d_m": Entry(_ZOO + "x3d"),
-    "x3d_s": Entry(_ZOO + "x3d"),
-    "x3d_xl": Entry(_ZOO + "x3d"),
-    "x3d_xs": Entry(_ZOO + "x3d"),
+MODELS: dict[str, str] = {
+    name: f"dualstream.models.zoo.{family}"
+    for family, names in {
+        "c3d": ("c3d",),
+        "cnn_m": ("cnn_m_2048",),
+        "frame_models": ("cnn_lstm", "temporal_attention", "temporal_conv"),
+        "i3d": ("i3d", "inception_v1"),
+        "inflate": ("inflated_2d",),
+        "lecture": ("lecture_3d_cnn", "lecture_early_fusion", "lecture_late_fusion"),
+        "recurrent_conv": ("recurrent_conv",),
+        "resnet3d": ("mc3_18", "r2plus1d_18", "r2plus1d_34", "r3d_18", "r3d_34", "rmc3_18"),
+        "resnet_video": ("c2d_r50", "i3d_r50", "r2plus1d_r50", "slow_r50"),
+        "s3d": ("s3d", "s3d_g"),
+        "slowfast": (
+            *("slowfast_r50_4x16", "slowfast_r50_8x8"),
+            *("slowfast_r101_8x8", "slowfast_r101_16x8"),
+        ),
+        "t3d": ("t3d_121", "t3d_169"),
+        "time_fusion": ("early_fusion", "late_fusion", "single_frame", "slow_fusion"),
+        "tsn": ("tsn",),
+        "x3d": ("x3d", "x3d_l", "x3d_m", "x3d_s", "x3d_xl", "x3d_xs"),
+    }.items()
+    for name in names
 }
-"""Name of a network -> where it is made.
+"""Name of a network -> module whose function (or class) of that name makes it.
 
 Every network takes `num_classes` and `in_channels`; those with a fixed length take `length`, those
 with a fixed size `image_size`. A network with one input takes whole numbers there; one with several
@@ -99,7 +66,7 @@ def model_function(name: str) -> Callable[..., Network]:
     """
     if name not in MODELS:
         raise UnknownNameError("model", name, list_models())
-    function: Callable[..., Network] = getattr(importlib.import_module(MODELS[name].module), name)
+    function: Callable[..., Network] = getattr(importlib.import_module(MODELS[name]), name)
     return function
 
 
@@ -110,20 +77,6 @@ def new_network(name: str, **options: Any) -> Network:
         UnknownNameError: the network, an option or the value of a choice is unknown.
         InputError: a necessary option is missing, or a value is of another type or out of range.
     """
-    function = model_function(name)
-    check_options(name, options)
-    network = function(**options)
-    network.name = name
-    return network
-
-
-def check_options(name: str, options: dict[str, Any]) -> None:
-    """Raise on options that the network `name` does not have or lacks, and on mistaken types.
-
-    Raises:
-        UnknownNameError: the network, an option or the value of a choice is unknown.
-        InputError: a necessary option is missing, or a value is of another type.
-    """
     from pydantic import ValidationError
 
     known = network_options(name)
@@ -131,6 +84,9 @@ def check_options(name: str, options: dict[str, Any]) -> None:
         known.model_validate(options)
     except ValidationError as error:
         raise _explained(error, name, known) from None
+    network = model_function(name)(**options)
+    network.name = name
+    return network
 
 
 def _explained(error: ValidationError, name: str, known: type[BaseModel]) -> InputError:
@@ -168,19 +124,16 @@ def type_name(annotation: Any) -> str:
     return str(annotation).replace("collections.abc.", "")
 
 
+@functools.cache
 def network_options(name: str) -> type[BaseModel]:
     """Options of a network as a pydantic model, whose fields have their types and defaults.
 
     They are the keyword arguments of the function that makes it. Where that passes on a whole
     `TypedDict` of options, their defaults are those of the class that it makes.
     """
-    return _options_of(model_function(name))
-
-
-@functools.cache
-def _options_of(function: Callable[..., Network]) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
 
+    function = model_function(name)
     made_by = getattr(function, "__init__", None) if isinstance(function, type) else function
     hints = typing.get_type_hints(made_by, include_extras=True)
     made = hints.pop("return", None)
@@ -198,3 +151,10 @@ def _options_of(function: Callable[..., Network]) -> type[BaseModel]:
     config = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
     known: type[BaseModel] = create_model(function.__name__, __config__=config, **fields)
     return known
+
+
+def fixed_options(name: str) -> tuple[str, ...]:
+    """Options of a network that its input decides: T where frames are stacked as channels or
+    demanded by fully connected layers (`length`), H = W where these fix it (`image_size`)."""
+    options = network_options(name).model_fields
+    return tuple(option for option in ("length", "image_size") if option in options)

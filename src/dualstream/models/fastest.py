@@ -31,7 +31,7 @@ Input = torch.Tensor | Mapping[str, torch.Tensor]
 """Input of a network: one tensor, or stream -> tensor."""
 
 Shape = tuple[Any, ...]
-"""Of a tensor, or of the tensor of each stream."""
+"""Of a tensor, or of each stream's."""
 
 Run = Callable[[Any], torch.Tensor]
 """From an `Input` to logits."""
@@ -72,9 +72,8 @@ class FastestForm:
     The first input of a shape is run through every form; those that fail (no compiler) or change
     the output by more than `TOLERANCE` (half precision: `HALF_TOLERANCE`) are dropped, and the
     fastest of the others serves from then on. Shapes beyond `MOST_SHAPES` get the form that was
-    the fastest uncompiled one for the first, unmeasured. Compiling takes up to a minute the first
-    time and seconds later on: what was compiled lies in the cache folder, `compiled` beside the
-    weights.
+    the fastest uncompiled one for the first. Compiling takes up to a minute the first time and
+    seconds later on: what was compiled lies in the cache folder, `compiled` beside the weights.
 
     Args:
         module: in evaluation mode, on the device where it shall run; it must not change later.
@@ -86,10 +85,9 @@ class FastestForm:
         self.name = name
         self.forms: dict[Shape, tuple[Form, ...]] = {}
         """Shape of input -> the forms that were measured for it, the fastest first."""
-        self._chosen: dict[Shape, Run] = {}
         self._kept: dict[FormName, Run] = {"plain": module}
         """The forms that serve a shape, each with a copy of the weights."""
-        self._fixed: Run | None = None
+        self._fixed: FormName | None = None
 
     def __call__(self, x: Input) -> torch.Tensor:
         """Return the module's output, without gradients; a mapping of one entry is that entry."""
@@ -97,7 +95,7 @@ class FastestForm:
             (x,) = x.values()
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
-            return (self._fixed or self._for_shape(x))(x)
+            return self._kept[self._fixed or self._serving(x)](x)
 
     def fix(self, form: str, x: Input) -> None:
         """Serve inputs of every shape in one form from now on, unmeasured.
@@ -112,30 +110,30 @@ class FastestForm:
         check_choice("form", form, FormName)
         name = cast("FormName", form)
         with torch.inference_mode(False), torch.no_grad():
-            if name not in self._kept:
-                forms = _forms(self.module, _device(x))
-                found = _tried(forms[name], x, name) if name in forms else None
-                if found is None:
-                    raise InputError(f"{self.name} cannot run here in the form {form}.")
-                self._kept[name] = found[0]
-            self._fixed = self._kept[name]
+            is_known = name in self._kept or name in _forms(self.module, _device(x))
+            found = self._tried(name, x) if is_known else None
+        if found is None:
+            raise InputError(f"{self.name} cannot run here in the form {form}.")
+        self._kept[name], self._fixed = found[0], name
 
-    def _for_shape(self, x: Input) -> Run:
+    def _serving(self, x: Input) -> FormName:
+        """Name of the form, one of those kept, that serves inputs as this one."""
         shape = _shape(x)
-        if shape not in self._chosen and len(self._chosen) < MOST_SHAPES:
-            self._choose(x)
-        return self._chosen.get(shape) or self._uncompiled(_device(x))
+        if shape not in self.forms and len(self.forms) < MOST_SHAPES:
+            self._measure(x)
+        if shape in self.forms:
+            return self.forms[shape][0].name
+        forms = next(iter(self.forms.values()))
+        name = next(form.name for form in forms if form.name in _ANY_SHAPE)
+        self._kept[name] = self._run(name, x)
+        return name
 
-    def _choose(self, x: Input) -> None:
+    def _measure(self, x: Input) -> None:
+        """Time the forms that give what the plain one gives, and keep the fastest."""
         expected = self.module(x)
-        forms = _forms(self.module, _device(x))
-        forms |= {
-            name: partial(self._kept.__getitem__, name) for name in self._kept if name in forms
-        }
         right: dict[FormName, tuple[Run, float]] = {"plain": (self.module, 0.0)}
-        for name, make in forms.items():
-            found = _tried(make, x, name)
-            if found is None:
+        for name in _forms(self.module, _device(x)):
+            if (found := self._tried(name, x)) is None:
                 continue
             run, output = found
             difference = _difference(output, expected)
@@ -146,16 +144,25 @@ class FastestForm:
         seconds = _least_seconds({name: run for name, (run, _) in right.items()}, x)
         order = sorted(right, key=lambda name: seconds[name])
         self.forms[_shape(x)] = tuple(Form(name, seconds[name], right[name][1]) for name in order)
-        fastest = right[order[0]][0]
-        self._chosen[_shape(x)] = self._kept[order[0]] = fastest
+        self._kept[order[0]] = right[order[0]][0]
 
-    def _uncompiled(self, device: torch.device) -> Run:
-        """The form for shapes that are not measured any more."""
-        fastest_first = next(iter(self.forms.values()))
-        name = next(form.name for form in fastest_first if form.name in _ANY_SHAPE)
-        if name not in self._kept:
-            self._kept[name] = _forms(self.module, device)[name]()
-        return self._kept[name]
+    def _run(self, name: FormName, x: Input) -> Run:
+        """The form of that name for the device of an input: the one that serves, or a new one."""
+        return self._kept.get(name) or _forms(self.module, _device(x))[name]()
+
+    def _tried(self, name: FormName, x: Input) -> tuple[Run, torch.Tensor] | None:
+        """A form and its first output, or None with a line in the log where it cannot run here."""
+        try:
+            with warnings.catch_warnings():  # advice on settings that are not ours to change
+                warnings.simplefilter("ignore")
+                # It tells at the level of warnings that there is no CUDA.
+                logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+                run = self._run(name, x)
+                return run, run(x)
+        except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            _log.info("form %s cannot be used here: %s", name, reason)
+            return None
 
 
 def fastest(model: nn.Module, *, name: str = "network") -> FastestForm:
@@ -253,21 +260,6 @@ def _compiled(run: Run) -> Run:
     return call
 
 
-def _tried(make: Callable[[], Run], x: Input, name: str) -> tuple[Run, torch.Tensor] | None:
-    """A form and its first output, or None with a line in the log where it cannot run here."""
-    try:
-        with warnings.catch_warnings():  # advice on settings that are not ours to change
-            warnings.simplefilter("ignore")
-            # It tells at the level of warnings that there is no CUDA.
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            run = make()
-            return run, run(x)
-    except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        _log.info("form %s cannot be used here: %s", name, reason)
-        return None
-
-
 def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference as a part of the largest expected value; infinity for a NaN."""
     difference = (output - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
@@ -276,21 +268,20 @@ def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
 
 def _least_seconds(runs: dict[FormName, Run], x: Input) -> dict[FormName, float]:
     """Least time of each over `ROUNDS`, in turns: what else runs only ever adds to it."""
+    device = _device(x)
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     seconds: dict[FormName, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         for name, run in runs.items():
-            _wait(x)
-            start = time.perf_counter()
+            start = now()
             run(x)
-            _wait(x)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(now() - start)
     return {name: min(values) for name, values in seconds.items()}
-
-
-def _wait(x: Input) -> None:
-    device = _device(x)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _shape(x: Input) -> Shape:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, check_least
+from dualstream.errors import InputError, UnknownNameError, check_least
 from dualstream.models.network import Network
-from dualstream.models.receptive_field import Output, ReceptiveFields
-from dualstream.models.receptive_field_rules import AXES, PLACE, mixes
+from dualstream.models.receptive_field import Output, Trace, Visit, network_name, traced
+from dualstream.models.receptive_field_rules import AXES, PLACE
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""
@@ -29,7 +25,6 @@ MOST_ROWS = 40
 
 USUAL = (16, 112, 112)
 """Frames, height, width; of R3D and C3D."""
-
 
 NONE: tuple[Any, ...] = (None,) * AXES
 """Positions or strides of what does not depend on the input."""
@@ -102,14 +97,7 @@ def usual_input_size(
     """Size of a clip that the network takes, as near to `wanted` as may be.
 
     What fully connected layers or a backbone fix (length, image size) is kept to, and too small
-    is enlarged.
-
-    Args:
-        model: any network of this package.
-        wanted: frames, height, width.
-
-    Returns:
-        C, T, H, W; of several inputs a mapping from each stream's name to them.
+    is enlarged. Returns C, T, H, W; of several inputs a mapping, stream -> these.
     """
     sizes = {
         stream: (accepts.channels, *accepts.nearest(wanted))
@@ -163,9 +151,9 @@ def inspect_network(
         raise UnknownNameError("depth", depth, ("auto", "all", "a number"))
     if isinstance(depth, int):
         check_least(1, depth=depth)
-    trace = _trace(model, sizes)
+    trace = traced(model, sizes)
     return NetworkTable(
-        name=_name(model),
+        name=network_name(model),
         input_size=input_size,
         rows=_Rows(model, trace).down_to(depth),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -174,126 +162,10 @@ def inspect_network(
     )
 
 
-@dataclass
-class _Visit:
-    """Calls of one module, or of one operation outside of any layer."""
-
-    kind: str
-    order: int
-    """Of the first call."""
-    calls: int = 0
-    multiply_adds: int = 0
-    """Of all calls, without those of other modules within."""
-    outputs: list[Output] = field(default_factory=list)
-    """Of the last call."""
-    last: int = 0
-    """Order of the end of the last call."""
-    idle: bool = False
-    """Whether the last call gave what it got, but for the numbers, as activations do."""
-    larger: dict[int, Output] = field(default_factory=dict)
-    """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
-
-
-class _Trace(ReceptiveFields):  # type: ignore[no-untyped-call]  # torch's
-    """One run of a network in evaluation mode on tensors without numbers."""
-
-    def __init__(self, model: nn.Module, sizes: Mapping[str, InputSize]) -> None:
-        super().__init__()
-        self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
-        """Frames, height and width of the input."""
-        self.modules: dict[str, _Visit] = {}
-        """Those that were called, by name; the network itself is ''."""
-        self.operations: dict[str, dict[tuple[str, torch.Size], _Visit]] = {}
-        """Those outside of any layer, by the module that called them, name and output size."""
-        self.notes: dict[str, None] = {}
-        parameters: dict[int, Any] = {
-            id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-            for p in model.parameters()
-        }
-        shadow = copy.deepcopy(model, parameters).eval()
-        self._names = {id(module): name for name, module in shadow.named_modules()}
-        self._stack: list[str] = []
-        self._clock = itertools.count(1)
-        clips = {stream: self.clip(size) for stream, size in sizes.items()}
-        entering = register_module_forward_pre_hook(self._enter)
-        leaving = register_module_forward_hook(self._leave, always_call=True)
-        try:
-            with entering, leaving, self.following():
-                shadow(clips.get("", clips))
-        except RuntimeError as error:
-            shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
-            raise ShapeError(
-                f"{_name(model)} cannot be run on {', '.join(shown)} "
-                f"(channels x frames x height x width): {error}"
-            ) from error
-
-    def visits(self) -> list[_Visit]:
-        """All of them, in an order that is the same for all inputs."""
-        return [
-            *self.modules.values(),
-            *(v for some in self.operations.values() for v in some.values()),
-        ]
-
-    def _enter(self, module: nn.Module, inputs: Any) -> None:
-        name = self._names.get(id(module), "")
-        visit = self.modules.setdefault(name, _Visit(type(module).__name__, next(self._clock)))
-        visit.calls += 1
-        self._stack.append(name)
-
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        visit, got = self.modules[self._stack.pop()], self.outputs(inputs)
-        visit.outputs, visit.last = self.outputs(output), next(self._clock)
-        visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
-
-    def operation(
-        self, name: str, before: int, output: Output, multiply_adds: int, lost: Sequence[int]
-    ) -> None:
-        """Add to the module's cost, and note what happens between its layers."""
-        owner = self._stack[-1] if self._stack else ""
-        if owner in self.modules:
-            self.modules[owner].multiply_adds += multiply_adds
-        if lost:
-            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
-            where = owner or "the network"
-            self.notes[f"{where}: {name} could not be followed in {axes}"] = None
-        joined = output.shape.numel() != before and output.seen is not None and mixes(name)
-        if not (multiply_adds or lost or joined):
-            return
-        own = self.operations.setdefault(owner, {})
-        visit = own.setdefault((name, output.shape), _Visit(name, next(self._clock)))
-        visit.calls += 1
-        visit.multiply_adds += multiply_adds
-        visit.outputs = [output]
-
-
-def _trace(model: nn.Module, sizes: Mapping[str, InputSize]) -> _Trace:
-    """Run a network; where one place is left along an axis, also on a clip that is larger there.
-
-    One place has no stride, and no distance at which positions go on beyond the border.
-    """
-    trace = _Trace(model, sizes)
-    for axes in ((0,), (1, 2)):
-        long = [axis for axis in axes if trace.lengths[axis] > 1]
-        outputs = [visit.outputs[0] for visit in trace.visits() if visit.outputs]
-        if not any(len(output.places(axis)) == 1 for output in outputs for axis in long):
-            continue
-        enlarged = {
-            stream: tuple(n * 4 if i - 1 in axes else n for i, n in enumerate(size))
-            for stream, size in sizes.items()
-        }
-        try:
-            larger = _Trace(model, enlarged)  # type: ignore[arg-type]  # four sizes, too
-        except Exception:  # whatever it says to a length or side that it is not made for
-            continue
-        for visit, other in zip(trace.visits(), larger.visits(), strict=False):
-            visit.larger |= {axis: other.outputs[0] for axis in axes if other.outputs}
-    return trace
-
-
 class _Rows:
     """Rows of a network's modules by their names, with what happened in each."""
 
-    def __init__(self, model: nn.Module, trace: _Trace) -> None:
+    def __init__(self, model: nn.Module, trace: Trace) -> None:
         self._trace = trace
         self._kinds = {name: type(module).__name__ for name, module in model.named_modules()}
         self._shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -332,7 +204,7 @@ class _Rows:
         for key, shape in self._shapes.items():
             if _is_in(key, name) and not any(_is_in(key, child) for child in children):
                 yield LayerRow(key, "Parameter", 1, shape, NONE, None, NONE, prod(shape), 0)
-        parts: list[tuple[int, str | _Visit]] = [
+        parts: list[tuple[int, str | Visit]] = [
             (min(v.order for key, v in within.items() if _is_in(key, child)), child)
             for child in children
         ]
@@ -345,7 +217,7 @@ class _Rows:
                 yield self._row(f"{start}({part.kind})", part.kind, part, 0, part.multiply_adds)
 
     def _row(
-        self, name: str, kind: str, visit: _Visit, parameters: int, multiply_adds: int
+        self, name: str, kind: str, visit: Visit, parameters: int, multiply_adds: int
     ) -> LayerRow:
         output = visit.outputs[0] if visit.outputs else None
         positions, fields, strides = NONE, None, NONE
@@ -357,7 +229,7 @@ class _Rows:
             name, kind, visit.calls, size, positions, fields, strides, parameters, multiply_adds
         )
 
-    def _along(self, visit: _Visit, axis: int) -> tuple[int | None, int | None, float | None]:
+    def _along(self, visit: Visit, axis: int) -> tuple[int | None, int | None, float | None]:
         """Positions, receptive field and stride along an axis."""
         output = visit.outputs[0]
         places = output.places(axis)
@@ -371,10 +243,6 @@ class _Rows:
             stride = round((places[-1] - places[0]) / (len(places) - 1), 2)
             stride = int(stride) if stride == int(stride) else stride
         return count, output.field(axis, length), stride
-
-
-def _name(model: nn.Module) -> str:
-    return str(getattr(model, "name", type(model).__name__))
 
 
 def _is_in(key: str, name: str) -> bool:

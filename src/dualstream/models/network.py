@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypedDict, TypeVar
+from typing import Any, Literal, Required, Self, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dualstream.errors import InputError, ShapeError, check_choice, check_least
-from dualstream.models.layers.checkpointing import checkpointed
+from dualstream.errors import InputError, ShapeError, UnknownNameError, check_choice, check_least
 from dualstream.models.layers.conv import Triple
-from dualstream.models.layers.norm import batch_norms, explained_statistics
+from dualstream.models.layers.norm import batch_norms, checkpointed, explained_statistics
 from dualstream.models.layers.pooling import global_mean
 from dualstream.types import ClipSpec
 
@@ -53,7 +52,7 @@ class Accepts:
 
         Args:
             shape: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
-            name: of what takes them, for the message.
+            name: of the network, for the message.
         """
         if (
             len(shape) not in (5, 6)
@@ -75,21 +74,17 @@ class Accepts:
             )
         least = self.nearest((1, 1, 1))
         if any(found < wanted for found, wanted in zip(shape[-3:], least, strict=True)):
-            wanted = " x ".join(str(number) for number in least)
             raise ShapeError(
-                f"{name} needs clips of at least {wanted} (frames x height x width), "
-                f"got {time} x {height} x {width}."
+                f"{name} needs clips of at least {' x '.join(map(str, least))} (frames x height x "
+                f"width), got {time} x {height} x {width}."
             )
 
 
-class _Necessary(TypedDict):
-    num_classes: int
-    """K, at least 1."""
-
-
-class NetworkOptions(_Necessary, total=False):
+class NetworkOptions(TypedDict, total=False):
     """Options of every network over clips; their defaults are those of the network's class."""
 
+    num_classes: Required[int]
+    """K, at least 1."""
     in_channels: int
     """C of one time step: 3 for RGB and RGB difference, 2 for optical flow."""
     dropout: float
@@ -104,14 +99,12 @@ class Network(nn.Module):
 
     Subclasses make their layers, call `add_classifier` last, and define `stages` and either `parts`
     and `pool` or, where they are no chain, `encode`. The base checks the input, folds segments into
-    samples and joins them again. Freezing holds through any later call of `train()`. What is
-    called through `run` has gradient checkpointing.
+    samples and joins them again. What is called through `run` has gradient checkpointing.
 
     Args:
         num_classes: K, at least 1.
         inputs: what the network takes; of several streams by their names.
-        checkpointing: keep no activations inside blocks for the backward pass, compute them
-            again: less memory, about a third more time.
+        checkpointing: see `NetworkOptions`.
         frozen_batch_norm: which batch norms are frozen.
 
     Raises:
@@ -176,13 +169,13 @@ class Network(nn.Module):
         """Logits (N, K), joined over segments S.
 
         Args:
-            x: (N, C, T, H, W) or (N, S, C, T, H, W), floating point; for several inputs a mapping
-                from each stream's name to one.
+            x: (N, C, T, H, W) or (N, S, C, T, H, W), floating point; of several inputs a mapping,
+                stream -> one.
 
         Raises:
             InputError: a mapping of other streams.
-            ShapeError: a shape that `inputs` does not take; in training, too few values for the
-                statistics of a batch norm.
+            ShapeError: `inputs` does not take the shape, streams differ in N or S, or in training
+                a batch norm has too few values for its statistics.
         """
         features = self.embed(x)  # (N*S, D)
         logits: Tensor = self.classifier(self.dropout(features))  # (N*S, K)
@@ -202,16 +195,7 @@ class Network(nn.Module):
             return self.encode(clips)
 
     def check(self, shape: Sequence[int] | Mapping[str, Sequence[int]]) -> None:
-        """Raise unless input of a shape is taken; nothing is run.
-
-        Args:
-            shape: (N, C, T, H, W) or (N, S, C, T, H, W); for several inputs a mapping from each
-                stream's name to one, with the same N and S.
-
-        Raises:
-            InputError: a mapping of other streams.
-            ShapeError: `inputs` does not take the shape.
-        """
+        """Raise as `forward` does unless input of a shape is taken; nothing is run."""
         shapes = self._by_stream(shape)
         for stream, found in shapes.items():
             name = self.name if len(shapes) == 1 else f"{self.name} ({stream})"
@@ -244,14 +228,10 @@ class Network(nn.Module):
         return {stream: given[stream] for stream in self.inputs}
 
     def encode(self, clips: Any) -> Tensor:
-        """Vectors for the classifier.
+        """Vectors (N, num_features) for the classifier; by default of `parts` and `pool`.
 
         Args:
-            clips: (N, C, T, H, W), checked; for several inputs a mapping from each stream's name
-                to one.
-
-        Returns:
-            (N, num_features); by default what `parts` and `pool` make of it.
+            clips: (N, C, T, H, W), checked; of several inputs stream -> clips.
         """
         return self._finish(clips, first=0)
 
@@ -265,21 +245,26 @@ class Network(nn.Module):
         return False
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Parts of the network in front of the head, from input to output; () if it has none."""
-        return ()
+        """Parts in front of the head that freezing counts, from input to output.
+
+        By default `parts`, but for those without parameters.
+        """
+        return tuple(part for part in self.parts() if any(True for _ in part.parameters()))
 
     def head(self) -> tuple[nn.Module, ...]:
         """Parts that are trained where only the last layer is."""
         return (self.classifier,)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """Modules that a clip passes one after the other in front of `pool`; () where a network is
-        no such chain and defines `encode` itself."""
+        """Modules that a clip passes one by one in front of `pool`; () if `encode` is defined."""
         return ()
 
     def pool(self, features: Tensor) -> Tensor:
-        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean."""
-        return global_mean(features)
+        """Output of the last part, (N, C, T, H, W) -> (N, num_features): the mean.
+
+        Where it is (N, num_features) already, it stays so.
+        """
+        return features if features.ndim == 2 else global_mean(features)
 
     def num_frozen_parts(self) -> int:
         """Number of parts at the beginning without anything trained (see `set_trainable`)."""
@@ -336,7 +321,7 @@ class Network(nn.Module):
     def apply_freezing(self) -> None:
         """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
         self.requires_grad_(self.trainable == "all")
-        for module in (*self.head(), *self._trained_stages()):
+        for module in (*self.head(), *self._stages()[1]):
             module.requires_grad_(True)
         for norm in self._frozen_batch_norms():
             norm.requires_grad_(False)
@@ -345,30 +330,25 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but frozen stages and batch norms stay in evaluation mode."""
         super().train(mode)
-        for stage in self._frozen_stages():
-            stage.eval()
-        for norm in self._frozen_batch_norms():
-            norm.eval()
+        for module in (*self._stages()[0], *self._frozen_batch_norms()):
+            module.eval()
         return self
 
-    def _trained_stages(self) -> tuple[nn.Module, ...]:
-        return self.stages()[-self.trainable :] if isinstance(self.trainable, int) else ()
+    def _stages(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+        """The stages that are frozen, and those that are trained."""
+        if self.trainable == "all":
+            return (), ()
+        stages = self.stages()
+        first = len(stages) - (0 if self.trainable == "last_layer" else self.trainable)
+        return stages[:first], stages[first:]
 
-    def _frozen_stages(self) -> tuple[nn.Module, ...]:
-        if isinstance(self.trainable, int):
-            return self.stages()[: -self.trainable]
-        return self.stages() if self.trainable == "last_layer" else ()
-
-    def _frozen_batch_norms(self) -> Iterator[nn.Module]:
+    def _frozen_batch_norms(self) -> list[nn.Module]:
         norms = batch_norms(self)
-        if self.trainable == "last_layer" or self.frozen_batch_norm == "all":
-            yield from norms
-            return
-        if self.frozen_batch_norm == "partial":
-            yield from norms[1:]
-        if isinstance(self.trainable, int):
-            trained = {id(norm) for stage in self._trained_stages() for norm in batch_norms(stage)}
-            yield from (norm for norm in norms if id(norm) not in trained)
+        frozen = {"none": [], "partial": norms[1:], "all": norms}[self.frozen_batch_norm]
+        if self.trainable == "all":
+            return frozen
+        trained = {norm for stage in self._stages()[1] for norm in batch_norms(stage)}
+        return [*frozen, *(norm for norm in norms if norm not in trained)]
 
 
 def check_dropout(dropout: float) -> None:
@@ -380,3 +360,50 @@ def check_dropout(dropout: float) -> None:
 def fold_segments(clips: Tensor) -> Tensor:
     """(N, C, T, H, W) as it is, (N, S, C, T, H, W) -> (N*S, C, T, H, W), N by N."""
     return clips.flatten(0, 1) if clips.ndim == 6 else clips
+
+
+def set_trainable(model: Network, which: Trainable) -> None:
+    """Choose the parameters that are trained.
+
+    With last_layer only the head is trained (the classifier, and a consensus that has parameters),
+    one of the settings of Simonyan & Zisserman 2014 for the spatial stream; with a number, the head
+    and that many last `stages()`. What is frozen stays in evaluation mode, its batch norms too, as
+    do batch norms that the network was made to freeze.
+
+    Raises:
+        UnknownNameError: `which` is none of the names.
+        InputError: a number of stages that the network does not have.
+    """
+    if isinstance(which, int) and not isinstance(which, bool):
+        count = len(model.stages())
+        if not 1 <= which <= count:
+            raise InputError(
+                f"{model.name} has {count} stages to train besides its head, got {which}."
+            )
+    elif which not in ("all", "last_layer"):
+        raise UnknownNameError("trainable part", which, ("all", "last_layer", "a number of stages"))
+    model.trainable = which
+    model.apply_freezing()
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters as optimiser groups: weights decay, biases and norms do not.
+
+    Args:
+        weight_decay: of what has two dimensions or more, at least 0; biases, gains and the weights
+            of a linear consensus have fewer.
+
+    Returns:
+        Groups for a torch optimiser; one without parameters is left out.
+
+    Source:
+        Decay policy of TSN's reference code (`get_optim_policies`: decay 0 for biases and batch
+        norms); its doubled learning rate of biases is left out.
+    """
+    check_least(0, weight_decay=weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

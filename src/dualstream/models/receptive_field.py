@@ -7,20 +7,24 @@ height and width. Windows reach beyond the border, where positions go on at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dualstream.errors import ShapeError
 from dualstream.models.receptive_field_rules import (
     AXES,
     PLACE,
@@ -28,6 +32,7 @@ from dualstream.models.receptive_field_rules import (
     along,
     compact,
     follow,
+    mixes,
     operation_name,
     seen_by,
 )
@@ -73,16 +78,76 @@ class Output(NamedTuple):
         return ceil(float((before + last).max()) - 1e-6) + 1
 
 
-class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """While it is entered, the operations on tensors of the meta device are followed."""
+@dataclass
+class Visit:
+    """Calls of one module, or of one operation outside of any layer."""
 
-    def __init__(self) -> None:
+    kind: str
+    order: int
+    """Of the first call."""
+    calls: int = 0
+    multiply_adds: int = 0
+    """Of all calls, without those of other modules within."""
+    outputs: list[Output] = field(default_factory=list)
+    """Of the last call."""
+    last: int = 0
+    """Order of the end of the last call."""
+    idle: bool = False
+    """Whether the last call gave what it got, but for the numbers, as activations do."""
+    larger: dict[int, Output] = field(default_factory=dict)
+    """Axis -> (first) output for a clip that is larger along it, where there is one place here."""
+
+
+class Trace(TorchDispatchMode):
+    """One run of a network in evaluation mode on tensors without numbers.
+
+    Raises:
+        ShapeError: the network does not take clips of these sizes.
+    """
+
+    def __init__(self, model: nn.Module, sizes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self._seen: Any = WeakTensorKeyDictionary()
         self._whole: Any = WeakTensorKeyDictionary()
         """View -> the tensor that it is a view of."""
+        self.lengths = [max(size[1 + axis] for size in sizes.values()) for axis in range(AXES)]
+        """Frames, height and width of the input."""
+        self.modules: dict[str, Visit] = {}
+        """Those that were called, by name; the network itself is ''."""
+        self.operations: dict[str, dict[tuple[str, torch.Size], Visit]] = {}
+        """Those outside of any layer, by the module that called them, name and output size."""
+        self.notes: dict[str, None] = {}
+        parameters: dict[int, Any] = {
+            id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+            for p in model.parameters()
+        }
+        shadow = copy.deepcopy(model, parameters).eval()
+        self._names = {id(module): name for name, module in shadow.named_modules()}
+        self._stack: list[str] = []
+        self._clock = itertools.count(1)
+        clips = {stream: self._clip(size) for stream, size in sizes.items()}
+        entering = register_module_forward_pre_hook(self._enter)
+        leaving = register_module_forward_hook(self._leave, always_call=True)
+        # Torch runs networks as the operations that are followed here, none of them fused.
+        unfused = sdpa_kernel(SDPBackend.MATH)
+        try:
+            with entering, leaving, torch.inference_mode(), unfused, _IndicesWithNumbers(), self:
+                shadow(clips.get("", clips))
+        except RuntimeError as error:
+            shown = [f"{key} {' x '.join(map(str, size))}".strip() for key, size in sizes.items()]
+            raise ShapeError(
+                f"{network_name(model)} cannot be run on {', '.join(shown)} "
+                f"(channels x frames x height x width): {error}"
+            ) from error
 
-    def clip(self, size: Sequence[int]) -> Tensor:
+    def visits(self) -> list[Visit]:
+        """All of them, in an order that is the same for all inputs."""
+        return [
+            *self.modules.values(),
+            *(v for some in self.operations.values() for v in some.values()),
+        ]
+
+    def _clip(self, size: Sequence[int]) -> Tensor:
         """Clip (1, C, T, H, W), each entry of which sees itself."""
         clip, seen = torch.empty((1, *size), device="meta"), []
         for dimension in range(2, 2 + AXES):
@@ -91,29 +156,41 @@ class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         self._seen[clip] = tuple(seen)
         return clip
 
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Let torch run networks as the operations that are followed here, none of them fused."""
-        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), _IndicesWithNumbers(), self:
-            yield
-
-    def outputs(self, value: Any) -> list[Output]:
-        """Return what each tensor in some arguments or results sees."""
+    def _outputs(self, value: Any) -> list[Output]:
+        """What each tensor in some arguments or results sees."""
         tensors = (item for item in tree_leaves(value) if isinstance(item, Tensor))
         return [Output(item.shape, self._seen.get(item)) for item in tensors]
 
-    def operation(
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        name = self._names.get(id(module), "")
+        visit = self.modules.setdefault(name, Visit(type(module).__name__, next(self._clock)))
+        visit.calls += 1
+        self._stack.append(name)
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        visit, got = self.modules[self._stack.pop()], self._outputs(inputs)
+        visit.outputs, visit.last = self._outputs(output), next(self._clock)
+        visit.idle = bool(visit.outputs and got) and visit.outputs[0].sees_as(got[0])
+
+    def _note(
         self, name: str, before: int, output: Output, multiply_adds: int, lost: Sequence[int]
     ) -> None:
-        """Hear of every operation.
-
-        Args:
-            name: torch's, without the overload: "convolution", "mean".
-            before: entries of its first tensor.
-            output: the first one.
-            multiply_adds: of a convolution or a matrix product; 0 of all others.
-            lost: axes in which it could not be followed.
-        """
+        """Add an operation to its module's cost, and keep what happens between its layers."""
+        owner = self._stack[-1] if self._stack else ""
+        if owner in self.modules:
+            self.modules[owner].multiply_adds += multiply_adds
+        if lost:
+            axes = " and ".join(("time", "height", "width")[axis] for axis in lost)
+            where = owner or "the network"
+            self.notes[f"{where}: {name} could not be followed in {axes}"] = None
+        joined = output.shape.numel() != before and output.seen is not None and mixes(name)
+        if not (multiply_adds or lost or joined):
+            return
+        own = self.operations.setdefault(owner, {})
+        visit = own.setdefault((name, output.shape), Visit(name, next(self._clock)))
+        visit.calls += 1
+        visit.multiply_adds += multiply_adds
+        visit.outputs = [output]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -128,7 +205,7 @@ class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         if func is torch.ops.aten.stack.default:
             with self:
                 return torch.cat([part.unsqueeze(*args[1:] or [0]) for part in args[0]], *args[1:])
-        metas, options = tree_map(_meta, (tuple(args), kwargs))
+        metas, options = tree_map_only(Tensor, lambda t: t.to("meta"), (tuple(args), kwargs))
         if "device" in options:
             options["device"] = "meta"
         result = func(*metas, **options)
@@ -147,7 +224,7 @@ class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
             self._whole.update({output: self._whole.get(args[0], args[0]) for output in outputs})
         count = flop_registry.get(func._overloadpacket, lambda *_, **__: 0)
         cost = count(*metas, **options, out_val=result) // 2
-        self.operation(operation_name(func), before, self.outputs(outputs[0])[0], cost, lost)
+        self._note(operation_name(func), before, self._outputs(outputs[0])[0], cost, lost)
         return result
 
     def _write_through(self, view: Tensor) -> None:
@@ -165,6 +242,35 @@ class ReceptiveFields(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         self._seen[whole] = tuple(written)
 
 
+def traced(model: nn.Module, sizes: Mapping[str, Sequence[int]]) -> Trace:
+    """Run a network; where one place is left along an axis, also on a clip that is larger there.
+
+    One place has no stride, and no distance at which positions go on beyond the border.
+    """
+    trace = Trace(model, sizes)
+    for axes in ((0,), (1, 2)):
+        long = [axis for axis in axes if trace.lengths[axis] > 1]
+        outputs = [visit.outputs[0] for visit in trace.visits() if visit.outputs]
+        if not any(len(output.places(axis)) == 1 for output in outputs for axis in long):
+            continue
+        enlarged = {
+            stream: [n * 4 if i - 1 in axes else n for i, n in enumerate(size)]
+            for stream, size in sizes.items()
+        }
+        try:
+            larger = Trace(model, enlarged)
+        except Exception:  # whatever it says to a length or side that it is not made for
+            continue
+        for visit, other in zip(trace.visits(), larger.visits(), strict=False):
+            visit.larger |= {axis: other.outputs[0] for axis in axes if other.outputs}
+    return trace
+
+
+def network_name(model: nn.Module) -> str:
+    """Name in `MODELS`, or that of the class."""
+    return str(getattr(model, "name", type(model).__name__))
+
+
 class _IndicesWithNumbers(TorchFunctionMode):
     """Indices that a network makes on its device, the meta device, keep their numbers."""
 
@@ -178,7 +284,3 @@ class _IndicesWithNumbers(TorchFunctionMode):
             lists = (torch.tensor(i) if isinstance(i, list) else i for i in args[1])
             args = (args[0], tuple(lists))
         return func(*args, **kwargs)
-
-
-def _meta(item: Any) -> Any:
-    return item.to("meta") if isinstance(item, Tensor) else item

@@ -94,17 +94,9 @@ def _union(*several: Seen) -> Seen:
 
 
 def _slid(
-    seen: Seen,
-    dimension: int,
-    size: int,
-    *,
-    kernel: int,
-    stride: int,
-    padding: int = 0,
-    dilation: int = 1,
+    seen: Seen, dimension: int, size: int, *, reach: int, stride: int, padding: int, dilation: int
 ) -> Seen:
     """A window that slides along a dimension, to `size` places."""
-    reach = (kernel - 1) * dilation + 1
 
     def slide(kind: int, values: Tensor) -> Tensor:
         if values.shape[dimension] == 1:
@@ -156,7 +148,8 @@ def _windows(given: Arguments, seen: Seen, output: Tensor, kernel: Sequence[int]
     for i, size in enumerate(kernel):
         d = output.ndim - len(kernel) + i
         window = {name: values[i % len(values)] for name, values in numbers.items()}
-        seen = _slid(seen, d, output.shape[d], kernel=size, **window)
+        reach = (size - 1) * window["dilation"] + 1
+        seen = _slid(seen, d, output.shape[d], reach=reach, **window)
     return seen
 
 
@@ -306,14 +299,9 @@ def _end_to_end(tensors: Sequence[Tensor], several: Sequence[Seen], dimension: i
 
 def _move(func: Any, values: Tensor, options: Sequence[Any], named: dict[str, Any]) -> Any:
     """Do to one of the nine tensors what is done to the tensor that they are about."""
-    moved = (
-        values.reshape(*options)
-        if operation_name(func) in RESHAPES
-        else func(values, *options, **named)
-    )
-    if operation_name(func).startswith("index"):
-        moved = _even(moved)
-    return tree_map(compact, moved)
+    name = operation_name(func)
+    moved = values.reshape(*options) if name in RESHAPES else func(values, *options, **named)
+    return tree_map(compact, _even(moved) if name.startswith("index") else moved)
 
 
 def _even(values: Tensor) -> Tensor:

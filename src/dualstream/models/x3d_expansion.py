@@ -11,13 +11,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 from dualstream.errors import InputError
 
 Axis = Literal["frame_rate", "duration", "resolution", "width", "bottleneck", "depth"]
-"""Axis that one step expands; in the paper X-Fast, X-Temporal, X-Spatial, X-Width, X-Bottleneck and
-X-Depth."""
+"""In the paper X-Fast, X-Temporal, X-Spatial, X-Width, X-Bottleneck and X-Depth."""
 
 AXES: tuple[Axis, ...] = get_args(Axis)
 
@@ -27,9 +27,8 @@ IMAGE_SIZE = 112
 SIZE_STEP = 8
 """Image sizes are multiples of it, as 160, 224 and 312 are."""
 
-STEM_WIDTH = 24
 STAGES = ((24, 1), (48, 2), (96, 5), (192, 3))
-"""Width and blocks of res2 to res5."""
+"""Width and blocks of res2 to res5; the stem is as wide as res2."""
 HEAD_WIDTH = 2048
 """Channels of the last hidden layer, the same in all variants."""
 
@@ -66,7 +65,7 @@ class Factors:
     """
 
     gamma_tau: int = 1
-    """Frame stride. The higher the frame rate of a clip, the lower."""
+    """Frame stride."""
     gamma_t: int = 1
     """Frames of a clip."""
     gamma_s: float = 1.0
@@ -93,7 +92,7 @@ class Factors:
 
 
 class StageSizes(NamedTuple):
-    """One residual stage."""
+    """Channels and blocks of one residual stage."""
 
     blocks: int
     inner: int
@@ -102,22 +101,8 @@ class StageSizes(NamedTuple):
     """Channels after each block."""
 
 
-class LayerSizes(NamedTuple):
-    """Channels and blocks of a network."""
-
-    stem: int
-    """Channels after the stem."""
-    stages: tuple[StageSizes, ...]
-    """res2 to res5."""
-
-    @property
-    def conv5(self) -> int:
-        """Channels of the convolution before the mean over all places."""
-        return self.stages[-1].inner
-
-
-def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> LayerSizes:
-    """Channels and blocks of an X3D.
+def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> tuple[StageSizes, ...]:
+    """Channels and blocks of res2 to res5 of an X3D.
 
     With gamma_w 1, gamma_b 2.25 and gamma_d 2.2 (XS, S, M) the stages have 3, 5, 11 and 7 blocks
     of 24, 48, 96 and 192 channels, inside 54, 108, 216 and 432.
@@ -132,7 +117,7 @@ def layer_sizes(*, gamma_w: float, gamma_b: float, gamma_d: float) -> LayerSizes
         if gamma_b * rounded < 1:
             raise InputError(f"gamma_b {gamma_b} leaves no channel of {rounded}; raise it.")
         stages.append(StageSizes(math.ceil(blocks * gamma_d), int(gamma_b * rounded), rounded))
-    return LayerSizes(stem=round_width(STEM_WIDTH * gamma_w), stages=tuple(stages))
+    return tuple(stages)
 
 
 def round_width(width: float) -> int:
@@ -147,7 +132,7 @@ def squeezed_width(inner: int) -> int:
 
 
 def is_squeezed(block: int) -> bool:
-    """Whether block number 0, 1, ... of a stage has a squeeze-and-excitation: every second."""
+    """Whether block 0, 1, ... of a stage has a squeeze-and-excitation: every second has."""
     return block % 2 == 0
 
 
@@ -156,11 +141,10 @@ def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int 
 
     Norms, activations, means and sums are not counted, as in the published figures.
     """
-    sizes = layer_sizes(gamma_w=factors.gamma_w, gamma_b=factors.gamma_b, gamma_d=factors.gamma_d)
-    frames, side = factors.gamma_t, _halved(factors.image_size)
-    total = frames * side**2 * sizes.stem * (9 * in_channels + 5)
-    width = sizes.stem
-    for stage in sizes.stages:
+    stages = layer_sizes(gamma_w=factors.gamma_w, gamma_b=factors.gamma_b, gamma_d=factors.gamma_d)
+    frames, side, width = factors.gamma_t, _halved(factors.image_size), stages[0].width
+    total = frames * side**2 * width * (9 * in_channels + 5)  # the stem
+    for stage in stages:
         places, side = frames * side**2, _halved(side)
         halved = frames * side**2
         total += places * width * stage.inner  # the first block, which halves
@@ -169,8 +153,8 @@ def multiply_adds(factors: Factors, *, num_classes: int = 400, in_channels: int 
         num_squeezed = (stage.blocks + 1) // 2  # see `is_squeezed`
         total += num_squeezed * 2 * stage.inner * squeezed_width(stage.inner)
         width = stage.width
-    total += frames * side**2 * width * sizes.conv5
-    return total + HEAD_WIDTH * (sizes.conv5 + num_classes)
+    conv5 = stages[-1].inner
+    return total + frames * side**2 * width * conv5 + HEAD_WIDTH * (conv5 + num_classes)
 
 
 @dataclass(frozen=True)
@@ -192,13 +176,10 @@ def expand(
     - resolution: larger pictures, in steps of 8 pixels
     - width, bottleneck, depth: the factor rises in steps of 0.05
 
-    On each axis the value with the cost nearest to the target is taken; an axis whose nearest is
-    more than half the way off (in the logarithm) is left out. A stride of one cannot fall, so
-    X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its frame stands for)
-    to have its frame rate raised.
-
-    Returns:
-        At most one candidate an axis, in the order of `AXES`.
+    On each axis, in the order of `AXES`, the value with the cost nearest to the target is taken; an
+    axis whose nearest is more than half the way off (in the logarithm) is left out. A stride of one
+    cannot fall, so X2D, whose clip is one frame, needs a larger gamma_tau (the frames that its
+    frame stands for) to have its frame rate raised.
 
     Raises:
         InputError: the target is not above the present cost.
@@ -207,28 +188,21 @@ def expand(
         Feichtenhofer 2020, section 3.2. The paper's X-Temporal raises the frame rate as well;
         here the two axes are kept apart.
     """
-
-    def cost(changed: Factors) -> int:
-        return multiply_adds(changed, num_classes=num_classes, in_channels=in_channels)
-
+    cost = partial(multiply_adds, num_classes=num_classes, in_channels=in_channels)
     present = cost(factors)
     if not (math.isfinite(target) and target > present):
         raise InputError(
             f"target must be above the present {present:,} multiply-adds, got {target:,}."
         )
     near = math.log(target / present) / 2
-    candidates = []
-    for axis in AXES:
-        nearest = _nearest(factors, axis, cost, target)
-        if nearest is not None and abs(math.log(cost(nearest) / target)) <= near:
-            candidates.append(Candidate(axis, nearest, cost(nearest)))
-    return tuple(candidates)
+    candidates = [c for axis in AXES if (c := _nearest(factors, axis, cost, target))]
+    return tuple(c for c in candidates if abs(math.log(c.multiply_adds / target)) <= near)
 
 
 def _nearest(
     factors: Factors, axis: Axis, cost: Callable[[Factors], int], target: float
-) -> Factors | None:
-    """Factors whose cost is nearest to the target on an axis; None where the axis has no other."""
+) -> Candidate | None:
+    """The one nearest to the target on an axis; None where the axis has no other factors."""
 
     def cost_after(steps: int) -> int:
         return cost(_grown(factors, axis, steps))
@@ -240,11 +214,9 @@ def _nearest(
         reach *= 2
     steps = range(1, min(reach, most) + 1)
     above = bisect_left(steps, target, key=cost_after)
-    return min(
-        (_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]),
-        key=lambda grown: abs(cost(grown) - target),
-        default=None,
-    )
+    around = [_grown(factors, axis, step) for step in steps[max(0, above - 1) : above + 1]]
+    candidates = (Candidate(axis, grown, cost(grown)) for grown in around)
+    return min(candidates, key=lambda found: abs(found.multiply_adds - target), default=None)
 
 
 def _grown(factors: Factors, axis: Axis, steps: int) -> Factors:

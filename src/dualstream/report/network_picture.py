@@ -31,20 +31,15 @@ class _Panel(NamedTuple):
     axis: int
     unit: str
     length: int
-    """Of the largest input, frames or pixels."""
+    """Of the largest input, in `unit`."""
     inputs: list[tuple[int, str]]
     """Lengths of the inputs and their labels, the largest first."""
 
 
 def write_network_picture(path: str | os.PathLike[str], table: NetworkTable) -> Path:
-    """Write the picture of a network as one SVG file; see `network_svg`.
+    """Write the picture of a network as one SVG file; see `network_svg`. Return its path.
 
-    Args:
-        path: of the .svg file; missing folders are made, an old file is replaced.
-        table: of `inspect_network`.
-
-    Returns:
-        The path.
+    Missing folders are made, an old file is replaced.
 
     Raises:
         InputError: the path does not end in .svg, or no layer sees the input.
@@ -64,10 +59,8 @@ def network_svg(table: NetworkTable) -> Markup:
     """Receptive field and positions in time and space against depth, and each layer's cost.
 
     It follows the reader's light or dark setting and says all numbers of a layer on hover.
-    Height and width share a panel where they are equal in all layers.
-
-    Args:
-        table: of `inspect_network`; rows that do not see the input (parameters) are left out.
+    Height and width share a panel where they are equal in all layers. Rows that do not see the
+    input (parameters) are left out.
 
     Raises:
         InputError: there is no other row.

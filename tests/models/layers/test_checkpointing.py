@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dualstream.models.layers.checkpointing import checkpointed
+from dualstream.models.layers.norm import checkpointed
 
 
 def block():

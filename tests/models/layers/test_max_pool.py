@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from dualstream.models.layers.max_pool import MaxPool, windows_of_offset
+from dualstream.models.layers.pooling import MaxPool, windows_of_offset
 
 LAYERS = [
     ((1, 3, 3), (1, 2, 2), (0, 1, 1)),  # after the stem of a ResNet

@@ -10,16 +10,18 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
 from dualstream.models import create_model
 from dualstream.models.fastest import fold_batch_norms
-from dualstream.models.inflate_weights import (
+from dualstream.models.zoo.cnn_m import cnn_m_2048
+from dualstream.models.zoo.i3d import i3d, inception_v1
+from dualstream.models.zoo.inflate import (
+    InflatedConv,
     RepeatingConv3d,
+    inflate_network,
     inflate_state,
     inflate_weight,
+    inflated_2d,
     names_in_resnet,
     repeat_border_frames,
 )
-from dualstream.models.zoo.cnn_m import cnn_m_2048
-from dualstream.models.zoo.i3d import i3d, inception_v1
-from dualstream.models.zoo.inflate import InflatedConv, inflate_network, inflated_2d
 from dualstream.models.zoo.resnet_video import i3d_r50, r2plus1d_r50, slow_r50
 from dualstream.models.zoo.tsn import tsn
 

@@ -17,7 +17,8 @@ from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownN
 from dualstream.files import replacing
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
-from dualstream.models import MODELS, create_model, list_weights
+from dualstream.models import create_model, list_weights
+from dualstream.models.create import fixed_options
 from dualstream.models.network import Network
 from dualstream.models.weights.loading import list_problems
 from dualstream.types import ClipSpec
@@ -116,9 +117,8 @@ def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
         "length": (*lengths, "test.num_frames"),
         "image_size": (*(spec.crop_size for spec in specs), "test.whole_side"),
     }
-    entry = MODELS.get(recipe.model.name)  # `create_model` tells of an unknown network
     sizes: dict[str, Any] = {}
-    for option in entry.fixed if entry else ():
+    for option in fixed_options(recipe.model.name):
         size, test_size, key = known[option]
         if size != test_size:
             raise RecipeError(

@@ -27,7 +27,6 @@ from dualstream.models.x3d_expansion import (
     IMAGE_SIZE,
     NETWORK_FACTORS,
     SIZE_STEP,
-    Axis,
     Candidate,
     Factors,
     expand,
@@ -74,20 +73,8 @@ class Expansion:
         return self.steps[-1].chosen
 
 
-@dataclass(frozen=True)
-class ExpansionProgress:
-    """Where a search stands; handed to the listener after every batch and epoch of a trial."""
-
-    step: int
-    """From 1."""
-    trial: int
-    """From 1, of this step."""
-    trials: int
-    axis: Axis
-    training: TrainProgress
-
-
-ExpansionListener = Callable[[ExpansionProgress], None]
+SearchListener = Callable[[str, TrainProgress], None]
+"""Told of every batch and epoch, and whose it is: "step 2, depth (5 of 6)"."""
 
 
 def start_factors(recipe: Recipe) -> Factors:
@@ -166,7 +153,7 @@ def search(
     step_factor: float = 2.0,
     flow: str | os.PathLike[str] | None = None,
     limit: int | None = None,
-    listener: ExpansionListener | None = None,
+    listener: SearchListener | None = None,
 ) -> Expansion:
     """Expand a network step by step on held-out training videos, or go on with a stopped search.
 
@@ -215,22 +202,17 @@ def search(
         limit=limit,
         flow_store=None if flow is None else str(Path(flow).absolute()),
     )
-
-    def tell(place: tuple[int, int, int, Axis], training: TrainProgress) -> None:
-        if listener is not None:
-            listener(ExpansionProgress(*place, training))
-
     steps: list[Step] = []
     while candidates:
         step, trials = len(steps) + 1, []
         for number, candidate in enumerate(candidates, start=1):
             run = folder / f"step_{step}" / candidate.axis
-            place = (step, number, len(candidates), candidate.axis)
+            stage = f"step {step}, {candidate.axis} ({number} of {len(candidates)})"
             top1 = _held_out_top1(
                 with_factors(recipe, candidate.factors),
                 data,
                 run,
-                listener=partial(tell, place),
+                listener=partial(listener, stage) if listener else None,
                 flow=flow,
                 limit=limit,
             )

@@ -43,14 +43,13 @@ from dualstream.engine.run.info import (
     start_run,
 )
 from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
-from dualstream.engine.train.loaders import RunData, usable_videos
-from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.module import RunData, TrainingModule, usable_videos
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
 from dualstream.jobs import keep_freed_memory
-from dualstream.models.trainable import set_trainable
+from dualstream.models.network import set_trainable
 
 Verb = Literal["train", "transfer"]
 """Command that starts and resumes a run."""

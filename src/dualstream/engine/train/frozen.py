@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset, SampleKey
-from dualstream.clips.loader import make_loader
+from dualstream.clips.dataset import SampleKey
+from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import normalize
-from dualstream.engine.datasets import training_dataset, validation_dataset
+from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
-from dualstream.engine.train.loaders import RunData
-from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.module import RunData, TrainingModule
 from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text
@@ -91,7 +90,7 @@ class FrozenData(RunData):
         self.manifest = manifest
         self.model = model
         self._listener = listener
-        self._folders: dict[str, Path] = {}
+        self._folders: dict[Part, Path] = {}
 
     def setup(self, stage: str) -> None:
         """Compute the features that are not there yet; several processes share the work."""
@@ -102,42 +101,81 @@ class FrozenData(RunData):
         names = {part: videos[own] for part, videos in self._names().items()}
         done, total = 0, sum(map(len, names.values()))
         for part, videos in names.items():
-            is_training = part == "train"
-            make = training_dataset if is_training else validation_dataset
-            # Of the whole manifest: what is drawn for a video is the same for every split.
-            dataset = make(self.manifest, self.recipe, self.info)
-            views = self.recipe.data.frozen_views if is_training else 1
-            folder = self._folders[part] = self._folder(frozen, is_training=is_training)
-            features = Features(dataset, videos, views, folder, begin)
-            if self.trainer.is_global_zero:
-                features.settle_form()
-            self.trainer.strategy.barrier()
-            for _ in features.compute(workers=self.recipe.data.workers):
+            self._folders[part] = self._folder(part, frozen)
+            for _ in self._computed(part, videos, begin):
                 done += 1
                 if self._listener is not None:
                     epochs = self.recipe.train.epochs
                     self._listener(TrainProgress(0, epochs, done, total, phase="frozen stages"))
         self.trainer.strategy.barrier()
 
-    def _names(self) -> dict[str, list[str]]:
+    def _computed(self, part: Part, names: list[str], begin: FastestForm) -> Iterator[str]:
+        """Send views of videos through the frozen parts; yield each video whose features are kept.
+
+        Those whose file is there are passed over, so a stopped run goes on. All files of a folder
+        are computed in one form of the network: the forms differ in their last digits, and which
+        of them is the fastest may differ from one run to the next.
+
+        Raises:
+            VideoError, FlowStoreError: a video cannot be read.
+            RecipeError: a feature is beyond float16, or the form of the folder cannot run here.
+        """
+        assert self.trainer is not None
+        # Of the whole manifest: what is drawn for a video is the same for every split.
+        dataset, folder = self._dataset(part, self.manifest), self._folders[part]
+        places = {record.path: i for i, record in enumerate(self.manifest.records)}
+        ((stream_name, stream),) = dataset.spec.streams.items()
+        device = self.trainer.strategy.root_device
+
+        def network_input(clip: Clip) -> Tensor:
+            """Of a sample, or a batch of one video: (S, C, T, H, W)."""
+            return normalize(clip.data[stream_name].to(device), stream).flatten(0, -5)
+
+        form = folder / FORM_FILE
+        if self.trainer.is_global_zero and names and not form.is_file():
+            clips = network_input(dataset[(0, places[names[0]])])
+            begin(clips)
+            write_text(form, f"{begin.forms[tuple(clips.shape)][0].name}\n")
+        self.trainer.strategy.barrier()
+        missing = [name for name in names if not feature_path(folder, name).is_file()]
+        yield from (name for name in names if name not in set(missing))
+        count = self.recipe.data.frozen_views if part == "train" else 1
+        keys = [[(view, places[name])] for name in missing for view in range(count)]
+        batches = iter(make_loader(dataset, keys, workers=self.recipe.data.workers))
+        for name in missing:
+            views = [next(batches) for _ in range(count)]
+            inputs = [network_input(view) for view in views]
+            if name == missing[0]:
+                _fix_form(begin, form, inputs[0])
+            features = torch.stack([begin(clips).half().cpu() for clips in inputs])  # (V, S, ...)
+            if not features.isfinite().all():
+                raise RecipeError(
+                    f"The frozen stages give values for {name} that float16 cannot hold: set "
+                    "data.frozen_views=0."
+                )
+            labels = " ".join(str(view.label.item()) for view in views)
+            write_text(_label_path(folder, name), f"{labels}\n")
+            with replacing(feature_path(folder, name), keep_suffix=True) as temporary:
+                np.save(temporary, features.numpy())
+            yield name
+
+    def _names(self) -> dict[Part, list[str]]:
         """Part -> its videos; where epochs are cut (`limit`) only those that will be drawn."""
-        records = self.training.records
-        indices = set(range(len(records)))
+        names: dict[Part, list[str]] = {
+            part: [record.path for record in videos.records] for part, videos in self.videos.items()
+        }
         if self.info.limit is not None:
-            batches = self._batches(rank=0, world_size=1)
-            indices = set()
+            drawn, batches = set(), self._batches()
             for epoch in range(self.recipe.train.epochs):
                 batches.set_epoch(epoch)
                 for batch in itertools.islice(batches, self.info.limit):
-                    indices |= {index % len(records) for _, index in batch}
-        names = {"train": [records[index].path for index in sorted(indices)]}
-        if self.held_out is not None:
-            names["held_out"] = [record.path for record in self.held_out.records]
+                    drawn |= {index % len(names["train"]) for _, index in batch}
+            names["train"] = [names["train"][index] for index in sorted(drawn)]
         return names
 
-    def _folder(self, frozen: FrozenParts, *, is_training: bool) -> Path:
+    def _folder(self, part: Part, frozen: FrozenParts) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
-        recipe, info = self.recipe, self.info
+        recipe, info, is_training = self.recipe, self.info, part == "train"
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         saved = recipe.model_dump(mode="json", include={"clip", "inputs", "augment"})
         matters = {
@@ -157,15 +195,10 @@ class FrozenData(RunData):
         digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
         return Path(info.manifest) / "frozen" / digest[:16]
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        dataset = FrozenDataset(self.training, self._folders["train"], seed=self.recipe.train.seed)
-        return DataLoader(dataset, batch_sampler=self._own_batches())
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        if self.held_out is None:
-            return []
-        dataset = FrozenDataset(self.held_out, self._folders["held_out"], seed=0)
-        return DataLoader(dataset, batch_sampler=self._held_out_batches(len(dataset)))
+    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+        seed = self.recipe.train.seed
+        dataset = FrozenDataset(self.videos[part], self._folders[part], seed=seed)
+        return DataLoader(dataset, batch_sampler=batches)
 
 
 class FrozenDataset(Dataset[tuple[Tensor, int]]):
@@ -210,6 +243,17 @@ def check_frozen(model: Network, recipe: Recipe) -> None:
         )
 
 
+def _fix_form(begin: FastestForm, file: Path, clips: Tensor) -> None:
+    """Run the frozen parts in the form that the file of a folder names."""
+    try:
+        begin.fix(read_text(file, error=RecipeError).strip(), clips)
+    except InputError as error:
+        raise RecipeError(
+            f"{file}: {error} All features of a folder are computed in one form: remove "
+            f"{file.parent} to compute them anew."
+        ) from error
+
+
 def feature_path(folder: Path, name: str) -> Path:
     """File of the video `name`: `a/b.mp4` -> `<folder>/a/b.mp4.npy`."""
     return folder / f"{name}.npy"
@@ -236,85 +280,3 @@ class FrozenParts(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """(S, C, T, H, W) -> the features that the next part takes: (S, ...)."""
         return self.model.begin(clips, parts=self.num_parts)
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Features of some videos, in a folder with a file for each.
-
-    All files of a folder are computed in one form of the network: the forms differ in their last
-    digits, and which of them is the fastest may differ from one run to the next.
-    """
-
-    dataset: ClipDataset
-    """Makes the views; view v is the sample of epoch v."""
-    names: list[str]
-    """The videos, by their paths in the manifest."""
-    views: int
-    """Of each video."""
-    folder: Path
-    begin: FastestForm
-    """The frozen parts, on the device where they run."""
-
-    def settle_form(self) -> None:
-        """Write down which form is the fastest for a first clip, unless the folder has one."""
-        file = self.folder / FORM_FILE
-        if self.names and not file.is_file():
-            clips = self._input(self.dataset[(0, self._places()[self.names[0]])])
-            self.begin(clips)
-            write_text(file, f"{self.begin.forms[tuple(clips.shape)][0].name}\n")
-
-    def compute(self, *, workers: int) -> Iterator[str]:
-        """Send views of videos through the frozen parts and keep the features.
-
-        Videos whose file is there are passed over, so a stopped run goes on. `settle_form` comes
-        first.
-
-        Args:
-            workers: reading processes.
-
-        Yields:
-            Name of each video once its file is there.
-
-        Raises:
-            VideoError, FlowStoreError: a video cannot be read.
-            RecipeError: a feature is beyond float16, or the form of the folder cannot run here.
-        """
-        missing = [name for name in self.names if not feature_path(self.folder, name).is_file()]
-        yield from (name for name in self.names if name not in set(missing))
-        places = self._places()
-        keys = [[(view, places[name])] for name in missing for view in range(self.views)]
-        batches = iter(make_loader(self.dataset, keys, workers=workers))
-        for name in missing:
-            views = [next(batches) for _ in range(self.views)]
-            clips = [self._input(view) for view in views]
-            if name == missing[0]:
-                file = self.folder / FORM_FILE
-                try:
-                    self.begin.fix(read_text(file, error=RecipeError).strip(), clips[0])
-                except InputError as error:
-                    raise RecipeError(
-                        f"{file}: {error} All features of a folder are computed in one form: "
-                        f"remove {self.folder} to compute them anew."
-                    ) from error
-            features = torch.stack([self.begin(clip).half().cpu() for clip in clips])  # (V, S, ...)
-            if not features.isfinite().all():
-                raise RecipeError(
-                    f"The frozen stages give values for {name} that float16 cannot hold: set "
-                    "data.frozen_views=0."
-                )
-            labels = " ".join(str(view.label.item()) for view in views)
-            write_text(_label_path(self.folder, name), f"{labels}\n")
-            with replacing(feature_path(self.folder, name), keep_suffix=True) as temporary:
-                np.save(temporary, features.numpy())
-            yield name
-
-    def _places(self) -> dict[str, int]:
-        """Index of each video in the dataset."""
-        return {record.path: i for i, record in enumerate(self.dataset.manifest.records)}
-
-    def _input(self, clip: Clip) -> Tensor:
-        """Input of the network, of a sample or a batch of one video: (S, C, T, H, W)."""
-        ((name, stream),) = self.dataset.spec.streams.items()
-        device = next(self.begin.module.parameters()).device
-        return normalize(clip.data[name].to(device), stream).flatten(0, -5)

@@ -1,24 +1,37 @@
-"""A network as lightning sees it: loss, optimiser, schedule, running mean of the weights."""
+"""A training run as lightning sees it: loss, optimiser, schedule, mean of the weights, loaders."""
 
 from __future__ import annotations
 
+import logging
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 
+from dualstream.clips.data.manifest import Manifest
+from dualstream.clips.dataset import ClipDataset
+from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.recipe import Recipe
-from dualstream.engine.train.loaders import RunData
-from dualstream.engine.train.schedule import learning_rate_factor
-from dualstream.errors import DivergedError
-from dualstream.models.trainable import parameter_groups
+from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
+from dualstream.engine.recipe import Recipe, ScheduleSection
+from dualstream.engine.run.info import RunInfo
+from dualstream.errors import AnnotationError, DivergedError
+from dualstream.models.network import parameter_groups
 from dualstream.types import Clip
+
+MOST_NAMES = 5
+"""Videos that a warning names."""
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingModule(pl.LightningModule):
@@ -36,14 +49,10 @@ class TrainingModule(pl.LightningModule):
         self._normalizer = Normalizer(self.spec)
         self.model = model
         self.average: AveragedModel | None = None
-        if recipe.train.ema_decay:
-            self.average = AveragedModel(
-                model,
-                multi_avg_fn=get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]  # torch's own gap
-                    recipe.train.ema_decay
-                ),
-                use_buffers=True,
-            ).requires_grad_(False)
+        if decay := recipe.train.ema_decay:
+            mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's own gap
+            self.average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+            self.average.requires_grad_(False)
 
     @property
     def tested_model(self) -> nn.Module:
@@ -109,13 +118,13 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.recipe.train.optimizer
         groups = parameter_groups(self.model, weight_decay=settings.weight_decay)
-        optimizer: torch.optim.Optimizer
-        if settings.name == "sgd":
-            optimizer = torch.optim.SGD(
+        optimizer = (
+            torch.optim.AdamW(groups, lr=settings.lr)
+            if settings.name == "adamw"
+            else torch.optim.SGD(
                 groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov
             )
-        else:
-            optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        )
         data: RunData = self.trainer.datamodule  # type: ignore[attr-defined]  # set by `fit`
         factor = partial(
             learning_rate_factor,
@@ -124,7 +133,147 @@ class TrainingModule(pl.LightningModule):
             schedule=self.recipe.train.schedule,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def learning_rate_factor(
+    step: int, *, steps_per_epoch: int, epochs: int, schedule: ScheduleSection
+) -> float:
+    """Factor of the base learning rate at an optimiser step.
+
+    A step schedule multiplies by `gamma` after each milestone; a cosine falls from 1 to 0, over the
+    epochs after warm-up or over all of them; a constant stays. Warm-up rises linearly from
+    `warmup_start` (not itself reached) to where the schedule is after it, over `warmup_epochs`.
+
+    Args:
+        step: 0-based optimiser step.
+        steps_per_epoch: optimiser steps of one epoch, at least 1.
+        epochs: epochs of the whole run.
+
+    Example:
+        10 steps an epoch, milestones (2,), gamma .1: steps 0..19 give 1, steps 20.. give .1.
+    """
+    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    at = max(step, warmup_steps)
+    factor = 1.0
+    if schedule.name == "step":
+        factor = schedule.gamma ** sum(at / steps_per_epoch >= m for m in schedule.milestones)
+    elif schedule.name == "cosine":
+        first = 0 if schedule.cosine_over == "all" else warmup_steps
+        total_steps = max(1, epochs * steps_per_epoch - first)
+        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, (at - first) / total_steps)))
+    if step >= warmup_steps:
+        return factor
+    start = schedule.warmup_start
+    return start + (factor - start) * (step + 1) / warmup_steps
+
+
+class RunData(pl.LightningDataModule):
+    """Loaders of a run; every rank sees its own part of each global batch.
+
+    Args:
+        recipe: the resolved recipe.
+        manifest: all videos of the data set.
+        info: where the run came from.
+
+    Raises:
+        AnnotationError: no video is left to train on.
+    """
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, info: RunInfo) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.info = info
+        parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
+        self.videos = {part: usable_videos(manifest, recipe, part) for part in parts}
+        """Those of each part that the network can see."""
+        _warn_of_the_others(manifest, recipe, self.videos)
+        self.batches_per_epoch = len(self._batches())
+        if info.limit is not None:
+            self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
+        self.steps_per_epoch = -(-self.batches_per_epoch // recipe.train.accumulate)
+        """Steps of the optimiser, each over all devices."""
+
+    def _batches(self, **process: int) -> EpochBatches:
+        """Training batches of one process, given by its rank and world_size, or of all."""
+        labels = [record.label for record in self.videos["train"].records]
+        size = self.recipe.train.batch_size
+        return EpochBatches(
+            labels,
+            batch_size=size,
+            seed=self.recipe.train.seed,
+            shuffle=True,
+            class_balanced=self.recipe.data.class_balanced,
+            drop_last=len(labels) >= size,
+            **process,
+        )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
+        # The first epoch's iterator is made before on_train_epoch_start is called.
+        batches.set_epoch(self.trainer.current_epoch)
+        return self._loader("train", batches)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        if "held_out" not in self.videos:
+            return []
+        assert self.trainer is not None
+        batches = EpochBatches(
+            len(self.videos["held_out"]),
+            batch_size=self.recipe.train.batch_size,
+            shuffle=False,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+        return self._loader("held_out", batches)
+
+    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+        """The clips of a part; on a GPU through page-locked memory."""
+        assert self.trainer is not None
+        return make_loader(
+            self._dataset(part, self.videos[part]),
+            batches,
+            workers=self.recipe.data.workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _dataset(self, part: Part, videos: Manifest) -> ClipDataset:
+        make = training_dataset if part == "train" else validation_dataset
+        return make(videos, self.recipe, self.info)
+
+
+def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
+    """Videos of one part of the recipe's split that the recipe's network can see.
+
+    A video of one frame has no flow: where a stream reads flow it is left out. Errors are those of
+    `videos_of`, and AnnotationError where no video has two frames.
+    """
+    videos = videos_of(manifest, recipe, part)
+    if not recipe.flow_streams():
+        return videos
+    kept = tuple(record for record in videos.records if record.frames > 1)
+    if not kept:
+        raise AnnotationError(
+            f"All {part} videos of {videos.root} have one frame, and flow needs two. Give longer "
+            "videos, or choose a recipe that sees RGB only."
+        )
+    return replace(videos, records=kept)
+
+
+@rank_zero_only
+def _warn_of_the_others(manifest: Manifest, recipe: Recipe, used: dict[Part, Manifest]) -> None:
+    """Log which videos are not among the usable ones, if any."""
+    left_out = [
+        record.path
+        for part, videos in used.items()
+        for record in set(videos_of(manifest, recipe, part).records) - set(videos.records)
+    ]
+    if left_out:
+        names = [*sorted(left_out)[:MOST_NAMES], *["..."] * (len(left_out) > MOST_NAMES)]
+        _log.warning(
+            "Left out of training: %d of the videos, which have one frame, and flow needs two "
+            "(%s).",
+            len(left_out),
+            ", ".join(names),
+        )

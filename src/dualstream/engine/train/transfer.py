@@ -9,9 +9,10 @@ top-1 is the share of pairs that were judged rightly, .5 by chance.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,21 +21,18 @@ from dualstream.clips.data.groups import source_group
 from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run.checkpoint import Checkpoint, build_model, load_checkpoint
+from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import TrainingRun, TrainResult, fit, open_run, reopen_run
-from dualstream.engine.train.loaders import RunData
-from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.module import RunData, TrainingModule
 from dualstream.engine.train.run_folder import Listener
 from dualstream.errors import AnnotationError, InputError, RecipeError, UnknownNameError
 from dualstream.models import create_model, list_weights
-from dualstream.models.network import Network
-from dualstream.models.supervision_transfer import (
-    SupervisionTransfer,
-    matching_labels,
-    mismatched_partners,
-)
+from dualstream.models.network import Network, fold_segments
 from dualstream.models.weights import weights_entry
-from dualstream.types import Clip, StreamSpec
+from dualstream.types import Clip
+
+JOINED_FEATURES = 1024
+"""Width that the features of either network are brought to before they are joined."""
 
 
 def transfer(
@@ -63,7 +61,7 @@ def transfer(
     """
     name = str(Path(teacher).absolute()) if Path(teacher).is_dir() else teacher
     _check_recipe(recipe)
-    (accepts,) = load_teacher(name).network.inputs.values()
+    (accepts,) = load_teacher(name).inputs.values()
     if accepts.side not in (None, recipe.clip.crop_size):
         raise RecipeError(
             f"The teacher takes images of {accepts.side} pixels only: set input.crop_size, got "
@@ -98,25 +96,15 @@ def match(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModule, 
             )
     num_classes, with_weights = len(run.manifest.classes), not run.state.is_file()
     student = build_model(run.recipe, num_classes, with_weights=with_weights)
-    model = SupervisionTransfer(student, teacher.network)
-    module = TransferModule(run.recipe, model, teacher_stream=teacher.stream)
+    module = TransferModule(run.recipe, SupervisionTransfer(student, teacher))
     return module, RunData(run.recipe, run.manifest, run.info)
 
 
-@dataclass(frozen=True, eq=False)
-class Teacher:
-    """A 2D network over single RGB frames, and its input."""
-
-    network: Network
-    stream: StreamSpec
-
-
-def load_teacher(name: str) -> Teacher:
-    """The network that supervision is transferred from.
+def load_teacher(name: str) -> Network:
+    """The 2D network over single RGB frames that supervision is transferred from.
 
     Args:
-        name: weights of a 2D network over single RGB frames (`dualstream weights`), or the folder
-            of a run that trained one.
+        name: of its weights (`dualstream weights`), or the folder of a run that trained it.
 
     Raises:
         UnknownNameError: neither of both.
@@ -128,37 +116,111 @@ def load_teacher(name: str) -> Teacher:
         names = [n for n in list_weights() if weights_entry(n).model == "tsn"]
         raise UnknownNameError("teacher", name, (*names, "the folder of a run of tsn"))
     source = weights_entry(name) if known else load_checkpoint(name)
-    stream, *more = source.spec.streams.values()
-    if not more and (stream.modality, stream.num_frames) == ("rgb", 1):  # else no download
-        network = (
-            source.model
-            if isinstance(source, Checkpoint)
-            else create_model(source.model, weights=name)
-        )
+    streams = [(s.modality, s.num_frames) for s in source.spec.streams.values()]
+    if streams == [("rgb", 1)]:  # else no download
+        made = source.model
+        network = made if isinstance(made, Network) else create_model(made, weights=name)
+        network.spec = source.spec
         inputs = [(accepts.channels, accepts.length) for accepts in network.inputs.values()]
         if network.conv_dims == 2 and inputs == [(3, 1)]:
-            return Teacher(network, stream)
+            return network
     raise InputError(
         f"The teacher must be a 2D network on single RGB frames, as a tsn may be; {name} is not."
     )
 
 
-class TransferModule(TrainingModule):
-    """Trains a `SupervisionTransfer` by a recipe; saves its student.
+class SupervisionTransfer(nn.Module):
+    """Student on clips and frozen teacher on frames, joined by layers that tell whether they match.
 
-    Args:
-        recipe: see `TrainingModule`.
-        model: student and teacher, joined.
-        teacher_stream: input of the teacher.
+    To know whether frames are those of a clip, the student has to see what the teacher sees. The
+    teacher's features are averaged over the frames; both sides go through a fully connected layer
+    of 1024, are joined, and go through fully connected layers of 512 and 128 to two logits.
+    Student and fully connected layers learn; the teacher, its batch norms included, stays bit for
+    bit what it was, and so does the student's classifier, which has no part in this.
+
+    Source:
+        Diba et al. 2017, section 3.2 and figure 2.
     """
 
-    def __init__(
-        self, recipe: Recipe, model: SupervisionTransfer, *, teacher_stream: StreamSpec
-    ) -> None:
+    def __init__(self, student: Network, teacher: Network) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = teacher
+        self.of_student = _fully_connected(student.num_features, JOINED_FEATURES)
+        self.of_teacher = _fully_connected(teacher.num_features, JOINED_FEATURES)
+        self.joined = nn.Sequential(
+            _fully_connected(2 * JOINED_FEATURES, 512), _fully_connected(512, 128)
+        )
+        self.answer = nn.Linear(128, 2)
+        self.teacher.requires_grad_(False)
+        self.student.classifier.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but the teacher stays in evaluation mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, clips: Tensor, frames: Tensor, partners: Sequence[int]) -> Tensor:
+        """Judge each clip twice: with its own frames, and with those of its partner.
+
+        Args:
+            clips: (N, C, T, H, W) as the student sees them, or (N, S, C, T, H, W), N*S clips.
+            frames: the same, as the teacher sees them.
+            partners: of each of the N*S clips (see `mismatched_partners`); () where none has one.
+
+        Returns:
+            (2*N*S, 2) logits of 'do not match' (0) and 'match' (1): first each clip with its own
+            frames, then each clip with its partner's. Without partners (N*S, 2).
+        """
+        of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
+        of_frames = self.of_teacher(self._teacher_features(fold_segments(frames)))  # (N*S, 1024)
+        matching = torch.cat([of_clips, of_frames], dim=1)  # (N*S, 2048)
+        mismatched = torch.cat([of_clips[: len(partners)], of_frames[list(partners)]], dim=1)
+        logits: Tensor = self.answer(self.joined(torch.cat([matching, mismatched])))
+        return logits
+
+    @torch.no_grad()
+    def _teacher_features(self, frames: Tensor) -> Tensor:
+        """Teacher's features, averaged over the frames: (N, 3, T, H, W) -> (N, D)."""
+        # One clip at a time: 16 clips of 32 frames at once would be 512 images.
+        images = frames.transpose(1, 2).unsqueeze(3)  # (N, T, 3, 1, H, W)
+        return torch.stack([self.teacher.embed(clip).mean(dim=0) for clip in images])
+
+
+def mismatched_partners(videos: Sequence[str]) -> tuple[int, ...]:
+    """Index of the next clip of a batch (going round) that is of another video, for each clip.
+
+    By the names of their videos: a b c -> 1 2 0; a a b -> 2 2 0; a a -> (), as there is no other.
+    """
+    if len(set(videos)) < 2:
+        return ()
+    count = len(videos)
+    return tuple(
+        next(i % count for i in range(index + 1, index + count) if videos[i % count] != video)
+        for index, video in enumerate(videos)
+    )
+
+
+def _fully_connected(in_features: int, out_features: int) -> nn.Sequential:
+    layer = nn.Linear(in_features, out_features)
+    # Torch's own start shrinks the features layer by layer, and SGD then stands still for epochs.
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.ReLU(inplace=True))
+
+
+class TransferModule(TrainingModule):
+    """Trains a `SupervisionTransfer` by a recipe; saves its student."""
+
+    def __init__(self, recipe: Recipe, model: SupervisionTransfer) -> None:
         super().__init__(recipe, model)
         ((self.stream_name, self.stream),) = self.spec.streams.items()
+        assert model.teacher.spec is not None
+        (stream,) = model.teacher.spec.streams.values()
         # Both look at the same cut of the same frames, each in the numbers that it is used to.
-        self.teacher_stream = replace(teacher_stream, num_frames=self.stream.num_frames)
+        self.teacher_stream = replace(stream, num_frames=self.stream.num_frames)
 
     @property
     def saved_model(self) -> nn.Module:
@@ -179,7 +241,8 @@ class TransferModule(TrainingModule):
             normalize(pixels, self.teacher_stream),
             mismatched_partners(sources),
         )
-        return logits, matching_labels(len(sources), device=pixels.device)[: len(logits)]
+        rows = torch.arange(len(logits), device=pixels.device)
+        return logits, (rows < len(sources)).long()
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         # A last batch of one video only has no mismatched pair: it is left out.

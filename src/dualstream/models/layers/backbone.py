@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError, check_least
-from dualstream.models.cross_modality import cross_modality_start
-from dualstream.models.layers.norm import batch_norms
+from dualstream.models.layers.conv import cross_modality_start
+from dualstream.models.layers.norm import (
+    batch_norms,
+    put_statistics_back,
+    set_statistics_aside,
+)
 from dualstream.models.network import Accepts, NetworkOptions
 
 LARGEST_SIDE = 1024
@@ -36,20 +40,36 @@ def make_backbone(name: str, *, in_channels: int, pretrained: bool) -> nn.Module
     Args:
         name: any of `timm.list_models()`.
         in_channels: C of an image.
-        pretrained: start from timm's own weights on the Hugging Face hub; with other channels
-            than RGB by cross-modality start.
+        pretrained: see `BackboneOptions`.
 
     Raises:
         UnknownNameError: timm has no such network.
         WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
+    return _made(name, in_channels, pretrained=pretrained, num_classes=0)
+
+
+def _made(name: str, in_channels: int, *, pretrained: bool, **options: Any) -> nn.Module:
     import timm  # slow: it brings torchvision
 
-    _check(name, in_channels)
-    create = functools.partial(timm.create_model, name, num_classes=0)
-    made = create(in_chans=in_channels)
-    if pretrained:
-        _start_pretrained(made, create, name=name)
+    check_least(1, in_channels=in_channels)
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
+        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
+    made: nn.Module = timm.create_model(name, in_chans=in_channels, **options)
+    if not pretrained:
+        return made
+    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
+    # it never sees other channels than RGB together with pretrained weights.
+    try:
+        state = timm.create_model(name, in_chans=3, pretrained=True, **options).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
+            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
+            f"dualstream.list_weights(), or make the network with pretrained=False."
+        ) from error
+    made.load_state_dict(cross_modality_start(state, made))
     return made
 
 
@@ -58,10 +78,9 @@ def make_feature_maps(
 ) -> nn.Module:
     """Network of timm from images (N, in_channels, H, W) to a list of feature maps.
 
+    Arguments and errors are those of `make_backbone`, and:
+
     Args:
-        name: any of `timm.list_models()`.
-        in_channels: C of an image.
-        pretrained: as in `make_backbone`.
         depths: which maps, counted from the input and from 0, ascending. Those of a ResNet are
             0 (half of the image's size) to 4 (a 32nd).
 
@@ -71,27 +90,17 @@ def make_feature_maps(
 
     Raises:
         InputError: the network has no feature map at one of the depths.
-        UnknownNameError: timm has no such network.
-        WeightsError: `pretrained`, and the hub cannot be reached or has no such weights.
     """
-    import timm
-
-    _check(name, in_channels)
     if not depths or list(depths) != sorted(set(depths)) or depths[0] < 0:
         raise InputError(f"depths must ascend from 0 or more, got {tuple(depths)}.")
-    create = functools.partial(
-        timm.create_model, name, features_only=True, out_indices=tuple(depths)
-    )
+    maps = {"features_only": True, "out_indices": tuple(depths)}
     try:
-        made = create(in_chans=in_channels)
+        return _made(name, in_channels, pretrained=pretrained, **maps)
     except (AssertionError, IndexError) as error:
         raise InputError(
             f"{name!r} has no feature map at one of the depths {tuple(depths)}; ResNets, for "
             f"instance, have 0 to 4."
         ) from error
-    if pretrained:
-        _start_pretrained(made, create, name=name)
-    return made
 
 
 def channels_first(feature_maps: nn.Module, maps: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -138,17 +147,13 @@ def least_size(backbone: nn.Module, *, in_channels: int) -> tuple[int, int]:
     if side is not None:
         return side, side
     has_output = _size_check(backbone, (1, in_channels))
-    too_small, least = 0, 1
+    least = 1
     while not has_output((least, least)):
         if least == LARGEST_SIDE:
             raise InputError(f"The backbone has no output for images up to {least} x {least}.")
-        too_small, least = least, 2 * least
-    while least - too_small > 1:
-        middle = (too_small + least) // 2
-        if has_output((middle, middle)):
-            least = middle
-        else:
-            too_small = middle
+        least *= 2
+    sides = range(least)
+    least = bisect.bisect_left(sides, True, least // 2 + 1, key=lambda s: has_output((s, s)))
     return least, least
 
 
@@ -215,8 +220,8 @@ def parts(backbone: nn.Module) -> tuple[nn.Module, ...]:
 def checkpoint_blocks(backbone: nn.Module, *, name: str) -> None:
     """Compute the activations inside the backbone's blocks again in the backward pass.
 
-    timm's blocks then run twice: in the backbone's forward pass, and again after it. Batch norms
-    move their running statistics in the first run only, as in `checkpointing.checkpointed`.
+    timm's blocks then run twice: in the forward pass, and again in the backward one. Batch norms
+    move their running statistics in the first run only, as in `norm.checkpointed`.
 
     Raises:
         InputError: timm cannot do this with the backbone `name`.
@@ -228,61 +233,17 @@ def checkpoint_blocks(backbone: nn.Module, *, name: str) -> None:
             f"timm has no gradient checkpointing for {name!r}; make the network with "
             f"checkpointing=False or another backbone."
         ) from error
-    backbone.register_forward_pre_hook(_start_first_run)
-    backbone.register_forward_hook(_end_first_run)
-    for norm in _batch_norms(backbone):
-        norm.second_run = False
-        norm.register_forward_pre_hook(_set_statistics_aside)
+    for norm in batch_norms(backbone):
+        norm.register_forward_pre_hook(_before_norm)
         # Torch ends the second run with an exception, as soon as it has what it needs.
-        norm.register_forward_hook(_put_statistics_back, always_call=True)
+        norm.register_forward_hook(_after_norm, always_call=True)
 
 
-def _batch_norms(backbone: nn.Module) -> list[Any]:
-    return list(batch_norms(backbone))  # with attributes of our own
+def _before_norm(norm: Any, _inputs: object) -> None:
+    is_second_run = torch._C._current_graph_task_id() != -1  # within a backward pass
+    if is_second_run and norm.training:
+        norm.aside = set_statistics_aside(norm)
 
 
-def _start_first_run(backbone: nn.Module, _inputs: object) -> None:
-    for norm in _batch_norms(backbone):
-        norm.second_run = False
-
-
-def _end_first_run(backbone: nn.Module, _inputs: object, _outputs: object) -> None:
-    for norm in _batch_norms(backbone):
-        norm.second_run = True
-
-
-def _set_statistics_aside(norm: Any, _inputs: object) -> None:
-    """In the second run a batch norm moves copies."""
-    if norm.second_run and norm.training:
-        norm.aside = dict(norm.named_buffers(recurse=False))
-        for name, value in norm.aside.items():
-            setattr(norm, name, value.clone())
-
-
-def _put_statistics_back(norm: Any, _inputs: object, _outputs: object) -> None:
-    for name, value in norm.__dict__.pop("aside", {}).items():
-        setattr(norm, name, value)
-
-
-def _check(name: str, in_channels: int) -> None:
-    import timm
-
-    check_least(1, in_channels=in_channels)
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=8, cutoff=0.5)
-        raise UnknownNameError("backbone", name, (*near, "any other name in timm.list_models()"))
-
-
-def _start_pretrained(made: nn.Module, create: Callable[..., nn.Module], *, name: str) -> None:
-    """Give `made` the hub's weights for RGB; `create` makes the same network for any channels."""
-    # timm adapts pretrained first layers to `in_chans` in its own way (it sums, then scales), so
-    # it never sees other channels than RGB together with pretrained weights.
-    try:
-        state = create(in_chans=3, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"Pretrained weights of {name!r} cannot be had from the Hugging Face hub: {error} "
-            f"Connect, place the hub's cache here ($HF_HOME), choose weights of "
-            f"dualstream.list_weights(), or make the network with pretrained=False."
-        ) from error
-    made.load_state_dict(cross_modality_start(state, made))
+def _after_norm(norm: Any, _inputs: object, _outputs: object) -> None:
+    put_statistics_back(norm, norm.__dict__.pop("aside", {}))

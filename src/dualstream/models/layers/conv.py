@@ -1,16 +1,21 @@
-"""Parts that the 3D networks share: a convolution with its norm, and sizes of windows."""
+"""Convolutions: with their norm, with border frames repeated; what their weights start from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import nn
 
+from dualstream.errors import InputError, ShapeError, WeightsError
+
 Triple = tuple[int, int, int]
 """Time, height, width."""
 
 Activation = Literal["relu", "swish"]
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
 def half(kernel: Triple) -> Triple:
@@ -74,3 +79,115 @@ def make_activation(name: Activation | None) -> nn.Module:
     if name is None:
         return nn.Identity()
     return nn.SiLU(inplace=True) if name == "swish" else nn.ReLU(inplace=True)
+
+
+def start_as_he(network: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
+    """Give convolutions and linear layers normal weights for ReLU, and zero biases.
+
+    Args:
+        mode: whether the deviation keeps the size of activations (fan_in) or gradients (fan_out).
+
+    Source:
+        He et al. 2015.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def inflate_weight(weight: torch.Tensor, *, time_kernel: int) -> torch.Tensor:
+    """Window of a 2D convolution over `time_kernel` frames.
+
+    (O, I, kh, kw) or (O, I, 1, kh, kw) -> (O, I, kt, kh, kw), whose sum over time is `weight`.
+
+    Raises:
+        ShapeError: `weight` has another shape.
+
+    Source:
+        Carreira & Zisserman 2017, section 2.4.
+    """
+    if weight.ndim not in (4, 5) or (weight.ndim == 5 and weight.shape[2] != 1):
+        raise ShapeError(
+            f"A 2D window must be (O, I, kh, kw) or (O, I, 1, kh, kw), got {tuple(weight.shape)}."
+        )
+    flat = weight if weight.ndim == 5 else weight.unsqueeze(2)  # (O, I, 1, kh, kw)
+    return flat.repeat(1, 1, time_kernel, 1, 1) / time_kernel
+
+
+class RepeatingConv3d(nn.Conv3d):
+    """Convolution that sees the first and the last frame again where others see zeros.
+
+    Over height and width it pads zeros as usual.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W')."""
+        time, *space = (int(pad) for pad in self.padding)
+        if time:
+            x = nn.functional.pad(x, (0, 0, 0, 0, time, time), mode="replicate")
+        return nn.functional.conv3d(
+            x, self.weight, self.bias, self.stride, (0, *space), self.dilation, self.groups
+        )
+
+
+def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d | nn.Conv3d]:
+    """First 2D or 3D convolution in the order of definition, and its name in the model.
+
+    Raises:
+        InputError: the model has none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, _CONVOLUTIONS):
+            return name, module
+    raise InputError(f"{type(model).__name__} has no 2D or 3D convolution that sees its input.")
+
+
+def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
+    """Average a convolution over its input channels and copy the mean to each new channel.
+
+    (O, I, kh, kw) -> (O, in_channels, kh, kw), and (O, I, kt, kh, kw) alike. The sum over channels
+    is not kept: n equal channels give n/3 times the RGB response, which the batch norm after the
+    convolution takes up in training.
+
+    Source:
+        Wang et al. 2016 (TSN), section 3.3, cross modality pre-training, and `models.py` of
+        the authors' PyTorch code: mean over RGB, expanded, no rescaling.
+    """
+    repeats = [in_channels if dim == 1 else 1 for dim in range(weight.ndim)]
+    return weight.mean(dim=1, keepdim=True).repeat(repeats)
+
+
+def cross_modality_start(
+    state: Mapping[str, torch.Tensor], model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """State of a network whose first convolutions are made to fit `model` by `spread_channels`.
+
+    A network of several pathways has several first convolutions; they are those that see as many
+    channels as the first of all does.
+
+    Args:
+        state: state dict of the same network for other input channels, for instance RGB.
+        model: the network that the state is to be loaded into, for instance for 2L flow channels.
+
+    Raises:
+        WeightsError: `state` lacks the first convolution of `model`.
+    """
+    first, convolution = first_convolution(model)
+    wanted = convolution.weight.shape[1]
+    if f"{first}.weight" not in state:
+        raise WeightsError(
+            f"The weights have no '{first}.weight', the first convolution of "
+            f"{type(model).__name__}: they are of another network."
+        )
+    started = dict(state)
+    for name, module in model.named_modules():
+        key = f"{name}.weight"
+        if not isinstance(module, _CONVOLUTIONS) or key not in state:
+            continue
+        own, found = tuple(module.weight.shape), tuple(state[key].shape)
+        fits_otherwise = (found[:1], found[2:]) == (own[:1], own[2:])
+        if own[1] == wanted and found != own and fits_otherwise and state[key].is_floating_point():
+            started[key] = spread_channels(state[key], in_channels=wanted)
+    return started

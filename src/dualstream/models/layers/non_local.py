@@ -21,9 +21,8 @@ class NonLocalOptions(NetworkOptions, total=False):
     """Options of networks that can have non-local blocks."""
 
     non_local: Places | None
-    """Stage -> indices of the blocks in it that get a non-local block after them, such as
-    {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is an error that
-    names its stages."""
+    """For instance {"res3": [1, 3], "res4": [1, 3, 5]}; a stage that the network does not have is
+    an error that names its stages."""
     non_local_kind: NonLocalKind
     """Way of comparing two places; see `NonLocalBlock`."""
 
@@ -72,7 +71,12 @@ class NonLocalBlock(nn.Module):
         self.pool = nn.MaxPool3d((1, 2, 2)) if subsample else nn.Identity()
         self.projection = nn.Conv3d(inner, channels, 1)
         self.norm = nn.BatchNorm3d(channels)
-        self._initialise()
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d | nn.Conv1d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> the same shape."""
@@ -87,7 +91,7 @@ class NonLocalBlock(nn.Module):
     def _weights(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Weight of each key for each place: (N, T*H*W, n)."""
         if self.kind == "gaussian":
-            return _products(x.flatten(2), seen.flatten(2)).softmax(dim=2)
+            return (x.flatten(2).transpose(1, 2) @ seen.flatten(2)).softmax(dim=2)
         query: torch.Tensor = self.query(x).flatten(2)  # (N, C/2, T*H*W)
         key: torch.Tensor = self.key(seen).flatten(2)  # (N, C/2, n)
         if self.kind == "concatenation":
@@ -95,21 +99,8 @@ class NonLocalBlock(nn.Module):
             of_query, of_key = self.compare.weight.squeeze(2).chunk(2, dim=1)  # (1, C/2) each
             sums = (of_query @ query).transpose(1, 2) + of_key @ key  # (N, T*H*W, n)
             return sums.relu() / key.shape[2]
-        products = _products(query, key)
+        products = query.transpose(1, 2) @ key  # (N, T*H*W, n)
         return products / key.shape[2] if self.kind == "dot_product" else products.softmax(dim=2)
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d | nn.Conv1d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.norm.weight)
-
-
-def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """(N, C, m) and (N, C, n) -> (N, m, n)."""
-    return query.transpose(1, 2) @ key
 
 
 def add_non_local(
@@ -120,9 +111,8 @@ def add_non_local(
     Args:
         stages: name -> its blocks. Each has `out_channels`, and ends its forward pass with its
             `non_local`, which is an identity so far (and so adds no name to the state dict).
-        places: which of them; the reference puts five into a ResNet-50, after every second block:
+        places: the reference puts five into a ResNet-50, after every second block:
             {"res3": [1, 3], "res4": [1, 3, 5]}. None or {} changes nothing.
-        kind: see `NonLocalBlock`.
 
     Raises:
         UnknownNameError: there is no such stage.

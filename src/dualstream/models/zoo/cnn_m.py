@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import check_least
+from dualstream.models.layers.conv import start_as_he
 from dualstream.models.layers.pooling import stack_time
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network, check_dropout
 
 
@@ -67,10 +67,7 @@ class CNNM2048(Network):
         image_size: int = 224,
     ) -> None:
         check_dropout(dropout)
-        if image_size < SMALLEST_IMAGE:
-            raise InputError(
-                f"image_size of cnn_m_2048 must be at least {SMALLEST_IMAGE}, got {image_size}."
-            )
+        check_least(SMALLEST_IMAGE, image_size=image_size)
         super().__init__(
             num_classes=num_classes, inputs=Accepts(in_channels, length, side=image_size)
         )

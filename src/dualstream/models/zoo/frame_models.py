@@ -7,6 +7,7 @@ differs between `cnn_lstm`, `temporal_conv` and `temporal_attention`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Unpack
 
 import torch
@@ -62,11 +63,9 @@ class Convolutions(nn.Module):
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"kernel must be odd and at least 1, got {kernel}.")
-        channels = (features, *[hidden] * layers)
         self.out_features = hidden
-        self.units = nn.Sequential(
-            *(ConvUnit(channels[i], hidden, (kernel, 1, 1)) for i in range(layers))
-        )
+        units = [ConvUnit(hidden if i else features, hidden, (kernel, 1, 1)) for i in range(layers)]
+        self.units = nn.Sequential(*units)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, T, D) -> (N, hidden)."""
@@ -94,18 +93,13 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, T, D) -> (N, T, D)."""
-        x = x + self.projection(self._attention(self.norm1(x)))
+        split = self.query_key_value(self.norm1(x)).reshape(*x.shape[:2], 3, self.heads, -1)
+        # (N, T, 3, h, D/h) -> each (N, h, T, D/h)
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value)  # (N, h, T, D/h)
+        x = x + self.projection(seen.transpose(1, 2).flatten(2))
         y: torch.Tensor = x + self.full(self.norm2(x))
         return y
-
-    def _attention(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, T, D) -> (N, T, D), the heads next to each other."""
-        split = self.query_key_value(x).reshape(
-            *x.shape[:2], 3, self.heads, -1
-        )  # (N, T, 3, h, D/h)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # each (N, h, T, D/h)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value)  # (N, h, T, D/h)
-        return seen.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -220,16 +214,10 @@ class FrameModel(Network):
         self.add_classifier(self.over_time.out_features, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stages of the backbone, and the part that reads the sequence."""
         return (*parts(self.frames.backbone), self.over_time)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """The backbone, and the part that reads the sequence."""
         return self.frames, self.over_time
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, num_features) as it is."""
-        return features
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """(N, C, T, H, W) -> (N, num_features)."""
@@ -261,9 +249,8 @@ def cnn_lstm(
         LSTM, which is left out: modern backbones end in a mean over the image.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: LSTM(d, hidden=hidden, layers=layers, prediction=prediction), **options
-    )
+    over_time = partial(LSTM, hidden=hidden, layers=layers, prediction=prediction)
+    return FrameModel(over_time=over_time, **options)
 
 
 def temporal_conv(
@@ -283,9 +270,8 @@ def temporal_conv(
         EECS 498 (Johnson), lecture 18: 1D convolution as a way to read a sequence. Sizes are ours.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: Convolutions(d, hidden=hidden, layers=layers, kernel=kernel), **options
-    )
+    over_time = partial(Convolutions, hidden=hidden, layers=layers, kernel=kernel)
+    return FrameModel(over_time=over_time, **options)
 
 
 def temporal_attention(
@@ -314,9 +300,5 @@ def temporal_attention(
         `AttentionBlock`. Sizes are ours.
     """
     check_least(1, hidden=hidden, layers=layers)
-    return FrameModel(
-        over_time=lambda d: Attention(
-            d, hidden=hidden, layers=layers, heads=heads, positions=positions
-        ),
-        **options,
-    )
+    over_time = partial(Attention, hidden=hidden, layers=layers, heads=heads, positions=positions)
+    return FrameModel(over_time=over_time, **options)

@@ -1,15 +1,23 @@
-"""2D networks inflated over time (Carreira & Zisserman 2017, section 2.4)."""
+"""2D networks inflated over time (Carreira & Zisserman 2017, section 2.4), and their weights.
+
+A window of kt frames gets the 2D window kt times, divided by kt. On a clip whose frames are all
+alike it then gives what the 2D window gives on one of them, except where it reaches over the ends
+of the clip: zeros there make it less. Frames repeated at the ends make it the same everywhere; so
+does `inflated_2d`, `i3d` with `time_padding="repeat"`, and others after `repeat_border_frames`.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, WeightsError
+from dualstream.models.convert.layouts import plain_keys, renamed
 from dualstream.models.layers.backbone import (
     accepted,
     checkpoint_blocks,
@@ -18,9 +26,11 @@ from dualstream.models.layers.backbone import (
     parts,
     run_backbone,
 )
-from dualstream.models.layers.conv import Triple
-from dualstream.models.layers.repeat import RepeatingConv3d, inflate_weight
+from dualstream.models.layers.conv import RepeatingConv3d, inflate_weight
 from dualstream.models.network import Network
+from dualstream.models.weights.loading import list_problems
+from dualstream.models.zoo.i3d import I3D
+from dualstream.models.zoo.resnet_video import VideoResNet
 
 
 class Clock:
@@ -42,13 +52,17 @@ class InflatedConv(RepeatingConv3d):
     """
 
     def __init__(self, conv: nn.Conv2d, *, time_kernel: int, clock: Clock) -> None:
+        in_time = {
+            "kernel_size": time_kernel,
+            "stride": 1,
+            "padding": time_kernel // 2,
+            "dilation": 1,
+        }
+        sizes: dict[str, Any] = {name: (t, *getattr(conv, name)) for name, t in in_time.items()}
         super().__init__(
             conv.in_channels,
             conv.out_channels,
-            _with_time(time_kernel, conv.kernel_size),
-            stride=_with_time(1, conv.stride),
-            padding=_with_time(time_kernel // 2, conv.padding),
-            dilation=_with_time(1, conv.dilation),
+            **sizes,
             groups=conv.groups,
             bias=conv.bias is not None,
             device=conv.weight.device,
@@ -65,12 +79,6 @@ class InflatedConv(RepeatingConv3d):
         clips = x.reshape(-1, self.clock.length, *x.shape[1:]).transpose(1, 2)  # (N, C, T, H, W)
         y = super().forward(clips)  # (N, C', T, H', W')
         return y.transpose(1, 2).flatten(0, 1)  # (N*T, C', H', W')
-
-
-def _with_time(time: int, space: Sequence[int | str]) -> Triple:
-    """3, (7, 7) -> (3, 7, 7)."""
-    height, width = space
-    return time, int(height), int(width)
 
 
 class OverFrames(nn.Module):
@@ -153,24 +161,21 @@ def _windows(network: nn.Module, time_kernel: int | Mapping[str, int]) -> dict[s
     """Name of each convolution that gets a window of more than one frame -> that window."""
     convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     if isinstance(time_kernel, int):
-        chosen = {n: time_kernel for n, conv in convs.items() if max(conv.kernel_size) > 1}
-        kernels = [time_kernel]
-    else:
-        for pattern in time_kernel:
-            if not any(fnmatchcase(name, pattern) for name in convs):
-                raise InputError(
-                    f"time_kernel names {pattern!r}, which no 2D convolution of the network is "
-                    f"called. Some are: {', '.join(list(convs)[:5])}."
-                )
-        fits = {n: [kt for p, kt in time_kernel.items() if fnmatchcase(n, p)] for n in convs}
-        chosen = {name: kts[0] for name, kts in fits.items() if kts}
-        kernels = list(time_kernel.values())
-    for kernel in kernels:
+        time_kernel = {n: time_kernel for n, conv in convs.items() if max(conv.kernel_size) > 1}
+    chosen: dict[str, int] = {}
+    for pattern, kernel in time_kernel.items():
+        names = [name for name in convs if fnmatchcase(name, pattern)]
+        if not names:
+            raise InputError(
+                f"time_kernel names {pattern!r}, which no 2D convolution of the network is "
+                f"called. Some are: {', '.join(list(convs)[:5])}."
+            )
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"time_kernel must be odd and at least 1, got {kernel}.")
+        chosen = dict.fromkeys(names, kernel) | chosen  # the first that fits counts
     if not chosen:
         raise InputError("The network has no 2D convolution to inflate.")
-    return {name: kt for name, kt in chosen.items() if kt > 1}
+    return {name: chosen[name] for name in convs if chosen.get(name, 1) > 1}
 
 
 class Inflated2D(Network):
@@ -223,7 +228,6 @@ class Inflated2D(Network):
         self.add_classifier(num_features(network), dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Parts of the backbone; of a ResNet conv1, bn1, layer1, ..."""
         return parts(self.backbone.network)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
@@ -234,3 +238,95 @@ class Inflated2D(Network):
 
 inflated_2d = Inflated2D
 """The name in `MODELS`."""
+
+_IN_RESNET = (
+    (r"^classifier", "fc"),
+    (r"^stem\.0\.conv", "conv1"),
+    (r"^stem\.0\.norm", "bn1"),
+    *((rf"^res{number + 1}", f"layer{number}") for number in range(1, 5)),
+    (r"\.shortcut\.conv", ".downsample.0"),
+    (r"\.shortcut\.norm", ".downsample.1"),
+    (r"\.conv(\d)\.conv", r".conv\1"),
+    (r"\.conv(\d)\.norm", r".bn\1"),
+)
+"""Patterns in our names -> timm's and torchvision's, as `names_in_resnet` applies them."""
+
+
+def inflate_state(
+    state: Mapping[str, torch.Tensor],
+    model: Network,
+    *,
+    names: Mapping[str, str] | None = None,
+    new_classifier: bool = False,
+) -> dict[str, torch.Tensor]:
+    """State dict of a 2D network as one of its 3D form, for `model.load_state_dict`.
+
+    Args:
+        state: of the 2D network, for instance `inception_v1` for `i3d`, or timm's resnet50 for
+            `i3d_r50`, `slow_r50` and `c2d_r50`.
+        model: the 3D network. Its non-local blocks, if any, keep their start.
+        names: name in `model` -> name in `state`; None where both have the same. For ResNets see
+            `names_in_resnet`.
+        new_classifier: keep the model's classifier, for another number of classes.
+
+    Raises:
+        WeightsError: `state` is not of the 2D form of `model`; lists the names that are missing,
+            left over or of another shape.
+    """
+    own = model.state_dict()
+    table = dict(names) if names is not None else {key: key for key in plain_keys(model)}
+    if new_classifier:
+        dropped = {table.pop(key) for key in list(table) if key.startswith("classifier.")}
+        state = {key: value for key, value in state.items() if key not in dropped}
+    taken = {key: state[of] for key, of in table.items() if of in state}
+    for key, value in taken.items():
+        is_flat = value.ndim == 4 or (value.ndim == 5 and value.shape[2] == 1)
+        if is_flat and own[key].ndim == 5:
+            taken[key] = inflate_weight(value, time_kernel=own[key].shape[2])
+    wanted = {key: own[key] for key in table}
+    left_over = sorted(state.keys() - set(table.values()))
+    problems = list_problems(taken, wanted)
+    if left_over:
+        problems.append(f"{len(left_over)} not in the network: {', '.join(left_over)}")
+    if problems:
+        raise WeightsError(f"These are not weights of {model.name} in 2D. {'; '.join(problems)}.")
+    return {**own, **taken}
+
+
+def names_in_resnet(model: Network) -> dict[str, str]:
+    """Our name -> the one in a 2D ResNet-50 of timm or torchvision, which agree in theirs.
+
+    'res3.1.conv2.norm.bias' -> 'layer2.1.bn2.bias'. Strides agree too: all have them in the 3x3.
+
+    Raises:
+        WeightsError: not c2d_r50, i3d_r50 or slow_r50; R(2+1)D has convolutions over time of which
+            2D ones have nothing.
+    """
+    keys = plain_keys(model)
+    if not isinstance(model, VideoResNet) or any(".conv2_time." in key for key in keys):
+        raise WeightsError(f"{model.name} is not the 3D form of a 2D ResNet-50.")
+    return {key: renamed(key, _IN_RESNET) for key in keys}
+
+
+def repeat_border_frames(model: nn.Module) -> None:
+    """Make every convolution over time see border frames again instead of zeros, in place.
+
+    No name and no weight changes. Where weights were inflated, a still clip then gives what its
+    frame gave. It is a property of the network, not of its weights: call it again on a new one.
+
+    Raises:
+        InputError: the network has convolutions over time that do not pad by themselves and alike
+            on both sides, as those of residual networks and SlowFast do; nothing was changed.
+    """
+    if isinstance(model, I3D) and model.in_time and model.time_padding != "repeat":
+        raise InputError("Make i3d with time_padding='repeat' instead.")
+    for name, conv in model.named_modules():
+        window = conv.kernel_size[0] if isinstance(conv, nn.Conv3d) else 1
+        if window > 1 and (type(conv) not in (nn.Conv3d, RepeatingConv3d) or window % 2 == 0):
+            raise InputError(
+                f"{name}, {type(conv).__name__} over {window} frames, pads time in a way of its "
+                "own, which cannot be changed."
+            )
+    for conv in model.modules():
+        if type(conv) is nn.Conv3d and not isinstance(conv.padding, str) and conv.padding[0]:
+            conv.__class__ = RepeatingConv3d  # which has another forward pass and nothing else

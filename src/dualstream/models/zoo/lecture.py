@@ -67,12 +67,7 @@ class LectureNetwork(Network):
             self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.add_classifier(24, dropout=dropout)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Both convolutions."""
-        return self.conv1, self.conv2
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Both convolutions with the pools after them; where frames are stacked, that first."""
         return (
             *([StackTime()] if self.conv_dims == 2 else []),
             nn.Sequential(self.conv1, nn.ReLU(), self.max_pool),

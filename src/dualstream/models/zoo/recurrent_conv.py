@@ -140,7 +140,6 @@ class RecurrentConv(Network):
         self.add_classifier(sum(hidden), dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stages of the backbone, and the recurrent units together."""
         return (*parts(self.backbone), self.over_time)
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:

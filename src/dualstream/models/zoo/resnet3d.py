@@ -8,17 +8,12 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation
+from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
 
 Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""
-
-MiddlePlanes = Literal["block", "convolution"]
-"""block: both (2+1)D convolutions of a block have the middle planes that its input asks for;
-convolution: each has its own."""
 
 _DEPTH_18 = (2, 2, 2, 2)
 _DEPTH_34 = (3, 4, 6, 3)
@@ -44,38 +39,26 @@ class BasicBlock(nn.Module):
     """Two convolutions and a shortcut around them.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output.
         kind: of both convolutions. Where the block has more channels after it the first has a
             step of 2, in height and width, and in time unless the kind is 2d.
         middle: middle planes of the first and the second convolution, for 2plus1d.
-        eps: of the batch norms.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kind: Kind,
-        middle: tuple[int, int],
-        eps: float,
+        self, in_channels: int, out_channels: int, *, kind: Kind, middle: tuple[int, int]
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        stride = (1, 1, 1)
-        if in_channels != out_channels:
-            stride = (1 if kind == "2d" else 2, 2, 2)
-        self.first = _convolution(
-            kind, in_channels, out_channels, stride=stride, middle=middle[0], eps=eps
-        )
+        is_wider = in_channels != out_channels
+        stride = (1 if kind == "2d" else 2, 2, 2) if is_wider else (1, 1, 1)
+        self.first = _convolution(kind, in_channels, out_channels, stride=stride, middle=middle[0])
         self.second = _convolution(
-            kind, out_channels, out_channels, middle=middle[1], activation=None, eps=eps
+            kind, out_channels, out_channels, middle=middle[1], activation=None
         )
         self.shortcut: nn.Module = nn.Identity()
-        if in_channels != out_channels:
+        if is_wider:
             self.shortcut = ConvUnit(
-                in_channels, out_channels, (1, 1, 1), stride=stride, activation=None, eps=eps
+                in_channels, out_channels, (1, 1, 1), stride=stride, activation=None
             )
         self.activation = make_activation("relu")
         self.non_local: nn.Module = nn.Identity()
@@ -97,24 +80,16 @@ def _convolution(
     side: int = 3,
     stride: Triple = (1, 1, 1),
     activation: Activation | None = "relu",
-    eps: float,
 ) -> nn.Module:
     """Window of `side` in space and of 3 in time, where the kind has them, norm and activation."""
     if kind == "2plus1d":
-        spatial = ConvUnit(in_channels, middle, (1, side, side), stride=(1, *stride[1:]), eps=eps)
+        spatial = ConvUnit(in_channels, middle, (1, side, side), stride=(1, *stride[1:]))
         temporal = ConvUnit(
-            middle,
-            out_channels,
-            (3, 1, 1),
-            stride=(stride[0], 1, 1),
-            activation=activation,
-            eps=eps,
+            middle, out_channels, (3, 1, 1), stride=(stride[0], 1, 1), activation=activation
         )
         return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
     kernel = (3 if kind == "3d" else 1, side, side)
-    return ConvUnit(
-        in_channels, out_channels, kernel, stride=stride, activation=activation, eps=eps
-    )
+    return ConvUnit(in_channels, out_channels, kernel, stride=stride, activation=activation)
 
 
 class ResNet3D(Network):
@@ -127,7 +102,8 @@ class ResNet3D(Network):
         stem: kind of the first convolution.
         stages: kind of the convolutions of res2 to res5.
         depths: blocks of res2 to res5.
-        middle_planes_of: see `MiddlePlanes`.
+        own_middle: each (2+1)D convolution of a block has its own middle planes; else both have
+            those that the block's input asks for.
         eps: of the batch norms.
 
     The others are `NonLocalOptions`; stages for non-local blocks are res2 to res5.
@@ -143,7 +119,7 @@ class ResNet3D(Network):
         stem: Kind,
         stages: tuple[Kind, Kind, Kind, Kind],
         depths: tuple[int, int, int, int],
-        middle_planes_of: MiddlePlanes = "block",
+        own_middle: bool = False,
         eps: float = 1e-5,
         num_classes: int,
         in_channels: int = 3,
@@ -155,32 +131,28 @@ class ResNet3D(Network):
         super().__init__(
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
-        self.stem = _convolution(
-            stem, in_channels, _WIDTHS[0], middle=45, side=7, stride=(1, 2, 2), eps=eps
-        )
+        self.stem = _convolution(stem, in_channels, _WIDTHS[0], middle=45, side=7, stride=(1, 2, 2))
         made: list[nn.Sequential] = []
         width = _WIDTHS[0]
         for kind, depth, out in zip(stages, depths, _WIDTHS, strict=True):
             blocks = []
             for _ in range(depth):
                 first = middle_planes(width, out)
-                middle = first, first if middle_planes_of == "block" else middle_planes(out, out)
-                blocks.append(BasicBlock(width, out, kind=kind, middle=middle, eps=eps))
+                middle = first, middle_planes(out, out) if own_middle else first
+                blocks.append(BasicBlock(width, out, kind=kind, middle=middle))
                 width = out
             made.append(nn.Sequential(*blocks))
         self.res2, self.res3, self.res4, self.res5 = made
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.eps = eps
         start_as_he(self, mode="fan_out")
         by_name = dict(zip(("res2", "res3", "res4", "res5"), made, strict=True))
         add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(width, dropout=dropout, deviation=0.01)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem and the four residual stages."""
-        return self.stem, self.res2, self.res3, self.res4, self.res5
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem and stages."""
-        return self.stages()
+        return self.stem, self.res2, self.res3, self.res4, self.res5
 
 
 def r3d_18(**options: Unpack[NonLocalOptions]) -> ResNet3D:
@@ -255,7 +227,7 @@ def r2plus1d_34(**options: Unpack[NonLocalOptions]) -> ResNet3D:
         stem="2plus1d",
         stages=_ALL_2PLUS1D,
         depths=_DEPTH_34,
-        middle_planes_of="convolution",
+        own_middle=True,
         eps=1e-3,
         **options,
     )

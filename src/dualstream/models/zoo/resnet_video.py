@@ -13,21 +13,13 @@ from typing import Unpack, cast
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.max_pool import MaxPool
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.pooling import window_mean
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.pooling import MaxPool, window_mean
 from dualstream.models.network import Accepts, Network
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Layers of a bottleneck ResNet -> blocks in res2, res3, res4, res5 (He et al. 2016, table 1)."""
-
-EXPANSION = 4
-"""Channels after a block for each one inside it."""
-
-TimeKernels = tuple[tuple[int, ...], ...]
-"""For each stage, window in time of its blocks; repeated until every block has one."""
 
 
 class Bottleneck(nn.Module):
@@ -37,11 +29,14 @@ class Bottleneck(nn.Module):
     R(2+1)D, where the 3x3x3 is split into 3x1x1 and 1x3x3.
 
     Args:
-        in_channels: C of the input.
-        out_channels: C of the output, four times that between the convolutions.
+        out_channels: four times those between the convolutions.
         time_kernel: window in time of conv1.
         stride: step in time, height, width of the block; a step in time needs `split`.
         split: put a 3x1x1 convolution with norm in front of the 1x3x3.
+
+    Source:
+        It starts as its shortcut, by a gain of zero after conv3: Goyal et al. 2017, section 5.1,
+        which SlowFast and pytorchvideo follow.
     """
 
     def __init__(
@@ -55,7 +50,7 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        inner_channels = out_channels // EXPANSION
+        inner_channels = out_channels // 4
         in_time, in_space = (stride[0], 1, 1), (1, *stride[1:])
         self.conv1 = ConvUnit(in_channels, inner_channels, (time_kernel, 1, 1))
         self.conv2_time: nn.Module = nn.Identity()
@@ -63,6 +58,7 @@ class Bottleneck(nn.Module):
             self.conv2_time = ConvUnit(inner_channels, inner_channels, (3, 1, 1), stride=in_time)
         self.conv2 = ConvUnit(inner_channels, inner_channels, (1, 3, 3), stride=in_space)
         self.conv3 = ConvUnit(inner_channels, out_channels, (1, 1, 1), activation=None)
+        nn.init.zeros_(cast("nn.BatchNorm3d", self.conv3.norm).weight)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != (1, 1, 1):
             self.shortcut = ConvUnit(
@@ -113,24 +109,11 @@ def make_stem(
     return nn.Sequential(conv, MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
 
 
-def initialise(network: nn.Module) -> None:
-    """He's normal start of convolutions; residual blocks start as their shortcuts.
-
-    Source:
-        He et al. 2015 (fan out); a gain of zero after each block, Goyal et al. 2017, section
-        5.1, which SlowFast and pytorchvideo follow.
-    """
-    start_as_he(network, mode="fan_out")
-    for module in network.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.zeros_(cast("nn.BatchNorm3d", module.conv3.norm).weight)
-
-
 class VideoResNet(Network):
     """Stem, res2 to res5, mean over time and space; see the variants below.
 
     Args:
-        time_kernels: window in time of conv1, stage by stage.
+        time_kernels: windows in time of conv1, stage by stage; see `make_stage`.
         window: of the last features, as the published weights have it; see `window_mean`. It
             matters for clips larger than those in training only: up to there it is the global
             mean.
@@ -146,7 +129,7 @@ class VideoResNet(Network):
     def __init__(
         self,
         *,
-        time_kernels: TimeKernels,
+        time_kernels: tuple[tuple[int, ...], ...],
         window: Triple,
         stem_time_kernel: int = 1,
         strides: tuple[Triple, ...] = ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
@@ -177,17 +160,12 @@ class VideoResNet(Network):
         ]
         self.res2, self.res3, self.res4, self.res5 = stages
         self.time_pool = MaxPool((2, 1, 1)) if time_pool else nn.Identity()
-        initialise(self)
+        start_as_he(self, mode="fan_out")
         by_name = dict(zip(("res2", "res3", "res4", "res5"), stages, strict=True))
         add_non_local(by_name, non_local, kind=non_local_kind)
         self.add_classifier(2048, dropout=dropout)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, res2, res3, res4, res5."""
-        return self.stem, self.res2, self.res3, self.res4, self.res5
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, stages, and the pool over time after res2."""
         return self.stem, self.res2, self.time_pool, self.res3, self.res4, self.res5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:

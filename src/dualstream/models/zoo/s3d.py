@@ -11,11 +11,10 @@ from torch import nn
 
 from dualstream.errors import InputError, check_choice
 from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.max_pool import MaxPool
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.layers.pooling import window_mean
+from dualstream.models.layers.pooling import MaxPool, window_mean
 from dualstream.models.network import Accepts, Network
-from dualstream.models.zoo.inception import WIDTHS, InceptionBlock
+from dualstream.models.zoo.i3d import WIDTHS, InceptionBlock, inception_stages
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]
 """Layers whose convolutions see time: all, the upper ones, or the lower ones."""
@@ -69,9 +68,6 @@ class Gating(nn.Module):
 
     sigmoid(W mean(x) + b) x, the mean being over time, height and width.
 
-    Args:
-        channels: C.
-
     Source:
         Xie et al. 2018; the deviation of W's start (0.01) from the authors' code, which leaves out
         the paper's bias b.
@@ -96,15 +92,6 @@ def _unit(
     return ConvUnit(in_channels, out_channels, kernel, stride=stride, eps=1e-3, momentum=1e-3)
 
 
-def _separable(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
-    """1x3x3, then 3x1x1 if `in_time`."""
-    spatial = _unit(in_channels, out_channels, (1, 3, 3))
-    if not in_time:
-        return spatial
-    temporal = _unit(out_channels, out_channels, (3, 1, 1))
-    return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
-
-
 class FirstOverTime(nn.Conv3d):
     """The first layer's convolution over time: 7 frames at a step of 2, right for short clips too.
 
@@ -127,12 +114,16 @@ class FirstOverTime(nn.Conv3d):
         return y[:, :, : (length + 1) // 2]
 
 
-def _first(in_channels: int, out_channels: int, *, in_time: bool) -> nn.Module:
+def _separable(
+    in_channels: int, out_channels: int, *, in_time: bool, size: int = 3, step: int = 1
+) -> nn.Module:
+    """1x3x3, then 3x1x1 if `in_time`; or the first layer, of size 7 at a step of 2."""
     if not in_time:
-        return _unit(in_channels, out_channels, (1, 7, 7), (2, 2, 2))
-    temporal = _unit(out_channels, out_channels, (7, 1, 1), (2, 1, 1))
-    temporal.conv = FirstOverTime(out_channels, out_channels)
-    spatial = _unit(in_channels, out_channels, (1, 7, 7), (1, 2, 2))
+        return _unit(in_channels, out_channels, (1, size, size), (step, step, step))
+    spatial = _unit(in_channels, out_channels, (1, size, size), (1, step, step))
+    temporal = _unit(out_channels, out_channels, (size, 1, 1), (step, 1, 1))
+    if step == 2:
+        temporal.conv = FirstOverTime(out_channels, out_channels)
     return nn.Sequential(OrderedDict(spatial=spatial, temporal=temporal))
 
 
@@ -180,11 +171,11 @@ class S3D(Network):
             inputs=Accepts(in_channels, smallest=(5, 17, 17)),
             checkpointing=checkpointing,
         )
-        self.in_time = layers_in_time(layout, switch_at)
+        self.in_time = in_time = layers_in_time(layout, switch_at)
         self.gated = gated
         self.stem = nn.Sequential(
             OrderedDict(
-                conv_1a=_first(in_channels, 64, in_time="conv_1a" in self.in_time),
+                conv_1a=_separable(in_channels, 64, in_time="conv_1a" in in_time, size=7, step=2),
                 pool_2a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
                 conv_2b=_unit(64, 64),
                 conv_2c=_separable(64, 192, in_time="conv_2c" in self.in_time),
@@ -192,49 +183,36 @@ class S3D(Network):
                 pool_3a=MaxPool((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
             )
         )
-        self.mixed_3 = self._blocks(192, "mixed_3b", "mixed_3c")
+        stages = inception_stages(self._block)
+        self.mixed_3 = stages["mixed_3"]
         self.pool_4a = MaxPool((3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1))
-        self.mixed_4 = self._blocks(480, "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f")
+        self.mixed_4 = stages["mixed_4"]
         self.pool_5a = MaxPool((2, 2, 2))
-        self.mixed_5 = self._blocks(832, "mixed_5b", "mixed_5c")
-        self._initialise()
-        stages = {"mixed_3": self.mixed_3, "mixed_4": self.mixed_4, "mixed_5": self.mixed_5}
+        self.mixed_5 = stages["mixed_5"]
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
+                nn.init.dirac_(module.weight)
+            elif isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(1024, dropout=dropout)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem and the three Inception stages."""
-        return self.stem, self.mixed_3, self.mixed_4, self.mixed_5
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """Stem, stages, and the pools between them."""
         return self.stem, self.mixed_3, self.pool_4a, self.mixed_4, self.pool_5a, self.mixed_5
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """(N, 1024, T, H, W) -> (N, 1024)."""
         return window_mean(features, (2, 7, 7))
 
-    def _blocks(self, in_channels: int, *names: Layer) -> nn.Sequential:
-        blocks = []
-        for name in names:
-            block = InceptionBlock(
-                in_channels,
-                WIDTHS[name],
-                narrow=_unit,
-                wide=partial(_separable, in_time=name in self.in_time),
-                pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
-                gate=Gating if self.gated else nn.Identity,
-            )
-            blocks.append(block)
-            in_channels = block.out_channels
-        return nn.Sequential(*blocks)
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
-                nn.init.dirac_(module.weight)
-            elif isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    def _block(self, in_channels: int, name: str) -> InceptionBlock:
+        return InceptionBlock(
+            in_channels,
+            WIDTHS[name],
+            narrow=_unit,
+            wide=partial(_separable, in_time=name in self.in_time),
+            pool=MaxPool((3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1)),
+            gate=Gating if self.gated else nn.Identity,
+        )
 
 
 def s3d(**options: Unpack[S3DOptions]) -> S3D:

@@ -9,16 +9,11 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
 from dualstream.models.network import Accepts, Network
-from dualstream.models.zoo.resnet_video import (
-    BLOCKS_OF_DEPTH,
-    initialise,
-    make_stage,
-    make_stem,
-)
+from dualstream.models.zoo.resnet_video import BLOCKS_OF_DEPTH, make_stage, make_stem
 
 _CHANNELS = (64, 256, 512, 1024, 2048)
 """After stem, res2, res3, res4, res5 of the slow pathway."""
@@ -55,8 +50,6 @@ class Pathways(nn.Module):
     """One stage of both pathways, and the lateral connection after it.
 
     Args:
-        slow: blocks of the slow pathway.
-        fast: blocks of the fast pathway.
         lateral: convolution of the fast pathway's output whose result is stacked after the
             slow pathway's channels; None after the last stage.
     """
@@ -72,6 +65,9 @@ class Pathways(nn.Module):
 
 class SlowFast(Network):
     """Two ResNets at different frame rates with lateral connections; see the variants below.
+
+    Takes any clip, at the fast pathway's rate; all are published for every 2nd frame, of 224
+    pixels.
 
     Args:
         depth: layers of both ResNets, 50 or 101.
@@ -125,13 +121,12 @@ class SlowFast(Network):
             lateral = None if is_last else _lateral(after, kernel=lateral_kernel, alpha=alpha)
             stages.append(Pathways(slow, fast, lateral))
         self.res2, self.res3, self.res4, self.res5 = stages
-        initialise(self)
+        start_as_he(self, mode="fan_out")
         of_slow = {f"res{number}": stage.slow for number, stage in enumerate(stages, start=2)}
         add_non_local(of_slow, non_local, kind=non_local_kind)
         self.add_classifier(_CHANNELS[-1] + _CHANNELS[-1] // _BETA_INVERSE, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, res2, res3, res4, res5, each with both pathways."""
         return self.stem, self.res2, self.res3, self.res4, self.res5
 
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
@@ -157,8 +152,6 @@ def _lateral(slow_channels: int, *, kernel: int, alpha: int) -> ConvUnit:
 def slowfast_r50_4x16(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 4 slow and 32 fast frames.
 
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-
     Source:
         Feichtenhofer et al. 2019; SlowFast's configuration `SLOWFAST_4x16_R50`.
     """
@@ -167,8 +160,6 @@ def slowfast_r50_4x16(**options: Unpack[NonLocalOptions]) -> SlowFast:
 
 def slowfast_r50_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-50: 8 slow and 32 fast frames.
-
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
 
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r50` (alpha 4, lateral window 7).
@@ -179,8 +170,6 @@ def slowfast_r50_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
 def slowfast_r101_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 8 slow and 32 fast frames.
 
-    Published at 32 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
-
     Source:
         Feichtenhofer et al. 2019; pytorchvideo's `slowfast_r101` (alpha 4, lateral window 5).
     """
@@ -190,7 +179,6 @@ def slowfast_r101_8x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
 def slowfast_r101_16x8(**options: Unpack[NonLocalOptions]) -> SlowFast:
     """SlowFast of two ResNet-101: 16 slow and 64 fast frames.
 
-    Published at 64 frames, every 2nd, of 224 pixels; takes any clip, at the fast pathway's rate.
     Only the first 6 of res4's 23 blocks have windows over time.
 
     Source:

@@ -7,9 +7,8 @@ from typing import Unpack
 import torch
 from torch import nn
 
-from dualstream.models.layers.conv import ConvUnit, Triple
-from dualstream.models.layers.max_pool import MaxPool
-from dualstream.models.layers.start import start_as_he
+from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
+from dualstream.models.layers.pooling import MaxPool
 from dualstream.models.network import Accepts, Network, NetworkOptions
 
 GROWTH = 32
@@ -31,7 +30,6 @@ class DenseLayer(nn.Module):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        self.out_channels = in_channels + GROWTH
         self.norm1 = nn.BatchNorm3d(in_channels)
         self.activation1 = nn.ReLU(inplace=True)
         self.conv1 = ConvUnit(in_channels, BOTTLENECK, (1, 1, 1))
@@ -77,7 +75,6 @@ class TemporalTransition(nn.Module):
     """Temporal transition layer: branches of several temporal lengths, joined and halved.
 
     Args:
-        in_channels: C.
         longest: frames that the longest branch's window spans; the others span 1 (1x1x1) and 3.
     """
 
@@ -128,49 +125,31 @@ class T3D(Network):
             ConvUnit(in_channels, 64, (3, 7, 7), stride=(2, 2, 2)),
             MaxPool((3, 3, 3), stride=(1, 2, 2), padding=(1, 1, 1)),
         )
-        self.dense1 = _dense_block(64, layers[0])
-        self.transition1 = TemporalTransition(_channels(self.dense1), longest=6)
-        self.dense2 = _dense_block(TemporalTransition.out_channels, layers[1])
-        self.transition2 = TemporalTransition(_channels(self.dense2), longest=4)
-        self.dense3 = _dense_block(TemporalTransition.out_channels, layers[2])
-        self.transition3 = TemporalTransition(_channels(self.dense3), longest=4)
-        self.dense4 = _dense_block(TemporalTransition.out_channels, layers[3])
-        self.ending = nn.Sequential(nn.BatchNorm3d(_channels(self.dense4)), nn.ReLU(inplace=True))
+        channels = 64
+        for number, (count, longest) in enumerate(zip(layers, (6, 4, 4, None), strict=True), 1):
+            dense = [DenseLayer(channels + GROWTH * index) for index in range(count)]
+            self.add_module(f"dense{number}", nn.Sequential(*dense))
+            channels += GROWTH * count
+            if longest is not None:
+                transition = TemporalTransition(channels, longest=longest)
+                self.add_module(f"transition{number}", transition)
+                channels = transition.out_channels
+        self.ending = nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(inplace=True))
         start_as_he(self)
-        self.add_classifier(_channels(self.dense4), dropout=dropout)
+        self.add_classifier(channels, dropout=dropout)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, then dense blocks and transitions in turn; the last norm goes with dense4."""
-        return (
-            self.stem,
-            self.dense1,
-            self.transition1,
-            self.dense2,
-            self.transition2,
-            self.dense3,
-            self.transition3,
-            nn.ModuleList([self.dense4, self.ending]),
-        )
+        *stages, dense4, ending = self.parts()
+        return (*stages, nn.ModuleList([dense4, ending]))
 
     def parts(self) -> tuple[nn.Module, ...]:
-        """The stages, the last norm after dense4."""
-        return *self.stages()[:-1], self.dense4, self.ending
+        *parts, _dropout, _classifier = self.children()
+        return tuple(parts)
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
         """Each layer of a dense block; stem, transitions and ending as a whole."""
-        blocks = (self.dense1, self.dense2, self.dense3, self.dense4)
-        return tuple(part.children()) if any(part is block for block in blocks) else (part,)
-
-
-def _dense_block(in_channels: int, layers: int) -> nn.Sequential:
-    return nn.Sequential(*(DenseLayer(in_channels + GROWTH * index) for index in range(layers)))
-
-
-def _channels(dense: nn.Sequential) -> int:
-    """C after a dense block."""
-    last = dense[-1]
-    assert isinstance(last, DenseLayer)
-    return last.out_channels
+        is_dense = isinstance(part, nn.Sequential) and isinstance(part[0], DenseLayer)
+        return tuple(part.children()) if is_dense else (part,)
 
 
 def t3d_121(**options: Unpack[NetworkOptions]) -> T3D:

@@ -8,13 +8,8 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_choice, check_least
-from dualstream.models.layers.start import start_as_he
-from dualstream.models.network import (
-    Accepts,
-    Network,
-    NetworkOptions,
-    check_dropout,
-)
+from dualstream.models.layers.conv import start_as_he
+from dualstream.models.network import Accepts, Network, NetworkOptions, check_dropout
 
 LateJoin = Literal["towers", "mean"]
 """towers: the first and the last frame, side by side; mean: the mean over all frames."""
@@ -108,7 +103,6 @@ class TimeFusion(Network):
 
     Raises:
         InputError: a number is out of range.
-        UnknownNameError: `join` is none of its choices.
 
     Source:
         Karpathy et al. 2014, section 3.1.
@@ -127,7 +121,6 @@ class TimeFusion(Network):
         checkpointing: bool = False,
     ) -> None:
         check_dropout(dropout)
-        check_choice("join", join, Join)
         check_least(SMALLEST_IMAGE, image_size=image_size)
         frames = 2 if join == "towers" else least_frames(steps)
         super().__init__(
@@ -137,30 +130,11 @@ class TimeFusion(Network):
         )
         self.frames = Ends() if join == "towers" else nn.Identity()
         first, second, third = steps
-        self.conv1 = nn.Sequential(
-            nn.Conv3d(in_channels, 96, (first[0], 11, 11), stride=(first[1], 3, 3)),
-            nn.ReLU(inplace=True),
-            _response_norm(),
-            nn.MaxPool3d((1, 2, 2)),
-        )
-        self.conv2 = nn.Sequential(
-            nn.Conv3d(96, 256, (second[0], 5, 5), stride=(second[1], 1, 1), padding=(0, 2, 2)),
-            nn.ReLU(inplace=True),
-            _response_norm(),
-            nn.MaxPool3d((1, 2, 2)),
-        )
-        self.conv3 = nn.Sequential(
-            nn.Conv3d(256, 384, (third[0], 3, 3), stride=(third[1], 1, 1), padding=(0, 1, 1)),
-            nn.ReLU(inplace=True),
-        )
-        self.conv4 = nn.Sequential(
-            nn.Conv3d(384, 384, (1, 3, 3), padding=(0, 1, 1)), nn.ReLU(inplace=True)
-        )
-        self.conv5 = nn.Sequential(
-            nn.Conv3d(384, 256, (1, 3, 3), padding=(0, 1, 1)),
-            nn.ReLU(inplace=True),
-            nn.MaxPool3d((1, 2, 2)),
-        )
+        self.conv1 = _convolution(in_channels, 96, 11, first, norm=True, pool=True)
+        self.conv2 = _convolution(96, 256, 5, second, norm=True, pool=True)
+        self.conv3 = _convolution(256, 384, 3, third)
+        self.conv4 = _convolution(384, 384, 3)
+        self.conv5 = _convolution(384, 256, 3, pool=True)
         self.rows = Rows(join)
         towers = 2 if join == "towers" else 1
         self.full6 = nn.Sequential(
@@ -172,14 +146,9 @@ class TimeFusion(Network):
         start_as_he(self)
         self.add_classifier(4096, dropout=dropout, deviation=0.01)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Five convolutions with what belongs to them, two fully connected layers."""
-        return self.conv1, self.conv2, self.conv3, self.conv4, self.conv5, self.full6, self.full7
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """The stages, and what chooses frames and joins responses."""
-        convolutions, full = self.stages()[:5], self.stages()[5:]
-        return (self.frames, *convolutions, self.rows, *full)
+        convolutions = self.conv1, self.conv2, self.conv3, self.conv4, self.conv5
+        return (self.frames, *convolutions, self.rows, self.full6, self.full7)
 
     def units(self, part: nn.Module) -> tuple[nn.Module, ...]:
         """Each stage as a whole: its activations change each other in place."""
@@ -190,9 +159,25 @@ class TimeFusion(Network):
         return features.mean(dim=1)
 
 
-def _response_norm() -> nn.LocalResponseNorm:
-    # The paper's alpha of 1e-4 is for a sum over 5 channels, torch's for their mean.
-    return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.5, k=2.0)
+def _convolution(
+    in_channels: int,
+    out_channels: int,
+    side: int,
+    step: tuple[int, int] = (1, 1),
+    *,
+    norm: bool = False,
+    pool: bool = False,
+) -> nn.Sequential:
+    """Convolution with window and stride `step` in time, ReLU, response norm, pool."""
+    stride, pad = (3, 0) if side == 11 else (1, side // 2)
+    window, strides = (step[0], side, side), (step[1], stride, stride)
+    conv = nn.Conv3d(in_channels, out_channels, window, strides, padding=(0, pad, pad))
+    layers: list[nn.Module] = [conv, nn.ReLU(inplace=True)]
+    if norm:  # the paper's alpha of 1e-4 is for a sum over 5 channels, torch's for their mean
+        layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.5, k=2.0))
+    if pool:
+        layers.append(nn.MaxPool3d((1, 2, 2)))
+    return nn.Sequential(*layers)
 
 
 def single_frame(**options: Unpack[TimeFusionOptions]) -> TimeFusion:

@@ -75,7 +75,6 @@ class TSN(Network):
         self.apply_freezing()
 
     def head(self) -> tuple[nn.Module, ...]:
-        """Classifier and consensus."""
         return self.classifier, self.consensus
 
     @property

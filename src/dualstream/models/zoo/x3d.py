@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError
-from dualstream.models.layers.conv import ConvUnit, make_activation
+from dualstream.models.layers.conv import ConvUnit, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import global_mean, window_means
-from dualstream.models.layers.start import start_as_he
 from dualstream.models.network import Accepts, Network
-from dualstream.models.x3d_expansion import (
-    HEAD_WIDTH,
-    StageSizes,
-    is_squeezed,
-    layer_sizes,
-    squeezed_width,
-)
+from dualstream.models.x3d_expansion import HEAD_WIDTH, is_squeezed, layer_sizes, squeezed_width
 
 
 class SqueezeExcitation(nn.Module):
@@ -45,10 +38,10 @@ class SqueezeExcitation(nn.Module):
 class Block(nn.Module):
     """Residual block: 1x1x1 to more channels, channel-wise 3x3x3, 1x1x1 back.
 
+    As in the reference, it starts as its shortcut: the gain of the last norm is zero.
+
     Args:
-        in_channels: C.
         inner: channels of the channel-wise convolution.
-        out_channels: C'.
         stride: of the channel-wise convolution in height and width.
         squeezed: whether a squeeze-and-excitation follows it.
     """
@@ -66,6 +59,7 @@ class Block(nn.Module):
         self.gate = SqueezeExcitation(inner) if squeezed else nn.Identity()
         self.activation = make_activation("swish")
         self.narrow = ConvUnit(inner, out_channels, (1, 1, 1), activation=None)
+        nn.init.zeros_(cast("nn.BatchNorm3d", self.narrow.norm).weight)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.shortcut = ConvUnit(
@@ -136,7 +130,6 @@ class Embedding(nn.Module):
     """The layers conv5 and lin5 of the paper, with a mean between them.
 
     Args:
-        in_channels: C.
         inner: channels of conv5.
         window: that the mean is taken over; where the features are larger, at all its places, and
             over those after lin5. None: all of them at once.
@@ -202,47 +195,27 @@ class X3D(Network):
             num_classes=num_classes, inputs=Accepts(in_channels), checkpointing=checkpointing
         )
         sizes = layer_sizes(gamma_w=gamma_w, gamma_b=gamma_b, gamma_d=gamma_d)
-        res2, res3, res4, res5 = sizes.stages
-        self.stem = Stem(in_channels, sizes.stem)
-        self.res2 = _stage(sizes.stem, res2)
-        self.res3 = _stage(res2.width, res3)
-        self.res4 = _stage(res3.width, res4)
-        self.res5 = _stage(res4.width, res5)
-        self.embedding = Embedding(res5.width, sizes.conv5, window=window)
-        self._initialise()
+        before = sizes[0].width
+        self.stem = Stem(in_channels, before)
+        made: list[nn.Sequential] = []
+        for stage in sizes:
+            blocks = []
+            for i in range(stage.blocks):
+                block = Block(
+                    before, stage.inner, stage.width, stride=1 if i else 2, squeezed=is_squeezed(i)
+                )
+                blocks.append(block)
+                before = stage.width
+            made.append(nn.Sequential(*blocks))
+        self.res2, self.res3, self.res4, self.res5 = made
+        self.embedding = Embedding(before, sizes[-1].inner, window=window)
+        start_as_he(self, mode="fan_out")
         stages = {"res2": self.res2, "res3": self.res3, "res4": self.res4, "res5": self.res5}
         add_non_local(stages, non_local, kind=non_local_kind)
         self.add_classifier(HEAD_WIDTH, dropout=dropout)
 
-    def stages(self) -> tuple[nn.Module, ...]:
-        """Stem, res2 to res5, embedding."""
-        return self.stem, self.res2, self.res3, self.res4, self.res5, self.embedding
-
     def parts(self) -> tuple[nn.Module, ...]:
-        """The stages."""
-        return self.stages()
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, 2048), as it is: the embedding has pooled."""
-        return features
-
-    def _initialise(self) -> None:
-        """As the reference: He's normal weights over the fan out, blocks that start as nothing."""
-        start_as_he(self, mode="fan_out")
-        for module in self.modules():
-            if isinstance(module, Block) and isinstance(module.narrow.norm, nn.BatchNorm3d):
-                nn.init.zeros_(module.narrow.norm.weight)
-
-
-def _stage(in_channels: int, sizes: StageSizes) -> nn.Sequential:
-    """Blocks of one stage; the first halves height and width."""
-    inputs = [in_channels, *[sizes.width] * (sizes.blocks - 1)]
-    return nn.Sequential(
-        *(
-            Block(before, sizes.inner, sizes.width, stride=1 if i else 2, squeezed=is_squeezed(i))
-            for i, before in enumerate(inputs)
-        )
-    )
+        return self.stem, self.res2, self.res3, self.res4, self.res5, self.embedding
 
 
 x3d = X3D

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, WeightsError
-from dualstream.models.cross_modality import (
+from dualstream.models.layers.conv import (
     cross_modality_start,
     first_convolution,
     spread_channels,
