@@ -96,8 +96,12 @@ def read_text(
 ) -> str:
     """Return the text of a UTF-8 file, with `\\n` at the end of each line.
 
-    A byte-order mark is dropped; Windows and old Mac line ends are understood. An error is of the
-    class `error`, and ends with `remedy` where the file is no text.
+    A byte-order mark is dropped; Windows and old Mac line ends are understood.
+
+    Args:
+        path: the file.
+        error: class of the error that is raised.
+        remedy: what to do about a file that is no text; the error ends with it.
 
     Raises:
         error: the file is missing, cannot be read, or is not UTF-8; the message names the line.
@@ -162,7 +166,9 @@ def read_csv(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of its last line, cells) of each row of a CSV file that is not blank.
 
-    `strict` refuses text after a quoted cell, which is joined to the cell otherwise.
+    Args:
+        path, error: as in `read_text`.
+        strict: refuse text after a quoted cell, which is joined to the cell otherwise.
 
     Raises:
         error: as in `read_text`, or a row that is not CSV; the message names the line.

@@ -47,8 +47,10 @@ class ClipDataset(Dataset[Clip]):
     are further draws of the same videos. No file is opened before.
 
     Where a picture is mirrored that shows one of a pair of classes such as left and right
-    (`mirrored_classes`), its label becomes the other's. No video, or a store that is missing, is an
-    InputError.
+    (`mirrored_classes`), its label becomes the other's.
+
+    Raises:
+        InputError: no video, or a store that is missing.
     """
 
     manifest: Manifest

@@ -38,7 +38,10 @@ class View:
 def reference_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
     """Return (H, W) of a picture whose short side is scaled to `short_side`, the long one rounded.
 
-    240 x 320 with short side 256 gives (256, 341). A size below 1 is an InputError.
+    240 x 320 with short side 256 gives (256, 341).
+
+    Raises:
+        InputError: a size is below 1.
     """
     check_least(1, height=height, width=width, short_side=short_side)
     short = min(height, width)
@@ -76,7 +79,11 @@ def source_box(
 
 
 def center_crop(height: int, width: int, *, size: int) -> View:
-    """Return the square of `size` in the middle; a spare pixel of an odd margin is at the end."""
+    """Return the square of `size` in the middle; an odd margin leaves its spare pixel at the end.
+
+    Raises:
+        InputError: the square does not fit.
+    """
     _check_fits(height, width, size)
     return View((width - size) // 2, (height - size) // 2, size, size)
 
@@ -119,8 +126,10 @@ def random_crop(
 
     With `zoom` (1, 1.25) and size 224 the square's side is 224 / f for a factor f drawn evenly
     from 1 to 1.25, so 224 down to 179; the network sees it at 224. On a grid with a short side of
-    256 that is a crop of 224 out of a picture with a short side of 256 to 320. A zoom that does not
-    rise from at least 1 is an InputError.
+    256 that is a crop of 224 out of a picture with a short side of 256 to 320.
+
+    Raises:
+        InputError: the square does not fit, or `zoom` does not rise from at least 1.
 
     Source:
         Random short sides as in Simonyan & Zisserman 2015 and SlowFast (256 to 320).
@@ -142,7 +151,10 @@ def multi_scale_sizes(
 
     Sides are int(short_side * scale), one within 2 pixels of `size` becomes `size`; width and
     height are equal or neighbours in the list. 256 with (1, .875, .75, .66) and size 224 has the
-    sides 256, 224, 192, 168 and ten pairs. A scale outside (0, 1], or none, is an InputError.
+    sides 256, 224, 192, 168 and ten pairs.
+
+    Raises:
+        InputError: no scale, or a scale outside (0, 1].
     """
     if not scales or any(not 0 < scale <= 1 for scale in scales):
         raise InputError(f"scales must lie above 0 and up to 1, got {tuple(scales)}.")
@@ -180,6 +192,9 @@ def multi_scale_crop(
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
 ) -> View:
     """Draw a box of random size, aspect and place, later resized to `size` (TSN, training).
+
+    Raises:
+        InputError: a scale cannot be used.
 
     Source:
         Wang et al. 2016, section 4.1 (scale jittering with corner cropping).

@@ -41,7 +41,10 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Batch b of an epoch holds the same samples whatever `world_size` is: process r takes every
     world_size-th of them from r on. Nothing is repeated to fill a batch, so an evaluation over
-    several processes sees every sample once. Numbers that do not fit together are an InputError.
+    several processes sees every sample once.
+
+    Raises:
+        InputError: numbers that do not fit together; the message says which.
     """
 
     labels: Sequence[int] | int
@@ -217,8 +220,11 @@ def make_loader(
     Args:
         dataset: the samples.
         batches: which of them form a batch; `set_epoch` is called before each epoch.
-        workers: number of processes, from 0.
+        workers: number of processes.
         pin_memory: copy batches to page-locked memory, for GPUs.
+
+    Raises:
+        InputError: `workers` is negative.
     """
     check_least(0, workers=workers)
     batch_bytes = dataset.sample_bytes * len(next(iter(batches), []))

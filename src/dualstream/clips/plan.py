@@ -167,11 +167,15 @@ def plan_clip(
         spec: input of the network.
         timeline: (P,) number of the frame at each position.
         size: (H, W) of the video in pixels, as displayed.
-        sampling, cropping: which snippets, and which boxes; too large ones are an InputError.
+        sampling: which snippets.
+        cropping: which boxes.
         num_fields: flow fields that there are; None is P - 1.
         flip: mirror half of the samples left to right, at random.
         jitter: random change of colours of the streams that read frames.
         rng: source of all that is drawn; None serves where nothing is.
+
+    Raises:
+        InputError: crops larger than the reference grid.
     """
     generator = rng or np.random.default_rng(0)
     fields = len(timeline) - 1 if num_fields is None else num_fields
@@ -245,7 +249,7 @@ def evenly_spaced_starts(num_frames: int, *, count: int, length: int) -> Indices
 def snippet_indices(
     starts: Indices, *, count: int, stride: int, num_frames: int, beyond_end: BeyondEnd = "hold"
 ) -> Indices:
-    """Return the (S, T) positions of every step of every snippet.
+    """Return the positions of every step of every snippet.
 
     Starts 0 and 7, count 3, stride 2, num_frames 10 give [[0, 2, 4], [7, 9, 9]], looped
     [[0, 2, 4], [7, 9, 1]].
@@ -255,8 +259,13 @@ def snippet_indices(
         count: steps T of a snippet.
         stride: positions between two steps.
         num_frames: positions of the video.
-        beyond_end: what comes after the last position: it again, or the first ones; another
-            value is an UnknownNameError.
+        beyond_end: what comes after the last position: it again, or the first ones.
+
+    Returns:
+        (S, T).
+
+    Raises:
+        UnknownNameError: `beyond_end` is neither.
     """
     check_least(1, count=count, stride=stride, num_frames=num_frames)
     check_choice("beyond_end", beyond_end, BeyondEnd)

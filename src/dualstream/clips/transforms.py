@@ -70,8 +70,14 @@ def apply_color(frames: Bytes, change: ColorChange) -> Bytes:
     are cut to 0..255 once at the end and not after each. Hue is turned in 8-bit HSV.
 
     Args:
-        frames: (T, H, W, 3) RGB bytes, as is the result; anything else is a ShapeError.
+        frames: (T, H, W, 3) RGB.
         change: what to do; the default `ColorChange()` returns `frames` itself.
+
+    Returns:
+        (T, H, W, 3) RGB.
+
+    Raises:
+        ShapeError: `frames` has another shape or dtype.
 
     Source:
         The definitions of torchvision's ColorJitter.
@@ -153,8 +159,16 @@ def cut_flow(
     """Cut one view out of stored flow fields and resize it; a flip also negates x.
 
     Displacements keep their unit, pixels of the grid that flow was computed on: resizing the
-    picture does not scale them. `fields` are (F, 2, H, W) bytes by `flow.quantize`, the result is
-    (2, L, size, size); the rest and errors as in `cut_frames`.
+    picture does not scale them.
+
+    Args:
+        fields: (F, 2, H, W) bytes as `flow.quantize` makes them; the rest is as in `cut_frames`.
+
+    Returns:
+        (2, L, size, size), `out` if it was given.
+
+    Raises:
+        InputError, ShapeError: as in `cut_frames`.
     """
     rows, columns, method = _place(view, reference, fields.shape[2:], size)
     chosen = range(len(fields)) if steps is None else steps
@@ -176,11 +190,16 @@ def trajectory_stack(flow: torch.Tensor) -> torch.Tensor:
     """Sample each field where the motion has carried the pixels of the first frame.
 
     p(1) = (u, v) and p(k) = p(k-1) + d(k-1)(p(k-1)); result k at (u, v) is d(k)(p(k)), read
-    bilinearly. Paths that leave the picture go on along its border. The first field is unchanged.
+    bilinearly. Paths that leave the picture go on along its border.
 
     Args:
-        flow: (..., L, 2, H, W) floating point as the result, anything else is a ShapeError;
-            displacements in pixels of this grid, x then y.
+        flow: (..., L, 2, H, W) floating point; displacements in pixels of this grid, x then y.
+
+    Returns:
+        (..., L, 2, H, W), the first field unchanged.
+
+    Raises:
+        ShapeError: `flow` has another shape or is not floating point.
 
     Source:
         Simonyan & Zisserman 2014, section 3.1.

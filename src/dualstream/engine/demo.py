@@ -111,7 +111,10 @@ def make_data(
     workers: int,
     listener: StageListener = lambda *_: None,
 ) -> Path:
-    """Render the synthetic videos and compute their flow; return the folder of their manifest.
+    """Render, check and list the synthetic videos, and compute their flow.
+
+    Returns:
+        Folder of the manifest, with the flow store in it.
 
     Raises:
         InputError: the folder holds videos of another spec.

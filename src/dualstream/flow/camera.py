@@ -124,10 +124,15 @@ def estimate_camera_motion(
 def warp_back(
     first: NDArray[np.uint8], second: NDArray[np.uint8], homography: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """The second image (H, W, 3) as it would be had the camera not moved by `homography`.
+    """The second image as it would be had the camera not moved by `homography`.
 
-    The homography (3, 3) leads from places in the first image to places in the second, which is
-    read bilinearly; the first (H, W, 3) shows through where the second has nothing.
+    Args:
+        first: (H, W, 3); shows through where the second image has nothing.
+        second: (H, W, 3), read bilinearly.
+        homography: (3, 3) from places in the first image to places in the second.
+
+    Returns:
+        (H, W, 3).
     """
     if np.array_equal(homography, np.eye(3)):
         return second
@@ -164,9 +169,13 @@ def is_plausible(homography: NDArray[np.float64], size: tuple[int, int]) -> bool
 
 
 def sift_features(grey: NDArray[np.uint8]) -> tuple[Points, Points]:
-    """Features of a grey (H, W) image: (N, 2) x and y in its pixels, and (N, 128) descriptors.
+    """Features of an image: sought at half the size in large ones, where they cost a third.
 
-    They are sought at half the size in large images, where they cost a third.
+    Args:
+        grey: (H, W).
+
+    Returns:
+        (N, 2) x and y in pixels of the image, and (N, 128) descriptors.
 
     Source:
         Lowe 2004, as `cv2.SIFT`.

@@ -62,10 +62,16 @@ def grey_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def grey_windows(
     images: Iterable[NDArray[np.uint8]], length: int, *, short_side: int | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Runs (T, H, W) of grey frames, each converted while it is fresh in the processor's cache.
+    """Runs of grey frames, each image converted while it is fresh in the processor's cache.
 
-    A run of (H, W, 3) RGB `images` begins with the frame that the one before ended with: of 5
-    frames and length 3 come (0, 1, 2) and (2, 3, 4), of 4 (0, 1, 2) and (2, 3), of 1 (0).
+    Args:
+        images: (H, W, 3) RGB, of one size.
+        length: frames in a run, at least 2; the last one may be shorter.
+        short_side: as `resize_short_side`.
+
+    Yields:
+        (T, H, W); a run begins with the frame that the one before ended with: of 5 frames and
+        length 3 come (0, 1, 2) and (2, 3, 4), of 4 (0, 1, 2) and (2, 3), of 1 (0).
     """
     run: NDArray[np.uint8] | None = None
     count, is_first = 0, True

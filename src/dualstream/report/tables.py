@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualstream.errors import InputError
+from dualstream.errors import InputError, check_least
 from dualstream.scores import Accuracy, align, measure, per_class_accuracy, predicted_classes
 from dualstream.types import Scores
 
@@ -160,8 +160,10 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """Return the 95 % interval of a share from counts (Wilson 1927); within 0..1 for small counts.
 
     Raises:
-        ValueError: `right` is not in 0..total, or total is 0.
+        InputError: `right` is not in 0..total, or total is 0.
     """
+    if not 0 <= right <= total or total == 0:
+        raise InputError(f"Need 0 <= right <= total and total > 0, got {right} of {total}.")
     from scipy.stats import binomtest
 
     low, high = binomtest(right, total).proportion_ci(0.95, method="wilson")
@@ -172,7 +174,11 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     """Return the exact two-sided p-value of McNemar's test.
 
     It is the chance that gained + lost coin throws split so unevenly or more.
+
+    Raises:
+        InputError: a count is negative.
     """
+    check_least(0, gained=gained, lost=lost)
     from scipy.stats import binomtest
 
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

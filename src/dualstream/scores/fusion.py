@@ -265,9 +265,12 @@ def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
 
 
 def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
-    """Return (P, num_streams) every way to share `parts` equal parts among the streams, rising.
+    """Return every way to share `parts` equal parts among the streams.
 
     simplex_grid(2, parts=2) is [[0, 2], [1, 1], [2, 0]].
+
+    Returns:
+        (P, num_streams) whole numbers, each row summing to `parts`, in rising order.
     """
     # Bars between the parts, as in 'stars and bars': their distances are the shares.
     bars = itertools.combinations(range(parts + num_streams - 1), num_streams - 1)
@@ -285,6 +288,9 @@ def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[flo
     Args:
         fit_on: one item a stream; every video's class known.
         step: distance of the grid's points; 1 / step must be a whole number.
+
+    Returns:
+        One weight a stream, summing to 1.
 
     Raises:
         InputError: an impossible step, or a grid of more than 100,000 points.

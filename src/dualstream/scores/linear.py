@@ -83,9 +83,13 @@ class LinearClassifier:
 
 
 def stacked_features(aligned: Sequence[Scores]) -> NDArray[np.float64]:
-    """Return (N, S * K) the softmax scores of S aligned streams, each scaled to Euclidean length 1.
+    """Stack the softmax scores of each stream, scaled to Euclidean length 1, side by side.
 
-    They are the features of Simonyan & Zisserman 2014, section 2.
+    Args:
+        aligned: S streams with the same N videos in the same order and K classes.
+
+    Returns:
+        (N, S * K); the features of Simonyan & Zisserman 2014, section 2.
     """
     parts = []
     for stream in aligned:

@@ -46,9 +46,13 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 def open_video(
     path: str | os.PathLike[str], *, num_threads: int, tells_damage: bool = False
 ) -> tuple[Any, Any]:
-    """Open a file, or a URL, which goes to FFmpeg as it is and may be a playlist.
+    """Open a file or URL.
 
-    With `tells_damage` every damaged picture is refused, or marked as corrupt.
+    Args:
+        path: name of a local file, whatever letters it has, or a URL, which goes to FFmpeg as it
+            is and may be a playlist.
+        num_threads: threads that decode.
+        tells_damage: have every damaged picture refused, or marked as corrupt.
 
     Returns:
         The `av` container, and its first video stream that is not a cover picture.
@@ -147,6 +151,9 @@ def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     """Packets of a stream from the container's present position; the last one is empty (flush).
 
     A file that is cut off simply ends where it cannot be read on.
+
+    Raises:
+        VideoError: reading fails in another way.
     """
     try:
         yield from container.demux(stream)

@@ -94,7 +94,11 @@ class Decoder:
         self._next = self._last = None
 
     def all_pictures(self) -> Iterator[Any]:
-        """Every picture that decodes, from the start of the file; damaged packets are left out."""
+        """Every picture that decodes, from the start of the file; damaged packets are passed over.
+
+        Raises:
+            VideoError: reading or decoding fails other than by damage.
+        """
         self._to_start()
         self._next = None
         for packet in self._packets:
@@ -119,7 +123,11 @@ class Decoder:
             yield picture, float(last * self.stream.time_base)
 
     def pictures(self, index: FrameIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """(place, picture) of each place; `wanted` is in rising order without repeats."""
+        """(place, picture) of each place; `wanted` is in rising order without repeats.
+
+        Raises:
+            MissingPictureError: one of them does not come, or the decoder met damage.
+        """
         if self._last is not None and self._last[0] == wanted[0]:
             yield self._last
             wanted = wanted[1:]
@@ -251,6 +259,9 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
     """List the frames of a file: by its packets where they can be trusted, else by decoding it.
 
     Returns the list, and the first picture if all were decoded.
+
+    Raises:
+        CorruptVideoError: no frame can be decoded.
     """
     time_base = decoder.stream.time_base
     packets = list_packets(decoder.container, decoder.stream)

@@ -179,10 +179,16 @@ def counted_index(pts_seconds: NDArray[np.float64], *, num_stored: int) -> Frame
 def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> Iterator[T]:
     """Give each frame of the list its picture, from all pictures of the file in decoded order.
 
-    `pictures` are (number as in `FrameIndex.numbers`, picture). Where one is missing, the one
-    before it stays on display; where the first ones are, the first that decodes stands for them.
-    Pictures that are no frames are left out. Of frames 0 1 2 3 4 and pictures 1 and 3 come
-    1 1 1 3 3, and nothing if no frame decodes.
+    Where a picture is missing, the one before it stays on display; where the first ones are, the
+    first that decodes stands for them. Pictures that are no frames are left out.
+
+    Args:
+        index: the frames, F of them.
+        pictures: (number as in `FrameIndex.numbers`, picture).
+
+    Yields:
+        F pictures, or none if no frame decodes: of frames 0 1 2 3 4 and pictures 1 and 3 come
+        1 1 1 3 3.
     """
     due = 0
     shown: T | None = None
@@ -224,11 +230,16 @@ def decode_runs(
 ) -> list[tuple[int | None, tuple[int, ...]]]:
     """Split wanted frames, rising without repeats, into runs that are decoded in one go.
 
-    `keys` are the key frames, rising from 0; the decoder gives `stands_at` next, if that is known;
-    a seek must save `seek_cost` frames.
+    Args:
+        wanted: frames.
+        keys: key frames in rising order, the first is 0.
+        stands_at: the frame that the decoder gives next, or None.
+        seek_cost: frames that a seek must save.
 
-    Returns (key frame, its wanted frames) of each run; None for the key frame where the decoder
-    goes on from where it stands: wanted (3, 5, 99), keys (0, 50) -> (0, (3, 5)), (50, (99,)).
+    Returns:
+        One (key frame, its wanted frames) for each run; the key frame is None where the decoder
+        goes on from where it stands: wanted (3, 5, 99), keys (0, 50), cost 4 -> (0, (3, 5)),
+        (50, (99,)).
     """
     runs: list[tuple[int | None, list[int]]] = []
     for frame in wanted:

@@ -161,7 +161,10 @@ def block_motion(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Vectors of one picture on a grid of cells of 8x8 pixels, as motion from the frame before.
 
-    `blocks` are AVMotionVector records, `steps` as by `reference_steps`, `grid` is (rows, columns).
+    Args:
+        blocks: AVMotionVector records.
+        steps: see `reference_steps`.
+        grid: (rows, columns) of cells.
 
     Returns:
         (2, rows, columns) pixels a frame, and (rows, columns) whether a block covers the cell.

@@ -137,7 +137,11 @@ class VideoReader:
     def pts_seconds(self) -> NDArray[np.float64]:
         """(F,) presentation time of every frame, strictly rising, in seconds of the file's clock.
 
-        Found on first use, without decoding where that is exact (see `dualstream.video.index`).
+        Found on first use, by reading the packets without decoding them where that is exact
+        (see `dualstream.video.index`).
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
         """
         return self.frame_list.pts_seconds
 
@@ -160,7 +164,12 @@ class VideoReader:
         return index.num_stored - len(index) + self._num_standing_in
 
     def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """(n,) presentation times of frames by number; errors as in `read`."""
+        """(n,) presentation times of frames by number.
+
+        Raises:
+            CorruptVideoError: a frame that the header promises is not in the file.
+            InputError: an index below 0 or beyond the end, or no index.
+        """
         index = self.frame_list
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
@@ -169,8 +178,11 @@ class VideoReader:
         """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
-        there: a file that is read from window to window is decoded once. A frame that the header
-        promises and that is not in the file is a CorruptVideoError.
+        there: a file that is read from window to window is decoded once.
+
+        Raises:
+            CorruptVideoError: a frame that the header promises is not in the file.
+            InputError: an index below 0 or beyond the end, or no index.
         """
         numbers = [int(index) for index in indices]
         check_positions(numbers, self.frame_list, source=self._path)
@@ -202,12 +214,20 @@ class VideoReader:
         return self.read(frames_shown_at(pts, times).tolist())
 
     def read_evenly(self, count: int) -> Frames:
-        """The middle frames of `count` (from 1) equal parts: indices int((i + 0.5) * F / count)."""
+        """The middle frames of `count` equal parts: indices int((i + 0.5) * F / count).
+
+        Raises:
+            InputError: `count` below 1.
+        """
         check_least(1, count=count)
         return self.read(evenly_spaced(self.num_frames, count))
 
     def read_all(self) -> Frames:
-        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files)."""
+        """Every frame; takes F x H x W x 3 bytes (`windows` needs less for long files).
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
         return self._collect(self.images())
 
     def windows(
@@ -239,13 +259,19 @@ class VideoReader:
     def read_at_rate(self, fps: float) -> Frames:
         """Frames on display every 1 / fps seconds from the first one, stamped with those times.
 
-        A rate that is not above 0 is an InputError.
+        Raises:
+            InputError: the rate is not above 0.
+            CorruptVideoError: no frame can be decoded.
         """
         check_rate(fps)
         return self._collect(resample(self.images(), fps))
 
     def images(self) -> Iterator[TimedImage]:
-        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds."""
+        """Every frame from the start, one by one: (H, W, 3) RGB bytes and its time in seconds.
+
+        Raises:
+            CorruptVideoError: no frame can be decoded.
+        """
         self._check_open()
         # A decoder of its own, so that the caller may read other frames in between.
         with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
@@ -364,10 +390,14 @@ def read_video(
 
 
 def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
-    """Facts about a video file or URL; with `decode` all of it is decoded to count and time frames.
+    """Facts about a video file.
+
+    Args:
+        path: file name or URL.
+        decode: decode the whole file to count and time its frames.
 
     Raises:
-        VideoError: see `VideoReader`.
+        CorruptVideoError: no frame can be decoded; and the errors of `VideoReader`.
     """
     with VideoReader(path) as reader:
         info = reader.info

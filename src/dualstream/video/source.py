@@ -126,9 +126,14 @@ class FrameCache:
         return self._source.seconds_of(indices)
 
     def prefetch(self, numbers: NDArray[np.int64]) -> None:
-        """Hold these frames (rising numbers) from now on, and no others; see `FrameSource.read`.
+        """Hold these frames from now on, and no others.
 
-        Those that are held already are not read again.
+        Args:
+            numbers: of frames, rising. Those that are held already are not read again.
+
+        Raises:
+            InputError: a number that is not `available`.
+            VideoError: the source cannot be read.
         """
         kept = [number for number in numbers.tolist() if number in self._rows]
         missing = [number for number in numbers.tolist() if number not in self._rows]
@@ -155,13 +160,16 @@ class FrameCache:
 class FrameBuffer:
     """The last frames of a live source, as a `FrameSource` with absolute frame numbers.
 
-    One thread may append while others read. A number out of its range is an InputError.
+    One thread may append while others read.
 
     Args:
-        capacity: frames kept, from 1; the oldest makes room for the newest.
-        size: (H, W) of every frame, from 1.
-        fps: frames a second that the source gives, above 0.
+        capacity: frames kept; the oldest makes room for the newest.
+        size: (H, W) of every frame.
+        fps: frames a second that the source gives.
         name: camera or URL, for messages.
+
+    Raises:
+        InputError: a capacity or a size below 1, or a rate that is not above 0.
     """
 
     def __init__(self, capacity: int, *, size: tuple[int, int], fps: float, name: str = "") -> None:
@@ -185,8 +193,12 @@ class FrameBuffer:
         """Keep the next frame.
 
         Args:
-            image: (H, W, 3) RGB bytes, which are copied; another shape or dtype is a ShapeError.
-            seconds: its presentation time; one that is not after the one before is an InputError.
+            image: (H, W, 3) RGB bytes; they are copied.
+            seconds: its presentation time.
+
+        Raises:
+            ShapeError: an image of another shape or dtype.
+            InputError: a time that does not lie after the one before.
         """
         if image.shape != (*self.size, 3) or image.dtype != np.uint8:
             raise ShapeError(
@@ -210,7 +222,11 @@ class FrameBuffer:
             return self._seconds[self._places(indices)]
 
     def read(self, indices: Sequence[int]) -> Frames:
-        """Frames by number, copied; a frame that has passed is not `available`."""
+        """Frames by number, copied.
+
+        Raises:
+            InputError: a frame that has passed or has not come yet, or no number.
+        """
         with self._lock:
             places = self._places(indices)
             return Frames(self._images[places], self._seconds[places], self.name)

@@ -42,9 +42,14 @@ def source_group(name: str) -> str:
 def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """Return the group of each video: clips of one source, and all that shares content with them.
 
-    `videos` are (name, checksum of the content, "" where it is not known). A group's name is the
-    alphabetically first of its `source_group`s, whatever the order: where `a.mp4` and `b.mp4` are
-    copies, and `b.mp4` and `c.mp4` too (a link), all are of group `a.mp4`.
+    Args:
+        videos: (name, checksum of the content, "" where it is not known) of each.
+
+    Returns:
+        A group's name is the alphabetically first of its `source_group`s, whatever the order.
+
+    Worked example: `a.mp4` and `b.mp4` are copies, `b.mp4` and `c.mp4` too (a link): all are of
+    group `a.mp4`.
     """
     parents: dict[str, str] = {}
 
@@ -106,8 +111,13 @@ def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
     They are those whose names differ by left and right, or by clockwise and counterclockwise:
     `Pushing something from left to right` and `Pushing something from right to left`,
-    `swipe_left` and `SwipeRight`. `bright` and `leftover` name no side. A pair is (label, label of
-    the mirrored class), each once and its smaller label first.
+    `swipe_left` and `SwipeRight`. `bright` and `leftover` name no side.
+
+    Args:
+        classes: names in the order of their labels.
+
+    Returns:
+        (label, label of the mirrored class), each pair once and its smaller label first.
     """
     # `TurnLeft`, `turn_left` and `Turn left` are `turn left`.
     apart = [normalize_class(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)) for name in classes]

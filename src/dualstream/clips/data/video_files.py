@@ -36,8 +36,10 @@ def is_video(name: str) -> bool:
 def list_files(root: Path) -> list[str]:
     """Return the paths from `root` of all files below it, with `/` between folders, sorted.
 
-    Links are followed (once); the system's own files and folders (`is_hidden`) are left out. A
-    folder that cannot be read is an AnnotationError.
+    Links are followed (once); the system's own files and folders (`is_hidden`) are left out.
+
+    Raises:
+        AnnotationError: a folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -58,10 +60,12 @@ def list_files(root: Path) -> list[str]:
 
 
 class VideoIndex:
-    """Finds the file, one of `names`, that a line of an annotation file means.
+    """Finds the file that a line of an annotation file names.
 
-    A line that says `a/1.mp4` never means `b/1.mp4` where `b` is one of the `class_folders`, which
-    hold the videos of one class each.
+    Args:
+        names: the videos (see `list_videos`).
+        class_folders: names of folders that hold the videos of one class; a line that says
+            `a/1.mp4` never names the file `b/1.mp4` when `b` is such a folder.
     """
 
     def __init__(self, names: Sequence[str], *, class_folders: Iterable[str] = ()) -> None:

@@ -161,7 +161,11 @@ class Predictor:
             yield Window(start, end, self._read(cache, plans))
 
     def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """Return the probabilities (networks, K) of one clip a network: means over its views."""
+        """Return the probabilities (networks, K) of one video's clips, means over their views.
+
+        Args:
+            clips: one for each network, of segments x crops views.
+        """
         rows = []
         with ExitStack() as back_to_training:
             for recognizer, run, normalizer, clip in zip(

@@ -36,10 +36,17 @@ _NETWORKS = {
 def raft_flow(
     first: NDArray[np.uint8], second: NDArray[np.uint8], *, params: RAFTParams, device: str = "cpu"
 ) -> NDArray[np.float32]:
-    """Flow (N, 2, H, W) in pixels from each image of `first` to its partner in `second`.
+    """Flow from each image of `first` to its partner in `second`.
 
-    Both are (N, H, W, 3) RGB; sides are padded to multiples of 8 and to 128 by repeating edges,
-    and the flow is cut back.
+    Args:
+        first: (N, H, W, 3) RGB; sides are padded to multiples of 8 and to 128 by repeating
+            edges, and the flow is cut back.
+        second: (N, H, W, 3).
+        params: network and number of updates.
+        device: torch device.
+
+    Returns:
+        (N, 2, H, W) pixels.
 
     Raises:
         WeightsError: the weights are not in torch's hub cache and cannot be fetched.

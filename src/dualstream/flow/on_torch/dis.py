@@ -62,8 +62,11 @@ def search_flow(
 ) -> tuple[Tensor, Tensor]:
     """Find the patches of `first` in `second`, and spread what they found over the pixels.
 
-    Both are (N, 3, H + 32, W + 32) of `patch_images`. It is searched around twice the flow
-    `coarser` (N, 2, H // 2, W // 2) of the images of half the size; None is no motion.
+    Args:
+        first, second: (N, 3, H + 32, W + 32) of `patch_images`.
+        coarser: (N, 2, H // 2, W // 2) flow of the images of half the size, around twice of
+            which is searched; None searches around no motion.
+        params: stride of the patches, steps and rounds of their search.
 
     Returns:
         Flow (N, 2, H, W) in pixels, and how much brighter (N, H, W) the patches of `second` are.

@@ -36,8 +36,12 @@ def resize(
 ) -> Tensor:
     """Bilinear resizing (..., H, W) -> (..., h, w), pixel centres at half-integers, edges repeated.
 
-    A pixel of the result spans `ratio_y` x `ratio_x` pixels of `planes`: H / h and W / w, or what
-    they were before h and w were rounded. Values are multiplied by `factor`.
+    Args:
+        planes: (..., H, W) float32.
+        size: (h, w).
+        ratio_y, ratio_x: pixels of `planes` that one pixel of the result spans; H / h and W / w,
+            or what they were before h and w were rounded.
+        factor: what values are multiplied by.
     """
     low, high, weight = _taps(size[0], ratio_y, planes.shape[-2], planes.device)
     above = planes[..., low, :]
@@ -61,10 +65,15 @@ def _taps(
 
 
 def sample(images: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Brightness (N, h, w) and slopes (N, 2, h, w) of (N, 3, H, W) `with_gradient`, between pixels.
+    """Brightness and slopes between the pixels.
 
-    Brightness is interpolated by cubics with the slopes that the pixels carry, slopes linearly.
-    `x` and `y` (N, h, w) lie inside the images, 0 <= x <= W - 1 and 0 <= y <= H - 1.
+    Args:
+        images: (N, 3, H, W) of `with_gradient`.
+        x, y: (N, h, w) places inside the images, 0 <= x <= W - 1 and 0 <= y <= H - 1.
+
+    Returns:
+        Brightness (N, h, w) by cubic interpolation with the slopes that the pixels carry, and
+        slopes (N, 2, h, w) by linear interpolation.
     """
     height, width = images.shape[2:]
     left, top = x.floor(), y.floor()

@@ -202,10 +202,18 @@ def solve_level(
     energy: Energy,
     schedule: Schedule,
 ) -> Tensor:
-    """Improve the flow (N, 2, H, W) in pixels of each pair, whatever the others.
+    """Improve the flow of each pair.
 
-    `first` and `second` are (N, 3, H, W) images with gradient; `brightening` (N, H, W) is how much
-    brighter the second is expected to be along the flow, None for not at all.
+    Args:
+        first: (N, 3, H, W) images with gradient.
+        second: (N, 3, H, W).
+        flow: (N, 2, H, W) pixels to start from.
+        brightening: (N, H, W) how much brighter the second image is expected to be along the
+            flow; None for not at all.
+        energy, schedule: what is minimised, and how.
+
+    Returns:
+        (N, 2, H, W) pixels. The flow of a pair does not depend on the others.
     """
     scale = energy.tau / energy.theta
     flow = flow * scale

@@ -70,9 +70,17 @@ def tvl1_flow(
     forward: bool = True,
     backward: bool = False,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """`kernel_flow` in pixels of (T, H, W) grey frames, a bounded number of pairs at a time.
+    """Flow of neighbouring frames, a bounded number of pairs at a time.
 
-    The arithmetic is always exact. The flow of a pair does not depend on the others.
+    Args:
+        frames: (T, H, W) grey, T >= 2.
+        params: the method and its settings; the arithmetic is always exact.
+        device: torch device.
+        forward, backward: which directions are wanted.
+
+    Returns:
+        Flow from frame t to t + 1 and from frame t + 1 to t, (T-1, 2, H, W) pixels each; None
+        for what is not wanted. The flow of a pair does not depend on the others.
     """
     pairs, (height, width) = len(frames) - 1, frames.shape[1:]
     functions = _plain if isinstance(params, TVL1Params) else _fast

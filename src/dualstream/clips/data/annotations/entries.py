@@ -145,7 +145,11 @@ def annotation_files(path: Path, matches: Callable[[Path], bool]) -> list[Path]:
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (number from 1, line) of a UTF-8 file's lines that are not blank, stripped."""
+    """Return (number from 1, line) of a file's lines that are not blank, stripped.
+
+    Raises:
+        AnnotationError: the file is missing, cannot be read, or is not UTF-8.
+    """
     lines = enumerate(read_lines(path, error=AnnotationError), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 

@@ -119,12 +119,19 @@ class Scene:
 
 
 def render_video(spec: SyntheticSpec, *, look: int, motion: int, index: int) -> NDArray[np.uint8]:
-    """Return the frames of one video, a function of its arguments only: (T, H, W, 3) RGB bytes.
+    """Return the frames of one video, a function of its arguments only.
 
     Args:
         spec: the data set.
-        look, motion: positions in `LOOKS` and `MOTIONS`, within the spec's, else InputError.
+        look: position in `LOOKS`, below `spec.num_looks`.
+        motion: position in `MOTIONS`, below `spec.num_motions`.
         index: number of the scene, from 0; the counts of the spec do not limit it.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: a position is out of range.
     """
     if not (0 <= look < spec.num_looks and 0 <= motion < spec.num_motions and index >= 0):
         raise InputError(
@@ -253,14 +260,20 @@ def hue_without_luma(degrees: float) -> NDArray[np.float64]:
 def pattern(
     look: str, *, side: int, angle: float, period_px: float, phase: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Return the (P, P) strength of the colour on a patch: about half 1, the rest 0, soft edges.
+    """Return the strength of the colour on a square patch; about half is 1, the rest 0, edges soft.
 
     Args:
-        look: one of `LOOKS`, else UnknownNameError.
+        look: one of `LOOKS`.
         side: P, pixels.
         angle: turn of checker, stripes and dots, radians.
         period_px: distance of two stripes, rings, rows of dots or of squares of one kind.
         phase: shift of the pattern in periods (the first one only for stripes and rings).
+
+    Returns:
+        (P, P), 0..1.
+
+    Raises:
+        UnknownNameError: another look.
     """
     x, y = patch_grid(side)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -295,10 +308,13 @@ def place_order(
     Eight frames of stutter: 0 3 2 5 4 7 6 1 (steps +3 -1 +3 -1 ..., modulo 8).
 
     Args:
-        motion: one of `MOTIONS`, else UnknownNameError.
+        motion: one of `MOTIONS`.
         num_frames: T, even and no multiple of 3 (else places are left out).
         first: place in frame 0.
         direction: 1 goes up the places, -1 down.
+
+    Raises:
+        UnknownNameError: another motion.
     """
     if motion not in STEPS:
         raise UnknownNameError("motion", motion, STEPS)
