@@ -56,8 +56,7 @@ from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.dataset import ClipDataset, FlowStores
 from dualstream.clips.geometry import View, multi_scale_crop, reference_size, source_box
 from dualstream.clips.loader import EpochBatches, make_loader
-from dualstream.clips.plan import Cropping, Sampling
-from dualstream.clips.samplers import segment_starts_random
+from dualstream.clips.plan import Cropping, Sampling, segment_starts_random
 from dualstream.flow import FlowMeta, FlowStore, optical_flow, quantize, write_folder
 from dualstream.types import ClipSpec, StreamSpec
 from dualstream.video import VideoReader

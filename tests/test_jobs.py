@@ -1,6 +1,7 @@
-"""Jobs spread over processes."""
+"""Jobs spread over processes, and memory that a process has freed is used again."""
 
 import multiprocessing
+import platform
 import subprocess
 import sys
 import time
@@ -116,3 +117,36 @@ def test_a_script_without_a_guard_is_told(tmp_path):
     result = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert result.returncode == 1
     assert "InputError: Worker processes cannot start (exit code 1)" in result.stderr
+
+
+FAULTS_OF_ROUNDS = """
+import resource, sys
+import numpy as np
+from dualstream.jobs import keep_freed_memory
+
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        np.ones(64 * 2**20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+print(faults(1), faults(20))
+"""
+
+
+def faults(which: str) -> tuple[int, int]:
+    """Page faults of one large array, and of twenty that come and go after it."""
+    command = [sys.executable, "-c", FAULTS_OF_ROUNDS, which]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    one, twenty = map(int, printed.split())
+    return one, twenty
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_arrays_that_come_and_go_take_the_memory_of_the_first() -> None:
+    one, twenty = faults("kept")
+    assert twenty < one / 2
+    one, twenty = faults("by default")
+    assert twenty > 10 * one

@@ -18,7 +18,6 @@ LEVELS = {
     "version": 0,
     "files": 0,
     "jobs": 0,
-    "memory": 0,
     "types": 0,
     "unpickle": 0,
     "video": 1,

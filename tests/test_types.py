@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.types import Clip, ClipSpec, Flow, StreamSpec
+from dualstream.types import Clip, ClipSpec, Flow, StreamSpec, top_classes
 
 RGB = StreamSpec("rgb")
 FLOW = StreamSpec("flow", num_frames=10)
@@ -125,3 +125,12 @@ def test_flow_is_pixels_or_bytes_with_their_bound() -> None:
         Flow(pixels.astype(np.uint8), "dis")
     with pytest.raises(InputError, match="bound_px must be above 0"):
         Flow(pixels.astype(np.uint8), "dis", bound_px=0.0)
+
+
+def test_top_classes_of_equal_scores_keep_class_order() -> None:
+    assert top_classes(np.array([0.2, 0.4, 0.2, 0.2]), "abcd", 3) == [
+        ("b", 0.4),
+        ("a", 0.2),
+        ("c", 0.2),
+    ]
+    assert top_classes(np.array([0.2, 0.8]), "ab", 5) == [("b", 0.8), ("a", 0.2)]

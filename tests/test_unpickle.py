@@ -6,6 +6,7 @@ import io
 import pickle
 import pickletools
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_the_test_would_see_an_execution(tmp_path: Path) -> None:
     [
         (np.array([{}, None], dtype=object), "at its top"),
         (np.array(["text"]), "at its top"),
-        (np.zeros(2, dtype=[("a", "<f4")]), "at its top"),
+        (np.zeros(2, dtype=[("a", "<f4")]), "a type that is none of numbers or text"),
+        (np.zeros(2, dtype="M8[s]"), "a type that is none of numbers or text"),
         ([1, 2], "at its top"),
         ({"a": {"b": "text"}}, "at a/b it holds neither"),
         ({"a": 1}, "at a"),
@@ -106,6 +108,28 @@ def test_the_test_would_see_an_execution(tmp_path: Path) -> None:
 def test_what_is_no_number_is_refused(tree: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         read_pickled_arrays(pickle.dumps(tree, protocol=4), source="file.ckpt")
+
+
+def test_no_single_damaged_byte_ends_the_process() -> None:
+    # f8 -> M8 at one byte: numpy's own dtype.__setstate__ then reads metadata that is not there.
+    arrays = {"a": {"b": np.arange(6.0).reshape(2, 3)}, "c": np.array(["x"])}
+    program = f"""
+import pickle, string
+from dualstream.unpickle import ARRAYS, PICKLE_ERRORS, read_pickle
+content, read = {pickle.dumps(arrays, protocol=4)!r}, 0
+for place in range(len(content)):
+    for byte in string.printable.encode():
+        try:
+            read_pickle(content[:place] + bytes([byte]) + content[place + 1 :], ARRAYS)
+        except PICKLE_ERRORS:
+            continue
+        read += 1
+print(len(content), read)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    size, read = map(int, ended.stdout.split())
+    assert 6 * 8 * 100 < read < 100 * size  # any byte of the numbers is one, not all others are
 
 
 def test_a_dict_that_contains_itself_ends() -> None:

@@ -26,7 +26,7 @@ Messages name the file (or argument), say what was found and what to do about it
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 
@@ -131,6 +131,15 @@ def check_choice(kind: str, value: object, choices: Any) -> None:
     """Raise UnknownNameError unless `value` is one of the Literal `choices`."""
     if value not in get_args(choices):
         raise UnknownNameError(kind, value, get_args(choices))
+
+
+def check_shape(name: str, array: Any, shape: Sequence[int | str], dtype: str = "") -> None:
+    """Raise ShapeError unless an array has this shape, a letter for any length, and this dtype."""
+    pairs = zip(shape, array.shape, strict=False)
+    fits = len(shape) == array.ndim and all(isinstance(a, str) or a == b for a, b in pairs)
+    if not fits or (dtype and str(array.dtype) != dtype):
+        wanted = f"{tuple(shape)} {dtype}".replace("'", "").rstrip()
+        raise ShapeError(f"{name} must be {wanted}, got {tuple(array.shape)} {array.dtype}.")
 
 
 def check_least(least: int, **values: float) -> None:

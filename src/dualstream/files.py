@@ -28,12 +28,9 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
     A killed process leaves a file named `.<name>.<random>.tmp`; with `keep_suffix` the suffix of
     `path` follows, for writers that tell the format by it.
 
-        with replacing("scores.npz") as temporary:
-            temporary.write_bytes(content)
-
     Raises:
-        DiskError: the folder may not be written in, or the disk is full, whatever error the
-            library that writes in the block makes of that.
+        DiskError: the folder or the file may not be written, or the disk is full, whatever error
+            the library that writes in the block makes of that.
     """
     target = Path(path)
     suffix = f".tmp{target.suffix if keep_suffix else ''}"
@@ -52,7 +49,10 @@ def replacing(path: str | os.PathLike[str], *, keep_suffix: bool = False) -> Ite
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise DiskError(error.errno, error.strerror, str(target)) from error
     except BaseException as error:
         code = _full_disk_code(error, temporary)
         temporary.unlink(missing_ok=True)

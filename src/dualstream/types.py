@@ -6,14 +6,14 @@ T frames in time, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, check_choice, check_least
+from dualstream.errors import InputError, ShapeError, check_choice, check_least, check_shape
 
 if TYPE_CHECKING:
     import torch
@@ -49,15 +49,8 @@ class Frames:
     """The file or URL that the frames came from; empty for frames made in memory."""
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 4 or self.data.shape[-1] != 3 or self.data.dtype != np.uint8:
-            raise ShapeError(
-                f"Frames.data must be (T, H, W, 3) uint8, got {self.data.shape} {self.data.dtype}."
-            )
-        if self.pts_seconds.shape != self.data.shape[:1]:
-            raise ShapeError(
-                f"Frames.pts_seconds must be ({self.data.shape[0]},) as data has "
-                f"{self.data.shape[0]} frames, got {self.pts_seconds.shape}."
-            )
+        check_shape("Frames.data", self.data, ("T", "H", "W", 3), "uint8")
+        check_shape(f"Frames.pts_seconds of {len(self)} frames", self.pts_seconds, (len(self),))
 
     def __len__(self) -> int:
         return int(self.data.shape[0])
@@ -86,12 +79,8 @@ class Flow:
     """Bound of the bytes, round(d * 127.5 / bound_px) + 128 (see `flow.quantize`)."""
 
     def __post_init__(self) -> None:
-        dtype = np.float32 if self.bound_px is None else np.uint8
-        if self.data.ndim != 4 or self.data.shape[1] != 2 or self.data.dtype != dtype:
-            raise ShapeError(
-                f"Flow.data must be (T-1, 2, H, W) {np.dtype(dtype)}, got {self.data.shape} "
-                f"{self.data.dtype}."
-            )
+        dtype = "float32" if self.bound_px is None else "uint8"
+        check_shape("Flow.data", self.data, ("T-1", 2, "H", "W"), dtype)
         if self.bound_px is not None and not 0 < self.bound_px < float("inf"):
             raise InputError(f"Flow.bound_px must be above 0 and finite, got {self.bound_px}.")
 
@@ -287,16 +276,8 @@ class Scores:
     def __post_init__(self) -> None:
         check_choice("score kind", self.kind, ScoreKind)
         n, k = len(self.names), len(self.classes)
-        if self.scores.shape != (n, k) or self.labels.shape != (n,):
-            raise ShapeError(
-                f"Scores of {n} names and {k} classes need scores ({n}, {k}) and labels ({n},), "
-                f"got {self.scores.shape} and {self.labels.shape}."
-            )
-        if self.scores.dtype != np.float32 or self.labels.dtype != np.int64:
-            raise ShapeError(
-                f"Scores need float32 scores and int64 labels, got {self.scores.dtype} and "
-                f"{self.labels.dtype}."
-            )
+        check_shape(f"Scores.scores of {n} names and {k} classes", self.scores, (n, k), "float32")
+        check_shape(f"Scores.labels of {n} names", self.labels, (n,), "int64")
         if n and (self.labels.min() < -1 or self.labels.max() >= k):
             raise InputError(
                 f"Labels must lie in -1..{k - 1}, got {self.labels.min()}..{self.labels.max()}."
@@ -327,13 +308,18 @@ class Prediction:
 
     def __post_init__(self) -> None:
         k, m = len(self.classes), len(self.window_seconds)
-        if self.probabilities.shape != (k,) or self.window_probabilities.shape != (m, k):
-            raise ShapeError(
-                f"Prediction of {k} classes and {m} windows needs probabilities ({k},) and "
-                f"({m}, {k}), got {self.probabilities.shape} and {self.window_probabilities.shape}."
-            )
+        check_shape(f"Prediction.probabilities of {k} classes", self.probabilities, (k,))
+        what = f"Prediction.window_probabilities of {m} windows and {k} classes"
+        check_shape(what, self.window_probabilities, (m, k))
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable classes, best first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+        return top_classes(self.probabilities, self.classes, k)
+
+
+def top_classes(
+    scores: NDArray[np.floating], classes: Sequence[str], k: int
+) -> list[tuple[str, float]]:
+    """Return the k best classes with their scores (K,); of equal scores the first class first."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [(classes[i], float(scores[i])) for i in order]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,8 +39,7 @@ MOST_LEVELS = 100
 MOST_COPIES = 100
 """Values that a pickle may stand for, in parts of its bytes: few may hold each other very often."""
 
-# The functions that numpy itself names in its pickles, found through the public protocol.
-_RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+# The function that numpy itself names in its pickles, found through the public protocol.
 _SCALAR: Any = np.float32(0).__reduce__()[0]
 
 
@@ -135,30 +135,48 @@ def _array_type(*_: object) -> None:
 _NDARRAY = Safe(_array_type)
 
 
-def _reconstruct(subtype: object, shape: object, dtype: bytes) -> NDArray[Any]:
-    """Return an empty array for the pickle to fill; numpy always asks for shape (0,)."""
+class _Numbers:
+    """Type of an array's values, for the pickle to fill: numpy's own trusts whatever comes."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[biufcSUO]\d{1,6}", code):
+            raise pickle.UnpicklingError("it builds a type that is none of numbers or text")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        match state:
+            case (_, "<" | ">" | "|", None, None, None, *_):
+                self.dtype = self.dtype.newbyteorder(state[1])
+            case _:
+                _array_type()
+
+
+class _Array(np.ndarray[Any, Any]):
+    """Empty array for the pickle to fill."""
+
+    def __setstate__(self, state: Any) -> None:
+        match state:
+            case (version, shape, _Numbers(), fortran, values):
+                super().__setstate__((version, shape, state[2].dtype, fortran, values))
+            case _:
+                _array_type()
+
+
+def _reconstruct(subtype: object, shape: object, dtype: bytes) -> _Array:
+    """Return an empty array; numpy always asks for shape (0,)."""
     if subtype is not _NDARRAY or shape != (0,):
         _array_type()
-    empty: NDArray[Any] = _RECONSTRUCT(np.ndarray, (0,), dtype)
-    return empty
+    return _Array((0,))
 
 
-def _dtype(code: object, *_: object) -> np.dtype[Any]:
-    """Return a copy of its own, so that the pickle cannot change numpy's."""
-    if not isinstance(code, str):
-        raise pickle.UnpicklingError("it builds a type of numbers in another way than numpy does")
-    copy: np.dtype[Any] = np.dtype(code, align=False, copy=True)
-    return copy
-
-
-def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
-    if dtype.hasobject:
+def _scalar(numbers: _Numbers, data: bytes) -> Any:
+    if numbers.dtype.hasobject:
         raise pickle.UnpicklingError("it hides an object in a numpy scalar")
-    return _SCALAR(dtype, data)
+    return _SCALAR(numbers.dtype, data)
 
 
-def _from_buffer(buffer: Any, dtype: np.dtype[Any], shape: Any, order: Any) -> NDArray[Any]:
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order).copy()
+def _from_buffer(buffer: Any, numbers: _Numbers, shape: Any, order: Any) -> NDArray[Any]:
+    return np.frombuffer(buffer, dtype=numbers.dtype).reshape(shape, order=order).copy()
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
@@ -175,7 +193,7 @@ def _no_bytes() -> bytes:
 
 ARRAYS: Names = {
     ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): Safe(_dtype),
+    ("numpy", "dtype"): Safe(_Numbers),
     ("collections", "OrderedDict"): Safe(OrderedDict),
     ("_codecs", "encode"): Safe(_encode_latin1),
     ("__builtin__", "bytes"): Safe(_no_bytes),

@@ -17,9 +17,9 @@ from tests.engine.tiny import tiny_recipe
 
 from dualstream import __version__
 from dualstream.cli.app import explain
-from dualstream.engine.demo import Accuracy, DemoResult, StageListener
+from dualstream.engine.demo import DemoResult, StageListener
 from dualstream.engine.recipe import dump_recipe
-from dualstream.scores import write_scores
+from dualstream.scores import Accuracy, write_scores
 from dualstream.types import Scores
 
 VERBS = {
@@ -143,12 +143,12 @@ def test_the_demo_tells_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def run_demo(out: Path, *, seed: int, workers: int, listener: StageListener) -> DemoResult:
         listener("render", 16, 16, None)
         listener("train temporal", 200, 200, 0.25)
-        half, both = Accuracy(0.25, 0.25), Accuracy(1.0, 1.0)
+        half, both = Accuracy(32, 0.25, 0.5, 0.25), Accuracy(32, 1.0, 1.0, 1.0)
         return DemoResult(half, half, both, out / "report.html", 60.0)
 
     monkeypatch.setattr("dualstream.engine.demo.run_demo", run_demo)
     result = dualstream("demo", "--out", tmp_path, "--json")
-    assert json.loads(result.stdout)["fused"] == {"top1": 1.0, "mean_class": 1.0}
+    assert json.loads(result.stdout)["fused"] == {"top1": 1.0, "top5": 1.0, "mean_class": 1.0}
     first, second = result.stderr.splitlines()
     assert first.startswith("render: 16 of 16 videos, ")
     assert second.startswith("train temporal: 200 of 200 batches, loss 0.250, ")

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from dualstream.cli.flow_report import FlowOutcomes
-from dualstream.cli.progress import Progress
+from dualstream.cli.flow import FlowOutcomes
+from dualstream.cli.output import Progress
 from dualstream.flow import FlowJob, FlowOutcome
 
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from dualstream.cli.prepare import prepare
-from dualstream.clips import Manifest
+from dualstream.clips.data.manifest import Manifest
 from dualstream.errors import InputError, UnknownNameError
 
 TinyVideo = Callable[..., Path]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from rich.console import Console
 
-from dualstream.cli.progress import Pace, Progress, duration, show_training
+from dualstream.cli.output import Pace, Progress, duration, show_training
 from dualstream.engine.train.run_folder import TrainProgress
 
 

@@ -25,6 +25,7 @@ from dualstream.errors import InputError
 from dualstream.flow import FlowStore
 from dualstream.types import ClipSpec
 from dualstream.video import write_video
+from dualstream.video.decoder import Decoder, frames_of
 
 HEIGHT, WIDTH = 48, 64  # of all videos and fields
 RGB = one_stream("rgb")
@@ -243,6 +244,30 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(
             assert not torch.equal(sample.data["rgb"], b.data["rgb"])
     with pytest.raises(IndexError, match="3 is not one of 3 videos"):
         first[3]
+
+
+def test_a_dataset_lists_the_frames_of_a_file_once(
+    grey_manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+
+    def counted(decoder: Decoder) -> object:
+        listed.append(decoder.path)
+        return frames_of(decoder)
+
+    monkeypatch.setattr("dualstream.video.reader.frames_of", counted)
+
+    def make() -> ClipDataset:
+        return ClipDataset(
+            grey_manifest, RGB, sampling=Sampling("random_segments"), cropping=Cropping("random")
+        )
+
+    dataset = make()
+    read = [dataset[epoch, index].data for epoch in range(3) for index in range(len(dataset))]
+    assert len(listed) == len(dataset) == len(set(listed))
+    anew = [make()[epoch, index].data for epoch in range(3) for index in range(len(dataset))]
+    assert len(listed) == 4 * len(dataset)
+    assert all(torch.equal(a["rgb"], b["rgb"]) for a, b in zip(read, anew, strict=True))
 
 
 def test_bidirectional_reads_both_stores(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.samplers import (
+from dualstream.clips.plan import (
     bidirectional_indices,
     evenly_spaced_starts,
     segment_starts_center,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
-from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
+from dualstream.engine.recipe_text import change_modality, place_of, with_inputs
 from dualstream.errors import RecipeError
 from dualstream.types import ClipSpec, StreamSpec
 

@@ -19,9 +19,8 @@ from tests.engine.tiny import changed, stop_in_epoch, tiny_recipe
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import ClipDataset
 from dualstream.engine.datasets import videos_of
-from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe, load_recipe
-from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.engine.run.checkpoint import check_device, load_checkpoint
 from dualstream.engine.train.fit import resume, train
 from dualstream.errors import (
     AnnotationError,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.recipe_inputs import place_of
+from dualstream.engine.recipe_text import place_of
 from dualstream.engine.run.checkpoint import build_model, save_weights
 from dualstream.engine.run.info import FlowFolders, start_run
 from dualstream.engine.train.fit import open_run

@@ -235,8 +235,7 @@ def test_bytes_are_quantised_flow(method, direction):
     task = FlowTask(
         images=resize_short_side(frames.data, 48),
         params=record.resolve(QUICK[method]),
-        forward=is_forward,
-        backward=not is_forward,
+        directions=(direction,),
         bound_px=5.0,
     )
     pair = record.compute(task)

@@ -15,7 +15,7 @@ from dualstream.flow import (
     optical_flow,
     pixels,
 )
-from dualstream.flow.computed import runs
+from dualstream.flow.compute import runs
 from dualstream.types import Frames
 from dualstream.video import VideoReader
 from dualstream.video.source import FrameArray

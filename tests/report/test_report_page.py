@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dualstream.errors import InputError, ReportError, ScoresError
+from dualstream.errors import DiskError, InputError, ScoresError
 from dualstream.report import SampleFigure, render_report, top_by_stream, write_report
-from dualstream.report.template import p_value_text, percent, points
+from dualstream.report.page import p_value_text, percent, points
 from dualstream.scores import fuse
 from dualstream.types import Scores
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.html"):
         write_report(tmp_path / "report.txt", title="T", streams=streams)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         write_report(tmp_path / "file" / "report.html", title="T", streams=streams)
     unknown = Scores(("a",), np.array([-1]), np.zeros((1, 2), np.float32), ("x", "y"), "logits")
     with pytest.raises(ScoresError, match="label -1"):

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dualstream.errors import InputError, ScoresError
+from dualstream.errors import DiskError, InputError, ScoresError
 from dualstream.scores import fuse, read_scores, write_scores
-from dualstream.scores.pickles import load_arrays
 from dualstream.types import Scores
 
 PROBABILITIES = np.array([[0.2, 0.5, 0.3], [0.7, 0.1, 0.2]], np.float32)
@@ -80,7 +79,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full_disk)
-    with pytest.raises(ScoresError, match=r"scores\.npz: cannot be written \(No space left"):
+    with pytest.raises(DiskError, match=r"scores\.npz: cannot be written \(No space left"):
         write_scores(path, sample_scores())
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["scores.npz"]
@@ -350,8 +349,9 @@ def test_builders_are_called_only_as_numpy_and_torch_do(tmp_path: Path) -> None:
         (b"cnumpy\nload\n(Va\ntR.", r"numpy\.load"),
         (b"\x80\x04N", "dump"),
     ):
+        (tmp_path / "dump.pkl").write_bytes(content)
         with pytest.raises(ScoresError, match=message):
-            load_arrays(io.BytesIO(content), source="dump.pkl")
+            read_scores(tmp_path / "dump.pkl")
 
 
 def test_reading_numpy_scores_does_not_import_torch(tmp_path: Path) -> None:

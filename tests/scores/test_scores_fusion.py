@@ -11,22 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.errors import InputError, ScoresError, UnknownNameError
+from dualstream.errors import DiskError, InputError, ScoresError, UnknownNameError
 from dualstream.scores import (
     Fusion,
     FusionMethod,
     align,
-    check_fit_on,
     fit_fusion,
     fuse,
     measure,
-    reject_overlap,
     search_weights,
     softmax,
     top_k_accuracy,
     weighted_fusion,
 )
-from dualstream.scores.fusion import simplex_grid
+from dualstream.scores.fusion import check_fit_on, simplex_grid
 from dualstream.types import Scores
 
 ALL_METHODS = get_args(FusionMethod)
@@ -248,7 +246,7 @@ def test_broken_fusion_files_are_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if k != "weights"}))
     with pytest.raises(ScoresError, match="incomplete or broken"):
         Fusion.load(path)
-    with pytest.raises(ScoresError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         Fusion("mean", 2).save(path / "below_a_file.json")
 
 
@@ -292,7 +290,7 @@ def test_fitting_on_the_test_set_is_refused() -> None:
     with pytest.raises(ScoresError, match=r"6 videos are both .*'v000'.*fitting on the test set"):
         fuse(streams, method="svm", fit_on=held_out)
     with pytest.raises(ScoresError, match="fitting on the test set"):
-        reject_overlap(streams, held_out)
+        check_fit_on(streams, held_out)
 
 
 def test_held_out_scores_must_match_the_streams() -> None:

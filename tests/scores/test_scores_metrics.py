@@ -8,7 +8,6 @@ import pytest
 from dualstream.errors import InputError, ScoresError
 from dualstream.scores import (
     Accuracy,
-    ConfusedPair,
     confusion_matrix,
     mean_class_accuracy,
     measure,
@@ -18,6 +17,7 @@ from dualstream.scores import (
     top_k_accuracy,
     true_class_rank,
 )
+from dualstream.scores.metrics import ConfusedPair
 from dualstream.types import Scores
 
 

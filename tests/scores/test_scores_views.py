@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.scores import average_views, log_probabilities, log_softmax, probabilities, softmax
+from dualstream.scores import average_views, log_softmax, probabilities, softmax
+from dualstream.scores.views import log_probabilities
 from dualstream.types import Scores
 
 finite = st.floats(-1e4, 1e4, width=32)

@@ -21,9 +21,9 @@ class Counting(FrameArray):
         super().__init__(Frames(data, np.arange(num_frames) / 10, "counted"))
         self.reads: list[list[int]] = []
 
-    def read(self, indices: Sequence[int], *, out: np.ndarray | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         self.reads.append(list(indices))
-        return super().read(indices, out=out)
+        return super().read(indices)
 
 
 def numbers_of(frames: Frames) -> list[int]:

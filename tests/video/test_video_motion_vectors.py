@@ -17,13 +17,13 @@ from dualstream.errors import (
     VideoNotFoundError,
 )
 from dualstream.video import read_video
+from dualstream.video.info import Orientation
 from dualstream.video.motion_vectors import (
     block_motion,
     motion_vector_windows,
     reference_steps,
     turned,
 )
-from dualstream.video.orientation import Orientation
 
 T, HEIGHT, WIDTH = 24, 96, 128
 SHIFT = (2, -1)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dualstream.video.decoder as decoder_module
-from dualstream.errors import CorruptVideoError, InputError, ShapeError
+from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video import VideoReader, read_video
 
 X264 = {"preset": "veryfast", "threads": "1"}
@@ -124,19 +124,6 @@ def test_a_file_that_is_read_in_windows_is_decoded_once(
             indices = range(start, start + length)
             assert (reader.read(indices).data == whole[start : start + length]).all()
         assert sum(num_packets_decoded) <= T
-
-
-def test_frames_are_written_to_memory_that_the_caller_keeps(encode, texture):
-    path = encode("a.mp4", texture(10), options=X264)
-    whole = read_video(path).data
-    out = np.empty((3, 48, 64, 3), np.uint8)
-    with VideoReader(path) as reader:
-        for indices in ([0, 1, 2], [5, 3, 5]):
-            frames = reader.read(indices, out=out)
-            assert np.shares_memory(frames.data, out)
-            assert (out == whole[indices]).all()
-        with pytest.raises(ShapeError, match=r"out must be \(2, 48, 64, 3\) uint8, got \(3,"):
-            reader.read([0, 1], out=out)
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,6 @@ def test_all_three_kinds_are_frame_sources(tiny_video):
             assert (frames.data == array.read([7, 2, 7]).data).all()
             assert frames.pts_seconds.tolist() == pytest.approx([0.7, 0.2, 0.7])
             assert frames.source == source.name
-            out = np.empty((3, 48, 64, 3), np.uint8)
-            assert np.shares_memory(source.read([7, 2, 7], out=out).data, out)
-            assert (out == frames.data).all()
-            with pytest.raises(ShapeError, match=r"out must be \(2, 48, 64, 3\) uint8, got \(3,"):
-                source.read([0, 1], out=out)
         assert video.name == array.name
 
 

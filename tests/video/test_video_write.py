@@ -128,6 +128,12 @@ def test_unknown_preset(texture, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_codec_that_the_container_does_not_take_is_refused(tmp_path):
+    with pytest.raises(VideoError, match=r"a\.webm.*libx264.*container takes this codec"):
+        write_video(tmp_path / "a.webm", [np.zeros((16, 16, 3), np.uint8)], fps=25)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_container(texture, tmp_path):
     with pytest.raises(InputError, match=r"suffix .*use \.mp4"):
         write_video(tmp_path / "a.film", texture(2), fps=25)

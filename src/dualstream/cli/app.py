@@ -17,8 +17,7 @@ from dualstream.cli.inspect import inspect
 from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
-from dualstream.cli.test import test
-from dualstream.cli.train import train, transfer
+from dualstream.cli.train import test, train, transfer
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dualstream.cli.options import Json
-from dualstream.cli.output import percent, print_json, stdout
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, percent, print_json, stdout
 
-if TYPE_CHECKING:
-    from dualstream.engine.demo import DemoResult
-
+SEES = ("single frames: the look", "optical flow: the motion", "both")
 UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}
 """Unit of a stage of the demo, where it is not videos."""
 
@@ -37,25 +33,17 @@ def demo(
             progress.update(stage, done, total, unit=UNITS.get(stage, "videos"), details=details)
 
         result = run_demo(out, seed=seed, workers=workers, listener=listener)
+    rows = {"spatial": result.spatial, "temporal": result.temporal, "fused": result.fused}
     if json:
-        print_json(dataclasses.asdict(result))
-    else:
-        _print(result)
-
-
-def _print(result: DemoResult) -> None:
+        accuracies = {name: accuracy.as_dict() for name, accuracy in rows.items()}
+        print_json({**accuracies, "page": result.page, "seconds": result.seconds})
+        return
     from rich.table import Column, Table
 
     heads = (Column(head, justify="right") for head in ("top-1 %", "mean class %"))
     title = "16 classes = 4 looks x 4 motions, test videos"
     table = Table("stream", "sees", *heads, title=title, title_justify="left")
-    rows = (
-        ("spatial", "single frames: the look", result.spatial),
-        ("temporal", "optical flow: the motion", result.temporal),
-        ("fused", "both", result.fused),
-    )
-    for name, sees, accuracy in rows:
-        table.add_row(name, sees, percent(accuracy.top1), percent(accuracy.mean_class))
-    console = stdout()
-    console.print(table)
-    console.print(f"page: {result.page}   ({result.seconds:.0f} s)", soft_wrap=True)
+    for (name, accuracy), sees in zip(rows.items(), SEES, strict=True):
+        table.add_row(name, sees, percent(accuracy.top_1), percent(accuracy.mean_class))
+    stdout().print(table)
+    print(f"page: {result.page}   ({result.seconds:.0f} s)")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dualstream.cli.options import DATA_HELP, RECIPE_HELP, FlowStore, Json, Limit, Overrides
-from dualstream.cli.output import percent, print_json, stdout
-from dualstream.cli.progress import Progress, show_training
+from dualstream.cli.output import Progress, percent, print_json, show_training, stdout
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import Progress, print_json
+from dualstream.errors import FlowStoreError, InputError
 
 if TYPE_CHECKING:
+    from dualstream.flow.extract.estimate import FlowEstimate, Spread
     from dualstream.flow.extract.job import FlowJob, FlowOutcome, Layout, Shard
     from dualstream.flow.extract.run import Directions
 
@@ -83,16 +89,9 @@ def flow(
     json: Json = False,
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
-    from dualstream.cli.flow_report import print_estimate
-    from dualstream.errors import InputError
     from dualstream.flow.extract.estimate import estimate_flow
     from dualstream.flow.extract.job import Shard, shard_jobs
-    from dualstream.flow.extract.run import (
-        flow_settings,
-        run_extraction,
-        stores_of,
-        verify_flow,
-    )
+    from dualstream.flow.extract.run import flow_settings, run_extraction, stores_of, verify_flow
     from dualstream.flow.methods.lookup import params_from_settings
 
     given = {"--dry-run": dry_run, "--verify": verify, "--ray": ray is not None}
@@ -122,7 +121,7 @@ def flow(
         layout=cast("Layout", layout),
     )
     if dry_run:
-        print_estimate(estimate_flow(jobs, settings, workers=workers or 1), json=json)
+        _print_estimate(estimate_flow(jobs, settings, workers=workers or 1), json=json)
         return
     results = run_extraction(jobs, settings, workers=workers, ray=ray)
     _follow(results, jobs, title=f"flow ({method})", store=store, shard=part, json=json)
@@ -138,10 +137,6 @@ def _follow(
     json: bool,
 ) -> None:
     """Show each result as it comes, then the summary; exit code 1 if a video failed."""
-    from dualstream.cli.flow_report import FlowOutcomes, print_summary
-    from dualstream.cli.progress import Progress
-    from dualstream.errors import FlowStoreError
-
     with Progress(advice="Go on with the same command: what is stored is kept.") as progress:
         seen = FlowOutcomes(title, jobs, progress)
         full: FlowStoreError | None = None
@@ -150,10 +145,33 @@ def _follow(
                 seen.add(outcome)
         except FlowStoreError as error:  # the store is full: what came before is still told
             full = error
-    print_summary(store, seen, seconds=progress.seconds, shard=shard, json=json)
+    counts = Counter(outcome.status for outcome in seen.outcomes)
+    fields = sum(outcome.num_fields for outcome in seen.outcomes)
+    failures = {o.name: o.error for o in seen.outcomes if o.status == "failed"}
+    seconds, rate = progress.seconds, seen.pairs_per_second
+    if json:
+        print_json(
+            {
+                "store": str(store),
+                "shard": None if shard is None else str(shard),
+                **{status: counts[status] for status in ("done", "kept", "failed")},
+                "fields": fields,
+                "seconds": round(seconds, 3),
+                "pairs_per_second": None if rate is None else round(rate, 1),
+                "failures": failures,
+            }
+        )
+    else:
+        for name, reason in failures.items():
+            print(f"{name}: {reason}", file=sys.stderr)
+        print(
+            f"{store}{'' if shard is None else f' (part {shard})'}: {counts['done']} videos done, "
+            f"{counts['kept']} kept, {counts['failed']} failed; {fields} flow fields"
+            + ("" if rate is None else f"; {seconds:.1f} s, {rate:.1f} pairs/s")
+        )
     if full is not None:
         raise full
-    if any(outcome.status == "failed" for outcome in seen.outcomes):
+    if failures:
         raise typer.Exit(1)
 
 
@@ -164,7 +182,6 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         InputError: there is no such file or folder, no video in it, or `out` is missing.
         AnnotationError: a manifest that cannot be read.
     """
-    from dualstream.errors import InputError
     from dualstream.flow.extract.job import FlowJob
 
     if (source / "manifest.csv").is_file() or source.name == "manifest.csv":
@@ -190,3 +207,63 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
     if out is None:
         raise InputError(f"{source} has no manifest.csv beside which to store: give --out FOLDER.")
     return jobs, out
+
+
+class FlowOutcomes:
+    """Outcomes so far, and how fast flow is computed.
+
+    Progress is counted in pairs of frames where the length of every video is known, so that long
+    videos weigh more, else in videos.
+    """
+
+    def __init__(self, title: str, jobs: Sequence[FlowJob], progress: Progress) -> None:
+        known = {job.name: max(1, job.num_frames - 1) for job in jobs if job.num_frames is not None}
+        self.outcomes: list[FlowOutcome] = []
+        self._title, self._progress, self._num_jobs = title, progress, len(jobs)
+        self._pairs = known if len(known) == len(jobs) else None
+        self._done_pairs = 0
+
+    @property
+    def pairs_per_second(self) -> float | None:
+        """Rate of this run; None before a field was computed."""
+        fields = sum(o.num_fields for o in self.outcomes if o.status == "done")
+        seconds = self._progress.paces[self._title].seconds if fields else 0.0
+        return fields / seconds if seconds > 0 else None
+
+    def add(self, outcome: FlowOutcome) -> None:
+        """Keep and show one outcome."""
+        self.outcomes.append(outcome)
+        done, total, unit, details = len(self.outcomes), self._num_jobs, "videos", ""
+        if self._pairs is not None:
+            details = f"{done}/{total} videos"
+            self._done_pairs += self._pairs[outcome.name]
+            done, total, unit = self._done_pairs, sum(self._pairs.values()), "pairs"
+        is_kept = outcome.status == "kept"
+        self._progress.update(self._title, done, total, unit=unit, details=details, is_kept=is_kept)
+
+
+def _print_estimate(estimate: FlowEstimate, *, json: bool) -> None:
+    """Print the cost of a run, with the range over the sampled videos."""
+    if json:
+        print_json(asdict(estimate))
+        return
+    workers = "1 worker" if estimate.workers == 1 else f"{estimate.workers} workers"
+    lines = [
+        f"{estimate.num_videos} videos, {estimate.num_pairs} pairs; {estimate.num_sampled} sampled",
+        f"pairs/s of a worker: {_range(estimate.pairs_per_second)}",
+        f"hours with {workers}: {_range(estimate.hours)}",
+        f"gigabytes: {_range(estimate.gigabytes)}",
+    ]
+    if estimate.num_unreadable:
+        lines.append(f"{estimate.num_unreadable} videos tell no length and are not counted.")
+    lines.append("Nothing was stored. Ranges: if all were like the fastest or slowest sampled.")
+    print("\n".join(lines))
+
+
+def _range(spread: Spread) -> str:
+    """1.23 (1.1 to 1235): three digits without an exponent."""
+    value, low, high = (
+        f"{n:.0f}" if n >= 100 else f"{n:.3g}" if n >= 1e-4 else f"{n:.6f}"
+        for n in (spread.value, spread.low, spread.high)
+    )
+    return f"{value} ({low} to {high})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dualstream.cli.options import Json, numbers
-from dualstream.cli.output import percent, print_json, stderr, stdout
+from dualstream.cli.output import percent, print_json, stdout
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.fuse_runs import FusedRuns
@@ -64,39 +65,36 @@ def fuse(
         all_methods=all_methods,
     )
     if json:
-        rows = {
-            name: {"top1": row.top_1, "top5": row.top_5, "mean_class": row.mean_class}
-            for name, row in result.accuracy.items()
-        }
         print_json(
             {
                 "method": result.fusion.method,
                 "weights": list(result.fusion.weights) or None,
                 "videos": len(result.fused),
-                "accuracy": rows,
+                "accuracy": {name: row.as_dict() for name, row in result.accuracy.items()},
                 "files": dict(result.files),
             }
         )
         return
-    if not result.accuracy:
-        stderr().print("The class of some videos is unknown (-1): no accuracy to print.")
-    _print(result)
+    if result.accuracy:
+        _print(result)
+    else:
+        print("The class of some videos is unknown (-1): no accuracy to print.", file=sys.stderr)
+    for what, path in result.files.items():
+        print(f"{what}: {path}")
 
 
 def _print(result: FusedRuns) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = stdout()
-    if result.accuracy:
-        title = f"{len(result.fused)} videos, fusion: {result.fusion}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("stream", overflow="fold")
-        has_top_5 = all(row.top_5 is not None for row in result.accuracy.values())
-        for head in ("top-1 %", *["top-5 %"] * has_top_5, "mean class %"):
-            table.add_column(head, justify="right")
-        for name, row in result.accuracy.items():
-            values = (row.top_1, row.top_5, row.mean_class)
-            table.add_row(name, *(percent(value) for value in values if value is not None))
-        console.print(table)
-    for what, path in result.files.items():
-        console.print(f"{what}: {path}", soft_wrap=True, markup=False)
+    has_top_5 = all(row.top_5 is not None for row in result.accuracy.values())
+    heads = ("top-1 %", *["top-5 %"] * has_top_5, "mean class %")
+    table = Table(
+        Column("stream", overflow="fold"),
+        *(Column(head, justify="right") for head in heads),
+        title=f"{len(result.fused)} videos, fusion: {result.fusion}",
+        title_justify="left",
+    )
+    for name, row in result.accuracy.items():
+        values = (row.top_1, row.top_5, row.mean_class)
+        table.add_row(name, *(percent(value) for value in values if value is not None))
+    stdout().print(table)

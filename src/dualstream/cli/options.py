@@ -3,59 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from dualstream.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-# ---- Training ----
-
 DATA_HELP = "Folder that `dualstream prepare` wrote."
 RECIPE_HELP = "Name of a shipped recipe, or a YAML file."
-
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes of the recipe: section.key=value ...")
 ]
-OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
-OptionalRecipe = Annotated[str | None, typer.Option(help=RECIPE_HELP)]
-RunFolder = Annotated[Path | None, typer.Option(help="Run folder to create.")]
 Limit = Annotated[int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)]
-Resume = Annotated[
-    Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
-]
-
-# ---- Where data lie ----
-
 FlowStore = Annotated[
     Path | None,
     typer.Option(help="Flow store.  [default: `flow` beside the manifest or the run's]"),
 ]
-BackwardFlow = Annotated[
-    Path | None,
-    typer.Option(
-        help="Store of backward flow, for bi-directional stacking.  "
-        "[default: `flow_backward` beside the manifest, or the run's]"
-    ),
-]
-
-# ---- How networks look at videos ----
-
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Optimize = Annotated[
     bool,
     typer.Option(
         "--optimize", help="Compile the network first where that is faster: for many videos."
     ),
-]
-Segments = Annotated[
-    int | None, typer.Option(help="Snippets a video.  [default: the recipe's]", min=1)
-]
-Crops = Annotated[
-    Literal["center", "three", "ten"] | None,
-    typer.Option(help="Views of a snippet.  [default: the recipe's]"),
 ]
 
 

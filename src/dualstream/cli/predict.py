@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dualstream.cli.options import Device, Json, Optimize, numbers
-from dualstream.cli.output import percent, print_json, stderr, stdout
-from dualstream.cli.progress import Progress
+from dualstream.cli.output import Progress, percent, print_json, stderr, stdout
 from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:
@@ -131,8 +130,7 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
 
 def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
     """Networks of run folders, then those of published weights, which are fetched if necessary."""
-    from dualstream.engine.devices import check_device
-    from dualstream.engine.run.checkpoint import load_checkpoint
+    from dualstream.engine.run.checkpoint import check_device, load_checkpoint
     from dualstream.models import create_model
 
     place = check_device(device)
@@ -150,10 +148,9 @@ def _files(videos: list[str]) -> list[str]:
     files: list[str] = []
     for video in videos:
         folder = Path(video)
-        if not folder.is_dir():
-            files.append(video)
-            continue
-        inside = [str(folder / name) for name in list_videos(folder)]
+        inside = (
+            [str(folder / name) for name in list_videos(folder)] if folder.is_dir() else [video]
+        )
         if not inside:
             raise InputError(f"{folder} holds no video file.")
         files += inside
@@ -161,11 +158,11 @@ def _files(videos: list[str]) -> list[str]:
 
 
 def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
+    from dualstream.types import top_classes
+
     def ranked(values: Any) -> list[dict[str, Any]]:
-        return [
-            {"class": prediction.classes[i], "probability": round(float(values[i]), 6)}
-            for i in (-values).argsort(kind="stable")[:top]
-        ]
+        best = top_classes(values, prediction.classes, top)
+        return [{"class": name, "probability": round(share, 6)} for name, share in best]
 
     return {
         "source": prediction.source,
@@ -183,8 +180,7 @@ def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
 def _print(prediction: Prediction, top: int) -> None:
     from rich.table import Column, Table
 
-    console = stdout()
-    console.print(prediction.source, soft_wrap=True, markup=False)
+    print(prediction.source)
     streams = prediction.streams if len(prediction.streams) > 1 else {}
     heads = ["fused", *(Path(name).name for name in streams)] if streams else ["%"]
     ranking = Table("class", *(Column(head, justify="right") for head in heads))
@@ -192,7 +188,7 @@ def _print(prediction: Prediction, top: int) -> None:
         place = prediction.classes.index(name)
         shares = (probability, *(float(values[place]) for values in streams.values()))
         ranking.add_row(name, *map(percent, shares))
-    console.print(ranking)
+    stdout().print(ranking)
     if len(prediction.window_seconds) > 1:
         seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
         timeline = Table(seconds, "class", share, title="timeline", title_justify="left")
@@ -203,4 +199,4 @@ def _print(prediction: Prediction, top: int) -> None:
             timeline.add_row(
                 f"{start:.1f}-{end:.1f}", prediction.classes[best], percent(float(values[best]))
             )
-        console.print(timeline)
+        stdout().print(timeline)

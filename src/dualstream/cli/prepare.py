@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from dualstream.cli.options import Json
+from dualstream.cli.output import Progress, print_json, stdout
 
 if TYPE_CHECKING:
     from dualstream.clips.data.annotations import AnnotationFormat
@@ -52,12 +55,6 @@ def prepare(
     Faults are listed in OUT/problems.csv with file and line; the rest is used. The checks are
     kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
-    import os
-    from collections import Counter
-    from typing import cast
-
-    from dualstream.cli.output import print_json
-    from dualstream.cli.progress import Progress
     from dualstream.clips.data import prepare as layer
 
     preparation = layer.prepare(
@@ -101,29 +98,24 @@ def prepare(
 
 def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from dualstream.cli.output import stdout
-
-    console = stdout()
-    console.print(
+    print(
         f"{summary['videos']} videos of {summary['classes']} classes, {summary['frames']} frames "
         f"({summary['format']} annotations)"
     )
     table = Table("split", "train", "test")
     for number, split in enumerate(summary["splits"], start=1):
         table.add_row(str(number), str(split["train"]), str(split["test"]))
-    console.print(table)
+    stdout().print(table)
     if not any(split["train"] and split["test"] for split in summary["splits"]):
-        console.print("No split has train and test videos: give --splits, or --test-fraction 0.25.")
+        print("No split has train and test videos: give --splits, or --test-fraction 0.25.")
     for kind, count in summary["problems"].items():
-        console.print(f"{kind}: {count}")
+        print(f"{kind}: {count}")
         first = [problem for problem in report.problems if problem.kind == kind]
         for problem in first[:SHOWN_PER_KIND]:
-            console.print(Text(f"  {problem.where}: {problem.what}"), soft_wrap=True)
+            print(f"  {problem.where}: {problem.what}")
     if report.problems:
-        where = summary["problems_file"]
-        console.print(Text(f"All of them, with what to do: {where}"), soft_wrap=True)
+        print(f"All of them, with what to do: {summary['problems_file']}")
     else:
-        console.print("No problems.")
-    console.print(Text(f"Next: dualstream flow {out}"), soft_wrap=True)
+        print("No problems.")
+    print(f"Next: dualstream flow {out}")

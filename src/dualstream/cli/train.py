@@ -1,4 +1,4 @@
-"""`dualstream train` and `dualstream transfer`: both write a run folder and can be resumed."""
+"""`dualstream train`, `transfer` and `test`: they write, resume and measure run folders."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dualstream.cli.options import (
-    BackwardFlow,
+    DATA_HELP,
+    RECIPE_HELP,
+    Device,
     FlowStore,
     Json,
     Limit,
-    OptionalData,
-    OptionalRecipe,
+    Optimize,
     Overrides,
-    Resume,
-    RunFolder,
 )
-from dualstream.cli.output import percent, print_json, stdout
-from dualstream.cli.progress import Progress, show_training
+from dualstream.cli.output import Progress, percent, print_json, show_training, stderr
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from dualstream.engine.train.fit import TrainResult, Verb
     from dualstream.engine.train.run_folder import Listener
+
+
+OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
+OptionalRecipe = Annotated[str | None, typer.Option(help=RECIPE_HELP)]
+RunFolder = Annotated[Path | None, typer.Option(help="Run folder to create.")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
+]
+BackwardFlow = Annotated[
+    Path | None,
+    typer.Option(
+        help="Store of backward flow, for bi-directional stacking.  "
+        "[default: `flow_backward` beside the manifest, or the run's]"
+    ),
+]
 
 
 def train(
@@ -124,6 +137,63 @@ def transfer(
     )
 
 
+def test(
+    run: Annotated[Path, typer.Argument(help="Run folder that `dualstream train` wrote.")],
+    part: Annotated[
+        Literal["test", "held_out", "train"],
+        typer.Option(help="Videos to score; the latter two serve to fit a fusion."),
+    ] = "test",
+    segments: Annotated[
+        int | None, typer.Option(help="Snippets a video.  [default: the recipe's]", min=1)
+    ] = None,
+    crops: Annotated[
+        Literal["center", "three", "ten"] | None,
+        typer.Option(help="Views of a snippet.  [default: the recipe's]"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
+    ] = None,
+    flow: FlowStore = None,
+    backward_flow: BackwardFlow = None,
+    out: Annotated[Path | None, typer.Option(help="Score file.  [default: RUN/scores.npz]")] = None,
+    workers: Annotated[int, typer.Option(help="Reading processes.", min=0)] = 2,
+    device: Device = "cpu",
+    optimize: Optimize = False,
+    json: Json = False,
+) -> None:
+    """Score the test videos with a trained network and print its accuracy."""
+    from dualstream.engine.infer.evaluate import evaluate
+
+    with Progress() as progress:
+        result = evaluate(
+            run,
+            part=part,
+            segments=segments,
+            crops=crops,
+            data=data,
+            flow=flow,
+            backward_flow=backward_flow,
+            out=out,
+            workers=workers,
+            device=device,
+            optimize=optimize,
+            listener=lambda done, total: progress.update(part, done, total, unit="videos"),
+        )
+    for name, error in result.failures.items():
+        stderr().print(f"{name}: {error}", style="red", markup=False)
+    if json:
+        print_json({**result.metrics, "scores": result.path})
+    else:
+        accuracy = result.accuracy
+        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
+        print(
+            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
+            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}"
+        )
+    if result.failures:
+        raise typer.Exit(1)
+
+
 def _check_alone(*arguments: object) -> None:
     """Refuse other arguments beside --resume."""
     if any(arguments):
@@ -140,21 +210,12 @@ def _showing(verb: Verb, run: Path) -> Iterator[Listener]:
 def _print_result(
     result: TrainResult, reached: str, *, held_out: str, then: str, json: bool
 ) -> None:
-    """Print the result of a training, and the command that comes next.
-
-    Args:
-        reached: format of training loss and accuracy, with the fields `loss` and `top1`.
-        held_out: name of the accuracy on the held-out videos.
-        then: the next command.
-    """
+    """Print what a training reached, by a format of `loss` and `top1`, and the next command."""
     if json:
         print_json(dataclasses.asdict(result))
         return
-    console = stdout()
     done = reached.format(loss=result.train_loss, top1=percent(result.train_top1))
-    console.print(
-        f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}", soft_wrap=True
-    )
+    print(f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}")
     if result.held_out_top1 is not None:
-        console.print(f"{held_out} {percent(result.held_out_top1)}%")
-    console.print(f"Next: {then}", soft_wrap=True)
+        print(f"{held_out} {percent(result.held_out_top1)}%")
+    print(f"Next: {then}")

@@ -9,20 +9,23 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 from torch.utils.data import Dataset
 
+from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.data.mirrored import mirrored_labels
 from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
-from dualstream.clips.samplers import Indices
-from dualstream.clips.transforms import ColorJitter
+from dualstream.clips.transforms import ColorJitter, Indices
 from dualstream.errors import FlowStoreError, InputError, check_least
 from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
-from dualstream.types import Clip, ClipSpec, StreamSpec
+from dualstream.types import Clip, ClipSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
+from dualstream.video.index import FrameIndex
 
 SampleKey = tuple[int, int]
 """(epoch, index): what is drawn at random for a sample depends on these and the seed only."""
+
+MOST_FRAMES_LISTED = 250_000
+"""Frames whose place in their files a dataset remembers, about 100 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class ClipDataset(Dataset[Clip]):
             raise InputError("The manifest has no video: there is nothing to make clips of.")
         check_least(0, seed=self.seed)
         self._label_when_mirrored = mirrored_labels(self.manifest.classes)
+        self._frame_lists: dict[str, FrameIndex] = {}
+        self._num_frames_listed = 0
         self._stores: dict[tuple[str, Direction], FlowStore] = {}
         for name, stream in self.spec.flow_streams.items():
             stores = (self.flow or {}).get(name)
@@ -121,22 +126,11 @@ class ClipDataset(Dataset[Clip]):
             timeline: Indices = np.arange(record.frames)
             video = None
             if self.spec.frame_streams:
-                video = files.enter_context(VideoReader(self.manifest.video_path(record)))
+                video = files.enter_context(self._open_video(record))
                 timeline = np.arange(video.num_frames)
                 if self.spec.fps is not None:
                     timeline = frame_indices_at_rate(video.pts_seconds, self.spec.fps)
-            opened: dict[str, list[FlowFile | FlowFolder]] = {}
-            for (name, direction), store in self._stores.items():
-                if record.frames < 2:
-                    raise FlowStoreError(
-                        f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the "
-                        "manifest."
-                    )
-                file = store.open(record.path, source_sha256=record.sha256 or None)
-                files.callback(file.close)
-                self._check_flow(file, record, self.spec.streams[name], direction)
-                opened.setdefault(name, []).append(file)
-            flow = {name: StoredFlow(*both) for name, both in opened.items()}
+            flow = self._open_flow(record, files)
             plan = plan_clip(
                 self.spec,
                 timeline=timeline,
@@ -149,38 +143,51 @@ class ClipDataset(Dataset[Clip]):
                 rng=np.random.default_rng([self.seed, epoch, index]),
             )
             label = record.label
-            if self.flip and plan.is_mirrored:
+            if self.flip and all(view.flip for view in plan.views):
                 label = self._label_when_mirrored[label]
             return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
 
-    def _check_flow(
-        self,
-        file: FlowFile | FlowFolder,
-        record: VideoRecord,
-        stream: StreamSpec,
-        direction: Direction,
-    ) -> None:
-        """Raise FlowStoreError or InputError where stored flow is not what is wanted."""
-        meta, fps = file.meta, self.spec.fps
-        expected: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
-        if meta.method != "unknown":
-            expected["method"] = stream.flow_method
-        for name, value in expected.items():
-            if getattr(meta, name) != value:
+    def _open_video(self, record: VideoRecord) -> VideoReader:
+        """Reader of a video, which lists its frames only the first time that it is opened."""
+        known = self._frame_lists.get(record.path)
+        video = VideoReader(self.manifest.video_path(record), frame_list=known)
+        if known is None and self._num_frames_listed < MOST_FRAMES_LISTED:
+            self._frame_lists[record.path] = video.frame_list
+            self._num_frames_listed += video.num_frames
+        return video
+
+    def _open_flow(self, record: VideoRecord, files: ExitStack) -> dict[str, StoredFlow]:
+        """Stored flow of each stream that reads it, if it is what the spec wants."""
+        opened: dict[str, list[FlowFile | FlowFolder]] = {}
+        for (name, direction), store in self._stores.items():
+            if record.frames < 2:
                 raise FlowStoreError(
-                    f"{file.path}: stored flow has {name} {getattr(meta, name)!r}, the network's "
-                    f"input {value!r}. Extract it anew with `dualstream flow`, or change the "
-                    "recipe."
+                    f"{record.path} has 1 frame, and flow needs 2. Leave the video out of the "
+                    "manifest."
                 )
-        if fps is None:
-            if meta.num_fields != record.frames - 1:
+            file = store.open(record.path, source_sha256=record.sha256 or None)
+            files.callback(file.close)
+            opened.setdefault(name, []).append(file)
+            meta, stream, fps = file.meta, self.spec.streams[name], self.spec.fps
+            wanted: dict[str, object] = {"direction": direction, "bound_px": stream.flow_bound_px}
+            if meta.method != "unknown":
+                wanted["method"] = stream.flow_method
+            for key, value in wanted.items():
+                if getattr(meta, key) != value:
+                    raise FlowStoreError(
+                        f"{file.path}: stored flow has {key} {getattr(meta, key)!r}, the network's "
+                        f"input {value!r}. Extract it anew with `dualstream flow`, or change the "
+                        "recipe."
+                    )
+            if fps is None and meta.num_fields != record.frames - 1:
                 raise FlowStoreError(
                     f"{file.path}: holds {meta.num_fields} fields, but {record.path} has "
                     f"{record.frames} frames. Extract it anew with `dualstream flow --overwrite`."
                 )
-        elif abs(meta.fps - fps) > 0.01 * fps:
-            raise InputError(
-                f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the network "
-                f"wants {fps:g}: stored fields cannot be resampled, as each spans one frame of "
-                "its own rate. Extract flow from videos of that rate."
-            )
+            if fps is not None and abs(meta.fps - fps) > 0.01 * fps:
+                raise InputError(
+                    f"{file.path}: flow was extracted at {meta.fps:g} frames a second, but the "
+                    f"network wants {fps:g}: stored fields cannot be resampled, as each spans one "
+                    "frame of its own rate. Extract flow from videos of that rate."
+                )
+        return {name: StoredFlow(*both) for name, both in opened.items()}

@@ -3,7 +3,7 @@
 Boxes are chosen on the *reference grid*: the displayed video scaled so that its short side has
 `ClipSpec.short_side` pixels. The same box and flip serve all streams of a sample, each read
 at its own resolution (`source_box`). In the functions that choose boxes, `height` and `width` are
-of that grid, `size` is the side that the network sees.
+of that grid, `size` is the side that the network sees; a square that does not fit is an InputError.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ def source_box(
 
     Args:
         view: box on the reference grid.
-        reference: (H, W) of that grid.
-        source: (H, W) of the picture to cut from.
+        reference, source: (H, W) of that grid and of the picture to cut from.
 
     Returns:
         (left, top, right, bottom), right and bottom excluded, at least one pixel each way.

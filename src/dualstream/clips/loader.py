@@ -28,7 +28,7 @@ from dualstream.errors import (
     SharedMemoryError,
     check_least,
 )
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.types import Clip
 
 LARGE_BATCH_BYTES = 64 * 2**20
@@ -136,8 +136,8 @@ def collate(clips: Sequence[Clip]) -> Clip:
     """Join N samples to a batch: data (N, V, C, T, H, W) and labels (N,).
 
     Raises:
-        ShapeError: samples with different streams or shapes, such as the windows of videos of
-            different lengths; these need batch_size=1.
+        ShapeError: samples of different shapes, such as the windows of videos of different
+            lengths; these need batch_size=1.
     """
     first = clips[0]
     shapes = [{stream: tuple(data.shape) for stream, data in c.data.items()} for c in clips]

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from dualstream.clips.plan import ClipPlan
-from dualstream.clips.samplers import Indices
-from dualstream.clips.transforms import Bytes, cut_flow, cut_frames, trajectory_stack
+from dualstream.clips.transforms import Bytes, Indices, cut_flow, cut_frames, trajectory_stack
+from dualstream.flow.compute import FlowSource
 from dualstream.flow.quantize import dequantize, encoded, quantize
-from dualstream.flow.source import FlowSource
 from dualstream.types import Clip, ClipSpec, StreamSpec
 from dualstream.video.source import FrameSource
 
@@ -34,8 +33,7 @@ def read_clip(
         frames: of the video; None serves where no stream reads frames.
         flow: stream name -> flow of the video, for the streams that read it.
         spec: input of the network.
-        label: class of the sample, -1 where unknown.
-        name: of the sample, for instance its path in a manifest.
+        label, name: of the sample: its class, and for instance its path in a manifest.
 
     Returns:
         Clip with (V, C, T, size, size) bytes a stream: V = snippets x boxes, snippet by snippet

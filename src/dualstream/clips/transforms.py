@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from dualstream.clips.geometry import View, source_box
-from dualstream.clips.samplers import Indices
 from dualstream.errors import InputError, ShapeError
 from dualstream.types import ClipSpec, StreamSpec
 
 Bytes = NDArray[np.uint8]
+Indices = NDArray[np.int64]
 
 _GRAY = np.array([0.299, 0.587, 0.114])
 """Luma of RGB, ITU-R BT.601."""
@@ -120,28 +120,22 @@ def cut_frames(
 
     Args:
         frames: (F, H, W, 3) RGB.
-        view: box on the reference grid.
-        reference: (H, W) of that grid.
+        view, reference: box on the reference grid, and (H, W) of that grid.
         size: side of the result in pixels.
         steps: (T,) which of the frames, in which order; by default all.
         color: change of colours, if any.
-        out: (3, T, size, size) contiguous array to write to.
-
-    Returns:
-        (3, T, size, size), `out` if it was given.
+        out: contiguous (3, T, size, size) array to write to and return.
 
     Raises:
         InputError: the view leaves the reference grid.
         ShapeError: `out` cannot take the result.
     """
-    left, top, right, bottom = source_box(view, reference=reference, source=frames.shape[1:3])
-    method = _interpolation(bottom - top, right - left, size)
+    rows, columns, method = _place(view, reference, frames.shape[1:3], size)
     chosen = range(len(frames)) if steps is None else steps
     count = len(chosen)
     cut = np.empty((count, size, size, 3), np.uint8)
     for t, step in enumerate(chosen):
-        box = frames[step, top:bottom, left:right]
-        cv2.resize(box, (size, size), dst=cut[t], interpolation=method)
+        cv2.resize(frames[step, rows, columns], (size, size), dst=cut[t], interpolation=method)
     if view.flip:
         tall = cut.reshape(count * size, size, 3)
         cv2.flip(tall, 1, dst=tall)
@@ -176,13 +170,12 @@ def cut_flow(
     Raises:
         InputError, ShapeError: as in `cut_frames`.
     """
-    left, top, right, bottom = source_box(view, reference=reference, source=fields.shape[2:])
-    method = _interpolation(bottom - top, right - left, size)
+    rows, columns, method = _place(view, reference, fields.shape[2:], size)
     chosen = range(len(fields)) if steps is None else steps
     result = _result(out, (2, len(chosen), size, size))
     for t, step in enumerate(chosen):
         for channel in range(2):
-            plane = fields[step, channel, top:bottom, left:right]
+            plane = fields[step, channel, rows, columns]
             cv2.resize(plane, (size, size), dst=result[channel, t], interpolation=method)
     if view.flip:
         for plane in result.reshape(-1, size, size):
@@ -248,11 +241,11 @@ def normalize(
 
     Args:
         data: (..., C, T, H, W) uint8; T is num_frames, one more for rgb_diff.
-        stream: input of the network.
-        out: float32 tensor of the result's shape to write to.
+        stream: input of the network, which C and T must fit.
+        out: float32 tensor of the result's shape to write to and return.
 
     Returns:
-        (..., C, T, H, W) float32, `out` if it was given; for rgb_diff one frame less than came in.
+        (..., C, T, H, W) float32; for rgb_diff one frame less than came in.
 
     Raises:
         ShapeError: another dtype, or C or T do not fit the stream.
@@ -284,10 +277,7 @@ class Normalizer:
     """Turns the bytes of clips into numbers for a network, in memory that is kept.
 
     Large temporaries would be taken from the system and given back to it for every clip, page by
-    page. The numbers of one call are overwritten by the next.
-
-    Args:
-        spec: input of the network.
+    page. The numbers of one call are overwritten by the next. `spec` is the network's input.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
@@ -320,9 +310,13 @@ def _result(out: Bytes | None, shape: tuple[int, ...]) -> Bytes:
     return out
 
 
-def _interpolation(height: int, width: int, size: int) -> int:
+def _place(
+    view: View, reference: tuple[int, int], source: tuple[int, int], size: int
+) -> tuple[slice, slice, int]:
+    """Rows and columns of a view in a picture of (H, W) `source`, and how they are resized."""
+    left, top, right, bottom = source_box(view, reference=reference, source=source)
     # Bilinear reads 2 x 2 pixels: shrinking by more than 2 would skip some and alias. Averaging
     # over the area costs five times as much, so it is kept for that case.
-    if height > 2 * size or width > 2 * size:
-        return int(cv2.INTER_AREA)
-    return int(cv2.INTER_LINEAR)
+    shrinks = max(bottom - top, right - left) > 2 * size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return slice(top, bottom), slice(left, right), int(method)

@@ -12,15 +12,14 @@ from typing import Literal
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.examples import example_figures
 from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
 from dualstream.flow import FlowJob, extract_flow
-from dualstream.report import write_report
-from dualstream.scores import fuse, mean_class_accuracy, top_k_accuracy, write_scores
+from dualstream.report import example_figures, write_report
+from dualstream.scores import Accuracy, fuse, measure, write_scores
 from dualstream.types import Scores
 from dualstream.version import __version__
 
@@ -30,14 +29,6 @@ STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
 Stage = Literal["render", "prepare", "flow", "train spatial", "train temporal", "test", "report"]
 StageListener = Callable[[Stage, int, int, float | None], None]
 """Called with a stage, what is done of it, its total, and of training the loss."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Of one stream or the fusion, 0..1."""
-
-    top1: float
-    mean_class: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ def run_demo(
     seed: int = 0,
     overrides: Iterable[str] = (),
     workers: int = 2,
-    listener: StageListener | None = None,
+    listener: StageListener = lambda *_: None,
 ) -> DemoResult:
     """Run or go on with the demo in a folder.
 
@@ -79,20 +70,19 @@ def run_demo(
     """
     started = time.monotonic()
     folder = Path(out)
-    tell = listener or _say_nothing
-    data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=tell)
+    data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=listener)
     streams: dict[str, Scores] = {}
 
     def tell_test(done: int, total: int) -> None:
-        tell("test", len(streams) * total + done, len(STREAMS) * total, None)
+        listener("test", len(streams) * total + done, len(STREAMS) * total, None)
 
     for stream, recipe in STREAMS.items():
         run = folder / "runs" / stream
-        _train(recipe, data, run, [f"train.seed={seed}", *overrides], tell, stream)
+        _train(recipe, data, run, [f"train.seed={seed}", *overrides], listener, stream)
         streams[stream] = evaluate(run, workers=workers, listener=tell_test).scores
     fused = fuse(list(streams.values()), method="mean")
     write_scores(folder / "fused.npz", fused)
-    tell("report", 0, 1, None)
+    listener("report", 0, 1, None)
     page = folder / "report.html"
     write_report(
         page,
@@ -109,16 +99,17 @@ def run_demo(
             "dualstream": __version__,
         },
     )
-    tell("report", 1, 1, None)
-    accuracies = {
-        name: Accuracy(top_k_accuracy(scores, 1), mean_class_accuracy(scores))
-        for name, scores in {**streams, "fused": fused}.items()
-    }
+    listener("report", 1, 1, None)
+    accuracies = {name: measure(one) for name, one in {**streams, "fused": fused}.items()}
     return DemoResult(**accuracies, page=page, seconds=time.monotonic() - started)
 
 
 def make_data(
-    folder: Path, spec: SyntheticSpec, *, workers: int, listener: StageListener | None = None
+    folder: Path,
+    spec: SyntheticSpec,
+    *,
+    workers: int,
+    listener: StageListener = lambda *_: None,
 ) -> Path:
     """Render, check and list the synthetic videos, and compute their flow.
 
@@ -129,15 +120,14 @@ def make_data(
         InputError: the folder holds videos of another spec.
         FlowError: the flow of a video cannot be computed.
     """
-    tell = listener or _say_nothing
     videos, data = folder / "synthetic", folder / "data"
     total = spec.num_looks * spec.num_motions * spec.videos_per_class
     for done, _ in enumerate(render_synthetic(videos, spec, workers=workers), start=1):
-        tell("render", done, total, None)
+        listener("render", done, total, None)
     data.mkdir(parents=True, exist_ok=True)
     preparation = prepare(videos, workers=workers, journal=data / "checked.jsonl")
     for done, _ in enumerate(preparation, start=1):
-        tell("prepare", done, len(preparation), None)
+        listener("prepare", done, len(preparation), None)
     preparation.report().write(data)
     manifest = Manifest.read(data)
     jobs = [FlowJob(r.path, str(manifest.video_path(r)), r.sha256) for r in manifest.records]
@@ -145,21 +135,12 @@ def make_data(
     for done, outcome in enumerate(outcomes, start=1):
         if outcome.status == "failed":
             raise FlowError(f"{outcome.name}: {outcome.error}")
-        tell("flow", done, len(jobs), None)
+        listener("flow", done, len(jobs), None)
     return data
 
 
-def _say_nothing(stage: Stage, done: int, total: int, loss: float | None) -> None:
-    """The listener of a caller who gave none."""
-
-
 def _train(
-    recipe: str,
-    data: Path,
-    run: Path,
-    overrides: list[str],
-    tell: StageListener,
-    stream: str,
+    recipe: str, data: Path, run: Path, overrides: list[str], tell: StageListener, stream: str
 ) -> None:
     stage: Stage = "train spatial" if stream == "spatial" else "train temporal"
 

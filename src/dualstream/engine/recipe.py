@@ -27,8 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from dualstream.engine.recipe_inputs import change_modality, place_of, with_inputs
-from dualstream.engine.recipe_text import read_yaml
+from dualstream.engine.recipe_text import change_modality, place_of, read_yaml, with_inputs
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
 from dualstream.flow.methods.lookup import check_flow_name
@@ -147,12 +146,6 @@ class AugmentSection(Section):
     hue_turns: float = Field(0.0, ge=0, le=0.5)
     """Turns of the colour circle are drawn from -x .. x."""
 
-    @model_validator(mode="after")
-    def _zoom_enlarges(self) -> AugmentSection:
-        if not 1 <= self.zoom[0] <= self.zoom[1]:
-            raise ValueError(f"zoom must rise from at least 1, got {list(self.zoom)}")
-        return self
-
 
 class DataSection(Section):
     """Which videos, and how many processes read them."""
@@ -179,12 +172,6 @@ class OptimizerSection(Section):
     """Nesterov's momentum; for sgd only."""
     weight_decay: float = Field(5e-4, ge=0)
 
-    @model_validator(mode="after")
-    def _nesterov_has_momentum(self) -> OptimizerSection:
-        if self.nesterov and not (self.name == "sgd" and self.momentum):
-            raise ValueError("nesterov needs sgd with a momentum above 0")
-        return self
-
 
 class ScheduleSection(Section):
     """How the learning rate moves; all in epochs."""
@@ -199,12 +186,6 @@ class ScheduleSection(Section):
     cosine_over: Literal["rest", "all"] = "rest"
     """rest: the cosine falls over the epochs after warm-up; all: over every epoch, and warm-up
     rises to where it then is (PySlowFast)."""
-
-    @model_validator(mode="after")
-    def _milestones_rise(self) -> ScheduleSection:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must rise, got {list(self.milestones)}")
-        return self
 
 
 class TrainSection(Section):
@@ -232,14 +213,6 @@ class TrainSection(Section):
     """Epochs between two validations on the held-out videos."""
     early_stop_patience: int | None = Field(None, ge=1)
     """Validations without a gain after which training stops."""
-
-    @model_validator(mode="after")
-    def _batch_divides(self) -> TrainSection:
-        if self.batch_size % self.devices:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of devices {self.devices}"
-            )
-        return self
 
 
 class TestSection(Section):
@@ -275,10 +248,24 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if self.train.early_stop_patience and not self.data.hold_out:
+        train, augment = self.train, self.augment
+        if train.early_stop_patience and not self.data.hold_out:
             raise ValueError("train.early_stop_patience needs data.hold_out above 0")
-        if self.augment.zoom != (1.0, 1.0) and self.augment.crop != "random":
-            raise ValueError(f"augment.zoom is for augment.crop=random, not {self.augment.crop}")
+        if train.batch_size % train.devices:
+            raise ValueError(
+                f"train.batch_size {train.batch_size} must be a multiple of devices {train.devices}"
+            )
+        if train.optimizer.nesterov and not (
+            train.optimizer.name == "sgd" and train.optimizer.momentum
+        ):
+            raise ValueError("train.optimizer.nesterov needs sgd with a momentum above 0")
+        milestones = list(train.schedule.milestones)
+        if milestones != sorted(set(milestones)):
+            raise ValueError(f"train.schedule.milestones must rise, got {milestones}")
+        if not 1 <= augment.zoom[0] <= augment.zoom[1]:
+            raise ValueError(f"augment.zoom must rise from at least 1, got {list(augment.zoom)}")
+        if augment.zoom != (1.0, 1.0) and augment.crop != "random":
+            raise ValueError(f"augment.zoom is for augment.crop=random, not {augment.crop}")
         self.clip_spec()
         return self
 
@@ -378,7 +365,8 @@ def _explain(problem: dict[str, Any]) -> str:
     """One line for one problem; an unknown key comes with the nearest known one."""
     path = [str(part) for part in problem["loc"]]
     if problem["type"] != "extra_forbidden":
-        return f"{'.'.join(path) or 'recipe'}: {problem['msg']} (got {problem['input']!r})"
+        got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+        return f"{'.'.join(path) or 'recipe'}: {problem['msg']}{got}"
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         field = section.model_fields.get(part)

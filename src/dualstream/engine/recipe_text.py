@@ -1,13 +1,18 @@
-"""The text of recipes: YAML in which no key stands twice, and 1e-3 is a number."""
+"""The text of recipes: YAML in which no key stands twice and 1e-3 is a number; its short forms.
+
+Recipes of version 0.1 have a section `input:` with the fields of one stream and those that all
+streams share; a command line names fields of a recipe's only stream `input.FIELD`.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from dualstream.errors import RecipeError
+from dualstream.types import Modality
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -38,10 +43,7 @@ _UniqueKeyLoader.add_implicit_resolver(
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Return the value that a YAML text holds.
-
-    Args:
-        where: what to call it in errors.
+    """Return the value that a YAML text holds, which errors call `where`.
 
     Raises:
         RecipeError: not YAML, or a key stands twice.
@@ -52,3 +54,84 @@ def read_yaml(text: str, where: str) -> Any:
         return loader.get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
         raise RecipeError(f"{where} is not YAML: {error}") from error
+
+
+SHARED = ("short_side", "crop_size", "fps", "beyond_end")
+"""Fields of `clip:`, which all streams share."""
+
+
+def with_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe with `clip:` and `inputs:`, whichever form they came in.
+
+    `input: {modality: flow, num_frames: 5, short_side: 256}` becomes
+    `clip: {short_side: 256}`, `inputs: {flow: {modality: flow, num_frames: 5}}`. A stream that
+    names no modality and is named like one has that.
+    """
+    values = dict(values)
+    old, clip = values.get("input"), values.get("clip") or {}
+    if isinstance(old, dict) and isinstance(clip, dict) and "inputs" not in values:
+        del values["input"]
+        shared = {name: value for name, value in old.items() if name in SHARED}
+        stream = {name: value for name, value in old.items() if name not in SHARED}
+        values["clip"] = {**clip, **shared}
+        values["inputs"] = {str(stream.get("modality", "input")): stream}
+    inputs = values.get("inputs")
+    if isinstance(inputs, dict):
+        values["inputs"] = {str(name): _with_modality(name, part) for name, part in inputs.items()}
+    return values
+
+
+def _with_modality(name: str, section: Any) -> Any:
+    if section is None:
+        section = {}
+    if isinstance(section, dict) and "modality" not in section and name in get_args(Modality):
+        return {"modality": name, **section}
+    return section
+
+
+def place_of(values: dict[str, Any], key: str) -> list[str]:
+    """Return the sections and the field that an override's key means.
+
+    `input.FIELD` is a field of `clip:` or of the only stream: `input.fps` -> clip, fps.
+
+    Raises:
+        RecipeError: `input.FIELD`, and the recipe has several streams.
+    """
+    path = key.split(".")
+    if path[0] != "input" or len(path) == 1:
+        return path
+    if path[1] in SHARED:
+        return ["clip", *path[1:]]
+    inputs = values.get("inputs")
+    streams = list(inputs) if isinstance(inputs, dict) else []
+    if len(streams) != 1:
+        example = ".".join(("inputs", streams[0] if streams else "rgb", *path[1:]))
+        raise RecipeError(
+            f"Override {key!r}: the recipe has the streams {', '.join(streams) or '(none)'}; say "
+            f"which, for instance {example}."
+        )
+    return ["inputs", streams[0], *path[1:]]
+
+
+def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
+    """Make a stream one of another modality, in place, where an override's key asks for that.
+
+    Settings for the stream's own modality give way to the defaults: mean and std, and
+    where flow becomes the only stream, whose fields have the rate that they were extracted at, the
+    frame rate. `input.modality` also names the only stream anew where it is named like its
+    modality; `inputs.NAME.modality` keeps the name.
+    """
+    path, inputs = place_of(values, key), values.get("inputs")
+    if path[0] != "inputs" or path[2:] != ["modality"] or not isinstance(inputs, dict):
+        return
+    section = inputs.get(path[1])
+    if not isinstance(section, dict) or section.get("modality") == modality:
+        return
+    renamed = key.startswith("input.") and path[1] == section.get("modality")
+    kept = {k: v for k, v in section.items() if k not in ("mean", "std")}
+    changed = {modality if renamed else path[1]: {**kept, "modality": modality}}
+    values["inputs"] = {}
+    for name, other in inputs.items():
+        values["inputs"] |= changed if name == path[1] else {name: other}
+    if modality == "flow" and len(inputs) == 1 and isinstance(values.get("clip"), dict):
+        values["clip"] = {k: v for k, v in values["clip"].items() if k != "fps"}

@@ -2,10 +2,11 @@
 
 from dualstream.flow.camera import CameraMotion as CameraMotion
 from dualstream.flow.camera import estimate_camera_motion as estimate_camera_motion
+from dualstream.flow.compute import ComputedFlow as ComputedFlow
+from dualstream.flow.compute import FlowSource as FlowSource
 from dualstream.flow.compute import flow_both_ways as flow_both_ways
 from dualstream.flow.compute import optical_flow as optical_flow
 from dualstream.flow.compute import warped_flow as warped_flow
-from dualstream.flow.computed import ComputedFlow as ComputedFlow
 from dualstream.flow.consistency import BidirectionalFlow as BidirectionalFlow
 from dualstream.flow.consistency import bidirectional_flow as bidirectional_flow
 from dualstream.flow.consistency import check_consistency as check_consistency
@@ -18,6 +19,7 @@ from dualstream.flow.extract.job import Shard as Shard
 from dualstream.flow.extract.job import shard_jobs as shard_jobs
 from dualstream.flow.extract.run import extract_flow as extract_flow
 from dualstream.flow.methods.lookup import params_from_settings as params_from_settings
+from dualstream.flow.methods.lookup import plugin_names as plugin_names
 from dualstream.flow.methods.params import Direction as Direction
 from dualstream.flow.methods.params import DISParams as DISParams
 from dualstream.flow.methods.params import FarnebackParams as FarnebackParams
@@ -26,14 +28,12 @@ from dualstream.flow.methods.params import FlowParams as FlowParams
 from dualstream.flow.methods.params import RAFTParams as RAFTParams
 from dualstream.flow.methods.params import TVL1FastParams as TVL1FastParams
 from dualstream.flow.methods.params import TVL1Params as TVL1Params
-from dualstream.flow.methods.plugins import plugin_names as plugin_names
 from dualstream.flow.quantize import dequantize as dequantize
 from dualstream.flow.quantize import encoded as encoded
 from dualstream.flow.quantize import from_denseflow as from_denseflow
 from dualstream.flow.quantize import pixels as pixels
 from dualstream.flow.quantize import quantize as quantize
 from dualstream.flow.quantize import quantize_denseflow as quantize_denseflow
-from dualstream.flow.source import FlowSource as FlowSource
 from dualstream.flow.store.file import FlowFile as FlowFile
 from dualstream.flow.store.flofile import read_flo as read_flo
 from dualstream.flow.store.flofile import write_flo as write_flo

@@ -22,9 +22,6 @@ _SMALLEST_INLIER_RATIO = 0.2
 _LARGEST_AREA_CHANGE = 2.0
 _LARGEST_DIFFERENCE = 4  # grey levels of 255; 8 and 16 let more wrong ones pass on real clips
 
-# OpenCV takes None for "the whole image"; its type stubs do not say so.
-_EVERYWHERE: Any = None
-
 Points = NDArray[np.float32]
 
 
@@ -191,7 +188,8 @@ def sift_features(grey: NDArray[np.uint8]) -> tuple[Points, Points]:
         half = (width // 2, height // 2)
         grey = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8)
     finder = cv2.SIFT.create(nfeatures=_NUM_FEATURES, enable_precise_upscale=True)
-    keypoints, descriptors = finder.detectAndCompute(grey, _EVERYWHERE)
+    whole_image: Any = None  # OpenCV's type stubs do not know that there need be no mask
+    keypoints, descriptors = finder.detectAndCompute(grey, whole_image)
     if descriptors is None:
         return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
@@ -203,8 +201,7 @@ def _images_on_grid(frames: Frames, flow: Flow) -> NDArray[np.uint8]:
     """(T, h, w, 3) frames resized as `optical_flow` did for this flow."""
     if len(frames) != len(flow) + 1:
         raise ShapeError(f"{len(frames)} frames have {len(frames) - 1} fields, got {len(flow)}.")
-    same_size = frames.size == flow.size
-    images = resize_short_side(frames.data, None if same_size else min(flow.size))
+    images = resize_short_side(frames.data, min(flow.size))
     if images.shape[1:3] != flow.size:
         raise ShapeError(
             f"Flow of {flow.size[1]}x{flow.size[0]} px is not that of frames of "

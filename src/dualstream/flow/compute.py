@@ -1,25 +1,30 @@
-"""Optical flow of consecutive frames: one function for every method."""
+"""Optical flow of consecutive frames by any method, at once or when it is read."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import ShapeError, check_choice
-from dualstream.flow.images import resize_short_side
-from dualstream.flow.methods.lookup import find_method
+from dualstream.errors import FlowError, ShapeError, check_choice
+from dualstream.flow.images import one_opencv_thread, resize_short_side, resized_size
+from dualstream.flow.methods.lookup import WARPED_PREFIX, find_method
 from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.record import FlowTask, Method
-from dualstream.flow.methods.warped import warped_method
+from dualstream.flow.methods.record import FlowTask
+from dualstream.flow.store.fields import check_indices, through_jpeg
+from dualstream.flow.store.meta import QUALITY
 from dualstream.types import Flow, Frames
+from dualstream.video.source import FrameSource
+
+RUN_LENGTH = 32
+"""Neighbouring fields that `ComputedFlow` computes at once; bounds memory, changes no result."""
 
 
 class FlowOptions(TypedDict, total=False):
-    """Options that `optical_flow` shares with the functions beside it."""
+    """Options that `optical_flow` shares with the functions beside it and `extract_flow`."""
 
     method: str
     params: FlowParams | None
@@ -65,12 +70,7 @@ def optical_flow(
     """
     check_choice("direction", direction, Direction)
     (flow,) = _compute(
-        frames,
-        directions=(direction,),
-        method=method,
-        params=params,
-        device=device,
-        short_side=short_side,
+        frames, (direction,), method=method, params=params, device=device, short_side=short_side
     )
     return flow
 
@@ -79,7 +79,7 @@ def flow_both_ways(
     frames: Frames | NDArray[np.uint8], **options: Unpack[FlowOptions]
 ) -> tuple[Flow, Flow]:
     """Forward and backward flow in one pass; arguments and errors of `optical_flow`."""
-    there, back = _compute(frames, directions=("forward", "backward"), **options)
+    there, back = _compute(frames, ("forward", "backward"), **options)
     return there, back
 
 
@@ -113,23 +113,23 @@ def warped_flow(
         Wang & Schmid 2013, section 2 (they too warp the second frame and compute flow again);
         Wang et al. 2016 (TSN), section 3.2, for warped flow as an input.
     """
-    change = functools.partial(warped_method, mask=mask)
-    (flow,) = _compute(frames, directions=("forward",), change=change, **options)
+    options["method"] = WARPED_PREFIX + find_method(options.get("method", DEFAULT_METHOD)).name
+    (flow,) = _compute(frames, ("forward",), mask=mask, **options)
     return flow
 
 
 def _compute(
     frames: Frames | NDArray[np.uint8],
-    *,
     directions: tuple[Direction, ...],
-    change: Callable[[Method[Any]], Method[Any]] | None = None,
+    *,
+    mask: NDArray[np.bool_] | None = None,
     method: str = DEFAULT_METHOD,
     params: FlowParams | None = None,
     device: str = "cpu",
     short_side: int | None = None,
 ) -> list[Flow]:
-    """Flow in each of the directions; `change` makes the record of another method."""
-    record = find_method(method) if change is None else change(find_method(method))
+    """Flow in each of the directions."""
+    record = find_method(method)
     for direction in directions:
         record.check_direction(direction)
     settings = record.resolve(params)
@@ -142,8 +142,8 @@ def _compute(
         images=resize_short_side(images, short_side),
         params=settings,
         device=device,
-        forward="forward" in directions,
-        backward="backward" in directions,
+        directions=directions,
+        mask=mask,
         pts_seconds=pts_seconds,
         source=source,
     )
@@ -162,3 +162,146 @@ def _checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     raise ShapeError(
         f"Frames must be Frames, or an array (T, H, W, 3) or (T, H, W) of uint8, got {found}."
     )
+
+
+class FlowSource(Protocol):
+    """Random access to the flow fields between the frames of one video."""
+
+    @property
+    def num_fields(self) -> int:
+        """Number of fields: frames minus one."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels of the grid that the flow is on."""
+
+    def read(self, indices: Sequence[int], *, direction: Direction = "forward") -> Flow:
+        """Fields `indices`, in any order and with repeats.
+
+        Args:
+            indices: n fields; field i lies between frames i and i + 1.
+            direction: `forward` leads from frame i to i + 1, `backward` from i + 1 to i.
+
+        Returns:
+            Flow of n fields; as bytes (`Flow.bound_px` is a number) where bytes are what is
+            stored.
+
+        Raises:
+            InputError: an index outside 0..num_fields - 1, or a direction that is not there.
+            FlowError: the flow cannot be read or computed.
+        """
+
+
+class ComputedFlow:
+    """A `FlowSource` over frames: exactly the bytes that a store of that flow would give.
+
+    Stored flow has been through JPEG, so computed flow goes through it too. The fields of the last
+    read of each direction are kept, as snippets share some with the next.
+
+    Args:
+        frames: where frames are read from.
+        shown: numbers of F frames in order; field i goes from shown[i] to shown[i + 1].
+        method: a name as `optical_flow` takes.
+        params: settings of the method; None takes its defaults.
+        short_side: size that frames are brought to first; None keeps their own.
+        bound_px: bound of the bytes (see `quantize`).
+        quality: JPEG quality of the store that the flow is to equal.
+        device: torch device of methods that use one.
+        num_threads: runs of fields that are computed side by side, by the methods of this package
+            that run on the CPU.
+
+    Raises:
+        FlowError: fewer than two frames.
+        UnknownNameError, InputError: as `optical_flow`.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        shown: Sequence[int] | NDArray[np.int64],
+        *,
+        method: str = DEFAULT_METHOD,
+        params: FlowParams | None = None,
+        short_side: int | None = None,
+        bound_px: float = 20.0,
+        quality: int = QUALITY,
+        device: str = "cpu",
+        num_threads: int = 1,
+    ) -> None:
+        self._frames = frames
+        self._shown = [int(number) for number in shown]
+        self._method = find_method(method)
+        self._params = self._method.resolve(params)
+        self._method.check_device(device)
+        self._short_side, self._device = short_side, device
+        self._bound_px, self._quality = bound_px, quality
+        self._num_threads = num_threads if self._method.sees == "grey" and device == "cpu" else 1
+        self._kept: dict[Direction, dict[int, NDArray[np.uint8]]] = {}
+        self.num_fields = len(self._shown) - 1
+        self.size = resized_size(*frames.size, short_side)
+        if self.num_fields < 1:
+            raise FlowError(
+                f"Optical flow needs at least 2 frames; {frames.name or 'the input'} has "
+                f"{len(self._shown)}. Use an RGB stream alone."
+            )
+
+    def read(self, indices: Sequence[int], *, direction: Direction = "forward") -> Flow:
+        """Fields `indices` as bytes, in any order and with repeats; see `FlowSource.read`.
+
+        Raises:
+            InputError: an index outside 0..num_fields - 1, or a direction that the method lacks.
+            FlowError, VideoError: the flow cannot be computed, a frame cannot be read.
+        """
+        self._method.check_direction(direction)
+        check_indices(indices, self.num_fields, self._frames.name or "The input")
+        kept = self._kept.get(direction, {})
+        fields = {int(index): kept[index] for index in indices if index in kept}
+        missing = list(runs(sorted({int(index) for index in indices} - fields.keys())))
+        for (first, _), computed in zip(missing, self._computed(missing, direction), strict=True):
+            fields.update(enumerate(computed, start=first))
+        self._kept[direction] = fields
+        data = np.empty((len(indices), 2, *self.size), np.uint8)
+        for place, index in enumerate(indices):
+            data[place] = fields[int(index)]
+        return Flow(data, self._method.name, self._frames.name, self._bound_px)
+
+    def _computed(
+        self, missing: Sequence[tuple[int, int]], direction: Direction
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Fields of each run (first, last); frames of `num_threads` runs are held at a time."""
+        with one_opencv_thread(), ThreadPoolExecutor(self._num_threads) as threads:
+            for start in range(0, len(missing), self._num_threads):
+                part = missing[start : start + self._num_threads]
+                tasks = [self._task(first, last, direction) for first, last in part]
+                yield from threads.map(self._run, tasks)
+
+    def _task(self, first: int, last: int, direction: Direction) -> FlowTask[Any]:
+        frames = self._frames.read(self._shown[first : last + 2])
+        return FlowTask(
+            images=resize_short_side(frames.data, self._short_side),
+            params=self._params,
+            device=self._device,
+            directions=(direction,),
+            bound_px=self._bound_px,
+            pts_seconds=frames.pts_seconds,
+            source=frames.source,
+        )
+
+    def _run(self, task: FlowTask[Any]) -> NDArray[np.uint8]:
+        """Fields of a task as a store gives them."""
+        there, back = self._method.compute(task)
+        fields = back if there is None else there
+        assert fields is not None
+        return through_jpeg(fields.astype(np.uint8, copy=False), quality=self._quality)
+
+
+def runs(indices: Sequence[int], *, longest: int = RUN_LENGTH) -> Iterator[tuple[int, int]]:
+    """Rising indices as (first, last) of unbroken runs: 3, 4, 5, 9 -> (3, 5), (9, 9)."""
+    run: list[int] = []
+    for index in indices:
+        if run and (index != run[-1] + 1 or len(run) >= longest):
+            yield run[0], run[-1]
+            run = []
+        run.append(index)
+    if run:
+        yield run[0], run[-1]

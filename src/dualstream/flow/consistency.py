@@ -39,7 +39,7 @@ class BidirectionalFlow:
         shape = self.forward.data.shape
         if self.backward.data.shape != shape:
             raise ShapeError(
-                f"Backward flow must be {shape} as the forward flow is, got "
+                f"Forward and backward flow must have one shape, got {shape} and "
                 f"{self.backward.data.shape}."
             )
         for name in ("error_px", "consistent"):
@@ -80,17 +80,13 @@ def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
         Sundaram, Brox & Keutzer 2010, "Dense Point Trajectories by GPU-accelerated Large
         Displacement Optical Flow", whose two tolerances these are.
     """
-    if forward.data.shape != backward.data.shape:
-        raise ShapeError(
-            f"Forward and backward flow must have one shape, got {forward.data.shape} and "
-            f"{backward.data.shape}."
-        )
-    for name, flow in (("Forward", forward), ("Backward", backward)):
-        if not np.isfinite(flow.data).all():
-            raise InputError(f"{name} flow of {flow.source or 'memory'} holds a NaN or infinity.")
     height, width = forward.size
     error_px = np.empty((len(forward), height, width), np.float32)
     consistent = np.empty(error_px.shape, np.bool_)
+    result = BidirectionalFlow(forward, backward, error_px, consistent)
+    for name, flow in (("Forward", forward), ("Backward", backward)):
+        if not np.isfinite(flow.data).all():
+            raise InputError(f"{name} flow of {flow.source or 'memory'} holds a NaN or infinity.")
     for t, (there, back) in enumerate(zip(forward.data, backward.data, strict=True)):
         x = np.arange(width, dtype=np.float32) + there[0]
         y = np.arange(height, dtype=np.float32)[:, None] + there[1]
@@ -104,4 +100,4 @@ def check_consistency(forward: Flow, backward: Flow) -> BidirectionalFlow:
         error_px[t] = np.sqrt(squared)
         allowed = RELATIVE_TOLERANCE * lengths + ABSOLUTE_TOLERANCE_PX2
         consistent[t] = is_inside & (squared < allowed)
-    return BidirectionalFlow(forward, backward, error_px, consistent)
+    return result

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import MissingDependencyError, ShapeError, UnknownNameError
 from dualstream.flow.methods.params import TVL1FastParams, TVL1Params
-from dualstream.flow.methods.record import FieldPair, Fields
+from dualstream.flow.methods.record import FieldPair
 
 _tvl1: ModuleType | None
 try:
@@ -75,13 +75,9 @@ def kernel_flow(
             f"The flow kernel takes two or more grey frames (T, H, W) uint8, got {frames.shape} "
             f"{frames.dtype}."
         )
-    count, height, width = frames.shape
     as_bytes = bound_px is not None
-
-    def array() -> Fields:
-        return np.empty((count - 1, 2, height, width), np.uint8 if as_bytes else np.float32)
-
-    there, back = array() if forward else None, array() if backward else None
+    shape, kind = (len(frames) - 1, 2, *frames.shape[1:]), np.uint8 if as_bytes else np.float32
+    there, back = (np.empty(shape, kind) if wanted else None for wanted in (forward, backward))
     arrays = _tvl1.Arrays(
         forward=None if as_bytes else there,
         backward=None if as_bytes else back,
@@ -91,18 +87,14 @@ def kernel_flow(
         subtract_mean=subtract_mean,
     )
     images = np.ascontiguousarray(frames)
-    exact = params.arithmetic == "exact"
-    energy = _tvl1.Energy(**asdict(params.energy), exact=exact)
-    schedule = _tvl1.Schedule(**asdict(params.schedule))
+    energy = _tvl1.Energy(**asdict(params.energy), exact=params.arithmetic == "exact")
+    common = {"energy": energy, "schedule": _tvl1.Schedule(**asdict(params.schedule))}
     if isinstance(params, TVL1Params):
-        options = _tvl1.TVL1Options(
-            energy=energy, schedule=schedule, scales=params.scales, scale_step=params.scale_step
-        )
+        options = _tvl1.TVL1Options(**common, scales=params.scales, scale_step=params.scale_step)
         _tvl1.tvl1(images, options, arrays, instructions)
     else:
         options = _tvl1.TVL1FastOptions(
-            energy=energy,
-            schedule=schedule,
+            **common,
             coarse_lambda=params.coarse_lambda,
             coarse_schedule=_tvl1.Schedule(**asdict(params.coarse_schedule)),
             patch_stride=params.patch_stride,

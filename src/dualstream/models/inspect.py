@@ -97,7 +97,14 @@ def usual_input_size(
     """Size of a clip that the network takes, as near to `wanted` as may be.
 
     What fully connected layers or a backbone fix (length, image size) is kept to, and too small
-    is enlarged. Returns C, T, H, W; of several inputs a mapping, stream -> these.
+    is enlarged.
+
+    Args:
+        model: any network of this package.
+        wanted: frames, height, width.
+
+    Returns:
+        C, T, H, W; of several inputs a mapping from each stream's name to them.
     """
     sizes = {
         stream: (accepts.channels, *accepts.nearest(wanted))

@@ -195,7 +195,16 @@ class Network(nn.Module):
             return self.encode(clips)
 
     def check(self, shape: Sequence[int] | Mapping[str, Sequence[int]]) -> None:
-        """Raise as `forward` does unless input of a shape is taken; nothing is run."""
+        """Raise unless input of a shape is taken; nothing is run.
+
+        Args:
+            shape: (N, C, T, H, W) or (N, S, C, T, H, W); for several inputs a mapping from each
+                stream's name to one, with the same N and S.
+
+        Raises:
+            InputError: a mapping of other streams.
+            ShapeError: `inputs` does not take the shape.
+        """
         shapes = self._by_stream(shape)
         for stream, found in shapes.items():
             name = self.name if len(shapes) == 1 else f"{self.name} ({stream})"
@@ -228,10 +237,14 @@ class Network(nn.Module):
         return {stream: given[stream] for stream in self.inputs}
 
     def encode(self, clips: Any) -> Tensor:
-        """Vectors (N, num_features) for the classifier; by default of `parts` and `pool`.
+        """Vectors for the classifier.
 
         Args:
-            clips: (N, C, T, H, W), checked; of several inputs stream -> clips.
+            clips: (N, C, T, H, W), checked; for several inputs a mapping from each stream's name
+                to one.
+
+        Returns:
+            (N, num_features); by default what `parts` and `pool` make of it.
         """
         return self._finish(clips, first=0)
 

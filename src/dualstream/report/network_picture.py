@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from dualstream.errors import InputError, ReportError
 from dualstream.files import write_text
-from dualstream.report.template import rendered
+from dualstream.report.page import rendered
 
 if TYPE_CHECKING:
     from dualstream.models.inspect import LayerRow, NetworkTable
@@ -37,9 +37,14 @@ class _Panel(NamedTuple):
 
 
 def write_network_picture(path: str | os.PathLike[str], table: NetworkTable) -> Path:
-    """Write the picture of a network as one SVG file; see `network_svg`. Return its path.
+    """Write the picture of a network as one SVG file; see `network_svg`.
 
-    Missing folders are made, an old file is replaced.
+    Args:
+        path: of the .svg file; missing folders are made, an old file is replaced.
+        table: of `inspect_network`.
+
+    Returns:
+        The path.
 
     Raises:
         InputError: the path does not end in .svg, or no layer sees the input.
@@ -59,8 +64,10 @@ def network_svg(table: NetworkTable) -> Markup:
     """Receptive field and positions in time and space against depth, and each layer's cost.
 
     It follows the reader's light or dark setting and says all numbers of a layer on hover.
-    Height and width share a panel where they are equal in all layers. Rows that do not see the
-    input (parameters) are left out.
+    Height and width share a panel where they are equal in all layers.
+
+    Args:
+        table: of `inspect_network`; rows that do not see the input (parameters) are left out.
 
     Raises:
         InputError: there is no other row.

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ShapeError, check_least
-from dualstream.report.tables import Comparable, compare, top_classes
+from dualstream.errors import InputError, ShapeError, check_least, check_shape
+from dualstream.report.tables import Comparable, compare
 from dualstream.scores import predicted_classes, probabilities
-from dualstream.types import Scores
+from dualstream.types import Scores, top_classes
+
+if TYPE_CHECKING:
+    from dualstream.clips.data.manifest import Manifest
+
+
+LONGEST_EXAMPLE = 24
+"""Frames of an example; longer videos are thinned out evenly."""
+
+EXAMPLE_SHORT_SIDE = 120
+"""Short side in pixels of the flow picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +47,10 @@ class SampleFigure:
 
     def __post_init__(self) -> None:
         for what, value in (("frames", self.frames), ("flow_rgb", self.flow_rgb)):
-            if value is None:
-                continue
-            is_rgb = value.ndim == 4 and value.shape[-1] == 3 and value.dtype == np.uint8
-            if not is_rgb or value.size == 0:
-                raise ShapeError(
-                    f"SampleFigure.{what} must be (T, H, W, 3) uint8 with at least one pixel, "
-                    f"got {value.shape} {value.dtype}."
-                )
+            if value is not None:
+                check_shape(f"SampleFigure.{what}", value, ("T", "H", "W", 3), "uint8")
+                if value.size == 0:
+                    raise ShapeError(f"SampleFigure.{what} has no pixel: {value.shape}.")
         if not self.fps > 0:
             raise InputError(f"SampleFigure.fps must be above 0, got {self.fps}.")
 
@@ -76,7 +83,7 @@ def top_by_stream(
         raise InputError(f"There are no scores of a video {name!r}.")
     row = comparable.streams[0].names.index(name)
     return {
-        column: top_classes(probabilities(scores)[row].tolist(), scores.classes, k)
+        column: top_classes(probabilities(scores)[row], scores.classes, k)
         for column, scores in comparable.columns
     }
 
@@ -131,3 +138,46 @@ def _one_of_each_class(rows: list[int], labels: NDArray[np.int64], count: int) -
         times[labels[row]] += 1
         ranked.append((times[labels[row]], place, row))
     return [row for _, _, row in sorted(ranked)[:count]]
+
+
+def example_figures(
+    manifest: Manifest, streams: Mapping[str, Scores], fused: Scores | None
+) -> list[SampleFigure]:
+    """Videos that tell most about streams and fusion, ready for `write_report`.
+
+    Args:
+        manifest: where the scored videos lie; videos that it does not list are left out.
+        streams: name -> scores of the same videos.
+        fused: scores of their fusion.
+
+    Raises:
+        VideoError: a chosen video cannot be read any more.
+    """
+    from dualstream.flow import flow_to_rgb, optical_flow, pixels
+    from dualstream.video import VideoReader
+
+    records = {record.path: record for record in manifest.records}
+    figures = []
+    for name in choose_examples(streams, fused):
+        if name not in records:
+            continue
+        record = records[name]
+        with VideoReader(manifest.video_path(record)) as video:
+            step = -(-video.num_frames // LONGEST_EXAMPLE)
+            frames = video.read(list(range(0, video.num_frames, step)))
+        drawn = None
+        if len(frames) > 1:
+            flow = optical_flow(frames, short_side=EXAMPLE_SHORT_SIDE)
+            largest = float(np.percentile(np.hypot(flow.data[:, 0], flow.data[:, 1]), 99.5))
+            drawn = flow_to_rgb(pixels(flow), max_px=max(largest, 1.0))
+        figures.append(
+            SampleFigure(
+                name=name,
+                label=manifest.classes[record.label],
+                frames=frames.data,
+                flow_rgb=drawn,
+                top=top_by_stream(streams, fused, name=name),
+                fps=min(record.fps / step, 12.5),
+            )
+        )
+    return figures

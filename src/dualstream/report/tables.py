@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
-from dualstream.errors import InputError
-from dualstream.scores import (
-    Accuracy,
-    align,
-    measure,
-    per_class_accuracy,
-    predicted_classes,
-)
+from dualstream.errors import InputError, check_least
+from dualstream.scores import Accuracy, align, measure, per_class_accuracy, predicted_classes
 from dualstream.types import Scores
-
-NORMAL_QUANTILE_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -119,9 +109,8 @@ def headline(comparable: Comparable) -> tuple[HeadlineRow, ...]:
     """Return one row a stream, last the fusion."""
     rows = []
     for name, scores in comparable.columns:
-        accuracy, right = measure(scores), int(_is_right(scores).sum())
-        interval = wilson_interval(right, len(scores))
-        rows.append(HeadlineRow(name, accuracy, interval, scores is comparable.fused))
+        interval = wilson_interval(int(_is_right(scores).sum()), len(scores))
+        rows.append(HeadlineRow(name, measure(scores), interval, scores is comparable.fused))
     return tuple(rows)
 
 
@@ -175,12 +164,10 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """
     if not 0 <= right <= total or total == 0:
         raise InputError(f"Need 0 <= right <= total and total > 0, got {right} of {total}.")
-    share, z = right / total, NORMAL_QUANTILE_95
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    half /= 1 + z * z / total
-    # The share itself bounds what rounding may do at 0 of n and n of n.
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
@@ -191,19 +178,10 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     Raises:
         InputError: a count is negative.
     """
-    if gained < 0 or lost < 0:
-        raise InputError(f"Counts must not be negative, got {gained} and {lost}.")
-    throws = gained + lost
-    tail: int = sum(math.comb(throws, i) for i in range(min(gained, lost) + 1))
-    # Whole numbers up to the last division: 2**throws alone is too large for a float.
-    return 1.0 if 2 * tail >= 1 << throws else float(Fraction(2 * tail, 1 << throws))
+    check_least(0, gained=gained, lost=lost)
+    from scipy.stats import binomtest
 
-
-def top_classes(scores: Sequence[float], classes: Sequence[str], k: int) -> list[tuple[str, float]]:
-    """Return the k best classes with their scores; of equal scores the first class first."""
-    values = np.asarray(scores, np.float64)
-    order = np.argsort(-values, kind="stable")[:k]
-    return [(classes[i], float(values[i])) for i in order]
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def _is_right(scores: Scores) -> np.ndarray:

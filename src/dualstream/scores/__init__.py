@@ -1,20 +1,16 @@
 """Level 5: scores of views and streams, how they are joined, measured and kept in files."""
 
-from dualstream.scores.alignment import align as align
-from dualstream.scores.alignment import reject_overlap as reject_overlap
 from dualstream.scores.files import read_scores as read_scores
 from dualstream.scores.files import write_scores as write_scores
 from dualstream.scores.fusion import FITTED_METHODS as FITTED_METHODS
 from dualstream.scores.fusion import Fusion as Fusion
 from dualstream.scores.fusion import FusionMethod as FusionMethod
-from dualstream.scores.fusion import check_fit_on as check_fit_on
 from dualstream.scores.fusion import fit_fusion as fit_fusion
 from dualstream.scores.fusion import fuse as fuse
 from dualstream.scores.fusion import make_fusion as make_fusion
 from dualstream.scores.fusion import search_weights as search_weights
 from dualstream.scores.fusion import weighted_fusion as weighted_fusion
 from dualstream.scores.metrics import Accuracy as Accuracy
-from dualstream.scores.metrics import ConfusedPair as ConfusedPair
 from dualstream.scores.metrics import confusion_matrix as confusion_matrix
 from dualstream.scores.metrics import mean_class_accuracy as mean_class_accuracy
 from dualstream.scores.metrics import measure as measure
@@ -23,9 +19,8 @@ from dualstream.scores.metrics import per_class_accuracy as per_class_accuracy
 from dualstream.scores.metrics import predicted_classes as predicted_classes
 from dualstream.scores.metrics import top_k_accuracy as top_k_accuracy
 from dualstream.scores.metrics import true_class_rank as true_class_rank
-from dualstream.scores.views import ViewAverage as ViewAverage
+from dualstream.scores.views import align as align
 from dualstream.scores.views import average_views as average_views
-from dualstream.scores.views import log_probabilities as log_probabilities
 from dualstream.scores.views import log_softmax as log_softmax
 from dualstream.scores.views import probabilities as probabilities
 from dualstream.scores.views import softmax as softmax

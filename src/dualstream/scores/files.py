@@ -12,9 +12,12 @@ github.com/yjxiong/temporal-segment-networks tools/eval_net.py.)
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -24,8 +27,8 @@ from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError
 from dualstream.files import replacing
-from dualstream.scores.pickles import load_arrays
 from dualstream.types import ScoreKind, Scores
+from dualstream.unpickle import ARRAYS, PICKLE_ERRORS, Safe, read_pickle
 
 OUR_MEMBERS = ("names", "labels", "scores", "classes", "kind")
 NAME_KEYS = ("filename", "frame_dir", "video_id")
@@ -37,23 +40,20 @@ def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
 
     Raises:
         InputError: the name does not end in .npz.
-        ScoresError: the file cannot be written.
+        DiskError: the file cannot be written.
     """
     target = Path(path)
     if target.suffix != ".npz":
         raise InputError(f"{target}: scores are written as .npz; give a name that ends in it.")
-    try:
-        with replacing(target) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                names=np.array(scores.names, dtype=np.str_),
-                labels=scores.labels,
-                scores=scores.scores,
-                classes=np.array(scores.classes, dtype=np.str_),
-                kind=np.array(scores.kind),
-            )
-    except OSError as error:
-        raise ScoresError(f"{target}: cannot be written ({error.strerror}).") from error
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            names=np.array(scores.names, dtype=np.str_),
+            labels=scores.labels,
+            scores=scores.scores,
+            classes=np.array(scores.classes, dtype=np.str_),
+            kind=np.array(scores.kind),
+        )
 
 
 def read_scores(
@@ -64,7 +64,7 @@ def read_scores(
 ) -> Scores:
     """Read a score file of this package, of MMAction2 or of TSN.
 
-    Nothing in a file is ever executed: see `scores.pickles`.
+    Nothing in a file is ever executed: see `unpickle`.
 
     Args:
         path: `.npz`, or `.pkl` / `.pickle`.
@@ -86,7 +86,7 @@ def read_scores(
     try:
         with source.open("rb") as file:
             if source.suffix in (".pkl", ".pickle"):
-                foreign = _of_mmaction2(load_arrays(file, source=source), source)
+                foreign = _of_mmaction2(_load_arrays(file, source), source)
             else:
                 arrays = _read_npz(file, source)
                 if arrays.keys() >= set(OUR_MEMBERS):
@@ -123,10 +123,8 @@ def read_scores(
 def _read_npz(file: IO[bytes], source: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            return {
-                Path(info.filename).stem: _read_member(archive, info.filename, source)
-                for info in archive.infolist()
-            }
+            names = archive.namelist()
+            return {Path(name).stem: _read_member(archive, name, source) for name in names}
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise ScoresError(
             f"{source}: is not a readable .npz file ({error}). It may be cut off; write it again."
@@ -142,9 +140,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, source: Path) -> NDArray[A
         else:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
-            value = load_arrays(file, source=source)
+            value = _load_arrays(file, source)
             return np.asarray(value, object).reshape(shape, order="F" if fortran else "C")
-    with archive.open(name) as file:
+        file.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array
 
@@ -237,3 +235,45 @@ def _to_label(value: Any, source: Path) -> int:
             f"(scores of several labels a video cannot be read)."
         )
     return int(numbers[0])
+
+
+def _load_arrays(file: IO[bytes], source: Path) -> Any:
+    """Read one pickle that holds plain values, numpy arrays and torch tensors only."""
+    names = {
+        **ARRAYS,
+        ("torch._utils", "_rebuild_tensor_v2"): Safe(_rebuild_tensor),
+        ("torch.storage", "_load_from_bytes"): Safe(_load_storage),
+    }
+    try:
+        return read_pickle(file.read(), names)
+    except PICKLE_ERRORS as error:
+        raise ScoresError(f"{source}: not a readable pickle of scores ({error}).") from error
+
+
+def _load_storage(data: bytes) -> Any:
+    """The numbers of a tensor, which torch stores as a file within the pickle."""
+    import torch
+
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _rebuild_tensor(
+    storage: Any,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool,
+    backward_hooks: OrderedDict[str, Any],
+    metadata: Any = None,
+) -> Any:
+    """A tensor over a storage; refuses sizes that reach beyond it. Hooks are dropped."""
+    import torch
+
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise pickle.UnpicklingError("it builds a tensor from something that is no storage")
+    typed: Any = storage  # its public untyped() warns that its class will go
+    whole = torch.empty(0, dtype=typed.dtype).set_(typed._untyped_storage)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if min((*size, *stride, offset), default=0) < 0 or (0 not in size and last >= len(whole)):
+        raise pickle.UnpicklingError("it builds a tensor that reaches beyond its storage")
+    return torch.as_strided(whole, size, stride, offset).clone()

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
-from dualstream.scores.alignment import align, reject_overlap
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
-from dualstream.scores.metrics import require_labels
+from dualstream.scores.metrics import first_names, require_labels
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,
+    align,
     log_probabilities,
     log_softmax,
     probabilities,
@@ -118,13 +118,10 @@ class Fusion:
         """Write the fusion as JSON, to be read by `load`; the file appears whole or not at all.
 
         Raises:
-            ScoresError: the file cannot be written.
+            DiskError: the file cannot be written.
         """
         content = {"format": FORMAT, **asdict(self)}
-        try:
-            write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
-        except OSError as error:
-            raise ScoresError(f"{path}: cannot be written ({error.strerror}).") from error
+        write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Fusion:
@@ -142,19 +139,17 @@ class Fusion:
                 method=content["method"],
                 num_streams=int(content["num_streams"]),
                 weights=tuple(float(weight) for weight in content["weights"]),
-                classifier=None if classifier is None else LinearClassifier.from_json(classifier),
+                classifier=None if classifier is None else LinearClassifier(**classifier),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ScoresError(f"{path}: the fusion is incomplete or broken ({error}).") from error
 
 
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
-    """Fit a fusion on the scores of held-out training videos.
+    """Fit a fusion on the scores of held-out training videos, one item a stream.
 
-    Args:
-        fit_on: scores of held-out training videos, one item a stream.
-        method: "mean", "max" and "product" learn nothing; "weighted" searches its weights (see
-            `search_weights`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
+    "mean", "max" and "product" learn nothing; "weighted" searches its weights (see
+    `search_weights`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
 
     Raises:
         UnknownNameError: no such method.
@@ -239,13 +234,19 @@ def check_fit_on(streams: Sequence[Scores], fit_on: Sequence[Scores]) -> None:
             f"`fit_on` has {len(fit_on)} streams and {len(streams)} are to be joined: give one "
             f"item a stream, in the same order."
         )
-    for number, (stream, held_out) in enumerate(zip(streams, fit_on, strict=True)):
-        if stream.classes != held_out.classes:
-            raise ScoresError(
-                f"fit_on[{number}] has other classes than streams[{number}] "
-                f"({len(held_out.classes)} and {len(stream.classes)}), or in another order."
-            )
-    reject_overlap(streams, fit_on)
+    if streams[0].classes != fit_on[0].classes:
+        raise ScoresError(
+            "fit_on[0] has other classes than streams[0] "
+            f"({len(fit_on[0].classes)} and {len(streams[0].classes)}), or in another order."
+        )
+    scored = {name for stream in streams for name in stream.names}
+    shared = sorted({name for stream in fit_on for name in stream.names} & scored)
+    if shared:
+        raise ScoresError(
+            f"{len(shared)} videos are both in `fit_on` and among the scored ones: "
+            f"{first_names(shared)}. That would be fitting on the test set; give the scores of "
+            f"held-out training videos (scores_held_out.npz of a run) as `fit_on`."
+        )
 
 
 def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:

@@ -6,12 +6,12 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError, ShapeError
+from dualstream.errors import ScoresError, check_choice, check_shape
 from dualstream.scores.metrics import require_labels
 from dualstream.scores.views import probabilities, softmax
 from dualstream.types import Scores
@@ -37,11 +37,13 @@ class LinearClassifier:
     """(R,)."""
 
     def __post_init__(self) -> None:
+        check_choice("kind of classifier", self.kind, LinearKind)
+        for name in ("fitted_classes", "coefficients", "intercepts"):  # of JSON: lists
+            dtype = np.int64 if name == "fitted_classes" else np.float64
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         rows = len(self.fitted_classes)
-        if self.coefficients.ndim != 2 or len(self.coefficients) != rows:
-            raise ShapeError(f"{rows} classes need ({rows}, D) coefficients.")
-        if self.intercepts.shape != (rows,):
-            raise ShapeError(f"{rows} classes need ({rows},) intercepts.")
+        check_shape(f"The coefficients of {rows} classes", self.coefficients, (rows, "D"))
+        check_shape(f"The intercepts of {rows} classes", self.intercepts, (rows,))
 
     def apply(self, features: NDArray[np.float64], *, num_classes: int) -> NDArray[np.float64]:
         """Score features for every class.
@@ -78,19 +80,6 @@ class LinearClassifier:
         result = np.repeat(lowest, num_classes, axis=1)
         result[:, self.fitted_classes] = decisions
         return result
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> LinearClassifier:
-        """Return the classifier of such fields; else KeyError, TypeError or ValueError."""
-        if content["kind"] not in ("svm", "logistic"):
-            raise InputError(f"unknown kind of classifier {content['kind']!r}")
-        return cls(
-            kind=content["kind"],
-            c=float(content["c"]),
-            fitted_classes=np.asarray(content["fitted_classes"], np.int64),
-            coefficients=np.asarray(content["coefficients"], np.float64),
-            intercepts=np.asarray(content["intercepts"], np.float64),
-        )
 
 
 def stacked_features(aligned: Sequence[Scores]) -> NDArray[np.float64]:
@@ -152,13 +141,10 @@ def fit_linear(aligned: Sequence[Scores], *, kind: LinearKind) -> LinearClassifi
 
 
 def fold_numbers(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the fold of each video: the videos of each class are dealt out in turn.
+    """Return (N,) the fold of each video from 0: the videos of each class are dealt out in turn.
 
     There are as many folds as the largest class has videos, at most 5. For instance labels
     0 0 0 1 1 go to folds 0 1 2 1 2: class 1 begins one fold later, which keeps folds equal.
-
-    Returns:
-        (N,) from 0 to folds - 1.
     """
     counts = np.bincount(labels)
     folds = min(MOST_FOLDS, int(counts.max()))
@@ -184,11 +170,10 @@ def _fit(
         # Large C on few videos stops at max_iter: cross-validation judges the result anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels)
-    coefficients = np.asarray(model.coef_, np.float64)
-    intercepts = np.asarray(model.intercept_, np.float64).reshape(-1)
+    coefficients, intercepts = model.coef_, np.asarray(model.intercept_).reshape(-1)
     if len(model.classes_) == 2:
         # sklearn keeps one row, the second class against the first: two rows of opposite sign
         # give the same winner, and halved the same softmax as its sigmoid.
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.array([-intercepts[0], intercepts[0]]) / 2
-    return LinearClassifier(kind, c, np.asarray(model.classes_, np.int64), coefficients, intercepts)
+    return LinearClassifier(kind, c, model.classes_, coefficients, intercepts)

@@ -31,6 +31,10 @@ class Accuracy:
     mean_class: float
     """Mean of the per-class recalls."""
 
+    def as_dict(self) -> dict[str, float | None]:
+        """The fractions under their names in files and JSON."""
+        return {"top1": self.top_1, "top5": self.top_5, "mean_class": self.mean_class}
+
 
 @dataclass(frozen=True)
 class ConfusedPair:

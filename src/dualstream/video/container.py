@@ -168,16 +168,14 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
 
     Raises:
         DamagedPacketError: the packet's data are damaged.
-        VideoError: the decoder fails in another way.
     """
-    context = stream.codec_context
     try:
-        frames: list[Any] = context.decode(packet)
+        frames: list[Any] = stream.codec_context.decode(packet)
     except Exception as error:
         name = name_of(stream.container)
         # What decoders say of damaged data is anything from "invalid data" to "not implemented".
         # Raw pictures have nothing to damage: their size is not the one that the file tells.
-        if isinstance(error, av.FFmpegError) and context.name != "rawvideo":
+        if isinstance(error, av.FFmpegError) and stream.codec_context.name != "rawvideo":
             raise DamagedPacketError(f"A picture of {name!r} is damaged ({error}).") from error
         raise video_error(name, error, doing="decode") from error
     return frames

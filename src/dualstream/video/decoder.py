@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from typing import Any
 
 import av
@@ -21,12 +20,10 @@ from dualstream.video.container import (
 from dualstream.video.index import (
     PTS_FORMATS,
     FrameIndex,
-    by_decoded_pictures,
     counted_index,
     decode_runs,
     list_packets,
     packet_index,
-    stand_ins,
 )
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
@@ -48,13 +45,9 @@ class Decoder:
     """One open file and its decoder, which goes on from where it stands wherever that is nearest.
 
     Pictures are told apart by their place: the frame of the index where frames are recognised by
-    their times, else the number of the picture among all that decode.
-
-    Args:
-        path: file name or URL.
-        num_threads: threads that decode.
-        tells_damage: raise MissingPictureError at every damage while frames are recognised by
-            their times, as what a damaged picture looks like depends on where decoding started.
+    their times, else the number of the picture among all that decode. With `tells_damage` every
+    damage raises MissingPictureError while frames are recognised by their times, as what a damaged
+    picture looks like depends on where decoding started.
     """
 
     def __init__(self, path: str, *, num_threads: int, tells_damage: bool = False) -> None:
@@ -113,6 +106,21 @@ class Decoder:
                 yield from decode_packet(self.stream, packet)
             except DamagedPacketError:
                 self.num_refused += 1
+
+    def numbered(self, index: FrameIndex) -> Iterator[tuple[int | None, Any]]:
+        """(number as in `FrameIndex.numbers`, picture) of all that decode."""
+        for place, picture in enumerate(self.all_pictures()):
+            yield place if index.by_count else picture.pts, picture
+
+    def live(self) -> Iterator[tuple[Any, float]]:
+        """(picture, seconds) of all that comes from a source that may never end."""
+        last: int | None = None
+        for picture in self.all_pictures():
+            ticks: int | None = picture.pts
+            if last is not None and (ticks is None or ticks <= last):
+                ticks = last + 1
+            last = ticks or 0
+            yield picture, float(last * self.stream.time_base)
 
     def pictures(self, index: FrameIndex, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """(place, picture) of each place; `wanted` is in rising order without repeats.
@@ -190,8 +198,7 @@ class Decoder:
     def _feed(self, index: FrameIndex, unsent: set[int], *, goes_on: bool) -> bool:
         """Decode one packet more, or what the decoder holds back if nothing more is wanted.
 
-        Returns whether there was one; raises MissingPictureError at damage, as what the decoder
-        gives then may depend on where decoding started.
+        Returns whether there was one.
         """
         if not unsent and not goes_on and not self._is_emptied:
             self._packets, self._is_emptied = iter([None]), True
@@ -256,59 +263,22 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
     Raises:
         CorruptVideoError: no frame can be decoded.
     """
-    container, stream = decoder.container, decoder.stream
-    packets = list_packets(container, stream)
+    time_base = decoder.stream.time_base
+    packets = list_packets(decoder.container, decoder.stream)
     decoder.leave()
     if packets is not None:
-        stores_pts = container.format.name in PTS_FORMATS
-        index = packet_index(packets, stores_pts=stores_pts, time_base=stream.time_base)
+        stores_pts = decoder.container.format.name in PTS_FORMATS
+        index = packet_index(packets, stores_pts=stores_pts, time_base=time_base)
         if index is not None:
             return index, None
     first: Any | None = None
     pts: list[float] = []
-    with closing(Decoder(decoder.path, num_threads=decoder.num_threads)) as anew:
-        for picture in anew.all_pictures():
-            first = first or picture
-            pts.append(np.nan if picture.pts is None else picture.pts)
+    for picture in decoder.all_pictures():
+        first = first or picture
+        pts.append(np.nan if picture.pts is None else picture.pts)
     if first is None:
         raise no_frame_error(decoder.path)
-    seconds = in_seconds(np.asarray(pts, np.float64), stream.time_base)
-    seconds = mended_seconds(seconds, step=1 / float(stream.average_rate or DEFAULT_FPS))
-    stored = len(pts) + anew.num_refused if packets is None else packets.num_stored
+    step = 1 / float(decoder.stream.average_rate or DEFAULT_FPS)
+    seconds = mended_seconds(in_seconds(np.asarray(pts, np.float64), time_base), step=step)
+    stored = len(pts) + decoder.num_refused if packets is None else packets.num_stored
     return counted_index(seconds, num_stored=stored), first
-
-
-def _numbered(decoder: Decoder, index: FrameIndex) -> Iterator[tuple[int | None, Any]]:
-    """(number as in `FrameIndex.numbers`, picture) of all that decode."""
-    for place, picture in enumerate(decoder.all_pictures()):
-        yield place if index.by_count else picture.pts, picture
-
-
-def counted_again(index: FrameIndex, path: str, *, num_threads: int) -> FrameIndex:
-    """The same frames, found by counting to the pictures that decode; see `by_decoded_pictures`.
-
-    Raises:
-        CorruptVideoError: none of them decodes.
-    """
-    with closing(Decoder(path, num_threads=num_threads)) as decoder:
-        counted = by_decoded_pictures(index, [number for number, _ in _numbered(decoder, index)])
-    if not len(counted):
-        raise no_frame_error(path)
-    return counted
-
-
-def shown_frames(decoder: Decoder, index: FrameIndex) -> Iterator[tuple[Any, float]]:
-    """(picture, seconds) of each of the F frames, decoded from the start of the file."""
-    shown = stand_ins(index, _numbered(decoder, index))
-    return zip(shown, index.pts_seconds.tolist(), strict=False)
-
-
-def shown_live(decoder: Decoder) -> Iterator[tuple[Any, float]]:
-    """(picture, seconds) of all that comes from a source that may never end."""
-    last: int | None = None
-    for picture in decoder.all_pictures():
-        ticks: int | None = picture.pts
-        if last is not None and (ticks is None or ticks <= last):
-            ticks = last + 1
-        last = ticks or 0
-        yield picture, float(last * decoder.stream.time_base)

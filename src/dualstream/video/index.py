@@ -11,8 +11,7 @@ own and nothing in it speaks of damage (`dualstream.video.packets`).
 All other files are decoded once, from start to end, and the list is what came out (pictures whose
 references were cut away are stored, but they are no frames); its frames are then found by counting
 from the start. A picture of a trusted file that a decoder refuses does not change the list: the
-picture before it stays on display, in `read` and `read_all` alike (`stand_ins`), and
-`VideoReader.num_missing` counts it.
+picture before it stays on display (`stand_ins`), and `VideoReader.num_missing` counts it.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.video.container import packets_of
-from dualstream.video.mpeg4 import display_slots
-from dualstream.video.packets import packet_inspector
+from dualstream.video.packets import display_slots, packet_inspector
 from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
 
 T = TypeVar("T")
@@ -97,8 +95,7 @@ class PacketList:
 def list_packets(container: Any, stream: Any) -> PacketList | None:
     """Read all packets of a stream, from the container's present position.
 
-    Returns:
-        None where the container or the codec is one whose packets do not tell the frames.
+    None where the container or the codec is one whose packets do not tell the frames.
     """
     codec = stream.codec_context.codec.canonical_name
     stores_pts = container.format.name in PTS_FORMATS
@@ -141,10 +138,7 @@ def list_packets(container: Any, stream: Any) -> PacketList | None:
 def packet_index(
     packets: PacketList, *, stores_pts: bool, time_base: Fraction
 ) -> FrameIndex | None:
-    """The frames that packets tell of, or None where they must be decoded to be known.
-
-    `stores_pts` says whether the container is one of `PTS_FORMATS`.
-    """
+    """The frames that packets tell of, or None where they must be decoded to be known."""
     if not packets.is_trusted:
         return None
     is_plain = all(len(found) == 1 for found in packets.pictures)
@@ -214,8 +208,7 @@ def stand_ins(index: FrameIndex, pictures: Iterable[tuple[int | None, T]]) -> It
 def by_decoded_pictures(index: FrameIndex, pts: Iterable[int | None]) -> FrameIndex:
     """The same frames, each found by counting to the picture that stands for it.
 
-    `pts` are the times of all pictures that decode, in decoded order. The result is as long as
-    `index`, or empty where none of its frames decodes.
+    `pts` are the times of all pictures that decode, in decoded order. Empty if no frame decodes.
     """
     pictures = ((time, number) for number, time in enumerate(pts))
     numbers = list(stand_ins(index, pictures))

@@ -1,19 +1,81 @@
-"""Facts about a video file: those that it claims and those that decoding finds, kept apart."""
+"""Facts about a video file, claimed and found by decoding, and how its pictures are turned."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.video.orientation import layout_of
 from dualstream.video.times import DEFAULT_FPS
 
-VARIABLE_RATE_SECONDS = 2.5e-3
-"""Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
+
+@dataclass(frozen=True)
+class Orientation:
+    """A picture is transposed first (if at all), then mirrored."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    """Left and right change places."""
+    mirror_y: bool = False
+    """Top and bottom change places."""
+
+    @property
+    def rotation_degrees(self) -> int:
+        """Clockwise turn: 0, 90, 180 or 270. Of a mirrored picture, the turn besides the mirror."""
+        if self.transpose:
+            return 90 if self.mirror_x else 270
+        return 180 if self.mirror_y else 0
+
+    def apply(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Turn (H, W, ...) to the displayed (H', W', ...), as a view."""
+        if self.transpose:
+            image = image.swapaxes(0, 1)  # (H, W, ...) -> (W, H, ...)
+        return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+def orientation_of_matrix(matrix: Sequence[int]) -> Orientation:
+    """Nearest multiple of a quarter turn, with mirror, of a display matrix.
+
+    Args:
+        matrix: 9 numbers (a b u c d v x y w): the pixel (x, y) is shown at
+            (a x + c y, b x + d y), y down. A quarter turn clockwise is a = d = 0, b = 1, c = -1.
+
+    Source:
+        ISO/IEC 14496-12, section 8.3.2 (track header box); FFmpeg, libavutil/display.h.
+    """
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(transpose=False, mirror_x=a < 0, mirror_y=d < 0)
+    return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
+
+
+class Layout(NamedTuple):
+    """Size and orientation of a picture; those of a file's first picture hold for all."""
+
+    orientation: Orientation
+    width: int
+    """Pixels as coded, before it is turned."""
+    height: int
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(H, W) as displayed."""
+        if self.orientation.transpose:
+            return self.width, self.height
+        return self.height, self.width
+
+
+def layout_of(frame: Any) -> Layout:
+    """Layout of a decoded `av.VideoFrame`; its display matrix, if it has one, turns it."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    orientation = Orientation()
+    if matrix is not None:
+        orientation = orientation_of_matrix(np.frombuffer(bytes(matrix), np.int32).tolist())
+    return Layout(orientation, frame.width, frame.height)
 
 
 @dataclass(frozen=True)
@@ -74,19 +136,4 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         num_frames_from_header=stream.frames or None,
         duration_seconds_from_header=seconds,
         has_audio=bool(container.streams.audio),
-    )
-
-
-def with_decoded(
-    info: VideoInfo, pts_seconds: NDArray[np.float64], *, num_missing: int
-) -> VideoInfo:
-    """The same facts with those that the (F,) times of all decoded frames tell, F at least 1."""
-    steps = np.diff(pts_seconds)
-    last = float(steps.mean()) if len(steps) else 1 / info.fps
-    return replace(
-        info,
-        num_frames_decoded=len(pts_seconds),
-        num_frames_missing=num_missing,
-        duration_seconds_decoded=float(pts_seconds[-1] - pts_seconds[0]) + last,
-        is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
     )

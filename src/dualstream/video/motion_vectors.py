@@ -33,7 +33,7 @@ from dualstream.video.container import (
 )
 from dualstream.video.decoder import LONGEST_REORDERING, Decoder, frames_of
 from dualstream.video.index import stand_ins
-from dualstream.video.orientation import Orientation, orientation_of_frame
+from dualstream.video.info import Layout, Orientation, layout_of
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
 
 Intra = Literal["repeat", "zero"]
@@ -43,10 +43,8 @@ METHOD = "motion-vectors"
 """`Flow.method` of these fields."""
 
 NO_B_VECTORS_CODECS = frozenset(
-    {
-        *("mpeg4", "h263", "h263p", "flv1", "wmv1", "wmv2", "rv10", "rv20"),
-        *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3"),
-    }
+    {"mpeg4", "h263", "h263p", "flv1", "wmv1", "wmv2", "rv10", "rv20"}
+    | {"msmpeg4v1", "msmpeg4v2", "msmpeg4v3"}
 )
 """Codecs of which FFmpeg exports no valid vectors for B pictures (`h263dec.c` stores those of
 the others only, and what it hands out for B pictures is left from earlier ones)."""
@@ -69,11 +67,9 @@ class _Picture:
     """Whether vectors of other pictures may lead here."""
     borrows: bool
     """Whether its own vectors are not given, so that those of the next reference serve."""
-    size: tuple[int, int]
-    """(H, W) as coded, before rotation."""
     blocks: NDArray[Any] | None
     """FFmpeg's AVMotionVector records; None where the picture has none."""
-    orientation: Orientation
+    layout: Layout
 
     @property
     def looks_ahead(self) -> bool:
@@ -144,14 +140,13 @@ def reference_steps(
     its reference. Without one on a side, vectors of that side lead to the other one.
 
     Args:
-        number: place of the picture in the order of showing.
-        order: its place in the order of decoding.
+        number, order: places of the picture in the orders of showing and of decoding.
         references: (number, order) of pictures that others may refer to.
 
     Returns:
-        Signed steps of the first and of the second list of vectors. Shown as 0 P, 1 b, 2 B, 3 b,
-        4 P and decoded as 0, 4, 2, 1, 3, picture 2 gives (-2, 2) and picture 3 gives (-1, 1);
-        4 gives (-4, -4). (-1, -1) where nothing is known.
+        Signed steps of the first and of the second list of vectors; (-1, -1) where nothing is
+        known. Shown as 0 P, 1 b, 2 B, 3 b, 4 P and decoded as 0, 4, 2, 1, 3, picture 2 gives
+        (-2, 2), picture 3 (-1, 1) and picture 4 (-4, -4).
     """
     known = [place - number for place, decoded in references if decoded < order]
     past = max((step for step in known if step < 0), default=None)
@@ -199,8 +194,8 @@ def turned(field: NDArray[np.float32], orientation: Orientation) -> NDArray[np.f
     if orientation == Orientation():
         return field
     if orientation.transpose:
-        field = field[::-1].transpose(0, 2, 1)  # (x, y) change places, as (H, W) do
-    x, y = field[:, :: -1 if orientation.mirror_y else 1, :: -1 if orientation.mirror_x else 1]
+        field = field[::-1]  # (x, y) change places, as (H, W) do
+    x, y = (orientation.apply(component) for component in field)
     return np.stack((-x if orientation.mirror_x else x, -y if orientation.mirror_y else y))
 
 
@@ -217,14 +212,19 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             )
         context.flags2 |= Flags2.export_mvs
         context.flags |= Flags.copy_opaque  # a frame then tells the packet that it came in
-        shown = _shown(path, _with_steps(_pictures(container, stream)))
+        shown = _with_steps(_pictures(container, stream))
+        if not is_url(path):  # of which all that decode are shown, else what `VideoReader` lists
+            with closing(Decoder(path, num_threads=1)) as decoder:
+                index, _ = frames_of(decoder)
+            numbers = ((p[0].number if index.by_count else p[0].pts, p) for p in shown)
+            shown = stand_ins(index, numbers)
         start = list(islice(shown, 2))
         if not start:
             raise no_frame_error(path)
         if len(start) < 2:
             raise FlowError(f"Motion vectors need at least 2 frames; {path!r} has 1.")
-        orientation = start[0][0].orientation
-        still = field = np.zeros((2, *start[0][0].size), np.float32)
+        orientation, width, height = start[0][0].layout
+        still = field = np.zeros((2, height, width), np.float32)
         for before, entry in pairwise(chain(start, shown)):
             if entry is before:  # a missing picture, for which the one before it is shown again
                 field = still
@@ -233,25 +233,13 @@ def _fields(path: str, intra: Intra) -> Iterator[NDArray[np.float32]]:
             yield turned(field, orientation)
 
 
-def _shown(path: str, pictures: Iterator[_Stepped]) -> Iterator[_Stepped]:
-    """The picture of each frame that `VideoReader` lists; of a URL, of all that decode."""
-    if is_url(path):
-        return pictures
-    with closing(Decoder(path, num_threads=1)) as decoder:
-        index, _ = frames_of(decoder)
-    return stand_ins(index, ((p[0].number if index.by_count else p[0].pts, p) for p in pictures))
-
-
 def _spread(
     picture: _Picture, steps: tuple[int, int], elsewhere: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(2, H, W) motion of a picture's blocks, and `elsewhere` where there is none.
-
-    A picture of another size than the video's is scaled to it, as `VideoReader` does.
-    """
+    """(2, H, W) motion of a picture's blocks, scaled to the video, and `elsewhere` in between."""
     if picture.blocks is None:
         return elsewhere
-    height, width = picture.size
+    _, width, height = picture.layout
     cells, covered = block_motion(
         picture.blocks, steps=steps, grid=(-(-height // _CELL_PX), -(-width // _CELL_PX))
     )
@@ -316,7 +304,6 @@ def _pictures(container: Any, stream: Any) -> Iterator[_Picture]:
                 order=order,
                 is_reference=is_reference if codec == "h264" else not is_b,
                 borrows=borrows,
-                size=(frame.height, frame.width),
                 blocks=None if vectors is None else vectors.to_ndarray(),
-                orientation=orientation_of_frame(frame),
+                layout=layout_of(frame),
             )

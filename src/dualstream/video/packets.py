@@ -1,14 +1,12 @@
-"""Packets looked into without decoding: whole or damaged, key frame or not."""
+"""Packets looked into without decoding: whole or damaged, key frame or not, which pictures."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from dualstream.video.mpeg4 import PictureFinder
-
-FORBIDDEN_IN_UNIT = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
+FORBIDDEN_IN_UNIT = re.compile(rb"\0\0[\0-\2]")
 """Byte sequences that no sound NAL unit holds (ITU-T H.264, section 7.4.1)."""
 
 RECOVERY_POINT, DISPLAY_ORIENTATION = 6, 47
@@ -19,6 +17,23 @@ NAL_SYNTAX: dict[str, tuple[int, Collection[int], int, Collection[int]]] = {
     "hevc": (2, range(32), 39, range(32, 35)),
 }
 """Bytes of a unit's header; unit types of slices, of SEI messages and of parameter sets."""
+
+START_CODE = b"\x00\x00\x01"
+LAYER_CODES = range(0x20, 0x30)
+PICTURE_CODE = 0xB6
+PICTURE_TYPES = "IPBS"
+"""Letter of each value of vop_coding_type."""
+
+LAYER = re.compile(
+    ".{9}"  # random access, object type
+    "(0|1.{7})"  # version, priority
+    "((?!1111).{4}|1111.{16})"  # aspect ratio, given as two numbers if it is 15
+    "(0|1...(0|1.{79}))"  # chroma format, low delay, buffer sizes with their marker bits
+    "...(?P<clock>.{16})"  # shape and marker before it
+)
+
+LONGEST_PLACEHOLDER_BYTES = 16
+"""Longer packets begin with a start code, unless they are damaged."""
 
 
 class PacketFacts(NamedTuple):
@@ -40,8 +55,7 @@ DAMAGED = PacketFacts(is_whole=False)
 def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFacts]:
     """Function that looks into the packets of a stream; `codec` is FFmpeg's name of it."""
     if codec == "mpeg4":
-        finder = PictureFinder(extradata)
-        return lambda data: _mpeg4_facts(finder, data)
+        return PictureFinder(extradata).facts
     if codec in NAL_SYNTAX:
         length_bytes = nal_length_bytes(codec, extradata)
         return lambda data: _nal_facts(codec, nal_units(data, length_bytes=length_bytes), extradata)
@@ -52,8 +66,7 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
 def nal_length_bytes(codec: str, extradata: bytes) -> int | None:
     """Bytes of the length before each NAL unit, or None where start codes stand between them.
 
-    Source:
-        ISO/IEC 14496-15, sections 5.3.3.1 (avcC) and 8.3.3.1 (hvcC).
+    Source: ISO/IEC 14496-15, sections 5.3.3.1 (avcC) and 8.3.3.1 (hvcC).
     """
     place = 4 if codec == "h264" else 21
     # Both boxes begin with version 1; start codes begin with zeros.
@@ -82,7 +95,10 @@ def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
     first, first_kind = b"", 0
     messages: dict[int, bytes] = {}
     for unit in units:
-        if _is_damaged(unit):
+        if not unit or unit[0] >= 128:
+            return DAMAGED
+        # Zeros may follow a unit; some writers count them in.
+        if b"\0\0" in unit and FORBIDDEN_IN_UNIT.search(unit.rstrip(b"\0")):
             return DAMAGED
         kind = unit[0] & 31 if is_h264 else unit[0] >> 1
         if kind in slices and not first:
@@ -100,14 +116,6 @@ def _nal_facts(codec: str, units: list[bytes], extradata: bytes) -> PacketFacts:
     else:
         is_key = 16 <= first_kind <= 21  # a random access point
     return PacketFacts(is_key=is_key, turns=DISPLAY_ORIENTATION in messages)
-
-
-def _is_damaged(unit: bytes) -> bool:
-    """Whether these bytes cannot be a NAL unit."""
-    if not unit or unit[0] >= 128:
-        return True
-    # Zeros may follow a unit; some writers count them in.
-    return b"\0\0" in unit and any(code in unit.rstrip(b"\0") for code in FORBIDDEN_IN_UNIT)
 
 
 def _sei_messages(body: bytes) -> list[tuple[int, bytes]]:
@@ -167,8 +175,7 @@ def _vp9_facts(data: bytes) -> PacketFacts:
 def _mjpeg_facts(data: bytes) -> PacketFacts:
     """A picture has its own tables; else it would be decoded with those of the one before.
 
-    Source:
-        ITU-T T.81, annex B (markers and segments).
+    Source: ITU-T T.81, annex B (markers and segments).
     """
     place, kinds = 2, set()
     while data[place : place + 1] == b"\xff" and 0xDA not in kinds:
@@ -183,20 +190,94 @@ def _mjpeg_facts(data: bytes) -> PacketFacts:
     )
 
 
-def _mpeg4_facts(finder: PictureFinder, data: bytes) -> PacketFacts:
-    pictures = finder.find(data)
-    return PacketFacts(is_whole="?" not in pictures, is_key="I" in pictures, pictures=pictures)
-
-
 def is_h264_reference(packet: bytes, *, length_bytes: int | None) -> bool:
-    """Whether other pictures may refer to the H.264 picture in a packet (its nal_ref_idc).
+    """Whether other pictures may refer to the H.264 picture in a packet; true without a slice.
 
-    True too where no slice is found.
-
-    Source:
-        ITU-T H.264, section 7.3.1 (NAL unit).
+    Source: ITU-T H.264, section 7.3.1 (nal_ref_idc of a NAL unit).
     """
     for unit in nal_units(packet, length_bytes=length_bytes):
         if unit and unit[0] & 31 in (1, 2, 5):  # a slice, or the first partition of one
             return unit[0] >> 5 & 3 != 0
     return True
+
+
+class PictureFinder:
+    """Lists the pictures that packets of MPEG-4 part 2 (Xvid, DivX) show.
+
+    AVI files may pack a P and a B picture into one packet and follow it by a placeholder ("not
+    coded"), so neither packets nor their times tell the frames. The syntax is ISO/IEC 14496-2,
+    sections 6.2.3 (video object layer, whose clock is remembered) and 6.2.5 (plane).
+    """
+
+    def __init__(self, extradata: bytes) -> None:
+        self._increment_bits = 1
+        self.find(extradata)
+
+    def facts(self, data: bytes) -> PacketFacts:
+        """Facts of one packet."""
+        found = self.find(data)
+        return PacketFacts(is_whole="?" not in found, is_key="I" in found, pictures=found)
+
+    def find(self, data: bytes) -> str:
+        """Types of the coded pictures of one packet: "P" mostly, "PB" packed, "" placeholder.
+
+        A "?" stands for what is damaged: a picture header, or a packet without any.
+        """
+        found = ""
+        position = data.find(START_CODE)
+        if position and len(data) > LONGEST_PLACEHOLDER_BYTES:
+            return "?"
+        while 0 <= position < len(data) - 4:
+            # 36 bytes hold every header field that is read here.
+            code, body = data[position + 3], data[position + 4 : position + 40]
+            if code in LAYER_CODES:
+                self._increment_bits = max(1, (layer_clock(body) - 1).bit_length())
+            elif code == PICTURE_CODE:
+                found += picture_type(body, increment_bits=self._increment_bits)
+            position = data.find(START_CODE, position + 4)
+        return found
+
+
+def _bits(body: bytes) -> str:
+    """Its bits as digits; zeros follow its end."""
+    return f"{int.from_bytes(body, 'big'):0{8 * len(body)}b}" + "0" * 160
+
+
+def layer_clock(body: bytes) -> int:
+    """vop_time_increment_resolution (ticks a second) of a video object layer header."""
+    found = LAYER.match(_bits(body))
+    return max(1, int(found["clock"], 2)) if found else 1
+
+
+def picture_type(body: bytes, *, increment_bits: int) -> str:
+    """Letter of a video object plane's picture, "" for a placeholder (vop_coded = 0), "?" for none.
+
+    `increment_bits` is the width of vop_time_increment, enough for the layer's clock - 1.
+    """
+    # vop_coding_type, a 1 for every second passed, 0, marker, vop_time_increment, marker, vop_coded
+    found = re.match(rf"(..)1*01.{{{increment_bits}}}1(.)", _bits(body))
+    if not found:
+        return "?"
+    return PICTURE_TYPES[int(found[1], 2)] if found[2] == "1" else ""
+
+
+def display_slots(pictures: Sequence[str]) -> list[int]:
+    """Packet number at whose time each picture is shown, in the order of showing.
+
+    The decoder gives at most one picture a packet; a packed one waits for the placeholder after
+    it, and one that still waits at the end is never shown. Where there are B pictures the
+    decoder gives each picture one packet late, which is taken back: I,-,PB,-,P,- (an encoder's
+    delay after the first picture, then packed) is shown at 0, 1, 2, 3 and I,P,-,P (a picture
+    dropped) at 0, 1, 3.
+    """
+    given: list[int] = []
+    waiting = 0
+    for packet, found in enumerate(pictures):
+        waiting += len(found)
+        if waiting:
+            given.append(packet)
+            waiting -= 1
+    if len(given) > 1 and any("B" in found for found in pictures):
+        delay = given[1] - given[0]
+        return [slot - delay for slot in given[1:]] + [given[-1] + 1 - delay]
+    return given

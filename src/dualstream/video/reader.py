@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,26 +15,23 @@ from numpy.typing import NDArray
 from dualstream.errors import InputError, check_least
 from dualstream.types import Frames
 from dualstream.video.container import is_url, no_frame_error, video_error
-from dualstream.video.decoder import (
-    Decoder,
-    MissingPictureError,
-    counted_again,
-    frames_of,
-    shown_frames,
-    shown_live,
-)
-from dualstream.video.index import FrameIndex, check_positions
-from dualstream.video.info import VideoInfo, header_info, with_decoded
-from dualstream.video.orientation import Layout, layout_of
-from dualstream.video.source import memory_for
+from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
+from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
+from dualstream.video.info import Layout, VideoInfo, header_info, layout_of
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
+    TimedImage,
     check_rate,
+    collect,
+    cut_windows,
     evenly_spaced,
     frames_shown_at,
+    resample,
 )
-from dualstream.video.windows import TimedImage, collect, cut_windows, resample
+
+VARIABLE_RATE_SECONDS = 2.5e-3
+"""Frame intervals that differ by more are a variable rate; Matroska's rounding gives 1 ms."""
 
 
 class VideoReader:
@@ -46,24 +44,34 @@ class VideoReader:
     Args:
         path: file name, or a URL that FFmpeg can open.
         num_threads: threads that decode; 1 leaves the other cores to other workers.
+        frame_list: that of an earlier reader of the same file, which then need not be made again.
 
     Raises:
         VideoNotFoundError: no such file.
         NoVideoStreamError: audio only, a folder, or not a media file.
-        CorruptVideoError: empty, or without readable structure.
+        CorruptVideoError: empty, or without readable structure. All that reads frames raises it
+            too where no frame can be decoded.
         InputError: `num_threads` below 1.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        num_threads: int = 1,
+        frame_list: FrameIndex | None = None,
+    ) -> None:
         check_least(1, num_threads=num_threads)
         self._path = os.fspath(path)
         self._num_threads = num_threads
-        self._index: FrameIndex | None = None
+        self._index = frame_list
         self._num_standing_in: int | None = None
         self._info: VideoInfo | None = None
         self._layout: Layout | None = None
         self._reformatter = VideoReformatter()
         self._decoder = Decoder(self._path, num_threads=num_threads, tells_damage=True)
+        if frame_list is not None:
+            self._decoder.leave()  # as listing does: reads start at key frames
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -108,12 +116,22 @@ class VideoReader:
         self._check_open()
         if self._info is None:
             with closing(Decoder(self._path, num_threads=1)) as decoder:
-                first = next(decoder.all_pictures(), None)
-                if first is None:
-                    raise no_frame_error(self._path)
-                self._look_at_first(decoder, first)
-        assert self._info is not None
+                if first := next(decoder.all_pictures(), None):
+                    self._look_at_first(decoder, first)
+        if self._info is None:
+            raise no_frame_error(self._path)
         return self._info
+
+    @property
+    def frame_list(self) -> FrameIndex:
+        """List of the frames, made on first use."""
+        self._check_open()
+        if self._index is None:
+            self._index, first = frames_of(self._decoder)
+            if first is not None:  # everything was decoded
+                self._look_at_first(self._decoder, first)
+                self._num_standing_in = 0
+        return self._index
 
     @property
     def pts_seconds(self) -> NDArray[np.float64]:
@@ -125,12 +143,12 @@ class VideoReader:
         Raises:
             CorruptVideoError: no frame can be decoded.
         """
-        return self._frame_index().pts_seconds
+        return self.frame_list.pts_seconds
 
     @property
     def num_frames(self) -> int:
         """Number of frames that can be read, whatever the header says."""
-        return len(self._frame_index())
+        return len(self.frame_list)
 
     @property
     def num_missing(self) -> int:
@@ -139,7 +157,7 @@ class VideoReader:
         Decodes the whole file on first use. They are left out of the frames or, where damage
         lies too deep to be seen without decoding, the picture before them stands for them.
         """
-        index = self._frame_index()
+        index = self.frame_list
         if self._num_standing_in is None:
             self._count()
         assert self._num_standing_in is not None
@@ -152,11 +170,11 @@ class VideoReader:
             CorruptVideoError: a frame that the header promises is not in the file.
             InputError: an index below 0 or beyond the end, or no index.
         """
-        index = self._frame_index()
+        index = self.frame_list
         check_positions(indices, index, source=self._path)
         return index.pts_seconds[np.asarray(indices, np.int64)]
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`.
 
         Frames after those that were read last, in the same group of pictures, are decoded on from
@@ -165,15 +183,14 @@ class VideoReader:
         Raises:
             CorruptVideoError: a frame that the header promises is not in the file.
             InputError: an index below 0 or beyond the end, or no index.
-            ShapeError: `out` has another shape or dtype.
         """
         numbers = [int(index) for index in indices]
-        check_positions(numbers, self._frame_index(), source=self._path)
+        check_positions(numbers, self.frame_list, source=self._path)
         try:
-            return self._read(numbers, out)
+            return self._read(numbers)
         except MissingPictureError:  # the packets do not tell enough
             self._index = self._count()
-            return self._read(numbers, out)
+            return self._read(numbers)
 
     def read_at(self, seconds: Sequence[float]) -> Frames:
         """Frames on display at the given times of the file's clock.
@@ -223,15 +240,13 @@ class VideoReader:
         Args:
             length: frames in a window; the last one may be shorter.
             step: frames from one window's start to the next's; None is `length` (no overlap).
-            fps: rate to resample to: frames on display every 1 / fps seconds, stamped with
-                those times; None keeps every frame.
+            fps: rate to resample to (see `read_at_rate`); None keeps every frame.
 
         Yields:
             At least one window; each holds a frame that no window before it held.
 
         Raises:
             InputError: a length, step or rate that is not above 0.
-            CorruptVideoError: no frame can be decoded.
         """
         step = length if step is None else step
         check_least(1, length=length, step=step)
@@ -260,15 +275,18 @@ class VideoReader:
         self._check_open()
         # A decoder of its own, so that the caller may read other frames in between.
         with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
-            # What comes from a URL may never end, so it is not looked at in advance.
-            live = is_url(self._path)
-            shown = shown_live(decoder) if live else shown_frames(decoder, self._frame_index())
+            if is_url(self._path):  # may never end, so it is not looked at in advance
+                shown = decoder.live()
+            else:
+                index = self.frame_list
+                pictures = stand_ins(index, decoder.numbered(index))
+                shown = zip(pictures, index.pts_seconds.tolist(), strict=False)
             is_empty = True
             for picture, seconds in shown:
                 if is_empty:
                     self._look_at_first(decoder, picture)
                 is_empty = False
-                yield self._to_rgb(picture), seconds
+                yield np.ascontiguousarray(self._to_rgb(picture)), seconds
         if is_empty:
             raise no_frame_error(self._path)
 
@@ -276,24 +294,18 @@ class VideoReader:
         likely = self._decoder.stream.frames if self._index is None else len(self._index)
         return collect(frames, expected=likely, source=self._path)
 
-    def _frame_index(self) -> FrameIndex:
-        self._check_open()
-        if self._index is None:
-            self._index, first = frames_of(self._decoder)
-            if first is not None:  # everything was decoded
-                self._look_at_first(self._decoder, first)
-                self._num_standing_in = 0
-        return self._index
-
     def _count(self) -> FrameIndex:
         """The same frames, to be found by counting from the start."""
-        index = self._frame_index()
-        counted = counted_again(index, self._path, num_threads=self._num_threads)
+        index = self.frame_list
+        with closing(Decoder(self._path, num_threads=self._num_threads)) as decoder:
+            counted = by_decoded_pictures(index, [place for place, _ in decoder.numbered(index)])
+        if not len(counted):
+            raise no_frame_error(self._path)
         self._num_standing_in = len(index) - len(counted.frame_of)
         return counted
 
-    def _read(self, numbers: Sequence[int], out: NDArray[np.uint8] | None) -> Frames:
-        index = self._frame_index()
+    def _read(self, numbers: Sequence[int]) -> Frames:
+        index = self.frame_list
         wanted = index.numbers[numbers].tolist() if index.by_count else numbers
         places: dict[int, list[int]] = {}
         for place, picture in enumerate(wanted):
@@ -301,30 +313,28 @@ class VideoReader:
         data: NDArray[np.uint8] | None = None
         for number, picture in self._decoder.pictures(index, sorted(places)):
             first, *others = places[number]
+            # The first frame's layout holds for all; this one tells it unless layouts may change.
             if self._layout is None:
-                self._layout = self._layout_by(picture, index)
+                layout = layout_of(picture)
+                coded_size = layout.width, layout.height
+                if index.turns_within or coded_size != self._decoder.claimed_size:
+                    _ = self.info  # looks at the first frame
+                self._layout = self._layout or layout
             if data is None:
-                data = memory_for((len(numbers), *self._layout.shown_size, 3), out)
-            self._to_rgb(picture, data[first])
+                data = np.empty((len(numbers), *self._layout.shown_size, 3), np.uint8)
+            data[first] = self._to_rgb(picture)
             del picture  # no more than one is held while the next is decoded, see `Decoder`
             data[others] = data[first]
         assert data is not None  # every picture comes or an error is raised
         return Frames(data, index.pts_seconds[numbers], self._path)
-
-    def _layout_by(self, picture: Any, index: FrameIndex) -> Layout:
-        """Layout of the first frame, told from another one where all must have the same."""
-        layout = layout_of(picture)
-        if index.turns_within or (layout.width, layout.height) != self._decoder.claimed_size:
-            _ = self.info  # looks at the first frame
-        return self._layout or layout
 
     def _look_at_first(self, decoder: Decoder, picture: Any) -> None:
         if self._info is None:
             self._layout = layout_of(picture)
             self._info = header_info(decoder.container, decoder.stream, self._path, picture)
 
-    def _to_rgb(self, picture: Any, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """(H, W, 3) bytes as displayed, written to `out` if there is one."""
+    def _to_rgb(self, picture: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) bytes as displayed: a view of FFmpeg's memory."""
         assert self._layout is not None
         orientation, width, height = self._layout
         try:
@@ -337,11 +347,7 @@ class VideoReader:
         image: NDArray[np.uint8] = np.ndarray(
             (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        image = orientation.apply(image)
-        if out is None:
-            return np.ascontiguousarray(image)
-        out[...] = image
-        return out
+        return orientation.apply(image)
 
 
 def read_video(
@@ -394,6 +400,16 @@ def probe(path: str | os.PathLike[str], *, decode: bool = False) -> VideoInfo:
         CorruptVideoError: no frame can be decoded; and the errors of `VideoReader`.
     """
     with VideoReader(path) as reader:
+        info = reader.info
         if not decode:
-            return reader.info
-        return with_decoded(reader.info, reader.pts_seconds, num_missing=reader.num_missing)
+            return info
+        pts = reader.pts_seconds
+        steps = np.diff(pts)
+        last = float(steps.mean()) if len(steps) else 1 / info.fps
+        return replace(
+            info,
+            num_frames_decoded=len(pts),
+            num_frames_missing=reader.num_missing,
+            duration_seconds_decoded=float(pts[-1] - pts[0]) + last,
+            is_variable_frame_rate=bool(len(steps) and np.ptp(steps) > VARIABLE_RATE_SECONDS),
+        )

@@ -41,42 +41,19 @@ class FrameSource(Protocol):
             InputError: a number that is not `available`.
         """
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, in the order asked for; repeats are allowed.
-
-        Args:
-            indices: n frames.
-            out: (n, H, W, 3) memory to write them to, which the result then shares. A caller
-                that reads many clips saves the time of taking new memory for each.
 
         Raises:
             InputError: a number that is not `available`, or no number.
-            ShapeError: `out` has another shape or dtype.
             VideoError: the source cannot be read.
         """
 
 
-def memory_for(shape: tuple[int, ...], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The caller's memory, or new memory where there is none.
-
-    Raises:
-        ShapeError: `out` has another shape or dtype.
-    """
-    if out is None:
-        return np.empty(shape, np.uint8)
-    if out.shape != shape or out.dtype != np.uint8:
-        raise ShapeError(f"out must be {shape} uint8, got {out.shape} {out.dtype}.")
-    return out
-
-
-def taken(frames: Frames, rows: NDArray[np.int64], out: NDArray[np.uint8] | None) -> Frames:
-    """Some of the frames, at least one; without `out`, neighbours in rising order are a view."""
-    if out is None and (np.diff(rows) == 1).all():
-        data = frames.data[rows[0] : rows[-1] + 1]
-    else:
-        data = memory_for((len(rows), *frames.data.shape[1:]), out)
-        # In its default mode numpy copies twice; the rows are known to be there.
-        np.take(frames.data, rows, axis=0, out=data, mode="clip")
+def taken(frames: Frames, rows: NDArray[np.int64]) -> Frames:
+    """Some of the frames, at least one; neighbours in rising order are a view."""
+    is_run = bool((np.diff(rows) == 1).all())
+    data = frames.data[rows[0] : rows[-1] + 1] if is_run else frames.data[rows]
     return Frames(data, frames.pts_seconds[rows], frames.source)
 
 
@@ -86,8 +63,7 @@ class FrameArray:
     Args:
         frames: `Frames`, or (T, H, W, 3) RGB bytes; at least one frame.
         fps: frames a second. Must be given for a plain array, whose times are then t / fps; of
-            `Frames` it is the mean rate of their times, and `fps` counts where that is not
-            known (a single frame; else 25).
+            `Frames` it counts where their times tell no mean rate (a single frame; else 25).
 
     Raises:
         ShapeError: an array that is not (T, H, W, 3) uint8.
@@ -115,18 +91,16 @@ class FrameArray:
         """(n,) presentation times of frames by number."""
         return self._frames.pts_seconds[_checked(indices, self.available, self.name)]
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
-        """Frames by number; without `out`, neighbours in rising order are a view."""
-        numbers = _checked(indices, self.available, self.name)
-        return taken(self._frames, numbers, out)
+    def read(self, indices: Sequence[int]) -> Frames:
+        """Frames by number; neighbours in rising order are a view."""
+        return taken(self._frames, _checked(indices, self.available, self.name))
 
 
 class FrameCache:
     """A `FrameSource` over another one that holds the frames of the last `prefetch`.
 
-    A network that sees RGB and flow, and several networks side by side, read the same frames: they
-    are fetched once, in one go, and read from memory. Frames that are not held are read from the
-    source.
+    Several streams and networks read the same frames: they are fetched once, in one go. Frames that
+    are not held are read from the source.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -175,15 +149,12 @@ class FrameCache:
         self._held = held
         self._rows = {number: row for row, number in enumerate((*kept, *missing))}
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, in the order asked for; see `FrameSource.read`."""
-        if (
-            self._held is None
-            or not len(indices)
-            or not all(index in self._rows for index in indices)
-        ):
-            return self._source.read(indices, out=out)
-        return taken(self._held, np.array([self._rows[index] for index in indices]), out)
+        rows = [self._rows[index] for index in indices if index in self._rows]
+        if self._held is None or not rows or len(rows) < len(indices):
+            return self._source.read(indices)
+        return taken(self._held, np.array(rows))
 
 
 class FrameBuffer:
@@ -250,7 +221,7 @@ class FrameBuffer:
         with self._lock:
             return self._seconds[self._places(indices)]
 
-    def read(self, indices: Sequence[int], *, out: NDArray[np.uint8] | None = None) -> Frames:
+    def read(self, indices: Sequence[int]) -> Frames:
         """Frames by number, copied.
 
         Raises:
@@ -258,9 +229,7 @@ class FrameBuffer:
         """
         with self._lock:
             places = self._places(indices)
-            data = memory_for((len(places), *self._images.shape[1:]), out)
-            np.take(self._images, places, axis=0, out=data, mode="clip")
-            return Frames(data, self._seconds[places], self.name)
+            return Frames(self._images[places], self._seconds[places], self.name)
 
     def _places(self, indices: Sequence[int]) -> NDArray[np.int64]:
         return _checked(indices, self.available, self.name) % len(self._seconds)

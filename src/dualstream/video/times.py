@@ -1,14 +1,17 @@
-"""Arithmetic of presentation times: mending a clock, frames on display, samples at a rate."""
+"""Presentation times: a clock mended, samples at a rate, streams of frames cut into windows."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError
+from dualstream.types import Frames
 
 DEFAULT_FPS = 25.0
 """Rate assumed where neither header nor decoding tells one (a single picture)."""
@@ -21,6 +24,10 @@ RESTART_STEPS = 32
 came in the order of decoding (AVI)."""
 
 
+TimedImage = tuple[NDArray[np.uint8], float]
+"""(H, W, 3) RGB bytes and the time in seconds from which they are shown."""
+
+
 def in_seconds(ticks: NDArray[np.int64 | np.float64], time_base: Fraction) -> NDArray[np.float64]:
     """Times in ticks of a clock as seconds."""
     return ticks.astype(np.float64) * time_base.numerator / time_base.denominator
@@ -31,14 +38,12 @@ def mended_seconds(seconds: NDArray[np.float64], *, step: float) -> NDArray[np.f
 
     Where the clock starts anew (`RESTART_STEPS`), it is taken to go on. Times that came in another
     order are sorted. Those that are missing or equal are spread evenly between their neighbours;
-    at the end they follow at the median distance.
+    at the end they follow at the median distance. 0, 2, 2, 4 -> 0, 2, 3, 4; 0, .3, .1, .2 ->
+    0, .1, .2, .3; 0, 1, NaN, NaN -> 0, 1, 2, 3.
 
     Args:
         seconds: (F,) times of frames in the order in which they are shown; NaN where there is none.
         step: likely seconds from frame to frame.
-
-    Example:
-        0, 2, 2, 4 -> 0, 2, 3, 4; 0, .3, .1, .2 -> 0, .1, .2, .3; 0, 1, NaN, NaN -> 0, 1, 2, 3.
     """
     frames = np.arange(len(seconds), dtype=np.float64)
     known = np.flatnonzero(~np.isnan(seconds))
@@ -78,13 +83,8 @@ def frames_shown_at(
 def num_samples(span_seconds: float, num_frames: int, fps: float) -> int:
     """Samples at a rate that fit a video, whose last frame lasts as long as the mean of the others.
 
-    Args:
-        span_seconds: time from the start of the first frame to the start of the last.
-        num_frames: F, at least 1.
-        fps: samples a second.
-
-    Returns:
-        At least 1: 10 frames over 0.9 s last 1 s, which is 25 samples at 25 fps.
+    `span_seconds` leads from the start of the first frame to the start of the last one. At least
+    1: 10 frames over 0.9 s last 1 s, which is 25 samples at 25 fps.
     """
     if num_frames < 2:
         return 1
@@ -101,7 +101,7 @@ def frame_indices_at_rate(pts_seconds: NDArray[np.float64], fps: float) -> NDArr
 
     Args:
         pts_seconds: (F,) rising times of the frames, F at least 1.
-        fps: samples a second, above 0.
+        fps: samples a second.
 
     Returns:
         (M,) frame indices, never falling: 10 fps to 25 -> 0 0 0 1 1 2 2 2 3 3 ...
@@ -121,3 +121,70 @@ def check_rate(fps: float) -> None:
     """Raise InputError unless `fps` is a finite number above 0."""
     if not (np.isfinite(fps) and fps > 0):
         raise InputError(f"fps must be a number above 0, got {fps}.")
+
+
+def resample(frames: Iterable[TimedImage], fps: float) -> Iterator[TimedImage]:
+    """The same choice as `frame_indices_at_rate`, made while frames pass by in rising order."""
+    sample = count = 0
+    start = last = 0.0
+    held: NDArray[np.uint8] | None = None
+    for image, seconds in frames:
+        if held is None:
+            start = seconds
+        else:
+            while sample / fps + CLOCK_ROUNDING_SECONDS < seconds - start:
+                yield held, start + sample / fps
+                sample += 1
+        held, last, count = image, seconds, count + 1
+    if held is not None:
+        for number in range(sample, num_samples(last - start, count, fps)):
+            yield held, start + number / fps
+
+
+def cut_windows(
+    frames: Iterable[TimedImage], *, length: int, step: int, source: str
+) -> Iterator[Frames]:
+    """Gather runs of frames, holding no more than one run at a time; see `VideoReader.windows`.
+
+    5 frames, length 3, step 2 -> (0, 1, 2), (2, 3, 4); 6 frames -> also (4, 5).
+    """
+    held: deque[TimedImage] = deque()
+    skip = fresh = 0
+    for frame in frames:
+        if skip:
+            skip -= 1
+            continue
+        held.append(frame)
+        fresh += 1
+        if len(held) == length:
+            yield _join(held, source)
+            fresh = 0
+            skip = max(0, step - length)
+            for _ in range(min(step, length)):
+                held.popleft()
+    if fresh:
+        yield _join(held, source)
+
+
+def _join(frames: Iterable[TimedImage], source: str) -> Frames:
+    images, seconds = zip(*frames, strict=True)
+    return Frames(np.stack(images), np.asarray(seconds, np.float64), source)
+
+
+def collect(frames: Iterable[TimedImage], *, expected: int, source: str) -> Frames:
+    """Gather all frames, at least one, into one array, without holding every image twice.
+
+    `expected` is their likely number, 0 where unknown; it costs memory only where wrong.
+    """
+    images: NDArray[np.uint8] | None = None
+    seconds: list[float] = []
+    for image, time in frames:
+        if images is None:
+            # A header may claim anything, so what it expects is only believed in parts.
+            images = np.empty((min(max(expected, 1), 1024), *image.shape), np.uint8)
+        elif len(seconds) == len(images):
+            images = np.concatenate([images, np.empty_like(images)])
+        images[len(seconds)] = image
+        seconds.append(time)
+    assert images is not None  # `frames` raises where nothing decodes
+    return Frames(images[: len(seconds)], np.asarray(seconds, np.float64), source)

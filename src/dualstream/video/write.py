@@ -77,7 +77,11 @@ def write_video(
             replacing(target, keep_suffix=True) as temporary,
             _open_container(temporary, target) as container,
         ):
-            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+            rate = Fraction(fps).limit_denominator(1001)
+            try:
+                stream = container.add_stream(codec, rate=rate)
+            except ValueError as error:
+                raise _refused(target, codec, error) from error
             _set_up(stream, codec=codec, size=first.shape[:2], key_frames=key_frame_interval)
             if codec == "libx264":
                 # With its look-ahead tree and several threads x264 gives other bytes each time.
@@ -87,10 +91,14 @@ def write_video(
     except DualstreamError:
         raise
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"Cannot write {str(target)!r} with {codec}: {error}. Check that the container takes "
-            f"this codec, the preset, and that the folder is writable with space left."
-        ) from error
+        raise _refused(target, codec, error) from error
+
+
+def _refused(target: Path, codec: WriteCodec, error: Exception) -> VideoError:
+    return VideoError(
+        f"Cannot write {str(target)!r} with {codec}: {error}. Check that the container takes "
+        f"this codec, the preset, and that the folder is writable with space left."
+    )
 
 
 def _open_container(temporary: Path, target: Path) -> Any:

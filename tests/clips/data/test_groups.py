@@ -1,4 +1,4 @@
-"""Source groups and the choice of whole groups."""
+"""Groups of videos from one source, and classes that a mirrored picture exchanges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.data.groups import choose_groups, group_videos, source_group
+from dualstream.clips.data.groups import choose_groups, group_videos, mirrored_classes, source_group
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,24 @@ def test_choice_of_any_classes(sizes: list[list[int]], fraction: float, seed: in
         else:
             assert 0 < len(own) < len(groups)
             assert abs(taken[label] - fraction * sum(groups)) <= max(groups)
+
+
+@pytest.mark.parametrize(
+    ("classes", "pairs"),
+    [
+        (("Moving something left", "run", "Moving something right"), ((0, 2),)),
+        (("Pushing [x] from right to left", "Pushing [x] from left to right"), ((0, 1),)),
+        (("SwipeRight", "swipe_left", "Slide two fingers left"), ((0, 1),)),
+        (("Turning Hand Counterclockwise", "Turning Hand Clockwise"), ((0, 1),)),
+        (("turn anti-clockwise", "turn clockwise"), ((0, 1),)),
+        (("move leftwards", "move rightward", "move rightwards"), ((0, 2),)),
+        (("left-handed throw", "right-handed throw"), ((0, 1),)),
+        # One side without the other, both in one name, and words that only hold a side.
+        (("turn left", "go on"), ()),
+        (("left or right", "left"), ()),
+        (("bright", "bleft", "leftover", "rightover"), ()),
+        ((), ()),
+    ],
+)
+def test_mirrored_classes(classes: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
+    assert mirrored_classes(classes) == pairs

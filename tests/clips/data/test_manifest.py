@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dualstream.clips import Manifest, VideoRecord, source_group
 from dualstream.clips.data.annotations.entries import read_class_list
-from dualstream.clips.data.manifest import is_video_name
+from dualstream.clips.data.groups import source_group
+from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
 from dualstream.errors import AnnotationError, InputError, UnknownNameError
 
 HEADER = "path,label,split1,split2,split3,frames,fps,width,height,sha256"

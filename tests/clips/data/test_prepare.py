@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from tests.clips.data.cut_video import cut_video
 
-from dualstream.clips import Manifest, VideoRecord, source_group
 from dualstream.clips.data.annotations.entries import Problem
-from dualstream.clips.data.manifest import Part
+from dualstream.clips.data.groups import source_group
+from dualstream.clips.data.manifest import Manifest, Part, VideoRecord
 from dualstream.clips.data.prepare import PrepareReport, prepare, split_by_source
 from dualstream.errors import AnnotationError, DiskError, InputError, UnknownNameError
 from dualstream.video import write_video

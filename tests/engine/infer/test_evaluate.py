@@ -13,7 +13,7 @@ from tests.engine.tiny import tiny_recipe, untrained_run
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import test_dataset as views_of_test
-from dualstream.engine.infer.evaluate import VideoScore, collect, evaluate, score_videos
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.recipe import load_recipe
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.run.info import read_metrics
@@ -36,24 +36,24 @@ def expected_probabilities(checkpoint: Checkpoint, views: torch.Tensor) -> np.nd
 
 
 @pytest.fixture
-def checkpoint(run: Path) -> Checkpoint:
-    return load_checkpoint(run)
+def checkpoint(run: Path, tmp_path: Path) -> Checkpoint:
+    shutil.copytree(run, tmp_path / "run")
+    return load_checkpoint(tmp_path / "run")
 
 
 def test_a_video_gets_the_mean_softmax_of_its_views(
     checkpoint: Checkpoint, tiny_data: Path
 ) -> None:
-    count, results = score_videos(checkpoint, workers=0)
-    scored = {result.name: result for result in results}
-    assert count == len(scored) == 4
+    scores = evaluate(checkpoint, workers=0).scores
+    assert len(scores) == 4
     videos = Manifest.read(tiny_data).subset(1, "test")
     dataset = views_of_test(videos, checkpoint.recipe, checkpoint.info)
     for number, record in enumerate(videos.records):
         views = dataset[number].data["flow"]
         assert views.shape == (6, 2, 3, 32, 32)  # 2 segments x 3 crops
         expected = expected_probabilities(checkpoint, views)
-        np.testing.assert_allclose(scored[record.path].probabilities, expected, atol=1e-6)
-        assert scored[record.path].label == record.label
+        assert (scores.names[number], scores.labels[number]) == (record.path, record.label)
+        np.testing.assert_allclose(scores.scores[number], expected, atol=1e-6)
 
 
 def test_a_test_of_other_sizes_is_read_and_normalised_so(tiny_data: Path, tmp_path: Path) -> None:
@@ -65,9 +65,9 @@ def test_a_test_of_other_sizes_is_read_and_normalised_so(tiny_data: Path, tmp_pa
     videos = Manifest.read(tiny_data).subset(1, "test")
     views = views_of_test(videos, checkpoint.recipe, checkpoint.info)[0].data["rgb"]
     assert views.shape == (6, 3, 6, 40, 40)
-    score = next(score_videos(checkpoint, workers=0)[1])
+    scores = evaluate(checkpoint, workers=0).scores
     expected = expected_probabilities(checkpoint, views)
-    np.testing.assert_allclose(score.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(scores.scores[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("consensus", ["max", "linear"])
@@ -81,21 +81,20 @@ def test_a_consensus_sees_the_segments_of_a_crop_together(
     model = recipe.model.model_copy(update={"options": options})
     run = untrained_run(recipe.model_copy(update={"model": model}), tiny_data, tmp_path / "run")
     checkpoint = load_checkpoint(run)
-    scored = {result.name: result for result in score_videos(checkpoint, workers=0)[1]}
+    scores = evaluate(checkpoint, workers=0).scores
     videos = Manifest.read(tiny_data).subset(1, "test")
     views = views_of_test(videos, checkpoint.recipe, checkpoint.info)[0].data["rgb"]
     crops = [torch.stack([views[crop], views[3 + crop]]) for crop in range(3)]  # 2 segments each
     expected = expected_probabilities(checkpoint, torch.stack(crops))
-    found = scored[videos.records[0].path].probabilities
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(scores.scores[0], expected, atol=1e-6)
 
 
 def test_workers_and_views_at_once_change_nothing(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = collect(score_videos(checkpoint, workers=0)[1], checkpoint.classes)
-    monkeypatch.setattr("dualstream.engine.infer.views.VIEWS_AT_ONCE", 4)
-    other = collect(score_videos(checkpoint, workers=1)[1], checkpoint.classes)
+    plain = evaluate(checkpoint, workers=0).scores
+    monkeypatch.setattr("dualstream.engine.infer.recognizer.VIEWS_AT_ONCE", 4)
+    other = evaluate(checkpoint, workers=1).scores
     assert plain.names == other.names
     np.testing.assert_allclose(plain.scores, other.scores, atol=1e-6)
 
@@ -172,21 +171,22 @@ def test_nothing_scored_writes_nothing(run: Path, tiny_data: Path, tmp_path: Pat
     assert read_metrics(copy) == {}
 
 
-def test_flow_of_another_video_is_refused(run: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_flow_of_another_video_is_refused(
+    checkpoint: Checkpoint, tiny_data: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "swapped"
     shutil.copytree(tiny_data, data)
     store = data / "flow" / "right"
     shutil.copy(store / "right_5.mp4.zip", store / "right_4.mp4.zip")
     flow = {"flow": data / "flow"}
-    _, results = score_videos(load_checkpoint(run), data=data, flow=flow, workers=0)
-    failed = [result for result in results if result.error is not None]
-    assert [result.name for result in failed] == ["right/right_4.mp4"]
-    assert "another video" in str(failed[0].error)
+    failures = evaluate(checkpoint, data=data, flow=flow, workers=0).failures
+    assert list(failures) == ["right/right_4.mp4"]
+    assert "another video" in failures["right/right_4.mp4"]
 
 
 def test_flow_of_a_stream_that_there_is_not_is_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(InputError, match="'motion'; the streams that read flow are: flow"):
-        score_videos(checkpoint, flow={"motion": "there"})
+        evaluate(checkpoint, flow={"motion": "there"})
 
 
 def test_classes_of_another_data_set_are_refused(
@@ -196,15 +196,10 @@ def test_classes_of_another_data_set_are_refused(
     shutil.copytree(tiny_data, data)
     (data / "classes.txt").write_text("right\nup\n")
     with pytest.raises(CheckpointError, match="class 1 is 'down' there and 'up' here"):
-        score_videos(checkpoint, data=data)
+        evaluate(checkpoint, data=data)
     (data / "classes.txt").write_text("right\ndown\nup\n")
     with pytest.raises(CheckpointError, match="2 classes there, 3 here"):
-        score_videos(checkpoint, data=data)
-
-
-def test_nothing_scored_is_an_error() -> None:
-    with pytest.raises(ScoresError, match="No video could be scored"):
-        collect([VideoScore("a.mp4", 0, None, "broken")], ("a",))
+        evaluate(checkpoint, data=data)
 
 
 def test_views_that_there_are_not_are_refused(checkpoint: Checkpoint) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import moving_square
 from tests.engine.tiny import untrained_run
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.engine.infer.evaluate import score_videos
+from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.recipe import Recipe, list_recipes, load_recipe
 from dualstream.engine.run.checkpoint import load_checkpoint
@@ -83,12 +83,8 @@ def test_prediction_says_what_a_test_says(name: str, data: Path, tmp_path: Path)
     flow = {stream: data / recipe.inputs[stream].flow_method for stream in recipe.flow_streams()}
     run = untrained_run(recipe, data, tmp_path / "run", flow=flow)
     checkpoint = load_checkpoint(run)
-    count, results = score_videos(checkpoint, workers=0)
-    assert count == 1
-    (tested,) = results
-    assert tested.error is None
-    assert tested.probabilities is not None
-    assert tested.probabilities.min() > 0.001  # a network that says nothing but 0 and 1 hides much
+    (tested,) = evaluate(checkpoint, workers=0).scores.scores
+    assert tested.min() > 0.001  # a network that says nothing but 0 and 1 hides much
     predictor = Predictor(checkpoint, segments=recipe.test.segments, crops=recipe.test.crops)
     predicted = predictor.predict(data / "videos" / "test.mp4")
-    np.testing.assert_array_equal(predicted.probabilities, tested.probabilities)
+    np.testing.assert_array_equal(predicted.probabilities, tested)

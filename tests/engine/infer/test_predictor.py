@@ -22,8 +22,7 @@ from dualstream.engine.infer.predictor import (
     predict,
     window_edges,
 )
-from dualstream.engine.infer.recognizer import Recognizer, as_recognizer
-from dualstream.engine.infer.views import view_logits
+from dualstream.engine.infer.recognizer import Recognizer, as_recognizer, view_logits
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.errors import CorruptVideoError, InputError, VideoNotFoundError
 from dualstream.flow import ComputedFlow

@@ -16,7 +16,6 @@ from dualstream.engine.run.checkpoint import (
     check_streams,
     load_checkpoint,
     save_weights,
-    with_test_views,
 )
 from dualstream.errors import CheckpointError, RecipeError, ShapeError
 from dualstream.flow import DISParams, TVL1FastParams
@@ -64,14 +63,6 @@ def test_flow_is_computed_as_the_store_was(copy: Path) -> None:
     recipe = (copy / "recipe.yaml").read_text()
     (copy / "recipe.yaml").write_text(recipe.replace("tvl1-fast", "dis"))
     assert load_checkpoint(copy).flow_params == {"flow": DISParams(preset="fast")}
-
-
-def test_other_views_can_be_asked_for(run: Path) -> None:
-    checkpoint = load_checkpoint(run)
-    changed = with_test_views(checkpoint, segments=5, crops="ten")
-    assert (changed.recipe.test.segments, changed.recipe.test.crops) == (5, "ten")
-    assert (checkpoint.recipe.test.segments, checkpoint.recipe.test.crops) == (2, "three")
-    assert with_test_views(checkpoint).recipe == checkpoint.recipe
 
 
 @pytest.mark.parametrize(

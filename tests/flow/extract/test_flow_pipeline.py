@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dualstream.flow.extract.pipeline import run_pipeline
+from dualstream.flow.extract.video_job import run_pipeline
 
 
 class OutOfDiskError(Exception):

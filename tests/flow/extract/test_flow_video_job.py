@@ -30,12 +30,12 @@ from pathlib import Path
 from dualstream.flow.extract.run import flow_settings
 from dualstream.flow.extract.job import FlowJob
 from dualstream.flow.methods.lookup import params_from_settings
-from dualstream.flow.extract.video_job import extract_video_alone
+from dualstream.flow.extract.video_job import extract_video
 video, store, method, *params = sys.argv[1:]
 settings = flow_settings(
     store, method=method, params=params_from_settings(method, params) if params else None
 )
-outcome = extract_video_alone(FlowJob("a.mp4", video), settings)
+outcome = extract_video(FlowJob("a.mp4", video), settings, alone=True)
 status = Path("/proc/self/status").read_text()
 peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
 print(outcome.status, outcome.num_fields, int(peak) // 1024, "torch" in sys.modules)

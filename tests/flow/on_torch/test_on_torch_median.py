@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.flow.on_torch.median import median_by_selection, median_filter
+from dualstream.flow.on_torch.iterate import median_by_selection, median_filter
 
 
 def slow_median(plane: np.ndarray, size: int) -> np.ndarray:

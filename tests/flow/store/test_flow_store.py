@@ -22,7 +22,7 @@ from dualstream.flow import (
     quantize,
     write_folder,
 )
-from dualstream.flow.store.jpeg import through_jpeg
+from dualstream.flow.store.fields import through_jpeg
 
 SHA = "ab" * 32
 

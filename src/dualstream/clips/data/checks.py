@@ -46,11 +46,7 @@ class CheckedVideo:
 
 
 def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFacts:
-    """Return the facts about one video file.
-
-    Args:
-        path: the file.
-        decode: decode all of it; otherwise frames are counted by their packets.
+    """Return the facts about one video file; without `decode` frames are counted by their packets.
 
     Raises:
         VideoError: it cannot be decoded, or cannot be read at all.
@@ -100,13 +96,13 @@ def check_videos(
     Args:
         root: folder that the names start from.
         names: the videos.
-        workers: processes that check; with 1 this one does it.
+        workers: processes that check, from 1; with 1 this one does it.
         decode: see `check_video`.
         journal: file that good outcomes are kept in as they come, one JSON object a line, so
             that the next run goes on from there; a file that has changed is checked again.
 
     Raises:
-        InputError: `workers` is below 1, or worker processes cannot start.
+        InputError: worker processes cannot start.
         DiskError: the journal cannot be written.
     """
     check_least(1, workers=workers)
@@ -123,12 +119,9 @@ def check_videos(
         else:
             due[name] = stat
     check = partial(_check, root=root, decode=decode)
-    workers = min(workers, len(due))
-    checked = (
-        map(check, due)
-        if workers < 2
-        else run_jobs(check, list(due), workers=workers, on_death=_crashed)
-    )
+    checked: Iterator[CheckedVideo] = map(check, due)
+    if (workers := min(workers, len(due))) > 1:
+        checked = run_jobs(check, list(due), workers=workers, on_death=_crashed)
     for video in checked:
         if journal and video.facts:
             row = _Row(video.path, *due[video.path], decode, video.facts)

@@ -1,4 +1,4 @@
-"""Videos that must stay on one side of a split: clips of one source, and copies."""
+"""Videos that must stay on one side of a split, and classes that are mirror images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import PurePosixPath
 
+from dualstream.clips.data.annotations.entries import normalize_class
+
 _UCF101 = re.compile(r"(v_\w+_g\d+)_c\d+")
 _HMDB51 = re.compile(r"(.+)_[hulf]_(?:nm|cm)_np\d+_(?:fr|ba|le|ri)_(?:goo|med|bad)_\d+")
+_OPPOSITE = {"left": "right", "clockwise": "counterclockwise"}
+_OPPOSITE |= {other: name for name, other in _OPPOSITE.items()}
+_COUNTER = re.compile(r"\b(?:anti|counter)[- ]?clockwise\b")
+_SIDE = re.compile(rf"\b({'|'.join(_OPPOSITE)})(?=wards?\b|\b)")
 
 
 def source_group(name: str) -> str:
@@ -64,16 +70,11 @@ def group_videos(videos: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def choose_groups(
     videos: Iterable[tuple[int, str]], *, fraction: float, seed: int
 ) -> frozenset[str]:
-    """Return groups that hold about `fraction` of each class's videos.
+    """Return groups that hold about `fraction` (0..1) of each class's (label, group) videos.
 
     A class of two or more groups has at least one chosen and one left; of a class of one group
     nothing is chosen. Per class the number of chosen videos misses its target by at most the
-    size of the class's largest group.
-
-    Args:
-        videos: (label, group) of each video.
-        fraction: above 0 and below 1.
-        seed: another seed gives another choice.
+    size of the class's largest group. Another seed gives another choice.
 
     Worked example: 10 clips in groups of 4, 3, 2, 1, fraction .3 (3 clips). Drawn in the order
     2, 4, 1, 3: take 2 (1 missing), not 4 (would miss by 3), take 1 (exact), not 3.
@@ -103,3 +104,36 @@ def choose_groups(
         chosen |= taken
         left |= set(free) - taken
     return frozenset(chosen)
+
+
+def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of classes of which a mirrored picture of one shows the other.
+
+    They are those whose names differ by left and right, or by clockwise and counterclockwise:
+    `Pushing something from left to right` and `Pushing something from right to left`,
+    `swipe_left` and `SwipeRight`. `bright` and `leftover` name no side.
+
+    Args:
+        classes: names in the order of their labels.
+
+    Returns:
+        (label, label of the mirrored class), each pair once and its smaller label first.
+    """
+    # `TurnLeft`, `turn_left` and `Turn left` are `turn left`.
+    apart = [normalize_class(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)) for name in classes]
+    names = [_COUNTER.sub("counterclockwise", name) for name in apart]
+    labels = {name: label for label, name in enumerate(names)}
+    mirrored = [_SIDE.sub(lambda match: _OPPOSITE[match[1]], name) for name in names]
+    pairs = [(label, labels.get(name, label)) for label, name in enumerate(mirrored)]
+    return tuple((label, other) for label, other in pairs if label < other)
+
+
+def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the label that each class has in a mirrored picture; its own unless it has a pair.
+
+    (walk, turn left, turn right) -> (0, 2, 1).
+    """
+    labels = list(range(len(classes)))
+    for label, other in mirrored_classes(classes):
+        labels[label], labels[other] = other, label
+    return tuple(labels)

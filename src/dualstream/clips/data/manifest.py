@@ -203,8 +203,7 @@ class Manifest:
         About `fraction` (above 0, below 1) of each class's videos is held out, and all clips of
         one source video (see `source_group`) go to the same side, with all files of the same
         content. A class of two or more such groups has at least one on each side; a class of one
-        group is kept whole. The choice depends on the names, the contents and the seed only, not
-        on the order of the records.
+        group is kept whole. The choice depends on the names, the contents and the seed only.
 
         Raises:
             InputError: `fraction` is out of range.

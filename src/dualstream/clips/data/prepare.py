@@ -25,8 +25,8 @@ from dualstream.clips.data.annotations.entries import (
     Problem,
 )
 from dualstream.clips.data.checks import CheckedVideo, check_videos
+from dualstream.clips.data.groups import mirrored_classes
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
-from dualstream.clips.data.mirrored import mirrored_classes
 from dualstream.clips.data.video_files import is_video, list_files, match_entries
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import replacing
@@ -70,10 +70,9 @@ class PrepareReport:
 
 
 class Preparation:
-    """A data set whose annotations are read and whose videos are being checked.
+    """A data set whose annotations are read (by `prepare`) and whose videos are being checked.
 
-    Iterating checks the videos and yields each outcome; `report` gives the result. Made by
-    `prepare`.
+    Iterating checks the videos and yields each outcome; `report` gives the result.
     """
 
     def __init__(
@@ -224,14 +223,12 @@ def prepare(
 
     Args:
         source: the data set. Its folder `videos` is where the videos are, or else itself.
-        annotations: split file, or folder of them. Without it, the source's folders of
-            `ANNOTATION_FOLDERS`, the source itself and its folder of videos are looked through:
-            the first one with lists is taken and other lists are told. Where there is none, the
-            folders that the videos lie in are their classes.
+        annotations: split file, or folder of them. Without it, the first of the source's
+            `ANNOTATION_FOLDERS`, the source itself and its folder of videos that has lists is
+            taken, and other lists are told. Without any, the videos' folders are their classes.
         format: form of the annotations; "auto" tells it from the files.
-        workers: processes that decode.
+        workers, journal: see `check_videos`.
         check: decode each video whole; otherwise frames are counted by their packets only.
-        journal: file that keeps checks, see `check_videos`.
 
     Raises:
         InputError: `source` is no folder, or an option is wrong.

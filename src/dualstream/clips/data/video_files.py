@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,10 +15,9 @@ from dualstream.clips.data.annotations.entries import (
     Entry,
     Problem,
     Side,
-    find_label,
     folder_of,
     is_hidden,
-    labels_by_name,
+    label_finder,
     normalize_class,
 )
 from dualstream.errors import AnnotationError
@@ -82,9 +81,8 @@ class VideoIndex:
         """Return the videos that a hint may name: none, one, or several that it leaves open.
 
         Folders and extensions may differ: with a file `UCF-101/Archery/v_g01.mp4`, the hints
-        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it.
-
-        `class_name` tells files of one name in several class folders apart.
+        `Archery/v_g01.avi`, `/data/UCF-101/Archery/v_g01` and `v_g01` name it. `class_name` tells
+        files of one name in several class folders apart.
         """
         for text in (hint, hint.replace("\\", "/")):
             if name := self._exact.get(_key(text)):
@@ -143,11 +141,10 @@ def match_entries(
     Problems of the lines are added to `problems`; with `check_folders`, lines that contradict the
     class folder of their video are left out.
 
-    Returns:
-        (class and sides of each listed video, videos of which all lines are left out).
+    Returns class and sides of each listed video, and the videos of which all lines are left out.
     """
     hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries} - {""}
-    labels = labels_by_name(annotations.classes) if check_folders else {}
+    find_label = label_finder(annotations.classes if check_folders else ())
     index = VideoIndex(names, class_folders={*annotations.classes, *hint_folders})
     listed: dict[str, ListedVideo] = {}
     refused: set[str] = set()
@@ -156,7 +153,7 @@ def match_entries(
         hints = (entry.path_hint, *entry.alternatives)
         found = next((f for hint in hints if (f := index.find(hint, class_name=class_name))), ())
         if len(found) == 1:
-            if problem := _check_folder(entry, found[0], labels, annotations.classes):
+            if problem := _check_folder(entry, found[0], find_label, annotations.classes):
                 problems.append(problem)
                 refused.add(found[0])
                 continue
@@ -175,11 +172,11 @@ def match_entries(
 
 
 def _check_folder(
-    entry: Entry, name: str, labels: dict[str, int], classes: tuple[str, ...]
+    entry: Entry, name: str, find_label: Callable[[str], int | None], classes: tuple[str, ...]
 ) -> Problem | None:
     """Problem of a video that lies in the folder of another class than its line gives it."""
     for folder in (folder_of(name), folder_of(entry.path_hint)):
-        label = find_label(folder, labels)
+        label = find_label(folder)
         # A folder `1` need not be class `1`: classes without a name are called by their label.
         if label is not None and label != entry.label and not folder.isdecimal():
             what = (

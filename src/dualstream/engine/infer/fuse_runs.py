@@ -69,17 +69,19 @@ def fuse_runs(
 
     Raises:
         InputError: options that do not belong together, or a method without held-out scores.
-        ScoresError: a file cannot be read or written, the streams cannot be aligned, or a video
-            is in both the scored and the held-out ones.
-        ReportError: the page cannot be written.
+        ScoresError: a file cannot be read, the streams cannot be aligned, or a video is in both
+            the scored and the held-out ones.
+        DiskError: a file cannot be written.
     """
     if data is not None and report is None:
         raise InputError("`data` (--data) serves the page of `report` (--report): give both.")
     paths = [Path(stream) for stream in streams]
-    scores = [read_scores(_score_file(path, TEST_SCORES)) for path in paths]
+    scores = _read(paths, TEST_SCORES)
     named = dict(zip(_short_names(paths), scores, strict=True))
     learns = bool(fit) or all_methods or (method != "mean" and weights is None)
-    held_out = _held_out_scores(paths, fit) if learns else None
+    held_out = None
+    if learns and (fit or all((path / HELD_OUT_SCORES).is_file() for path in paths)):
+        held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES)
     fusion = make_fusion(
         scores, method=method, weights=weights, fit_on=held_out if weights is None else None
     )
@@ -105,8 +107,9 @@ def fuse_runs(
     return FusedRuns(named, fused, fusion, accuracy, files)
 
 
-def _score_file(path: Path, name: str) -> Path:
-    return path / name if path.is_dir() else path
+def _read(paths: Sequence[Path], name: str) -> list[Scores]:
+    """Scores of files, or of that name in run folders."""
+    return [read_scores(path / name if path.is_dir() else path) for path in paths]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -123,15 +126,6 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [f"{number}: {name}" for number, name in enumerate(names, start=1)]
 
 
-def _held_out_scores(
-    paths: Sequence[Path], fit: Sequence[str | os.PathLike[str]] | None
-) -> list[Scores] | None:
-    """Scores to learn from: those of `fit`, else those in the run folders, else None."""
-    if not fit and not all((path / HELD_OUT_SCORES).is_file() for path in paths):
-        return None
-    return [read_scores(_score_file(Path(path), HELD_OUT_SCORES)) for path in fit or paths]
-
-
 def _write_page(
     path: Path,
     streams: Mapping[str, Scores],
@@ -140,12 +134,11 @@ def _write_page(
     fusion: Fusion,
     data: str | os.PathLike[str] | None,
 ) -> Path:
-    from dualstream.report import write_report  # jinja2 and, below, codecs: not for scores alone
+    from dualstream.report import example_figures, write_report  # not for scores alone
 
     samples = []
     if data is not None:
         from dualstream.clips.data.manifest import Manifest
-        from dualstream.engine.examples import example_figures
 
         samples = example_figures(Manifest.read(Path(data)), streams, fused)
     return write_report(

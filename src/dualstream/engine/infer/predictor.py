@@ -11,22 +11,22 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from itertools import zip_longest
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dualstream.clips.data.mirrored import mirrored_labels
+from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
-from dualstream.engine.infer.views import view_logits
+from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers, view_logits
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
@@ -233,22 +233,16 @@ class Predictor:
 
     def _read(self, cache: FrameCache, plans: Sequence[ClipPlan]) -> tuple[Clip, ...]:
         """One clip for each network, read in so many parts that the frames of each fit."""
-        pairs = list(zip(self.recognizers, plans, strict=True))
-        needed = _needed(pairs)
-        num_parts = -(-len(needed) * cache.frame_bytes // HELD_BYTES)
-        parts: list[list[Clip]] = [[] for _ in pairs]
-        split = [list(plan.parts(-(-len(plan.starts) // num_parts))) for plan in plans]
-        for number in range(max(map(len, split))):
-            now = [
-                (place, recognizer, split[place][number])
-                for place, recognizer in enumerate(self.recognizers)
-                if number < len(split[place])
-            ]
-            cache.prefetch(_needed([(recognizer, plan) for _, recognizer, plan in now]))
+        num_parts = -(-len(self._needed(plans)) * cache.frame_bytes // HELD_BYTES)
+        parts: list[list[Clip]] = [[] for _ in plans]
+        split = [plan.parts(-(-len(plan.starts) // num_parts)) for plan in plans]
+        for now in zip_longest(*split):  # None for a network whose snippets are all read
+            cache.prefetch(self._needed(now))
             sources: dict[object, FlowSource] = {}
-            for place, recognizer, plan in now:
-                flow = _computed_flow(cache, recognizer, plan, sources)
-                parts[place].append(read_clip(plan, cache, flow, recognizer.spec, name=cache.name))
+            for clips, recognizer, plan in zip(parts, self.recognizers, now, strict=True):
+                if plan is not None:
+                    flow = _computed_flow(cache, recognizer, plan, sources)
+                    clips.append(read_clip(plan, cache, flow, recognizer.spec, name=cache.name))
         return tuple(
             Clip(
                 {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data},
@@ -260,11 +254,12 @@ class Predictor:
             for clips in parts
         )
 
-
-def _needed(pairs: Sequence[tuple[Recognizer, ClipPlan]]) -> NDArray[np.int64]:
-    """Frames that all networks of a window need, rising."""
-    frames = [plan.frames_needed(recognizer.spec) for recognizer, plan in pairs]
-    return np.unique(np.concatenate(frames))
+    def _needed(self, plans: Sequence[ClipPlan | None]) -> NDArray[np.int64]:
+        """Frames that the networks of a window need, rising."""
+        pairs = zip(self.recognizers, plans, strict=True)
+        return np.unique(
+            np.concatenate([p.frames_needed(r.spec) for r, p in pairs if p is not None])
+        )
 
 
 def _computed_flow(
@@ -276,24 +271,16 @@ def _computed_flow(
     """Flow of each stream of a network; streams that are alike share one source of `sources`."""
     flow = {}
     for name, stream in recognizer.spec.flow_streams.items():
-        params = recognizer.flow_params.get(name)
-        alike = (
-            stream.flow_method,
-            params,
-            stream.flow_short_side,
-            stream.flow_bound_px,
-            plan.timeline.tobytes(),
-        )
+        settings: dict[str, Any] = {
+            "method": stream.flow_method,
+            "params": recognizer.flow_params.get(name),
+            "short_side": stream.flow_short_side,
+            "bound_px": stream.flow_bound_px,
+            "num_threads": torch.get_num_threads(),
+        }
+        alike = (*settings.values(), plan.timeline.tobytes())
         if alike not in sources:
-            sources[alike] = ComputedFlow(
-                frames,
-                plan.timeline,
-                method=stream.flow_method,
-                params=params,
-                short_side=stream.flow_short_side,
-                bound_px=stream.flow_bound_px,
-                num_threads=torch.get_num_threads(),
-            )
+            sources[alike] = ComputedFlow(frames, plan.timeline, **settings)
         flow[name] = sources[alike]
     return flow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dualstream.engine.devices import check_device
-from dualstream.engine.recipe import Crops, Recipe
+from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
-from dualstream.errors import CheckpointError, RecipeError, UnknownNameError
+from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
 from dualstream.files import replacing
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
@@ -228,6 +226,24 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
     return Checkpoint(root, model.eval().to(check_device(device)), recipe, classes, info)
 
 
+def check_device(name: str) -> torch.device:
+    """The device of a name such as cpu, cuda or cuda:1.
+
+    Raises:
+        InputError: torch has no such device, or this machine has not.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device {name!r}: give cpu, cuda or cuda:N.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            has = "no GPU that torch can use" if not count else f"GPUs 0 to {count - 1}"
+            raise InputError(f"{name!r} cannot be used, this machine has {has}. Give cpu.")
+    return device
+
+
 def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     """Tensors of a run's `model.safetensors`."""
     path = root / "model.safetensors"
@@ -257,14 +273,3 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) 
         f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
         "Test with the data set that the network was trained on, or train again."
     )
-
-
-def with_test_views(
-    checkpoint: Checkpoint, *, segments: int | None = None, crops: Crops | None = None
-) -> Checkpoint:
-    """The same checkpoint, tested through other views; None keeps the recipe's."""
-    test = checkpoint.recipe.test
-    views = {"segments": segments, "crops": crops}
-    given = {name: value for name, value in views.items() if value is not None}
-    recipe = checkpoint.recipe.model_copy(update={"test": test.model_copy(update=given)})
-    return dataclasses.replace(checkpoint, recipe=recipe)

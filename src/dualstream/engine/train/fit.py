@@ -25,9 +25,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
-from dualstream.engine.devices import check_device
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run.checkpoint import build_model, check_streams, starting_run
+from dualstream.engine.run.checkpoint import (
+    build_model,
+    check_device,
+    check_streams,
+    starting_run,
+)
 from dualstream.engine.run.info import (
     FlowFolders,
     FlowOrigin,
@@ -44,7 +48,7 @@ from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileChe
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
-from dualstream.memory import keep_freed_memory
+from dualstream.jobs import keep_freed_memory
 from dualstream.models.network import set_trainable
 
 Verb = Literal["train", "transfer"]

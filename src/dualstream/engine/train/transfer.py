@@ -138,6 +138,11 @@ class SupervisionTransfer(nn.Module):
     Student and fully connected layers learn; the teacher, its batch norms included, stays bit for
     bit what it was, and so does the student's classifier, which has no part in this.
 
+    Args:
+        student: network over clips; afterwards it is the start of ordinary training, once
+            `set_trainable` has been called for it: its classifier is frozen meanwhile.
+        teacher: network over single RGB frames, for instance a `tsn`.
+
     Source:
         Diba et al. 2017, section 3.2 and figure 2.
     """
@@ -166,13 +171,20 @@ class SupervisionTransfer(nn.Module):
         """Judge each clip twice: with its own frames, and with those of its partner.
 
         Args:
-            clips: (N, C, T, H, W) as the student sees them, or (N, S, C, T, H, W), N*S clips.
-            frames: the same, as the teacher sees them.
-            partners: of each of the N*S clips (see `mismatched_partners`); () where none has one.
+            clips: (N, C, T, H, W) as the student sees them, or (N, S, C, T, H, W) with S segments,
+                which count as N*S clips.
+            frames: the frames of the same clips, (N, 3, T, H, W) or (N, S, 3, T, H, W), as the
+                teacher sees them.
+            partners: for each of the N*S clips, the index of one of another video
+                (see `mismatched_partners`); () where there is none.
 
         Returns:
             (2*N*S, 2) logits of 'do not match' (0) and 'match' (1): first each clip with its own
             frames, then each clip with its partner's. Without partners (N*S, 2).
+
+        Raises:
+            ShapeError: clips of another C, or too short or small for the student; frames that are
+                not those of the clips; another number of partners, or none of the clips.
         """
         of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
         of_frames = self.of_teacher(self._teacher_features(fold_segments(frames)))  # (N*S, 1024)
@@ -190,9 +202,16 @@ class SupervisionTransfer(nn.Module):
 
 
 def mismatched_partners(videos: Sequence[str]) -> tuple[int, ...]:
-    """Index of the next clip of a batch (going round) that is of another video, for each clip.
+    """For each clip of a batch, the next one (going round) that is of another video.
 
-    By the names of their videos: a b c -> 1 2 0; a a b -> 2 2 0; a a -> (), as there is no other.
+    Example:
+        a b c -> 1 2 0; a a b -> 2 2 0; a a -> nothing, as there is no other video.
+
+    Args:
+        videos: name of the video of each clip.
+
+    Returns:
+        One index a clip, or () where all clips are of one video.
     """
     if len(set(videos)) < 2:
         return ()
@@ -212,7 +231,13 @@ def _fully_connected(in_features: int, out_features: int) -> nn.Sequential:
 
 
 class TransferModule(TrainingModule):
-    """Trains a `SupervisionTransfer` by a recipe; saves its student."""
+    """Trains a `SupervisionTransfer` by a recipe; saves its student.
+
+    Args:
+        recipe: see `TrainingModule`.
+        model: student and teacher, joined.
+        teacher_stream: input of the teacher.
+    """
 
     def __init__(self, recipe: Recipe, model: SupervisionTransfer) -> None:
         super().__init__(recipe, model)

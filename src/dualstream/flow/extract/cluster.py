@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dualstream.errors import FlowError, MissingDependencyError
 from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings
-from dualstream.flow.extract.video_job import extract_video_alone
+from dualstream.flow.extract.video_job import extract_video
 from dualstream.flow.store.unfinished import in_use
 from dualstream.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _TASKS_PER_CORE = 2  # one at work and one that can begin at once
 _CANCEL_SECONDS = 10.0
@@ -29,24 +25,16 @@ _CONNECT_SECONDS = 10.0
 
 def run_on_ray(
     jobs: Sequence[FlowJob], settings: FlowSettings, *, address: str, limit: int | None
-) -> Callable[[], Generator[FlowOutcome, None, None]]:
-    """Prepare the extraction of `jobs` by the nodes of a Ray cluster.
+) -> Generator[FlowOutcome, None, None]:
+    """Extract the flow of `jobs` by the nodes of a Ray cluster.
 
     Ray tries a task again once when its process or node dies; an error in a video is an outcome,
     as in a run without Ray. Files and store are looked for under their absolute paths here.
-
-    Args:
-        jobs: the videos.
-        settings: how their flow is made.
-        address: `auto`, `host:6379` or `ray://host:10001`.
-        limit: tasks under way at a time; None is two for each core of the cluster.
-
-    Returns:
-        A function that connects and gives the outcomes as they come; closing what it gives
-        cancels the tasks and disconnects.
+    `address` is `auto`, `host:6379` or `ray://host:10001`; `limit` tasks are under way at a time,
+    two for each core of the cluster if None. Closing cancels them and disconnects.
 
     Raises:
-        MissingDependencyError: Ray is not installed.
+        MissingDependencyError: Ray is not installed (raised at once).
     """
     try:
         import ray
@@ -59,11 +47,11 @@ def run_on_ray(
     absolute = [replace(job, path=os.path.abspath(job.path)) for job in jobs]
     # A long video begun last would keep one core busy while the others have nothing to do.
     absolute.sort(key=lambda job: -(job.num_frames or 0))
-    return functools.partial(_run, ray, absolute, settings, address, limit)
+    return _run(ray, absolute, settings, address, limit)
 
 
 def extract_on_node(job: FlowJob, settings: FlowSettings, marker: str) -> FlowOutcome:
-    """`extract_video_alone` on a node of the cluster, once sure that the node fits.
+    """`extract_video` on a node of the cluster, once sure that the node fits.
 
     It fails, naming the node, where that has another version of the package, or does not find
     the file `marker` of the calling machine in the store.
@@ -76,7 +64,7 @@ def extract_on_node(job: FlowJob, settings: FlowSettings, marker: str) -> FlowOu
     if reason is not None:
         error = f"{job.path}: node {os.uname().nodename} {reason}."
         return FlowOutcome(job.name, "failed", 0, 0.0, error)
-    return extract_video_alone(job, settings)
+    return extract_video(job, settings, alone=True)
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ Layout = Literal["store", "folders"]
 """One ZIP a video, or folders of images as denseflow and MMAction2 read them."""
 
 Status = Literal["done", "kept", "failed"]
-
-_SHARD = re.compile(r"(\d+)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -102,10 +99,10 @@ class Shard:
         Raises:
             InputError: another form, or a number out of range.
         """
-        match = _SHARD.fullmatch(text.strip())
-        if match is None:
+        index, _, count = text.strip().partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
             raise InputError(f"A shard is i/n with i in 1..n, for instance 1/4; got {text!r}.")
-        return cls(int(match[1]), int(match[2]))
+        return cls(int(index), int(count))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, Unpack
 
 from dualstream.errors import FlowStoreError, InputError, check_choice, check_least
+from dualstream.flow.compute import FlowOptions
 from dualstream.flow.extract.job import (
     FlowJob,
     FlowOutcome,
@@ -20,12 +21,10 @@ from dualstream.flow.extract.job import (
     Status,
     target_folders,
 )
-from dualstream.flow.extract.video_job import extract_video, extract_video_alone
-from dualstream.flow.methods.lookup import find_method
-from dualstream.flow.methods.params import DEFAULT_METHOD, Direction, FlowParams
-from dualstream.flow.methods.plugins import WARPED_PREFIX
-from dualstream.flow.store.jpeg import QUALITY
-from dualstream.flow.store.meta import FlowMeta
+from dualstream.flow.extract.video_job import extract_video
+from dualstream.flow.methods.lookup import WARPED_PREFIX, find_method
+from dualstream.flow.methods.params import DEFAULT_METHOD, Direction
+from dualstream.flow.store.meta import QUALITY, FlowMeta
 from dualstream.flow.store.store import FlowStore
 from dualstream.flow.store.unfinished import remove_abandoned
 from dualstream.jobs import run_jobs
@@ -35,22 +34,14 @@ Directions = Literal["forward", "backward", "both"]
 
 _LEAVING_SECONDS = 10.0
 
-Outcomes = Callable[[], "Generator[FlowOutcome, None, None]"]
-"""Begins the work when called, stops it when the generator is closed."""
 
+class ExtractOptions(FlowOptions, total=False):
+    """Options of `extract_flow` and `flow_settings` that say how flow is made and stored.
 
-class ExtractOptions(TypedDict, total=False):
-    """Options of `extract_flow` and `flow_settings` that say how flow is made and stored."""
+    Those of `optical_flow` have the same defaults; `method` may also be `motion-vectors`, which
+    the video's codec found, on the video's own grid.
+    """
 
-    method: str
-    """See `optical_flow`; or `motion-vectors`, which the video's codec found, on the video's own
-    grid. The default is `tvl1-fast`."""
-    params: FlowParams | None
-    """Settings of the method; None takes its defaults."""
-    device: str
-    """Torch device for the methods that run on one; the default is `cpu`."""
-    short_side: int | None
-    """Size that frames are brought to first; None keeps their own."""
     bound_px: float
     """Largest displacement stored (see `quantize`); 20 by default."""
     quality: int
@@ -148,15 +139,14 @@ def run_extraction(
     """`extract_flow` with checked settings; the same errors."""
     check_least(1, workers=1 if workers is None else workers)
     folders = target_folders(jobs, settings)
-    run: Outcomes
     if ray is None:
         settings.method.check_device(settings.device)
-        run = functools.partial(_run_here, jobs, settings, workers or 1)
+        outcomes = _run_here(jobs, settings, workers or 1)
     else:
         from dualstream.flow.extract.cluster import run_on_ray
 
-        run = run_on_ray(jobs, settings, address=ray, limit=workers)
-    return _run(run, len(jobs), folders, settings.root)
+        outcomes = run_on_ray(jobs, settings, address=ray, limit=workers)
+    return _run(outcomes, len(jobs), folders, settings.root)
 
 
 def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[FlowOutcome]:
@@ -177,13 +167,13 @@ def verify_flow(jobs: Sequence[FlowJob], roots: Iterable[Path]) -> Iterator[Flow
 
 
 def _run(
-    run: Outcomes, num_jobs: int, folders: Sequence[Path], root: Path
+    begun: Generator[FlowOutcome, None, None], num_jobs: int, folders: Sequence[Path], root: Path
 ) -> Iterator[FlowOutcome]:
     """Clean up after killed runs, then give the outcomes until the store is full."""
     for folder in folders:
         remove_abandoned(folder)
     try:
-        with closing(run()) as outcomes:
+        with closing(begun) as outcomes:
             for finished, outcome in enumerate(outcomes, start=1):
                 yield outcome
                 if outcome.is_store_full:
@@ -217,11 +207,11 @@ def _run_here(
         return
     # A long video begun last would keep one process busy while the others have nothing to do.
     order = sorted(jobs, key=lambda job: -(job.num_frames or 0))
-    work = functools.partial(extract_video_alone, settings=settings)
-    yield from run_jobs(work, order, workers=workers, on_death=died)
+    work = functools.partial(extract_video, settings=settings, alone=True)
+    yield from run_jobs(work, order, workers=workers, on_death=_died)
 
 
-def died(job: FlowJob, exit_code: int) -> FlowOutcome:
+def _died(job: FlowJob, exit_code: int) -> FlowOutcome:
     """Outcome of a job whose process died twice; a negative code is the signal that ended it."""
     reason = f"its worker process ended with exit code {exit_code}"
     if exit_code < 0:

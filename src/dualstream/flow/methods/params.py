@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_origin, get_type_hints
 
 from dualstream.errors import InputError, check_choice
 from dualstream.video.motion_vectors import Intra
@@ -47,25 +47,19 @@ _RULES: dict[str, tuple[Callable[[float], bool], str]] = {
     f"1 to {PATCH_PX}": (lambda value: 1 <= value <= PATCH_PX, "patch_stride"),
     f"1 to {MOST_SCALES}": (lambda value: 1 <= value <= MOST_SCALES, "scales"),
 }
-_CHOICES = {
-    "preset": ("DIS preset", DISPreset),
-    "arithmetic": ("arithmetic", Arithmetic),
-    "size": ("RAFT size", RAFTSize),
-    "intra": ("intra", Intra),
-}
 
 
 class _Checked:
-    """Settings whose values are checked by their names."""
+    """Settings that are checked by their names, choices by their types."""
 
     def __post_init__(self) -> None:
         for rule, (is_met, names) in _RULES.items():
             for name in names.split():
                 if hasattr(self, name) and not is_met(value := getattr(self, name)):
                     raise InputError(f"{type(self).__name__}.{name} must be {rule}, got {value}.")
-        for name, (kind, choices) in _CHOICES.items():
-            if hasattr(self, name):
-                check_choice(kind, getattr(self, name), choices)
+        for name, choices in get_type_hints(type(self)).items():
+            if get_origin(choices) is Literal:
+                check_choice(name, getattr(self, name), choices)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,20 +26,15 @@ _STRIDE_PX = 8
 _SMALLEST_SIDE_PX = 128
 _GPU_PIXELS = 2**20
 
-_NETWORKS = {"small": raft_small, "large": raft_large}
-_URLS: dict[str, str] = {
-    "small": Raft_Small_Weights.C_T_V2.url,
-    "large": Raft_Large_Weights.C_T_SKHT_V2.url,
+_NETWORKS = {
+    "small": (raft_small, Raft_Small_Weights.C_T_V2.url),
+    "large": (raft_large, Raft_Large_Weights.C_T_SKHT_V2.url),
 }
 """Trained on FlyingChairs and FlyingThings3D (small), and on Sintel, KITTI, HD1K (large) too."""
 
 
 def raft_flow(
-    first: NDArray[np.uint8],
-    second: NDArray[np.uint8],
-    *,
-    params: RAFTParams,
-    device: str = "cpu",
+    first: NDArray[np.uint8], second: NDArray[np.uint8], *, params: RAFTParams, device: str = "cpu"
 ) -> NDArray[np.float32]:
     """Flow from each image of `first` to its partner in `second`.
 
@@ -87,36 +82,34 @@ def padding(height: int, width: int) -> tuple[int, int, int, int]:
 
 def weights_path(size: RAFTSize) -> Path:
     """Path of the weights, which may be put there by hand: torch's hub cache ($TORCH_HOME)."""
-    return Path(torch.hub.get_dir(), "checkpoints", _URLS[size].rsplit("/", 1)[-1])
+    return Path(torch.hub.get_dir(), "checkpoints", _NETWORKS[size][1].rsplit("/", 1)[-1])
 
 
 @functools.lru_cache(maxsize=2)
 def _load(size: RAFTSize, device: str, path: Path) -> nn.Module:
     """RAFT with its published weights, in evaluation mode."""
+    builder, url = _NETWORKS[size]
     if not path.is_file():
-        _download(_URLS[size], path)
-    network: nn.Module = _NETWORKS[size](weights=None, progress=False)
+        digits = path.stem.rsplit("-", 1)[-1]  # raft_small_C_T_V2-01064c6d: start of the SHA-256
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"RAFT's weights are not at {path} and {url} cannot be fetched ({error}). On a "
+                "machine without a network, put that file there by hand, or choose another flow "
+                "method."
+            ) from error
+    network: nn.Module = builder(weights=None, progress=False)
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, TypeError, AttributeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise WeightsError(
             f"{path} does not hold the weights of RAFT {size} ({reason}). Remove it and run again, "
-            f"or put {_URLS[size]} there."
+            f"or put {url} there."
         ) from error
     return network.eval().to(device)
-
-
-def _download(url: str, path: Path) -> None:
-    digits = path.stem.rsplit("-", 1)[-1]  # raft_small_C_T_V2-01064c6d: start of the SHA-256
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"RAFT's weights are not at {path} and {url} cannot be fetched ({error}). On a machine "
-            "without a network, put that file there by hand, or choose another flow method."
-        ) from error
 
 
 def _to_input(images: NDArray[np.uint8], device: str) -> Tensor:

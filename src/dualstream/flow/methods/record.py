@@ -35,12 +35,13 @@ class FlowTask(Generic[P]):
     """What `Method.resolve` gave; of no meaning for a method without settings."""
     device: str = "cpu"
     """One that passes `Method.check_device`."""
-    forward: bool = True
-    backward: bool = False
-    """Directions that are wanted; each passes `Method.check_direction`."""
+    directions: tuple[Direction, ...] = ("forward",)
+    """Those that are wanted; each passes `Method.check_direction`."""
     bound_px: float | None = None
     """Bound of the bytes that are wanted; None for pixels. A function may return pixels in any
     case: they are quantised afterwards."""
+    mask: NDArray[np.bool_] | None = None
+    """(T, H, W) where people are, for warped flow; see `estimate_camera_motion`."""
     pts_seconds: NDArray[np.float64] | None = None
     """(T,) presentation times, for plugins; None counts the images."""
     source: str = ""
@@ -78,11 +79,7 @@ class Method(Generic[P]):
     flow which the file holds; its function then raises an error."""
 
     def resolve(self, params: FlowParams | None) -> P | None:
-        """`params` once checked, or the defaults; None for a method without settings.
-
-        Raises:
-            InputError: `params` belongs to another method.
-        """
+        """`params`, or the defaults for None; InputError if they are those of another method."""
         if self.params is None:
             if params is not None:
                 raise InputError(f"Flow method {self.name!r} takes no params.")
@@ -122,20 +119,13 @@ class Method(Generic[P]):
     def compute(self, task: FlowTask[P]) -> FieldPair:
         """Flow of neighbouring images, in one pass for the directions that are wanted.
 
-        Returns:
-            Forward and backward flow; a field does not depend on the others.
-
-        Raises:
-            FlowError: fewer than two images; a plugin that fails.
-            InputError: images below `smallest_side_px`.
-            WeightsError: RAFT's weights are not there and cannot be fetched.
+        A field does not depend on the others. Errors are those of `optical_flow`.
         """
         images, bound_px = task.images, task.bound_px
         if len(images) < 2:
             name = task.source or "the input"
             raise FlowError(f"Optical flow needs at least 2 frames; {name} has {len(images)}.")
-        height, width = images.shape[1:3]
-        smallest = self.smallest_side_px
+        (height, width), smallest = images.shape[1:3], self.smallest_side_px
         if min(height, width) < smallest:
             raise InputError(
                 f"Flow method {self.name!r} needs frames of at least {smallest}x{smallest} px, got "
@@ -159,9 +149,9 @@ def of_forward(solve: Callable[[FlowTask[P]], Fields]) -> FlowFunction[P]:
     """Function of a method that computes one direction: backward is forward of reversed images."""
 
     def function(task: FlowTask[P]) -> FieldPair:
-        there = solve(task) if task.forward else None
+        there = solve(task) if "forward" in task.directions else None
         last_first = replace(task, images=task.images[::-1])
-        back = solve(last_first)[::-1] if task.backward else None
+        back = solve(last_first)[::-1] if "backward" in task.directions else None
         return there, back
 
     return function

@@ -11,15 +11,13 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dualstream.flow.methods.params import PATCH_PX, TVL1FastParams
-from dualstream.flow.on_torch.batch import Batch
 
 _BORDER_PX = 2 * PATCH_PX
 _AREA = PATCH_PX**2
@@ -73,7 +71,7 @@ def search_flow(
     Returns:
         Flow (N, 2, H, W) in pixels, and how much brighter (N, H, W) the patches of `second` are.
     """
-    grid = _Grid.over(first, params.patch_stride)
+    grid = _Grid(first, params.patch_stride)
     flow = grid.under_centres(coarser)
     error = flow.new_empty(len(flow))
     for part in grid.parts():
@@ -84,31 +82,19 @@ def search_flow(
     return _spread(first, second, grid, flow)
 
 
-@dataclass(frozen=True, eq=False)
 class _Grid:
-    """Places of the patches of N pairs: P = N * rows * columns of them, row after row.
+    """Places of the patches in N pairs of (N, 3, H + 32, W + 32) images, row after row.
 
     `x` and `y` (P,) are their corners, `pair` (P,) tells whose they are.
     """
 
-    pairs: int
-    height: int
-    width: int
-    rows: int
-    columns: int
-    x: Tensor
-    y: Tensor
-    pair: Tensor
-
-    @classmethod
-    def over(cls, images: Tensor, stride: int) -> Self:
-        """The grid over (N, 3, H + 32, W + 32) images."""
-        pairs, device = len(images), images.device
-        height, width = (side - 2 * _BORDER_PX for side in images.shape[2:])
-        rows, columns = corners(height, stride), corners(width, stride)
-        y, x = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        pair, y, x = torch.cartesian_prod(torch.arange(pairs, device=device), y, x).unbind(1)
-        return cls(pairs, height, width, len(rows), len(columns), x, y, pair)
+    def __init__(self, images: Tensor, stride: int) -> None:
+        self.pairs, device = len(images), images.device
+        self.height, self.width = (side - 2 * _BORDER_PX for side in images.shape[2:])
+        rows, columns = corners(self.height, stride), corners(self.width, stride)
+        self.rows, self.columns = len(rows), len(columns)
+        pair, y, x = (torch.tensor(n, device=device) for n in (range(self.pairs), rows, columns))
+        self.pair, self.y, self.x = torch.cartesian_prod(pair, y, x).unbind(1)
 
     def parts(self, which: Tensor | None = None) -> tuple[Tensor, ...]:
         """Indices of the patches (of those in `which`), as many at once as are worked on."""
@@ -136,8 +122,7 @@ class _Grid:
         return torch.stack((left, right, above, below))
 
 
-@dataclass
-class _Patches(Batch):
+class _Patches(NamedTuple):
     """Patches of first images, ready to be found in the second."""
 
     corner: Tensor  # (p, 2) x and y
@@ -165,6 +150,10 @@ class _Patches(Batch):
         inverse = torch.stack((yy, -xy, xx), 1) / determinant[:, None]
         mean = torch.stack((mean_x, mean_y), 1)
         return cls(corner.float(), start, value, slope_x, slope_y, mean, inverse)
+
+    def take(self, rows: Tensor) -> Self:
+        """Those at the indices `rows`, or where the mask `rows` is true."""
+        return type(self)(*(values[rows] for values in self))
 
     def difference(self, images: Tensor, flow: Tensor) -> Tensor:
         """(p, 64) brightness of `images` where the flow (p, 2) leads, at most to the border,

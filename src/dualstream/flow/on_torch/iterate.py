@@ -13,16 +13,23 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import logging
+import subprocess
+import warnings
+from collections.abc import Callable, Collection
+from typing import NamedTuple, ParamSpec, TypeVar, cast
 
+import cv2
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dualstream.flow.methods.params import Energy, Schedule
-from dualstream.flow.on_torch.batch import Batch
-from dualstream.flow.on_torch.fused import Fused
 from dualstream.flow.on_torch.image import sample
-from dualstream.flow.on_torch.median import median_filter
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _FLAT = 1e-10
 """Squared gradient up to which a pixel says nothing about the flow."""
@@ -30,9 +37,56 @@ _FLAT = 1e-10
 _BLOCK = 5
 """Iterations between two looks at how much the flow still changes."""
 
+# Example sizes to compile with. Sizes that are equal by chance are taken to be equal always, and a
+# function is compiled anew when they are not; so they differ.
+_PLANE, _FIELD, _IMAGES = (5, 7, 11), (5, 2, 7, 11), (5, 3, 7, 11)
 
-@dataclass
-class Variables(Batch):
+_log = logging.getLogger(__name__)
+
+
+def fused(
+    *example: tuple[int, ...] | float, device_types: Collection[str] = ("cuda",)
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Decorate a function that `torch.compile` compiles where its first argument lies on a GPU.
+
+    A GPU then runs it as one or two kernels instead of dozens. It is compiled for all sizes at
+    once, in the first call. Elsewhere, and where it cannot be compiled (no Triton, no C
+    compiler), it runs as it is written. It takes a tensor first and changes no argument.
+
+    Args:
+        example: small arguments to compile with; a tuple is the shape of a tensor.
+        device_types: where it is worth compiling.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.cache
+        def chosen(device: torch.device) -> Callable[_P, _R]:
+            compiled = torch.compile(function, dynamic=True)
+            try:
+                with warnings.catch_warnings():  # advice on settings that are not ours to change
+                    warnings.simplefilter("ignore")
+                    arguments = (
+                        torch.ones(a, device=device) if isinstance(a, tuple) else a for a in example
+                    )
+                    cast(Callable[..., _R], compiled)(*arguments)
+            except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                _log.debug("%s runs uncompiled: %s", function.__name__, reason)
+                return function
+            return compiled
+
+        @functools.wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            device = cast(Tensor, args[0]).device
+            run = chosen(device) if device.type in device_types else function
+            return run(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+class Variables(NamedTuple):
     """The unknowns of N pairs."""
 
     flow: Tensor  # (N, 2, H, W): U
@@ -40,8 +94,7 @@ class Variables(Batch):
     dual_y: Tensor  # (N, 2, H, W): p along y; 0 in the last row
 
 
-@dataclass
-class Linearised(Batch):
+class Linearised(NamedTuple):
     """The difference of N pairs of images as a linear function of the flow."""
 
     normal: Tensor  # (N, 2, H, W): n, or 0 where nothing is known
@@ -60,7 +113,8 @@ def minimise(
     enough = (schedule.epsilon * scale) ** 2 * (height * width)
     running = _Running(variables, problem)
     for _ in range(schedule.outer_iterations):
-        running.variables.flow = median_filter(running.variables.flow, schedule.median_size)
+        flow = median_filter(running.variables.flow, schedule.median_size)
+        running.variables = running.variables._replace(flow=flow)
         for done in range(0, schedule.inner_iterations, _BLOCK):
             running.iterate(min(_BLOCK, schedule.inner_iterations - done), tau)
             running.keep(running.change > enough)
@@ -81,8 +135,7 @@ class _Running:
     def __init__(self, variables: Variables, problem: Linearised) -> None:
         self._all = variables
         self._rows = torch.arange(len(variables.flow), device=variables.flow.device)
-        self.variables = variables.take(self._rows)
-        self._problem = problem
+        self.variables, self._problem = variables, problem
         self.change = variables.flow.new_full((len(self._rows),), torch.inf)
         """(N,) sum of the squared changes of U in the last iteration."""
         self.change_of_round = self.change
@@ -92,26 +145,26 @@ class _Running:
         return len(self._rows)
 
     def iterate(self, count: int, tau: float) -> None:
-        pairs, problem = self.variables, self._problem
-        linear = problem.normal, problem.offset, problem.limit
-        before = pairs.flow
+        before = self.variables.flow
         for _ in range(count):
-            before, duals = pairs.flow, (pairs.dual_x, pairs.dual_y)
-            pairs.flow, pairs.dual_x, pairs.dual_y = iteration(before, *duals, *linear, tau)
-        self.change = (pairs.flow - before).square_().sum((1, 2, 3))
+            before = self.variables.flow
+            self.variables = Variables(*iteration(*self.variables, *self._problem, tau))
+        self.change = (self.variables.flow - before).square_().sum((1, 2, 3))
 
     def keep(self, going: Tensor) -> None:
         """Go on with the pairs of the mask (N,); the others are done."""
         if bool(going.all()):
             return
-        done = ~going
-        self._all.put(self._rows[done], self.variables.take(done))
+        for place, values in zip(self._all, self.variables, strict=True):
+            place[self._rows[~going]] = values[~going]
         self._rows = self._rows[going]
-        self.variables, self._problem = self.variables.take(going), self._problem.take(going)
+        self.variables = Variables(*(values[going] for values in self.variables))
+        self._problem = Linearised(*(values[going] for values in self._problem))
         self.change, self.change_of_round = self.change[going], self.change_of_round[going]
 
 
-def _iteration(
+@fused(_FIELD, _FIELD, _FIELD, _FIELD, _PLANE, _PLANE, 0.25)
+def iteration(
     flow: Tensor,
     dual_x: Tensor,
     dual_y: Tensor,
@@ -138,14 +191,6 @@ def _iteration(
     dual_x = along_x.add_(dual_x).mul_(shrink)
     dual_y = along_y.add_(dual_y).mul_(shrink)
     return flow, dual_x, dual_y
-
-
-def _example(device: torch.device) -> tuple[Tensor | float, ...]:
-    field, plane = torch.zeros((5, 2, 7, 11), device=device), torch.zeros((5, 7, 11), device=device)
-    return field, field.clone(), field.clone(), field.clone(), plane, plane.clone(), 0.25
-
-
-iteration = Fused(_iteration, example=_example)
 
 
 def solve_level(
@@ -176,27 +221,23 @@ def solve_level(
     if brightening is None:
         brightening = flow.new_zeros(flow[:, 0].shape)
     for _ in range(schedule.warps):
-        normal, offset, limit = linearise(
-            first, second, variables.flow, brightening, scale, energy.tau * energy.lambda_
-        )
-        problem = Linearised(normal, offset, limit)
-        minimise(variables, problem, schedule, tau=energy.tau, scale=scale)
+        limit = energy.tau * energy.lambda_
+        parts = linearise(first, second, variables.flow, brightening, scale, limit)
+        minimise(variables, Linearised(*parts), schedule, tau=energy.tau, scale=scale)
     return variables.flow / scale
 
 
-def _linearise(
+@fused(_IMAGES, _IMAGES, _FIELD, _PLANE, 0.8, 0.04)
+def linearise(
     first: Tensor, second: Tensor, flow: Tensor, brightening: Tensor, scale: float, limit: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Linearise the difference of the images around a flow.
+    """Linearise the difference of the images around a flow: the tensors of `Linearised`.
 
     The gradient is the mean of the first image's and the warped second's. Where the flow leads
     out of the second image nothing is known of it but its smoothness.
 
     `flow` (N, 2, H, W) is U = scale times pixels, `scale` c, `limit` tau lambda; the others are
     as in `solve_level`.
-
-    Returns:
-        normal (N, 2, H, W), offset (N, H, W) and limit (N, H, W) of `Linearised`.
     """
     height, width = first.shape[2:]
     x = torch.arange(width, device=flow.device) + flow[:, 0] * (1 / scale)
@@ -213,12 +254,59 @@ def _linearise(
     return normal, offset, limit * (squared * inverse)
 
 
-def _linearise_example(device: torch.device) -> tuple[Tensor | float, ...]:
-    def ones(*shape: int) -> Tensor:
-        return torch.ones(shape, device=device)
+def median_filter(planes: Tensor, size: int) -> Tensor:
+    """Median of the size x size pixels around each pixel of (N, C, H, W) float32 planes.
 
-    images = ones(5, 3, 7, 11), ones(5, 3, 7, 11)
-    return *images, ones(5, 2, 7, 11), ones(5, 7, 11), 0.8, 0.04
+    Edges are repeated; `size` is 1 (nothing changes), 3 or 5.
+    """
+    if size == 1:
+        return planes
+    if planes.device.type != "cpu":
+        return median_by_selection(planes, size)
+    out = torch.empty_like(planes, memory_format=torch.contiguous_format)
+    sources, targets = planes.contiguous().numpy(), out.numpy()
+    for source, target in zip(
+        sources.reshape(-1, *planes.shape[2:]), targets.reshape(-1, *planes.shape[2:]), strict=True
+    ):
+        cv2.medianBlur(source, size, dst=target)
+    return out
 
 
-linearise = Fused(_linearise, example=_linearise_example)
+@fused(_FIELD, 5)
+def median_by_selection(planes: Tensor, size: int) -> Tensor:
+    """`median_filter` by minima and maxima of whole planes.
+
+    Of the size^2 shifted planes, just over half are kept. Their smallest and their largest
+    cannot be the median, so both are dropped and the next plane joins, until one is left.
+    """
+    half = size // 2
+    padded = F.pad(planes, (half, half, half, half), mode="replicate")
+    height, width = planes.shape[2:]
+    shifted = [padded[..., y : y + height, x : x + width] for y in range(size) for x in range(size)]
+    keep = len(shifted) // 2 + 2
+    kept, waiting = shifted[:keep], shifted[keep:]
+    while len(kept) > 1:
+        kept = _without_extremes(kept)
+        if waiting:
+            kept.append(waiting.pop())
+    return kept[0]
+
+
+def _without_extremes(planes: list[Tensor]) -> list[Tensor]:
+    """n >= 3 planes -> n - 2 that hold, at each pixel, all values but a smallest and a largest."""
+    low = [torch.minimum(a, b) for a, b in zip(planes[::2], planes[1::2], strict=False)]
+    high = [torch.maximum(a, b) for a, b in zip(planes[::2], planes[1::2], strict=False)]
+    kept: list[Tensor] = []
+    if len(planes) % 2:  # the one without a partner: no smaller than low[0], no larger than high[0]
+        odd = planes[-1]
+        low[0], odd = torch.minimum(low[0], odd), torch.maximum(low[0], odd)
+        high[0], odd = torch.maximum(high[0], odd), torch.minimum(high[0], odd)
+        kept.append(odd)
+    smallest, largest = low[0], high[0]
+    for plane in low[1:]:
+        kept.append(torch.maximum(smallest, plane))
+        smallest = torch.minimum(smallest, plane)
+    for plane in high[1:]:
+        kept.append(torch.minimum(largest, plane))
+        largest = torch.maximum(largest, plane)
+    return kept

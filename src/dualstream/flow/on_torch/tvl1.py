@@ -22,7 +22,8 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,24 +44,22 @@ _GPU_PIXELS = 2**24
 _CPU_KEPT_PIXELS = 2**20
 
 
-@dataclass(frozen=True, eq=False)
-class _Pyramid:
+class _Pyramid(NamedTuple):
     """Frames at several sizes, the largest first."""
 
     images: list[Tensor]
     """(T, 3, H, W) at each size: brightness and gradient."""
-    patches: list[Tensor] = field(default_factory=list)
+    patches: list[Tensor]
     """(T, 3, H + border, W + border) at each size in which patches are searched."""
 
     def take(self, frames: slice) -> _Pyramid:
-        return _Pyramid([i[frames] for i in self.images], [p[frames] for p in self.patches])
+        return _Pyramid(*([level[frames] for level in levels] for levels in self))
 
 
+# Makes the pyramid of (T, H, W) float32 brightness.
 _Prepare = Callable[[Tensor], _Pyramid]
-"""(T, H, W) float32 brightness -> pyramid."""
-
+# Gives the flow (N, 2, H, W) in pixels of N pairs.
 _Solve = Callable[[_Pyramid, _Pyramid], Tensor]
-"""Pyramids of N first and of N second images -> flow (N, 2, H, W) in pixels."""
 
 
 def tvl1_flow(
@@ -90,8 +89,7 @@ def tvl1_flow(
     batch = max(1, (_CPU_PIXELS if on_cpu else _GPU_PIXELS) // (height * width))
     kept = max(batch, _CPU_KEPT_PIXELS // (height * width)) if on_cpu else batch
     shape = (pairs, 2, height, width)
-    there = np.empty(shape, np.float32) if forward else None
-    back = np.empty(shape, np.float32) if backward else None
+    there, back = (np.empty(shape, np.float32) if w else None for w in (forward, backward))
     with torch.inference_mode():
         for start in range(0, pairs, kept):
             some = frames[start : start + kept + 1].copy()  # torch warns of read-only arrays
@@ -115,7 +113,7 @@ def _plain(params: TVL1Params, height: int, width: int) -> tuple[_Prepare, _Solv
         levels = [images]
         for size in sizes[1:]:  # not the ratio of the rounded sizes: centres lie this far apart
             levels.append(resize(levels[-1], size, ratio_y=ratio, ratio_x=ratio))
-        return _Pyramid([with_gradient(level) for level in levels])
+        return _Pyramid([with_gradient(level) for level in levels], [])
 
     def solve(first: _Pyramid, second: _Pyramid) -> Tensor:
         coarsest = first.images[-1]

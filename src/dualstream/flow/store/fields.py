@@ -1,4 +1,4 @@
-"""Reading, writing and checks that flow files and folders of flow images share."""
+"""Reading, writing and checks that flow files and folders share; their fields as JPEG images."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, InputError, ShapeError, VideoError
-from dualstream.flow.store.jpeg import decode_image
-from dualstream.flow.store.meta import FlowMeta
+from dualstream.flow.store.meta import QUALITY, FlowMeta
 
 META_NAME = "meta.json"
 
+Bytes = NDArray[np.uint8]
+
+_BLOCK = 8
+"""Side in pixels of what JPEG codes by itself."""
+
 
 class StoredFields:
-    """The stored flow of one video, a context manager.
-
-    Args:
-        path: the file or folder.
-        meta: the facts that are stored with it.
-    """
+    """The stored flow of one video in the file or folder `path`, a context manager."""
 
     def __init__(self, path: Path, meta: FlowMeta) -> None:
         self.path, self.meta = path, meta
-
-    @property
-    def num_fields(self) -> int:
+        self.num_fields = meta.num_fields
         """Number of flow fields: frames of the video minus one."""
-        return self.meta.num_fields
 
-    def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def read(self, indices: Sequence[int]) -> Bytes:
         """Fields `indices`, in any order and with repeats, as bytes.
 
         Returns:
@@ -55,7 +52,7 @@ class StoredFields:
                 out[place] = out[first]
         return out
 
-    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
+    def _read_field(self, index: int, out: Bytes) -> None:
         """Fill `out`, (2, H, W)."""
         raise NotImplementedError
 
@@ -127,9 +124,7 @@ def write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def checked_image(
-    data: bytes, *, size: tuple[int, int] | None, path: Path, name: str
-) -> NDArray[np.uint8]:
+def checked_image(data: bytes, *, size: tuple[int, int] | None, path: Path, name: str) -> Bytes:
     """Image file -> (H, W) bytes; FlowStoreError if it is none or not of `size`, None for any."""
     image = decode_image(data)
     if image is None:
@@ -161,3 +156,47 @@ def broken(path: Path, reason: str) -> FlowStoreError:
     return FlowStoreError(
         f"{path} is broken or no flow file: {reason}. Remove it and run `dualstream flow` again."
     )
+
+
+def encode_image(image: Bytes, *, quality: int) -> bytes:
+    """(H, W) bytes -> grey JPEG of `quality` 1..100."""
+    data: Bytes
+    _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return data.tobytes()
+
+
+def decode_image(data: bytes) -> Bytes | None:
+    """Image file -> (H, W) bytes; None if it is none."""
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    return None if decoded is None else decoded.astype(np.uint8, copy=False)
+
+
+def stacked_size(height: int, width: int) -> tuple[int, int]:
+    """(H, W) of the image of a field: y begins at a whole block. 240x320 -> (480, 320);
+    100x130 -> (204, 130)."""
+    return -(-height // _BLOCK) * _BLOCK + height, width
+
+
+def stacked(field: Bytes) -> Bytes:
+    """(2, H, W) field -> one image, which JPEG turns into the same bytes as x and y alone.
+
+    Rows between x and y repeat the last one of x, as the JPEG encoder does below an image.
+    """
+    height, width = field.shape[1:]
+    rows, _ = stacked_size(height, width)
+    start = rows - height
+    if start == height:
+        return np.ascontiguousarray(field).reshape(rows, width)
+    image = np.empty((rows, width), np.uint8)
+    image[:height], image[height:start], image[start:] = field[0], field[0, -1], field[1]
+    return image
+
+
+def through_jpeg(fields: Bytes, *, quality: int = QUALITY) -> Bytes:
+    """Bytes (n, 2, H, W) as they are read back from a store that they were written to."""
+    out, height = np.empty_like(fields), fields.shape[2]
+    for field, stored in zip(fields, out, strict=True):
+        image = decode_image(encode_image(stacked(field), quality=quality))
+        assert image is not None
+        stored[0], stored[1] = image[:height], image[-height:]
+    return out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import ShapeError
+from dualstream.errors import FlowStoreError, ShapeError
 from dualstream.files import replacing
-from dualstream.flow.store.archive import Archive
 from dualstream.flow.store.fields import (
     META_NAME,
     FlowWriter,
@@ -21,11 +22,24 @@ from dualstream.flow.store.fields import (
     broken,
     check_source,
     checked_image,
+    encode_image,
+    stacked,
+    stacked_size,
     write_errors,
 )
-from dualstream.flow.store.jpeg import encode_image, stacked, stacked_size, unstack
 from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.unfinished import in_use
+
+_END = struct.Struct("<4s4H2LH")
+_LOCAL = struct.Struct("<4s5H3L2H")
+# Checksum, stored size, size, bytes of name, extra field and comment, offset.
+_ENTRY = struct.Struct("<16x3L3H8xL")
+
+# What zipfile raises on a file that is truncated, overwritten, or of another kind.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError),
+    struct.error,
+)
 
 
 class FlowFile(StoredFields):
@@ -35,7 +49,7 @@ class FlowFile(StoredFields):
     it decodes; `verify` checks them all.
     """
 
-    def __init__(self, path: Path, archive: Archive, meta: FlowMeta) -> None:
+    def __init__(self, path: Path, archive: _Archive, meta: FlowMeta) -> None:
         super().__init__(path, meta)
         self._archive = archive
 
@@ -51,10 +65,11 @@ class FlowFile(StoredFields):
             FlowStoreError: the file is missing, broken, not a flow file, or of another video.
         """
         path = Path(path)
-        archive = Archive(path)
+        archive = _Archive(path)
         try:
-            meta = FlowMeta.from_json(archive.read(META_NAME), path=path)
-            found, images = len(archive.names) - 1, meta.num_fields * (2 if meta.format == 1 else 1)
+            found = archive.count - 1
+            meta = FlowMeta.from_json(archive.read(found, META_NAME), path=path)
+            images = meta.num_fields * (2 if meta.format == 1 else 1)
             if found != images:
                 raise broken(path, f"{found} images are there, {META_NAME} calls for {images}")
             check_source(path, meta, source_sha256)
@@ -64,35 +79,34 @@ class FlowFile(StoredFields):
         return cls(path, archive, meta)
 
     def verify(self) -> None:
-        """Check the checksum of every member; FlowStoreError names the first broken one."""
-        for name in self._archive.names:
-            self._archive.read(name)
+        """Check the checksum of every image; FlowStoreError names the first broken one."""
+        for index in range(self.num_fields):
+            self._members(index)
 
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
 
-    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
-        size = out.shape[1], out.shape[2]
-        if self.meta.format == 1:
-            for plane, channel in zip("xy", out, strict=True):
-                channel[:] = self._image(f"flow_{plane}_{index:05d}.jpg", size)
-        else:
-            unstack(self._image(f"flow_{index:05d}.jpg", stacked_size(*size)), out)
+    def _members(self, index: int) -> list[tuple[str, bytes]]:
+        """Names and contents of the images of a field."""
+        planes = ("x_", "y_") if self.meta.format == 1 else ("",)
+        names = [f"flow_{plane}{index:05d}.jpg" for plane in planes]
+        first = index * len(names)
+        return [(name, self._archive.read(first + i, name)) for i, name in enumerate(names)]
 
-    def _image(self, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-        data = self._archive.read(name)
-        return checked_image(data, size=size, path=self.path, name=name)
+    def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
+        height, width = out.shape[1:]
+        size = (height, width) if self.meta.format == 1 else stacked_size(height, width)
+        images = [
+            checked_image(data, size=size, path=self.path, name=name)
+            for name, data in self._members(index)
+        ]
+        out[0], out[1] = images[0][:height], images[-1][-height:]
 
 
 @contextmanager
 def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
-    """Write a flow file of format 2 chunk by chunk; it takes its place when the block ends well.
-
-    Raises:
-        ShapeError: a chunk has another shape or size than the first, or holds no bytes.
-        FlowStoreError: no field came, or the file cannot be written (disk full, no right).
-    """
+    """`FlowStore.write` chunk by chunk: the file takes its place when the block ends well."""
     with (
         write_errors(path),
         replacing(path) as temporary,
@@ -113,3 +127,102 @@ def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
         writer = FlowWriter(path, meta, put)
         yield writer
         archive.writestr(zipfile.ZipInfo(META_NAME), writer.finish().to_json())
+
+
+class _Archive:
+    """A ZIP of uncompressed members, of which a clip reads few; errors are FlowStoreError.
+
+    Python's `zipfile` makes an object of every member when it opens a file, which takes as long as
+    decoding several fields. In a file as this package writes it below 2 GiB and 65,535 members,
+    the images' names are equally long and meta.json is last: the number of a member tells where
+    its entry in the directory is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise FlowStoreError(
+                f"{path} does not exist. Compute the flow with `dualstream flow`."
+            ) from error
+        except OSError as error:
+            raise broken(path, str(error)) from error
+        self._entries: dict[str, tuple[int, int, int]] | None = None
+        try:
+            self._size = self._file.seek(0, os.SEEK_END)
+            if not self._read_directory():
+                self._entries = self._all_entries()
+        except _ZIP_ERRORS as error:
+            self._file.close()
+            raise broken(path, str(error)) from error
+
+    def read(self, number: int, name: str) -> bytes:
+        """Content of the member `name`, most likely the one of that number; checks its checksum."""
+        try:
+            entry = self._entry(number, name)
+            if entry is None:
+                raise broken(self.path, f"{name} is missing")
+            offset, size, checksum = entry
+            self._file.seek(offset)
+            start = _LOCAL.size + len(name.encode())
+            data = self._exactly(start + size)
+            signature, _, _, compression, *_, extra = _LOCAL.unpack_from(data)
+            if signature != b"PK\3\4" or data[_LOCAL.size : start] != name.encode():
+                raise ValueError("it does not begin with its name")
+            if compression:
+                raise ValueError("it is compressed")
+            content = data[start + extra :] + (self._exactly(extra) if extra else b"")
+        except _ZIP_ERRORS as error:
+            raise broken(self.path, f"{name}: {error}") from error
+        if zlib.crc32(content) != checksum:
+            raise broken(self.path, f"the checksum of {name} is wrong")
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _exactly(self, count: int) -> bytes:
+        # A broken size must not become as large a buffer.
+        data = self._file.read(min(count, self._size))
+        if len(data) != count:
+            raise ValueError("the file ends before it")
+        return data
+
+    def _read_directory(self) -> bool:
+        """Read the directory; False if only zipfile can."""
+        self._file.seek(max(0, self._size - _END.size))
+        end = self._file.read(_END.size)
+        if len(end) < _END.size or end[:4] != b"PK\5\6":
+            return False
+        _, _, _, _, self.count, length, offset, comment = _END.unpack(end)
+        if comment or self.count < 2 or offset + length + _END.size != self._size:
+            return False
+        self._file.seek(offset)
+        self._directory = self._exactly(length)
+        last = _ENTRY.size + len(META_NAME)
+        self._entry_bytes = (length - last) // (self.count - 1)
+        return True
+
+    def _entry(self, number: int, name: str) -> tuple[int, int, int] | None:
+        """Offset, size and checksum of a member, None if there is none of that name."""
+        if self._entries is None:
+            at = number * self._entry_bytes
+            checksum, stored, size, *lengths, offset = _ENTRY.unpack_from(self._directory, at)
+            at += _ENTRY.size
+            found = self._directory[at : at + len(name)]
+            if found == name.encode() and lengths == [len(name), 0, 0] and stored == size:
+                return offset, size, checksum
+            self._entries = self._all_entries()
+        return self._entries.get(name)
+
+    def _all_entries(self) -> dict[str, tuple[int, int, int]]:
+        with zipfile.ZipFile(self.path) as archive:
+            members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("its members are compressed")
+        self.count = len(members)
+        return {
+            member.filename: (member.header_offset, member.file_size, member.CRC)
+            for member in members
+        }

@@ -22,14 +22,11 @@ from dualstream.flow.store.fields import (
     broken,
     check_source,
     checked_image,
+    encode_image,
     write_errors,
 )
-from dualstream.flow.store.jpeg import encode_image
 from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.unfinished import replacing_folder
-
-PLANES = ("x", "y")
-"""Names of channels 0 and 1."""
 
 _IMAGE = re.compile(r"(?:flow_)?([xy])_(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -93,11 +90,10 @@ class FlowFolder(StoredFields):
 
     def _read_field(self, index: int, out: NDArray[np.uint8]) -> None:
         size = (self.meta.height, self.meta.width)
-        for channel, plane in enumerate(PLANES):
+        for channel, plane in zip(out, "xy", strict=True):
             name = self._names[plane][index]
             data = _read(self.path / name)
-            image = checked_image(data, size=size, path=self.path, name=name)
-            out[channel] = from_denseflow(image)
+            channel[:] = from_denseflow(checked_image(data, size=size, path=self.path, name=name))
 
 
 def write_folder(
@@ -133,7 +129,7 @@ def writing_folder(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
 
         def put(index: int, field: NDArray[Any]) -> None:
             planes = quantize_denseflow(field, bound_px=meta.bound_px)
-            for plane, image in zip(PLANES, planes, strict=True):
+            for plane, image in zip("xy", planes, strict=True):
                 name = f"flow_{plane}_{index + 1:05d}.jpg"  # denseflow and MMAction2 count from 1
                 (folder / name).write_bytes(encode_image(image, quality=meta.quality))
 
@@ -148,7 +144,7 @@ def _image_names(folder: Path) -> dict[str, list[str]]:
         entries = os.listdir(folder)
     except OSError as error:
         raise FlowStoreError(f"{folder} cannot be read: {error.strerror}.") from error
-    found: dict[str, dict[int, str]] = {plane: {} for plane in PLANES}
+    found: dict[str, dict[int, str]] = {"x": {}, "y": {}}
     for entry in entries:
         if match := _IMAGE.fullmatch(entry):
             found[match[1].lower()][int(match[2])] = entry
@@ -161,7 +157,7 @@ def _image_names(folder: Path) -> dict[str, list[str]]:
     if numbers[-1] - numbers[0] + 1 != len(numbers):
         gap = next(n for n in range(numbers[0], numbers[-1]) if n not in found["x"])
         raise broken(folder, f"image number {gap} is missing")
-    return {plane: [found[plane][n] for n in numbers] for plane in PLANES}
+    return {plane: [found[plane][n] for n in numbers] for plane in "xy"}
 
 
 def _read(path: Path) -> bytes:

@@ -10,7 +10,6 @@ from typing import Any
 from dualstream.errors import FlowStoreError, InputError, check_choice, check_least
 from dualstream.flow.methods.params import Direction
 from dualstream.flow.quantize import check_bound
-from dualstream.flow.store.jpeg import QUALITY
 
 FORMATS = {"dualstream flow 1": 1, "dualstream flow 2": 2}
 """First value of every meta.json -> number of the format; a file without it is not ours.
@@ -20,6 +19,9 @@ Format 1 has two images a field (`flow_x_00000.jpg`, `flow_y_00000.jpg`), as hav
 
 MOST_PX = 65_500
 """Largest height and width of a JPEG image."""
+
+QUALITY = 95
+"""JPEG quality, 1..100, where none is given."""
 
 _SETTINGS = ("method", "params", "direction", "bound_px", "step", "short_side", "quality")
 

@@ -113,6 +113,7 @@ class StoredFlow:
         self, forward: FlowFile | FlowFolder, backward: FlowFile | FlowFolder | None = None
     ) -> None:
         self.forward, self.backward = forward, backward
+        self.num_fields, self.size = forward.num_fields, (forward.meta.height, forward.meta.width)
         for name in ("num_fields", "height", "width", "bound_px"):
             ours, theirs = (getattr(file.meta, name) for file in (forward, backward or forward))
             if backward is not None and ours != theirs:
@@ -120,16 +121,6 @@ class StoredFlow:
                     f"{backward.path} has {name} {theirs}, the forward flow of the same video has "
                     f"{ours}. Run `dualstream flow --direction both` again."
                 )
-
-    @property
-    def num_fields(self) -> int:
-        """Number of fields: frames minus one."""
-        return self.forward.num_fields
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the grid that the flow is on."""
-        return self.forward.meta.height, self.forward.meta.width
 
     def read(self, indices: Sequence[int], *, direction: Direction = "forward") -> Flow:
         """Fields `indices` as bytes, in any order and with repeats; see `FlowSource.read`.

@@ -18,22 +18,19 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` mak
 def in_use(path: Path) -> Iterator[bool]:
     """Lock a file or folder while the block runs; the system frees it when the process dies.
 
-    Yields:
-        Whether the lock was free. False too on file systems that have no locks.
+    Yields whether the lock was free; False too on file systems that have no locks.
     """
     if sys.platform == "win32":  # open files cannot be removed there: nothing needs a lock
         yield True
         return
     import fcntl
 
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor, is_free = os.open(path, os.O_RDONLY), False
     try:
-        try:
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+            is_free = True
+        yield is_free
     finally:
         os.close(descriptor)
 
@@ -43,10 +40,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Make a new folder that takes the place of `path` when the block ends without an error.
 
     Its files are synced first. A folder cannot take another's place in one step: a kill between
-    the two leaves neither, and the next run writes it again.
-
-    Raises:
-        OSError: the folder cannot be written or the disk is full; `path` is as it was.
+    the two leaves neither, and the next run writes it again. After an OSError `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -65,10 +59,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> int:
-    """Remove what killed writers left in `folder` under temporary names; returns how many.
-
-    Files and folders that a living process still writes are left alone.
-    """
+    """Remove what killed writers left in `folder`, not what a living one writes; give the count."""
     removed = 0
     for path in folder.glob(".*.tmp"):
         if not _TEMPORARY.fullmatch(path.name):

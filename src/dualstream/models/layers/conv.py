@@ -100,7 +100,12 @@ def start_as_he(network: nn.Module, *, mode: Literal["fan_in", "fan_out"] = "fan
 def inflate_weight(weight: torch.Tensor, *, time_kernel: int) -> torch.Tensor:
     """Window of a 2D convolution over `time_kernel` frames.
 
-    (O, I, kh, kw) or (O, I, 1, kh, kw) -> (O, I, kt, kh, kw), whose sum over time is `weight`.
+    Args:
+        weight: (O, I, kh, kw), or (O, I, 1, kh, kw).
+        time_kernel: kt, at least 1.
+
+    Returns:
+        (O, I, kt, kh, kw), whose sum over time is `weight`.
 
     Raises:
         ShapeError: `weight` has another shape.
@@ -147,9 +152,15 @@ def first_convolution(model: nn.Module) -> tuple[str, nn.Conv2d | nn.Conv3d]:
 def spread_channels(weight: torch.Tensor, *, in_channels: int) -> torch.Tensor:
     """Average a convolution over its input channels and copy the mean to each new channel.
 
-    (O, I, kh, kw) -> (O, in_channels, kh, kw), and (O, I, kt, kh, kw) alike. The sum over channels
-    is not kept: n equal channels give n/3 times the RGB response, which the batch norm after the
-    convolution takes up in training.
+    The sum over channels is not kept: n equal channels give n/3 times the RGB response, which the
+    batch norm after the convolution takes up in training.
+
+    Args:
+        weight: (O, I, kh, kw) or (O, I, kt, kh, kw).
+        in_channels: number of channels wanted.
+
+    Returns:
+        (O, in_channels, kh, kw) or (O, in_channels, kt, kh, kw).
 
     Source:
         Wang et al. 2016 (TSN), section 3.3, cross modality pre-training, and `models.py` of
@@ -170,6 +181,9 @@ def cross_modality_start(
     Args:
         state: state dict of the same network for other input channels, for instance RGB.
         model: the network that the state is to be loaded into, for instance for 2L flow channels.
+
+    Returns:
+        A new dict; `state` itself where the channels are the same already.
 
     Raises:
         WeightsError: `state` lacks the first convolution of `model`.

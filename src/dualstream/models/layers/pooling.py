@@ -32,10 +32,15 @@ def window_means(features: torch.Tensor, window: Sequence[int]) -> torch.Tensor:
 
 
 def stack_time(clips: torch.Tensor) -> torch.Tensor:
-    """Fold time into channels for a 2D network: (N, C, T, H, W) -> (N, T*C, H, W).
+    """Fold time into channels for a 2D network.
 
-    The C channels of a time step stand next to each other: two flow fields come out as x1, y1, x2,
-    y2 (Simonyan & Zisserman 2014, equation 1).
+    Two flow fields come out as x1, y1, x2, y2 (Simonyan & Zisserman 2014, equation 1).
+
+    Args:
+        clips: (N, C, T, H, W).
+
+    Returns:
+        (N, T*C, H, W), the C channels of a time step next to each other.
     """
     return clips.transpose(1, 2).flatten(1, 2)
 

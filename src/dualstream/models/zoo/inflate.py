@@ -269,6 +269,9 @@ def inflate_state(
             `names_in_resnet`.
         new_classifier: keep the model's classifier, for another number of classes.
 
+    Returns:
+        All names of `model` -> tensors.
+
     Raises:
         WeightsError: `state` is not of the 2D form of `model`; lists the names that are missing,
             left over or of another shape.
@@ -298,9 +301,12 @@ def names_in_resnet(model: Network) -> dict[str, str]:
 
     'res3.1.conv2.norm.bias' -> 'layer2.1.bn2.bias'. Strides agree too: all have them in the 3x3.
 
+    Args:
+        model: c2d_r50, i3d_r50 or slow_r50.
+
     Raises:
-        WeightsError: not c2d_r50, i3d_r50 or slow_r50; R(2+1)D has convolutions over time of which
-            2D ones have nothing.
+        WeightsError: another network; R(2+1)D has convolutions over time of which 2D ones have
+            nothing.
     """
     keys = plain_keys(model)
     if not isinstance(model, VideoResNet) or any(".conv2_time." in key for key in keys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -80,17 +80,11 @@ class Annotations:
 def plan_splits(
     listed: Collection[tuple[int, ListedSet]],
 ) -> dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]]:
-    """Return the split numbers and sides that the sets of a data set become.
+    """Return the (split, side) pairs that the (split number from 1, set) of each list become.
 
     A split has two sides, so a data set of three sets becomes two splits: 1 is train and
     validation, 2 is train and test. Test sets beside validation sets are numbered on from the
     last split: with splits 1..3 of three sets each, the test sets are those of splits 4..6.
-
-    Args:
-        listed: (split number from 1, set) of each list found.
-
-    Returns:
-        For each of them the (split, side) pairs that its videos get.
     """
     last = max((number for number, _ in listed), default=0)
     plan: dict[tuple[int, ListedSet], tuple[tuple[int, Side], ...]] = {}
@@ -115,8 +109,7 @@ SET_WORDS: dict[str, ListedSet] = {
 def listed_set(name: str) -> ListedSet:
     """Return the set that a file, folder or column value names.
 
-    `kinetics400_train_list_videos` -> "train", `ucf101_val_split_1` -> "validation",
-    `testlist01` -> "test", `Archery` -> "".
+    `kinetics400_train_list_videos` -> "train", `testlist01` -> "test", `Archery` -> "".
     """
     for word in re.split(r"[^a-z]+", name.lower()):
         if word in SET_WORDS:
@@ -125,10 +118,7 @@ def listed_set(name: str) -> ListedSet:
 
 
 def split_number(name: str) -> int:
-    """Return the split that a list's file name speaks of, 1 where it names none.
-
-    `ucf101_val_split_3_videos` -> 3, `trainlist02` -> 2, `train_320p` -> 1.
-    """
+    """Return the split that a file name speaks of: `ucf101_val_split_3` -> 3, `train_320p` -> 1."""
     match = re.search(
         r"(?:split|list|train|val|test)[_\- ]?0*([1-9][0-9]?)(?![0-9p])", name.lower()
     )
@@ -139,10 +129,7 @@ _NOT_DATA = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+f
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the operating system's own and no part of a data set.
-
-    `._clip.avi` (macOS's second file beside `clip.avi`), `.DS_Store`, `__MACOSX`, `@eaDir`.
-    """
+    """Whether a name is the operating system's own: `._a.avi`, `.DS_Store`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in _NOT_DATA
 
 
@@ -200,11 +187,8 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
 
     Lines are `name`, or all of them `number name` with numbers rising by one from 0 or 1, as in
     UCF-101's classInd.txt (whose numbers start at 1; labels here always start at 0).
-
-    Args:
-        path: text file.
-        may_have_numbers: with False `1 a` is the name of a class, and a blank line above the
-            last name is an error, as it would shift the labels after it.
+    Without `may_have_numbers`, `1 a` is the name of a class, and a blank line above the last name
+    is an error, as it would shift the labels after it.
 
     Raises:
         AnnotationError: the file is missing or empty, or a name or number is wrong.
@@ -237,17 +221,13 @@ def read_class_list(path: Path, *, may_have_numbers: bool = True) -> tuple[str, 
     return tuple(first_line)
 
 
-def labels_by_name(classes: tuple[str, ...]) -> dict[str, int]:
-    """Return the label of each class under its name and its normalised one where unique."""
+def label_finder(classes: Sequence[str]) -> Callable[[str], int | None]:
+    """Return a function from a class's name, however it is spelled, to its label."""
     normalized = [normalize_class(name) for name in classes]
     count = Counter(normalized)
     labels = {name: i for i, name in enumerate(normalized) if count[name] == 1}
-    return labels | {name: i for i, name in enumerate(classes)}
-
-
-def find_label(name: str, labels: Mapping[str, int]) -> int | None:
-    """Return the label of a class by its name, however it is spelled; see `labels_by_name`."""
-    return labels.get(name, labels.get(normalize_class(name)))
+    labels |= {name: i for i, name in enumerate(classes)}
+    return lambda name: labels.get(name, labels.get(normalize_class(name)))
 
 
 @dataclass(frozen=True)
@@ -306,19 +286,17 @@ def label_lines(
 ) -> Annotations:
     """Return the labels and splits (see `plan_splits`) that lines give their videos.
 
-    Args:
-        lines, problems: those of reading; the result holds the problems too.
-        classes: in the order of their labels; None: the classes named, in alphabetical order.
-        class_list: file that the classes are from.
+    `problems` are those of reading, which the result holds too; `classes` stand in the order of
+    their labels in `class_list`, or are the classes named, in alphabetical order.
     """
     if classes is None:
         classes = tuple(sorted(filter(is_class_name, {line.class_name for line in lines})))
-    labels = labels_by_name(classes)
+    find_label = label_finder(classes)
     plan = plan_splits({(line.split, line.listed) for line in lines})
     entries: list[Entry] = []
     unknown: list[Problem] = []
     for line in lines:
-        label = find_label(line.class_name, labels) if line.label is None else line.label
+        label = find_label(line.class_name) if line.label is None else line.label
         if label is None:
             remedy = "The line is left out; correct it or add the class to the list."
             unknown.append(unknown_class(line.where, line.class_name, class_list, remedy))

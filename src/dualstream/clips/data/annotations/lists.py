@@ -39,11 +39,10 @@ from dualstream.clips.data.annotations.entries import (
     annotation_files,
     collect_lines,
     find_class_list,
-    find_label,
     folder_of,
     is_class_name,
+    label_finder,
     label_lines,
-    labels_by_name,
     listed_set,
     malformed,
     numbered_lines,
@@ -63,15 +62,9 @@ def is_ucf101(file: Path) -> bool:
 
 
 def read_ucf101(path: Path) -> Annotations:
-    """Read a folder of trainlistNN.txt and testlistNN.txt, or one such file.
-
-    classInd.txt must lie in the same folder.
-
-    Raises:
-        AnnotationError: classInd.txt is missing or wrong.
-    """
+    """Read a folder of trainlistNN.txt and testlistNN.txt beside classInd.txt, or one such file."""
     classes = read_class_list((path if path.is_dir() else path.parent) / "classInd.txt")
-    labels = labels_by_name(classes)
+    find_label = label_finder(classes)
 
     def read(file: Path) -> Iterator[ListLine | Problem]:
         listed, split = listed_set(file.stem), split_number(file.stem)
@@ -80,7 +73,7 @@ def read_ucf101(path: Path) -> Annotations:
             match = _UCF101_LINE.fullmatch(line)
             hint, number = match.groups() if match else (line, None)
             folder = folder_of(hint)
-            named = find_label(folder, labels)
+            named = find_label(folder)
             label = named if number is None else int(number) - 1
             if label is None:
                 what = f"{hint!r}: folder {folder!r} is no class of classInd.txt"
@@ -221,8 +214,8 @@ def _start_at_1(rows: _Rows, classes: tuple[str, ...], class_list: Path) -> bool
 
     With classes 1 Run, 2 Swim and lines `Run/a.mp4 1`, `Swim/c.mp4 2` they do.
     """
-    by_name = labels_by_name(classes)
-    by_folder = [(label, find_label(folder_of(line.hint), by_name)) for line, label in rows]
+    find_label = label_finder(classes)
+    by_folder = [(label, find_label(folder_of(line.hint))) for line, label in rows]
     offsets = [label - named for label, named in by_folder if named is not None]
     if offsets:
         return 2 * offsets.count(1) > len(offsets)

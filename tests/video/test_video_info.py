@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dualstream.video.orientation import Orientation, orientation_of_matrix
+from dualstream.video.info import Orientation, orientation_of_matrix
 
 ONE = 1 << 16
 PICTURE = np.arange(6, dtype=np.uint8).reshape(2, 3)  # rows 0 1 2 / 3 4 5
