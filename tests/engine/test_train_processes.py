@@ -25,7 +25,7 @@ def train_command(data: Path, recipe: Path, run: Path, *overrides: str) -> list[
 
 
 def run_quietly(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert result.returncode == 0, result.stderr
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -
     )
     wait_for_epochs(run / "log.csv", 1, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, problems = process.communicate(timeout=120)
+    _, problems = process.communicate(timeout=1500)
     assert process.returncode == 1
     assert f"dualstream train --resume {run}" in problems
     assert "Traceback" not in problems
