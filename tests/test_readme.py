@@ -40,6 +40,7 @@ def run(command: str, folder: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_commands_run_and_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     listed = commands()

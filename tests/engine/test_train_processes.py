@@ -34,6 +34,7 @@ def write_recipe(path: Path, **train: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Path) -> None:
     # Statistics of batch norm and dropout masks are each process's own, so both are off.
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=3)
@@ -50,6 +51,7 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
     assert len(log_one.splitlines()) == len(log_two.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +69,7 @@ def test_two_processes_train_a_3d_network_to_the_weights_of_one(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=40)
     run_quietly(train_command(tiny_data, recipe, tmp_path / "unbroken"))

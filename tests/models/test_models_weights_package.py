@@ -256,6 +256,7 @@ class TestRealI3D:
         assert model.training
         assert np.isclose(result.probabilities.sum(), 1, atol=1e-5)
 
+    @pytest.mark.slow
     def test_readme_shows_what_is_printed(self, path: Path, shared: Path) -> None:
         readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
         command = "dualstream predict arm_wrestling.mp4 --weights i3d_rgb_kinetics400"
