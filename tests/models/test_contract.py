@@ -225,3 +225,16 @@ def class_of(name):
 
 def test_one_of_each_class_is_looked_at():
     assert {class_of(name) for name in ONE_OF_EACH_CLASS} == {class_of(name) for name in MODELS}
+
+
+def test_the_logits_of_some_classes_are_rows_of_the_classifier(network):
+    """A network for several data sets has a head each: rows, and nothing else that knows classes."""
+    with torch.device("meta"):
+        options = {**SMALL.get(network.name, {}), "in_channels": CHANNELS}
+        more = create_model(network.name, num_classes=K + 2, **options)
+    own, whole = network.state_dict(), more.state_dict()
+    assert own.keys() == whole.keys()
+    differing = {name: value for name, value in whole.items() if value.shape != own[name].shape}
+    assert {name for name in differing if "classifier" not in name} == set()
+    for name, value in differing.items():
+        assert value[:K].shape == own[name].shape

@@ -22,7 +22,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model
 from dualstream.engine.run.info import save_metrics, start_run
@@ -118,10 +117,9 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
         for other in run.others:
             with naming(str(other.info.head)):
                 others.append(RunData(other.recipe, other.manifest, other.info))
-        mixed = MultiTaskData(recipe, run.manifest, run.info, others=others)
-        parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
-        sizes = {part: mixed.sizes(part) for part in parts}
-        return MultiTaskModule(recipe, model, heads=run.info.heads, sizes=sizes), mixed
+        with naming(str(run.info.head)):
+            mixed = MultiTaskData(recipe, run.manifest, run.info, others=others)
+        return MultiTaskModule(recipe, model, heads=run.info.heads, sizes=mixed.sizes), mixed
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data

@@ -68,7 +68,7 @@ def named_folders(first: Path, also: Sequence[str | os.PathLike[str]]) -> dict[s
                 f"one: --also NAME={folder}"
             )
         folders[name] = place
-    for name, place in folders.items():
+    for name, place in folders.items() if also else ():
         if not re.fullmatch(r"[^/\\,\n]+", name) or not name.strip(". "):
             raise InputError(
                 f"A data set cannot be named {name!r} ({place}). Give it a name without slashes "
@@ -150,7 +150,7 @@ class MultiTaskData(RunData):
         others: data of each further data set, in the order of `info.heads`.
 
     Raises:
-        AnnotationError: no video of a data set is left to train on.
+        AnnotationError: no video of the first data set is left to train on.
         UnknownNameError, RecipeError: as `samples_of_batch`.
     """
 
@@ -161,13 +161,12 @@ class MultiTaskData(RunData):
         self.each: tuple[RunData, ...] = (self, *others)
         self.counts = samples_of_batch(recipe.train.batch_size, info.names, recipe.data.shares)
         """Data set -> its samples in a batch."""
-
-    def sizes(self, part: Part) -> dict[str, int]:
-        """Data set -> its samples in what a mean is taken over: a batch, or all held-out videos."""
-        if part == "train":
-            return self.counts
-        videos = [len(data.videos[part]) for data in self.each]
-        return dict(zip(self.info.names, videos, strict=True))
+        self.sizes: dict[Part, dict[str, int]] = {"train": self.counts}
+        """Part -> data set -> its samples in what a mean is taken over: a batch, or all held-out
+        videos."""
+        if "held_out" in self.videos:
+            held_out = [len(data.videos["held_out"]) for data in self.each]
+            self.sizes["held_out"] = dict(zip(info.names, held_out, strict=True))
 
     def _batches(self, **process: int) -> MixedBatches:
         return MixedBatches(
@@ -199,7 +198,7 @@ class MultiTaskModule(TrainingModule):
         recipe: the resolved recipe.
         model: network whose logits are those of all heads, (N, sum of K).
         heads: data set -> its K, in the order of the logits.
-        sizes: part -> data set -> samples that its mean is taken over (`MultiTaskData.sizes`).
+        sizes: see `MultiTaskData.sizes`.
     """
 
     def __init__(
