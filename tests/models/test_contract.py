@@ -228,7 +228,7 @@ def test_one_of_each_class_is_looked_at():
 
 
 def test_the_logits_of_some_classes_are_rows_of_the_classifier(network):
-    """A network for several data sets has a head each: rows, and nothing else that knows classes."""
+    """So that a network for several data sets has a head for each."""
     with torch.device("meta"):
         options = {**SMALL.get(network.name, {}), "in_channels": CHANNELS}
         more = create_model(network.name, num_classes=K + 2, **options)
