@@ -155,7 +155,11 @@ def test(
         typer.Option(help="Views of a snippet.  [default: the recipe's]"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
+        Path | None,
+        typer.Option(
+            help="Manifest folder; of a run on several data sets it chooses the head.  "
+            "[default: the run's]"
+        ),
     ] = None,
     flow: FlowStore = None,
     backward_flow: BackwardFlow = None,

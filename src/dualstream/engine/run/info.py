@@ -189,7 +189,14 @@ def _read_info(path: Path) -> RunInfo:
         raise CheckpointError(
             f"{path}: flow must hold a store for each stream ({error}). {COPY_AGAIN}"
         ) from error
-    return RunInfo(**values, flow=origins)
+    info = RunInfo(**values, flow=origins)
+    counts = info.heads.values() if isinstance(info.heads, dict) else (None,)
+    if not all(type(n) is int for n in counts) or info.head not in (info.heads or (None,)):
+        raise CheckpointError(
+            f"{path}: heads must hold the number of classes of each data set, and head be one of "
+            f"them. {COPY_AGAIN}"
+        )
+    return info
 
 
 def _with_streams(values: dict[str, Any]) -> dict[str, Any]:
