@@ -339,6 +339,31 @@ def test_weights_go_on_in_a_run_with_as_many_classes(
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+def test_a_network_of_two_streams_has_heads_of_either_kind(
+    tiny_data: Path, other: Path, tmp_path: Path
+) -> None:
+    """A loss on the fused answer and on each stream, each for both data sets."""
+    tower = {"name": "tsn", "backbone": "test_resnet"}
+    options = {"towers": {"rgb": tower, "flow": tower}, "average": "probabilities"}
+    recipe = changed(
+        tiny_recipe(epochs=1),
+        model__name="two_stream",
+        model__options=options,
+        inputs={"rgb": {"modality": "rgb"}, "flow": {"modality": "flow", "num_frames": 3}},
+        train__losses={"fused": 1, "rgb": 1, "flow": 1},
+        train__modality_dropout=0.25,
+    )
+    run = tmp_path / "run"
+    ds.train(recipe, tiny_data, run, also=[other])
+    state = load_file(run / "model.safetensors")
+    for folder, rows in ((run, slice(0, 2)), (run / "heads/other", slice(2, 5))):
+        head = ds.load_checkpoint(folder).model.state_dict()
+        for name in (name for name in state if name.endswith("classifier.weight")):
+            assert torch.equal(head[name], state[name][rows])
+    tested = ds.evaluate(run, data=other, workers=0)
+    assert (tested.failures, tested.scores.classes) == ({}, CLASSES)
+
+
 # ---- what cannot be ----
 
 
@@ -366,7 +391,7 @@ def test_a_data_set_without_training_videos(tiny_data: Path, tmp_path: Path) -> 
 
 def test_a_data_set_without_flow(tiny_data: Path, other: Path, tmp_path: Path) -> None:
     shutil.rmtree(other / "flow")
-    with pytest.raises(FlowStoreError, match=r"Data set other: .*`dualstream flow`"):
+    with pytest.raises(FlowStoreError, match=rf"Data set other: .*`dualstream flow {other} "):
         ds.train(tiny_recipe("flow"), tiny_data, tmp_path / "run", also=[other])
     assert not (tmp_path / "run").exists()
 

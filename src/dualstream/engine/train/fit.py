@@ -113,6 +113,7 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     model = build_model(recipe, run.num_classes, with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
     if run.others:
+        model.class_groups = tuple(run.info.heads.values())
         others = []
         for other in run.others:
             with naming(str(other.info.head)):

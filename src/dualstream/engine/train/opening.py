@@ -19,7 +19,7 @@ from dualstream.engine.run.checkpoint import (
     check_device,
     check_losses,
     check_streams,
-    starting_run,
+    starting_weights,
 )
 from dualstream.engine.run.info import (
     FlowFolders,
@@ -30,7 +30,7 @@ from dualstream.engine.run.info import (
     read_run,
 )
 from dualstream.engine.train.frozen import check_frozen
-from dualstream.engine.train.module import usable_videos
+from dualstream.engine.train.module import check_flow, usable_videos
 from dualstream.engine.train.multi_task import (
     named_folders,
     naming,
@@ -142,6 +142,7 @@ def _described(
         default, forward=options.get("flow"), backward=options.get("backward_flow")
     )
     for name in origins:
+        check_flow(recipe, manifest, source, origins[name])
         recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     sha256 = file_sha256(source / MANIFEST_FILE)
     info = replace(info, manifest=str(source), manifest_sha256=sha256, flow=origins)
@@ -194,13 +195,15 @@ def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
         recipe: of the run.
         manifests: data set -> its manifest.
     """
-    starting_run(recipe)
+    sources = starting_weights(recipe)
     samples_of_batch(recipe.train.batch_size, tuple(manifests), recipe.data.shares)
     num_classes = sum(len(manifest.classes) for manifest in manifests.values())
     with torch.device("meta"):
         model = build_model(recipe, num_classes, with_weights=False)
+        for stream in sources.keys() - {""}:
+            model.tower_of(stream)
         set_trainable(model, recipe.model.trainable)
-        check_streams(model, recipe.clip_spec())
+        check_streams(model, recipe)
         check_losses(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
