@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, joint_recipe, tiny_recipe
 
 from dualstream.engine.recipe import dump_recipe, load_recipe
 from dualstream.engine.train.fit import train
@@ -54,6 +54,22 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_two_processes_train_a_joint_network_to_the_weights_of_one(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = joint_recipe("conv_fusion", dropout=0.0, frozen_batch_norm="all")
+    recipe = changed(recipe, train__modality_dropout=0.0, train__batch_size=4, data__hold_out=0.0)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    two = ["train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "one"))
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "two", *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+
+
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -148,9 +164,6 @@ def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -
 
 def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[Any]) -> None:
     """Wait until a run has written that many rows."""
-    for _ in range(2000):
-        if log.is_file() and len(log.read_text().splitlines()) > epochs:
-            return
+    while not log.is_file() or len(log.read_text().splitlines()) <= epochs:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
-    raise AssertionError(f"{log} did not reach {epochs} epochs")
