@@ -202,6 +202,12 @@ class TrainSection(Section):
     """Steps whose gradients are added before the weights move."""
     clip_norm: float | None = Field(None, gt=0)
     label_smoothing: Fraction = 0.0
+    losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Head of the network -> weight of the loss on its logits; {} is 1 on what the network
+    answers. `two_stream` has the heads fused, and one a stream under the stream's name."""
+    modality_dropout: Fraction = 0.0
+    """Part of the samples that are judged without one of their streams, drawn at random, so that
+    the network does not learn to look at one stream only (Neverova et al. 2015, ModDrop)."""
     ema_decay: Fraction = 0.0
     """Decay of the running mean of the weights that is tested and saved; 0 is off."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -259,6 +265,8 @@ class Recipe(Section):
             train.optimizer.name == "sgd" and train.optimizer.momentum
         ):
             raise ValueError("train.optimizer.nesterov needs sgd with a momentum above 0")
+        if train.modality_dropout and len(self.inputs) < 2:
+            raise ValueError("train.modality_dropout needs inputs of several streams")
         milestones = list(train.schedule.milestones)
         if milestones != sorted(set(milestones)):
             raise ValueError(f"train.schedule.milestones must rise, got {milestones}")

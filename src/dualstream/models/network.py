@@ -115,6 +115,8 @@ class Network(nn.Module):
     conv_dims: Literal[2, 3] = 3
     """3 where convolutions run over time, 2 where they run over images; decides the layout in
     memory, and whether memory grows with T."""
+    heads: tuple[str, ...] = ("answer",)
+    """Names of the logits that `outputs` gives; the first are those of `forward`."""
     inputs: Mapping[str, Accepts]
     """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
     spec: ClipSpec | None
@@ -184,6 +186,30 @@ class Network(nn.Module):
             logits.reshape(samples, -1, logits.shape[1]),
             features.reshape(samples, -1, features.shape[1]),
         )
+
+    def outputs(
+        self, x: Tensor | Mapping[str, Tensor], *, absent: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Logits of each of `heads`, in their order, for a loss on each; here of one.
+
+        A network with several heads defines this and lets `forward` give the first of them.
+
+        Args:
+            x: as of `forward`.
+            absent: stream -> (N,) booleans, true where a sample is to be judged without that
+                stream; for modality dropout. Here the clips of such samples are zeros.
+
+        Returns:
+            Head -> (N, K).
+
+        Raises:
+            InputError, ShapeError: as of `forward`.
+        """
+        streams = self._by_stream(x)
+        for stream, lacks in (absent or {}).items():
+            clips = streams[stream]
+            streams[stream] = clips.masked_fill(lacks.reshape(-1, *[1] * (clips.ndim - 1)), 0)
+        return {self.heads[0]: self(streams)}
 
     def embed(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the vectors that the classifier sees, (N*S, num_features).

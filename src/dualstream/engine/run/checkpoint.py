@@ -104,6 +104,17 @@ def check_streams(model: Network, spec: ClipSpec) -> None:
     )
 
 
+def check_losses(model: Network, recipe: Recipe) -> None:
+    """Check that a network has the heads that the recipe has losses for.
+
+    Raises:
+        UnknownNameError: it has not; lists those that it has.
+    """
+    for head in recipe.train.losses:
+        if head not in model.heads:
+            raise UnknownNameError(f"head of {model.name} in train.losses", head, model.heads)
+
+
 def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
     """Return the value of a single stream, or those of several, as networks take them."""
     return values if len(values) > 1 else next(iter(values.values()))

@@ -29,6 +29,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
     check_device,
+    check_losses,
     check_streams,
     starting_run,
 )
@@ -310,6 +311,7 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
         model = build_model(recipe, len(manifest.classes), with_weights=False)
         set_trainable(model, recipe.model.trainable)
         check_streams(model, recipe.clip_spec())
+        check_losses(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":

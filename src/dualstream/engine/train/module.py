@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from dualstream.engine.datasets import Part, training_dataset, validation_datase
 from dualstream.engine.recipe import Recipe, ScheduleSection
 from dualstream.engine.run.info import RunInfo
 from dualstream.errors import AnnotationError, DivergedError
-from dualstream.models.network import parameter_groups
+from dualstream.models.network import Network, parameter_groups
 from dualstream.types import Clip
 
 MOST_NAMES = 5
@@ -39,7 +40,7 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         recipe: the resolved recipe.
-        model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K).
+        model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K) of each head.
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module) -> None:
@@ -67,9 +68,33 @@ class TrainingModule(pl.LightningModule):
         """The network whose weights the run folder gets."""
         return self.tested_model
 
-    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
-        """Return the logits (N, K) that `network` gives to a batch, and the labels (N,)."""
-        return network(self._normalizer(batch.data)), batch.label
+    def outputs_and_labels(
+        self, network: nn.Module, batch: Clip, *, absent: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits (N, K) of each head for a batch, its answer first, and labels (N,).
+
+        Args:
+            network: the one that is trained, or the mean of its weights.
+            absent: see `Network.outputs`.
+        """
+        assert isinstance(network, Network)
+        return network.outputs(self._normalizer(batch.data), absent=absent), batch.label
+
+    def loss(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        """Loss of a training step: the heads' cross entropies by the recipe's weights.
+
+        Args:
+            outputs: head -> logits (N, K), the network's answer first.
+            labels: (N,).
+        """
+        settings = self.recipe.train
+        answer = next(iter(outputs))
+        losses = [
+            weight
+            * F.cross_entropy(outputs[head], labels, label_smoothing=settings.label_smoothing)
+            for head, weight in (settings.losses or {answer: 1.0}).items()
+        ]
+        return torch.stack(losses).sum()
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
@@ -78,22 +103,36 @@ class TrainingModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
-        logits, labels = self.logits_and_labels(self.model, batch)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
+        absent, rate = None, self.recipe.train.modality_dropout
+        if rate:
+            absent = absent_streams(tuple(batch.data), len(batch), rate, device=self.device)
+        outputs, labels = self.outputs_and_labels(self.model, batch, absent=absent)
+        loss = self.loss(outputs, labels)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss is {loss.item()}")
-        self._log_means("train", loss, logits, labels)
+        self._log_means("train", loss, outputs, labels)
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        logits, labels = self.logits_and_labels(self.tested_model.eval(), batch)
-        self._log_means("held_out", F.cross_entropy(logits, labels), logits, labels)
+        outputs, labels = self.outputs_and_labels(self.tested_model.eval(), batch)
+        answer = next(iter(outputs.values()))
+        self._log_means("held_out", F.cross_entropy(answer, labels), outputs, labels)
 
-    def _log_means(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Log loss and top-1, which become means over the samples of the epoch."""
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+    def _log_means(
+        self, part: str, loss: Tensor, outputs: Mapping[str, Tensor], labels: Tensor
+    ) -> None:
+        """Log loss and top-1, which become means over the samples of the epoch.
+
+        The heads after the answer are logged by their names: `train_rgb_top1`.
+        """
+        top1 = {
+            f"{part}_{head}_top1" if place else f"{part}_top1": (
+                (logits.argmax(dim=1) == labels).float().mean()
+            )
+            for place, (head, logits) in enumerate(outputs.items())
+        }
         self.log_dict(
-            {f"{part}_loss": loss, f"{part}_top1": correct},
+            {f"{part}_loss": loss, **top1},
             on_epoch=True,
             on_step=False,
             batch_size=len(labels),
@@ -134,6 +173,19 @@ class TrainingModule(pl.LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def absent_streams(
+    streams: Sequence[str], samples: int, rate: float, *, device: torch.device
+) -> dict[str, Tensor]:
+    """Draw which samples lack a stream: with probability `rate` one, any with the same chance.
+
+    Returns:
+        Stream -> (N,) booleans; no sample lacks more than one stream.
+    """
+    lacks = torch.rand(samples) < rate
+    which = torch.randint(len(streams), (samples,))
+    return {name: (lacks & (which == i)).to(device) for i, name in enumerate(streams)}
 
 
 def learning_rate_factor(
