@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,9 +44,20 @@ Crops = Literal["center", "three", "ten"]
 
 
 def _check_trainable(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {
+            stream: part if part == "none" else _check_part(part) for stream, part in value.items()
+        }
+    return _check_part(value)
+
+
+def _check_part(value: object) -> object:
     if value in ("all", "last_layer") or (type(value) is int and value >= 1):
         return value
-    raise ValueError("must be all, last_layer, or a number of stages from 1")
+    raise ValueError("must be all, last_layer, or a number of stages from 1; of a tower also none")
+
+
+Trainable = Literal["all", "last_layer", "none"] | Positive
 
 
 class Section(BaseModel):
@@ -72,13 +83,16 @@ class ModelSection(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the network besides num_classes, in_channels, and the length and
     image_size that fully connected layers fix: those are the inputs'."""
-    weights: str | None = None
+    weights: str | dict[str, str] | None = None
     """A name of `dualstream weights`, or the folder of a run of the same network (its classifier
-    is taken over where it has as many classes); None starts from random numbers."""
-    trainable: Annotated[
-        Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
-    ] = "all"
-    """The trained part: everything, the head, or the head and that many last stages."""
+    is taken over where it has as many classes); of a network with towers also stream -> one of
+    these, of that tower's network. None starts from random numbers. Either serves other input
+    channels than its own: the first layer then starts from the mean over the weights' channels."""
+    trainable: Annotated[Trainable | dict[str, Trainable], BeforeValidator(_check_trainable)] = (
+        "all"
+    )
+    """The trained part: everything, the head, or the head and that many last stages; of a network
+    with towers also stream -> one of these or none, which freezes the tower."""
 
     @field_validator("options")
     @classmethod

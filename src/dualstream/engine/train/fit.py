@@ -31,7 +31,7 @@ from dualstream.engine.run.checkpoint import (
     check_device,
     check_losses,
     check_streams,
-    starting_run,
+    starting_weights,
 )
 from dualstream.engine.run.info import (
     FlowFolders,
@@ -44,7 +44,7 @@ from dualstream.engine.run.info import (
     start_run,
 )
 from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
-from dualstream.engine.train.module import RunData, TrainingModule, usable_videos
+from dualstream.engine.train.module import RunData, TrainingModule, check_flow, usable_videos
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
@@ -189,6 +189,7 @@ def open_run(
         default, forward=options.get("flow"), backward=options.get("backward_flow")
     )
     for name in origins:
+        check_flow(recipe, manifest, source, origins[name])
         recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
         manifest=str(source),
@@ -306,11 +307,13 @@ def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:
 
 def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
     """Raise what making the network, or its device, would raise."""
-    starting_run(recipe)
+    sources = starting_weights(recipe)
     with torch.device("meta"):
         model = build_model(recipe, len(manifest.classes), with_weights=False)
+        for stream in sources.keys() - {""}:
+            model.tower_of(stream)
         set_trainable(model, recipe.model.trainable)
-        check_streams(model, recipe.clip_spec())
+        check_streams(model, recipe)
         check_losses(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,8 +25,9 @@ from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
 from dualstream.engine.recipe import Recipe, ScheduleSection
-from dualstream.engine.run.info import RunInfo
-from dualstream.errors import AnnotationError, DivergedError
+from dualstream.engine.run.info import FlowOrigin, RunInfo
+from dualstream.errors import AnnotationError, DivergedError, FlowStoreError
+from dualstream.flow import FlowStore
 from dualstream.models.network import Network, parameter_groups
 from dualstream.types import Clip
 
@@ -311,6 +313,31 @@ def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
             "videos, or choose a recipe that sees RGB only."
         )
     return replace(videos, records=kept)
+
+
+def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOrigin) -> None:
+    """Check that a flow store has every video that training reads.
+
+    Args:
+        source: folder of the manifest.
+        origin: the store.
+
+    Raises:
+        FlowStoreError: it has not; names the first videos and the command that computes the rest.
+    """
+    parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
+    names = [r.path for part in parts for r in usable_videos(manifest, recipe, part).records]
+    for folder in (origin.store, origin.backward_store):
+        store = None if folder is None else FlowStore(folder)
+        missing = [name for name in names if store is not None and not store.has(name)]
+        if missing:
+            shown = ", ".join([*missing[:MOST_NAMES], *["..."] * (len(missing) > MOST_NAMES)])
+            both = "" if folder == origin.store else " --direction both"
+            raise FlowStoreError(
+                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to train on "
+                f"({shown}). Compute it with `dualstream flow {source} --out {origin.store}{both}`,"
+                " which keeps what is there."
+            )
 
 
 @rank_zero_only

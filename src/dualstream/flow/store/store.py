@@ -49,6 +49,10 @@ class FlowStore:
         """Image folder of the video `name`: `a/b.mp4` -> `a/b`."""
         return self.path(name).with_name(PurePosixPath(name).stem)
 
+    def has(self, name: str) -> bool:
+        """Whether there is flow of the video `name`, whatever is in it."""
+        return self.path(name).exists() or FlowFolder.locate(self.root, name) is not None
+
     def open(self, name: str, *, source_sha256: str | None = None) -> FlowFile | FlowFolder:
         """Open the flow of the video `name`.
 
