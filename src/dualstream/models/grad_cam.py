@@ -201,3 +201,13 @@ def _resized(maps: Tensor, count: int, size: tuple[int, ...]) -> Tensor:
         maps = maps.reshape(count, -1, *maps.shape[1:])  # (N*S, T or 1, H', W')
     resized = F.interpolate(maps[:, None], size=size, mode="trilinear", align_corners=False)
     return resized[:, 0]
+
+
+def correlations(maps: Tensor, others: Tensor) -> Tensor:
+    """Correlation of each map with its partner over their places, (N, ...) -> (N,) in -1..1.
+
+    It is 0 where a map is the same everywhere.
+    """
+    one, other = (m.flatten(1) - m.flatten(1).mean(dim=1, keepdim=True) for m in (maps, others))
+    lengths = one.norm(dim=1) * other.norm(dim=1)
+    return (one * other).sum(dim=1) / torch.where(lengths > 1e-6, lengths, torch.inf)

@@ -122,8 +122,8 @@ def multiply_adds(model: torch.nn.Module, x: dict[str, Tensor]) -> int:
     return counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize("backbone", ["inception_v3", "tf_efficientnet_lite0"])
-def test_it_costs_at_most_a_tenth_more_than_two_streams(backbone: str) -> None:
+def test_it_costs_at_most_a_tenth_more_than_two_streams() -> None:
+    backbone = "tf_efficientnet_lite0"  # Inception-v3, of which the maps are a smaller part: 1.03
     length = {"rgb": 1, "flow": 10}
     with torch.device("meta"):
         model = create_model("cross_attention", num_classes=51, length=length, backbone=backbone)

@@ -43,6 +43,7 @@ from dualstream.engine.run.info import (
     save_metrics,
     start_run,
 )
+from dualstream.engine.train.cross_attention import CrossAttentionModule, check_attention
 from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
 from dualstream.engine.train.module import RunData, TrainingModule, check_flow, usable_videos
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
@@ -156,7 +157,10 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
-    return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
+    usual = RunData(recipe, run.manifest, run.info)
+    if model.exchanges_maps:
+        return CrossAttentionModule(recipe, model, videos=usual.videos["train"]), usual
+    return TrainingModule(recipe, model), usual
 
 
 def open_run(
@@ -315,6 +319,7 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
         set_trainable(model, recipe.model.trainable)
         check_streams(model, recipe)
         check_losses(model, recipe)
+        check_attention(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":

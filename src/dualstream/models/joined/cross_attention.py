@@ -205,6 +205,12 @@ class CrossAttention(TwoStream):
         """
         streams = self._checked_streams(x)
         found = self._attended(streams) if maps is None else self._with_maps(streams, maps)
+        return self.answers(found, absent=absent)
+
+    def answers(
+        self, found: Attended, *, absent: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """What `outputs` gives, of what `attend` found."""
         logits = {stream: of_segments.mean(dim=1) for stream, of_segments in found.logits.items()}
         return {"fused": self._fused(logits, absent or {}), **logits}
 
