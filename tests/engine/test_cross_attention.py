@@ -170,14 +170,16 @@ def test_attention_networks_come_near_grad_cam(
 
     real = CrossAttentionModule.log_dict
     monkeypatch.setattr(CrossAttentionModule, "log_dict", log_dict)
-    recipe = recipe_of("two_phase", epochs=30, network_epochs=25, network_lr=0.02, hold_out=0.4)
-    recipe = changed(recipe, data__hold_out=0.0, train__optimizer__lr=0.03)
+    recipe = recipe_of("two_phase", epochs=23, network_epochs=18, network_lr=0.02, hold_out=0.4)
+    options = {"backbone": "test_resnet", "hidden": 8, "targets": ["backbone.layer2"]}
+    recipe = changed(recipe, data__hold_out=0.0, model__options=options)
     ds.train(recipe, tiny_data, tmp_path / "run")
     for stream in ("rgb", "flow"):
-        losses = found[f"attention_held_out_loss/{stream}"]
-        assert np.mean(losses[-5:]) < np.mean(losses[:3])
-    best = max(np.mean(found[f"attention_held_out_correlation/{s}"][-5:]) for s in ("rgb", "flow"))
-    assert best > 0.3
+        losses, agreements = (
+            found[f"attention_held_out_{name}/{stream}"] for name in ("loss", "correlation")
+        )
+        assert np.mean(losses[-20:]) < losses[0]
+        assert np.mean(agreements[-20:]) > 0.1  # of the constant map: 0
 
 
 def test_a_recipe_says_how_maps_are_learnt(tiny_data: Path, tmp_path: Path) -> None:

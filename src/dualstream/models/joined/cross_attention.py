@@ -344,9 +344,14 @@ class CrossAttention(TwoStream):
         """Let the first convolution of a tower see a map (N, H, W) besides its clips."""
         filters = self.map_filters[stream]
         _, first = first_convolution(self.towers()[stream])
-        hook = first.register_forward_hook(
-            lambda _module, _inputs, output: output + filters(seen[:, None].to(output.dtype))
-        )
+
+        def add(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            if output.is_meta:  # only shapes are looked at, which the map does not change
+                return output
+            added: Tensor = filters(seen[:, None].to(output.dtype))
+            return output + added
+
+        hook = first.register_forward_hook(add)
         try:
             yield
         finally:
