@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, joint_recipe, tiny_recipe
 
 from dualstream.engine.recipe import dump_recipe, load_recipe
 from dualstream.engine.train.fit import train
@@ -53,6 +53,22 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_two_processes_train_a_joint_network_to_the_weights_of_one(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = joint_recipe("conv_fusion", dropout=0.0, frozen_batch_norm="all")
+    recipe = changed(recipe, train__modality_dropout=0.0, train__batch_size=4, data__hold_out=0.0)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    two = ["train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "one"))
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "two", *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+
+
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ from dualstream.models.joined.towers import (
     make_towers,
     one_input,
 )
+from dualstream.models.network import check_dropout
 
 INPUT = "input"
 """In place of a layer: the clips themselves are joined, channel by channel (early fusion)."""
@@ -98,6 +99,7 @@ class ConvFusion(Joined):
     ) -> None:
         check_choice("fusion", fusion, FusionName)
         check_least(1, steps=steps)
+        check_dropout(dropout)
         if len(in_channels) != 2:
             raise InputError(
                 f"conv_fusion joins two streams, got {', '.join(in_channels) or 'none'}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -186,22 +187,14 @@ def survey(tower: Network) -> Survey:
 
         return leave
 
-    (accepts,) = tower.inputs.values()
-    clip = torch.zeros(1, accepts.channels, *accepts.nearest((1, 1, 1)), device="meta")
-    tensors = (*tower.named_parameters(), *tower.named_buffers())
-    state = {name: value.to("meta") for name, value in tensors}
-    modes = {module: module.training for module in tower.modules()}
     named = [(name, module) for name, module in tower.named_modules() if name]
     hooks = [module.register_forward_pre_hook(entering(name)) for name, module in named]
     hooks += [module.register_forward_hook(leaving(name)) for name, module in named]
-    tower.eval()
     try:
-        torch.func.functional_call(tower, state, (clip,))
+        _run_on_meta(tower, _meta_state(tower))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, is_training in modes.items():
-            module.training = is_training
     channels = {
         name: output.shape[1]
         for name, output in outputs.items()
@@ -210,8 +203,34 @@ def survey(tower: Network) -> Survey:
     return Survey(channels, {name: before[name] for name in channels})
 
 
+def _meta_state(tower: Network) -> dict[str, Tensor]:
+    """Parameters and buffers of a network as tensors without numbers."""
+    state = {name: torch.empty_like(value, device="meta") for name, value in tower.named_buffers()}
+    for name, value in tower.named_parameters():
+        state[name] = torch.empty_like(value, device="meta", requires_grad=True)
+    return state
+
+
+def _run_on_meta(tower: Network, state: dict[str, Tensor]) -> None:
+    """Run a network once in evaluation mode on the smallest clip, computing nothing."""
+    (accepts,) = tower.inputs.values()
+    clip = torch.zeros(1, accepts.channels, *accepts.nearest((1, 1, 1)), device="meta")
+    modes = {module: module.training for module in tower.modules()}
+    tower.eval()
+    try:
+        torch.func.functional_call(tower, state, (clip,))
+    finally:
+        for module, is_training in modes.items():
+            module.training = is_training
+
+
 def cut_after(tower: Network, layer: str, known: Survey) -> None:
-    """Take away, in place, the parameters of all that a tower would run after a layer."""
+    """Take away, in place, the parameters of all that a tower would run after a layer.
+
+    Raises:
+        InputError: some of what runs before the layer does not lead to it, as the other pathway of
+            a `slowfast` does not: it would be computed in vain.
+    """
     reached = known.before[layer]
     for name, module in list(tower.named_modules()):
         within = name.startswith(tuple(f"{gone}." for gone in tower.left_out))
@@ -219,6 +238,24 @@ def cut_after(tower: Network, layer: str, known: Survey) -> None:
         if name and not within and not needed and any(True for _ in module.parameters()):
             tower.set_submodule(name, nn.Identity())
             tower.left_out += (name,)
+    found: list[Tensor] = []
+
+    def end(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        found.append(output)
+        raise _EndedError(None)
+
+    state = _meta_state(tower)
+    with tower.get_submodule(layer).register_forward_hook(end), suppress(_EndedError):
+        _run_on_meta(tower, state)
+    names = [name for name, _ in tower.named_parameters()]
+    leads = torch.autograd.grad(found[0].sum(), [state[n] for n in names], allow_unused=True)
+    idle = [name for name, gradient in zip(names, leads, strict=True) if gradient is None]
+    if idle:
+        raise InputError(
+            f"{idle[0]} and {len(idle) - 1} more parameters of {tower.name} run before {layer} "
+            "and do not lead to it. Choose a layer that all before it leads to, or keep what comes "
+            "after it (own_head, or another fusion)."
+        )
 
 
 def names_to_show(layers: Iterable[str]) -> tuple[str, ...]:

@@ -31,10 +31,10 @@ class TwoStream(Joined):
             (softmax), as Simonyan & Zisserman do; the fused logits are then the logarithms of
             these means. With probabilities, the test of this network is the mean of the tests of
             its towers.
-        weights: stream -> its weight in the mean, above 0 and in any scale; None is alike.
+        stream_weights: stream -> its weight in the mean, above 0 and in any scale; None is alike.
 
     Raises:
-        InputError: see `make_towers`; weights of other streams, or not above 0.
+        InputError: see `make_towers`; `stream_weights` of other streams, or not above 0.
         UnknownNameError: a choice, a network or one of its options is unknown.
 
     Source:
@@ -51,7 +51,7 @@ class TwoStream(Joined):
         length: Mapping[str, int] | None = None,
         image_size: int | None = None,
         average: Average = "logits",
-        weights: Mapping[str, float] | None = None,
+        stream_weights: Mapping[str, float] | None = None,
     ) -> None:
         check_choice("average", average, Average)
         made = make_towers(
@@ -64,10 +64,11 @@ class TwoStream(Joined):
         super().__init__(num_classes=num_classes, towers=made)
         self.heads = ("fused", *made)
         self.average: Average = average
-        self.stream_weights = dict.fromkeys(made, 1.0) if weights is None else dict(weights)
+        self.stream_weights = dict(stream_weights or dict.fromkeys(made, 1.0))
         if set(self.stream_weights) != set(made) or min(self.stream_weights.values()) <= 0:
             raise InputError(
-                f"weights must give each of {', '.join(made)} a number above 0, got {weights}."
+                f"stream_weights must give each of {', '.join(made)} a number above 0, got "
+                f"{stream_weights}."
             )
         self.apply_freezing()
 
