@@ -100,7 +100,7 @@ class CrossAttention(TwoStream):
             last block of most backbones (`backbone.Mixed_7c` of inception_v3).
         hidden: channels inside the attention networks.
         dropout, frozen_batch_norm, pretrained: of the towers, see `tsn`.
-        average, weights: see `TwoStream`.
+        average, stream_weights: see `TwoStream`.
 
     Raises:
         InputError: another number of streams, a number out of range, or a backbone without maps.
@@ -127,7 +127,7 @@ class CrossAttention(TwoStream):
         frozen_batch_norm: FrozenBatchNorm = "none",
         pretrained: bool = False,
         average: Average = "logits",
-        weights: Mapping[str, float] | None = None,
+        stream_weights: Mapping[str, float] | None = None,
     ) -> None:
         check_least(1, hidden=hidden)
         if len(in_channels) != 2:
@@ -148,7 +148,7 @@ class CrossAttention(TwoStream):
             towers=dict.fromkeys(in_channels, tower),
             length=length,
             average=average,
-            weights=weights,
+            stream_weights=stream_weights,
         )
         self.spatial, self.temporal = in_channels
         self.map_filters = nn.ModuleDict()
@@ -346,7 +346,7 @@ class CrossAttention(TwoStream):
         _, first = first_convolution(self.towers()[stream])
 
         def add(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            if output.is_meta:  # only shapes are looked at, which the map does not change
+            if output.is_meta and not seen.is_meta:  # only shapes are looked at: as without a map
                 return output
             added: Tensor = filters(seen[:, None].to(output.dtype))
             return output + added
