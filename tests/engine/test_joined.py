@@ -20,12 +20,14 @@ from dualstream.engine.train.fit import open_run
 from dualstream.engine.train.module import TrainingModule, absent_streams
 from dualstream.errors import (
     CheckpointError,
+    DualstreamError,
     FlowStoreError,
     InputError,
     RecipeError,
     ShapeError,
     UnknownNameError,
 )
+from dualstream.models import MODELS
 
 
 @pytest.mark.parametrize("name", ["two_stream", "conv_fusion"])
@@ -113,7 +115,7 @@ def test_starts_that_do_not_fit(tiny_data: Path, tmp_path: Path) -> None:
     for weights, error, message in (
         ({"rgb": str(run)}, CheckpointError, "is a run of two_stream, this recipe makes tsn"),
         ({"audio": str(run)}, UnknownNameError, "tower of two_stream 'audio'. Allowed: rgb, flow"),
-        ({"rgb": "i3d_rgb_kinetics400"}, ds.DualstreamError, "are for 'i3d', not for 'tsn'"),
+        ({"rgb": "i3d_rgb_kinetics400"}, DualstreamError, "are for 'i3d', not for 'tsn'"),
         ({"rgb": "nothing"}, UnknownNameError, "Unknown weights 'nothing'"),
     ):
         with pytest.raises(error, match=message):
@@ -152,6 +154,11 @@ def test_a_frozen_tower_stays_as_it_was(tiny_data: Path, tmp_path: Path) -> None
             {"train__losses": {"fuse": 1.0}},
             UnknownNameError,
             "head of two_stream in train.losses 'fuse'. Did you mean 'fused'. Allowed: fused, rgb",
+        ),
+        (
+            {"train__losses": {"rgb": 1.0}},
+            RecipeError,
+            r"\(rgb\) trains nothing of tower.flow.* Weigh their head too \(of fused, rgb, flow\)",
         ),
         ({"model__trainable": {"audio": 1}}, UnknownNameError, "tower of two_stream 'audio'"),
         ({"model__options__towers": {"rgb": "i3d"}}, InputError, "given for rgb, the streams are"),
@@ -245,7 +252,7 @@ def test_modality_dropout_leaves_each_sample_a_stream() -> None:
 def test_modality_dropout_of_other_networks_blanks_the_clips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(ds.models.MODELS, "tiny_two_inputs", "tests.engine.tiny_two_inputs")
+    monkeypatch.setitem(MODELS, "tiny_two_inputs", "tests.engine.tiny_two_inputs")
     channels = {"rgb": 3, "flow": 2}
     model = ds.create_model("tiny_two_inputs", num_classes=2, in_channels=channels).eval()
     clips = {stream: torch.randn(2, c, 1, 8, 8) for stream, c in channels.items()}

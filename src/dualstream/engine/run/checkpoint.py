@@ -136,14 +136,36 @@ def _shapes(spec: ClipSpec, *, segments: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_losses(model: Network, recipe: Recipe) -> None:
-    """Check that a network has the heads that the recipe has losses for.
+    """Check that a network has the heads of `train.losses`, and that these train all of it.
+
+    Args:
+        model: on the meta device, with what is frozen.
 
     Raises:
-        UnknownNameError: it has not; lists those that it has.
+        UnknownNameError: it has no such head; lists those that it has.
+        RecipeError: a part that is to be trained has no part in any of these losses.
     """
-    for head in recipe.train.losses:
+    losses = recipe.train.losses
+    for head in losses:
         if head not in model.heads:
             raise UnknownNameError(f"head of {model.name} in train.losses", head, model.heads)
+    if not losses:
+        return
+    shapes = _shapes(recipe.clip_spec(), segments=recipe.train.segments)
+    clips = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    outputs = model.eval().outputs(clips)
+    total = torch.stack([outputs[head].sum() for head in losses]).sum()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    slopes: tuple[torch.Tensor | None, ...] = (None,) * len(trained)
+    if total.requires_grad:
+        slopes = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    idle = [name for name, slope in zip(trained, slopes, strict=True) if slope is None]
+    if idle:
+        raise RecipeError(
+            f"train.losses ({', '.join(losses)}) trains nothing of {idle[0]} and "
+            f"{len(idle) - 1} more parameters. Weigh their head too (of {', '.join(model.heads)}), "
+            "or freeze them (model.trainable)."
+        )
 
 
 def _by_stream(values: dict[str, int]) -> int | dict[str, int]:

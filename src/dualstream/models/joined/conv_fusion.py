@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from dualstream.models.joined.maps import (
     survey,
 )
 from dualstream.models.joined.towers import (
+    FRAME_AND_STACK,
     RGB_AND_FLOW,
     Joined,
     Towers,
@@ -30,7 +30,7 @@ from dualstream.models.joined.towers import (
     make_towers,
     one_input,
 )
-from dualstream.models.network import check_dropout
+from dualstream.models.network import Accepts, Network, check_dropout
 
 INPUT = "input"
 """In place of a layer: the clips themselves are joined, channel by channel (early fusion)."""
@@ -88,7 +88,7 @@ class ConvFusion(Joined):
         num_classes: int,
         in_channels: Mapping[str, int] = RGB_AND_FLOW,
         towers: Towers = "cnn_m_2048",
-        length: Mapping[str, int] | None = None,
+        length: Mapping[str, int] | None = FRAME_AND_STACK,
         image_size: int | None = None,
         after: str | Mapping[str, str] = "features.13",
         fusion: FusionName = "conv",
@@ -105,38 +105,30 @@ class ConvFusion(Joined):
                 f"conv_fusion joins two streams, got {', '.join(in_channels) or 'none'}: "
                 "two_stream takes more."
             )
-        sizes: dict[str, Any] = {"length": length, "image_size": image_size}
-        made = make_towers(towers, num_classes=num_classes, in_channels=in_channels, **sizes)
+        made = make_towers(
+            towers,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            length=length,
+            image_size=image_size,
+        )
         inputs = {stream: one_input(tower) for stream, tower in made.items()}
-        into, other = in_channels
-        lengths = {accepts.length for accepts in inputs.values()}
-        stacks = len(lengths) > 1 and None not in lengths
-        early = after == INPUT
-        if early:
+        is_early = after == INPUT
+        if is_early:
             _check_early(fusion, steps, pool)
-            times = [accepts.length or 1 if stacks else 1 for accepts in inputs.values()]
-            channels = [a.channels * time for a, time in zip(inputs.values(), times, strict=True)]
-            made[into] = make_tower(
-                towers if isinstance(towers, str) else towers[into],
-                stream=into,
-                num_classes=num_classes,
-                in_channels=sum(channels),
-                sizes={**sizes, "length": 1 if stacks else inputs[into].length},
-            )
-            if not own_head:
-                del made[other]
+            made = _early_towers(made, towers, image_size=image_size, own_head=own_head)
         super().__init__(num_classes=num_classes, towers=made, inputs=inputs)
-        self.into, self.other, self.stacks = into, other, stacks
+        self.into, self.other = in_channels
         self.steps = steps
         self.own_head = own_head
-        self.heads = ("fused", "joint", other) if own_head else ("fused",)
+        self.heads = ("fused", "joint", self.other) if own_head else ("fused",)
+        self.pool_3d = None if pool is None else VolumePool(_window(pool, fusion))
         self.after: dict[str, str] | None = None
         """Stream -> the layer of its tower; None for early fusion."""
-        self.pool_3d = None if pool is None else VolumePool(_window(pool, fusion))
-        if not early:
+        if not is_early:
             self.after = dict.fromkeys(made, after) if isinstance(after, str) else dict(after)
-            self.fusion = self._cut_towers(fusion)
-        self.goes_on = early or fusion in GOES_ON
+            self.fusion = self._cut_towers(self.after, fusion)
+        self.goes_on = is_early or fusion in GOES_ON
         if self.goes_on:
             self.apply_freezing()
         else:
@@ -144,16 +136,15 @@ class ConvFusion(Joined):
         if fusion in ("conv", "conv_3d"):
             self.conv_dims = 3
 
-    def _cut_towers(self, fusion: FusionName) -> MapFusion:
+    def _cut_towers(self, after: Mapping[str, str], fusion: FusionName) -> MapFusion:
         """Make the fusion of both layers, and take away what no tower goes on with."""
-        assert self.after is not None
-        channels, towers = [], self.towers()
-        if set(self.after) != set(towers):
+        channels, towers = {}, self.towers()
+        if set(after) != set(towers):
             raise InputError(
-                f"after names layers of {', '.join(self.after)}, the streams are "
-                f"{', '.join(towers)}: give one to each."
+                f"after names layers of {', '.join(after)}, the streams are {', '.join(towers)}: "
+                "give one to each."
             )
-        for stream, layer in self.after.items():
+        for stream, layer in after.items():
             tower = towers[stream]
             if tower.checkpointing:
                 raise InputError(
@@ -164,12 +155,11 @@ class ConvFusion(Joined):
             if layer not in known.channels:
                 what = f"layer of the {stream} tower ({tower.name})"
                 raise UnknownNameError(what, layer, (INPUT, *names_to_show(known.channels)))
-            is_cut = fusion not in GOES_ON if stream == self.into else not self.own_head
-            channels.append((stream, known.channels[layer]))
-            if is_cut:
+            channels[stream] = known.channels[layer]
+            goes_on = fusion in GOES_ON if stream == self.into else self.own_head
+            if not goes_on:
                 cut_after(tower, layer, known)
-        widths = dict(channels)
-        return MapFusion(fusion, (widths[self.into], widths[self.other]))
+        return MapFusion(fusion, (channels[self.into], channels[self.other]))
 
     @property
     def joins_segments(self) -> bool:
@@ -219,7 +209,7 @@ class ConvFusion(Joined):
         clips = [
             _without(streams[stream], absent.get(stream)) for stream in (self.into, self.other)
         ]
-        if self.stacks:  # (N, C, T, H, W) -> (N, T*C, 1, H, W)
+        if _frames_as_channels(self.inputs.values()):  # (N, C, T, H, W) -> (N, T*C, 1, H, W)
             clips = [one.transpose(-4, -3).flatten(-4, -3).unsqueeze(-3) for one in clips]
         _check_same_places([one.shape for one in clips], self)
         joint: Tensor = towers[self.into](torch.cat(clips, dim=-4))
@@ -287,6 +277,33 @@ def _check_same_places(shapes: Sequence[torch.Size], model: ConvFusion) -> None:
         f"streams the same length (inputs.{model.into}.num_frames, inputs.{model.other}.num_frames)"
         " and size, or choose layers of the same stride (model.options.after)."
     )
+
+
+def _frames_as_channels(inputs: Iterable[Accepts]) -> bool:
+    """Whether clips that are joined at the input give all frames as channels: of fixed lengths that
+    differ, as one frame and a stack of ten fields."""
+    lengths = {accepts.length for accepts in inputs}
+    return len(lengths) > 1 and None not in lengths
+
+
+def _early_towers(
+    made: Mapping[str, Network], towers: Towers, *, image_size: int | None, own_head: bool
+) -> dict[str, Network]:
+    """The first tower made anew for the channels of both streams; the second for its own head."""
+    (into, first), (other, second) = made.items()
+    inputs = one_input(first), one_input(second)
+    stacked = _frames_as_channels(inputs)
+    options = {"name": towers} if isinstance(towers, str) else towers[into]
+    if not isinstance(options, str):
+        options = {option: value for option, value in options.items() if option != "length"}
+    joint = make_tower(
+        options,
+        stream=into,
+        num_classes=first.num_classes,
+        in_channels=sum(a.channels * (a.length or 1 if stacked else 1) for a in inputs),
+        sizes={"length": 1 if stacked else inputs[0].length, "image_size": image_size},
+    )
+    return {into: joint, other: second} if own_head else {into: joint}
 
 
 def _check_early(fusion: FusionName, steps: int, pool: Sequence[int] | None) -> None:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from dualstream.errors import InputError, check_choice
-from dualstream.models.joined.towers import RGB_AND_FLOW, Joined, Towers, make_towers
+from dualstream.models.joined.towers import (
+    FRAME_AND_STACK,
+    RGB_AND_FLOW,
+    Joined,
+    Towers,
+    make_towers,
+)
 
 Average = Literal["logits", "probabilities"]
 """What is averaged over the streams."""
@@ -48,7 +54,7 @@ class TwoStream(Joined):
         num_classes: int,
         in_channels: Mapping[str, int] = RGB_AND_FLOW,
         towers: Towers = "cnn_m_2048",
-        length: Mapping[str, int] | None = None,
+        length: Mapping[str, int] | None = FRAME_AND_STACK,
         image_size: int | None = None,
         average: Average = "logits",
         stream_weights: Mapping[str, float] | None = None,
