@@ -90,7 +90,7 @@ def test_the_weights_of_a_row_are_all_there_are(row: Row) -> None:
 
 def test_commands_can_be_given() -> None:
     lines = re.findall(r"^\$ .*dualstream train (.*)$", PAGE.read_text(encoding="utf-8"), re.M)
-    assert len(lines) == 9
+    assert len(lines) == 10
     for line in lines:
         words = shlex.split(line)
         overrides = [word for word in words if "=" in word]

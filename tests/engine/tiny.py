@@ -11,7 +11,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.recipe_text import place_of
 from dualstream.engine.run.checkpoint import build_model, save_weights
 from dualstream.engine.run.info import FlowFolders, start_run
-from dualstream.engine.train.fit import open_run
+from dualstream.engine.train.opening import open_run
 from dualstream.engine.train.run_folder import TrainProgress
 
 

@@ -287,3 +287,16 @@ def class_of(name):
 
 def test_one_of_each_class_is_looked_at():
     assert {class_of(name) for name in ONE_OF_EACH_CLASS} == {class_of(name) for name in MODELS}
+
+
+def test_the_logits_of_some_classes_are_rows_of_the_classifier(network):
+    """So that a network for several data sets has a head for each."""
+    with torch.device("meta"):
+        more = made(network.name, num_classes=K + 2)
+    own, whole = network.state_dict(), more.state_dict()
+    assert own.keys() == whole.keys()
+    differing = {name: value for name, value in whole.items() if value.shape != own[name].shape}
+    assert {name for name in differing if "classifier" not in name} == set()
+    for name, value in differing.items():
+        assert value[:K].shape == own[name].shape
+    assert network.class_groups == (K,)

@@ -14,6 +14,7 @@ import typer
 from dualstream.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
+    Also,
     Device,
     FlowStore,
     Json,
@@ -25,7 +26,8 @@ from dualstream.cli.output import Progress, percent, print_json, show_training, 
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
-    from dualstream.engine.train.fit import TrainResult, Verb
+    from dualstream.engine.train.fit import TrainResult
+    from dualstream.engine.train.opening import Verb
     from dualstream.engine.train.run_folder import Listener
 
 
@@ -49,6 +51,7 @@ def train(
     overrides: Overrides = None,
     recipe: OptionalRecipe = None,
     out: RunFolder = None,
+    also: Also = None,
     flow: FlowStore = None,
     backward_flow: BackwardFlow = None,
     limit: Limit = None,
@@ -57,7 +60,7 @@ def train(
 ) -> None:
     """Train a network by a recipe, or go on with a run that was stopped."""
     if resume is not None:
-        _check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        _check_alone(data, overrides, recipe, out, also, flow, backward_flow, limit)
         from dualstream.engine.train import fit
 
         with _showing("train", resume) as listener:
@@ -78,6 +81,7 @@ def train(
                 resolved,
                 data,
                 out,
+                also=also or (),
                 flow=flow,
                 backward_flow=backward_flow,
                 limit=limit,
@@ -151,7 +155,11 @@ def test(
         typer.Option(help="Views of a snippet.  [default: the recipe's]"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
+        Path | None,
+        typer.Option(
+            help="Manifest folder; of a run on several data sets it chooses the head.  "
+            "[default: the run's]"
+        ),
     ] = None,
     flow: FlowStore = None,
     backward_flow: BackwardFlow = None,
@@ -218,4 +226,7 @@ def _print_result(
     print(f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}")
     if result.held_out_top1 is not None:
         print(f"{held_out} {percent(result.held_out_top1)}%")
+    for name, tops in result.heads.items():
+        shown = (f"{top.removesuffix('_top1')} {percent(value)}%" for top, value in tops.items())
+        print(f"head {name}: top-1 {', '.join(shown)}")
     print(f"Next: {then}")

@@ -174,6 +174,9 @@ class DataSection(Section):
     each epoch draws one of them (see `engine.frozen`). 0: every epoch computes new ones."""
     class_balanced: bool = False
     """Draw samples uniformly over classes (two-stream paper) instead of over videos."""
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Data set -> its part of every batch in relation to the others', where several are trained on
+    (`dualstream train --also`); 1 for those that are not named."""
 
 
 class OptimizerSection(Section):

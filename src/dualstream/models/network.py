@@ -124,6 +124,9 @@ class Network(nn.Module):
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""
+    class_groups: tuple[int, ...]
+    """Numbers of classes of the data sets that are trained on, in the order of the logits; what is
+    normalised over classes is so within each group."""
     name: str
     """Name in `MODELS`; until `create_model` sets it, that of the class."""
     num_features: int
@@ -153,6 +156,7 @@ class Network(nn.Module):
         self.trainable: Trainable | Mapping[str, Trainable] = "all"
         self.spec = None
         self.classes = ()
+        self.class_groups = (num_classes,)
         self.name = type(self).__name__
 
     def add_classifier(

@@ -55,6 +55,26 @@ def test_the_mean_of_probabilities():
 
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_the_classes_of_a_data_set_are_judged_among_themselves(average):
+    """Of classes in two groups, those of either as if the network had no others."""
+    model = made(average=average, stream_weights={"rgb": 1, "flow": 2}).eval()
+    model.class_groups = (1, 3)
+    clips = clips_of(model)
+    own = create_model(
+        "two_stream",
+        num_classes=3,
+        towers={"rgb": TOWER, "flow": {"name": "lecture_3d_cnn"}},
+        average=average,
+        stream_weights={"rgb": 1, "flow": 2},
+    ).eval()
+    state = model.state_dict()
+    rows = {n: v[1:] for n, v in state.items() if v.shape != own.state_dict()[n].shape}
+    assert len(rows) == 4  # weights and biases of two towers
+    own.load_state_dict({**state, **rows})
+    torch.testing.assert_close(model(clips)[:, 1:].softmax(1), own(clips).softmax(1))
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
 def test_a_sample_without_a_stream_is_judged_by_the_other(average):
     model = made(average=average, stream_weights={"rgb": 1, "flow": 2}).eval()
     clips = clips_of(model)

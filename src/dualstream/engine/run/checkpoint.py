@@ -244,7 +244,8 @@ def start_from_run(model: Network, folder: Path) -> None:
 
     The classifier is taken over as well, unless the run has another number of classes: then it
     stays as it is. Of a run on other input channels, the first layer is brought to those of `model`
-    (`cross_modality_start`). Everything else must match. Runs of `dualstream transfer` serve too.
+    (`cross_modality_start`). Everything else must match. Runs of `dualstream transfer` serve too,
+    and of one on several data sets the folder of any head, or of all where `model` has all heads.
 
     Args:
         model: the network of a recipe, or one of its towers.
@@ -254,12 +255,15 @@ def start_from_run(model: Network, folder: Path) -> None:
             this network; names the other network, else lists the tensors that are missing, left
             over or of another shape.
     """
-    theirs, classes, _ = read_run(folder)
-    state, own = _read_weights(folder), model.state_dict()
+    theirs, classes, info = read_run(folder)
+    state, own = _read_weights(info.run_folder(folder)), model.state_dict()
+    all_heads = sum(info.heads.values())
+    if all_heads != model.num_classes:
+        state = state_of_head(state, own, info)
     if theirs.model.name == model.name:
         state = cross_modality_start(state, model)
     left_out = without(model)
-    same_classes = len(classes) == model.num_classes
+    same_classes = model.num_classes in (len(classes), all_heads)
     state, own = (
         {
             name: value
@@ -289,8 +293,33 @@ def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
 
 
+def state_of_head(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], info: RunInfo
+) -> dict[str, torch.Tensor]:
+    """Weights of the network with one head, out of those of the network with all heads of a run.
+
+    Args:
+        state: of the whole run; the classifier has the rows of one head after those of another.
+        own: of the same network made for the classes of one head.
+        info: of the folder of the head.
+
+    Returns:
+        `state` with the head's rows of each tensor that has one row a class.
+    """
+    total = sum(info.heads.values())
+    return {
+        name: value[info.rows]
+        if name in own and value.shape != own[name].shape and value.shape[:1] == (total,)
+        else value
+        for name, value in state.items()
+    }
+
+
 def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
     """A trained network, ready to predict.
+
+    Of a run on several data sets the run folder has the head of the first; `RUN/heads/NAME` are
+    those of the others.
 
     Raises:
         CheckpointError: the folder is no run, training has written no weights yet, the file
@@ -300,13 +329,14 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
-    state = _read_weights(root)
+    state = _read_weights(info.run_folder(root))
     if info.teacher is not None:
         raise CheckpointError(
             f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
             f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
+    state = state_of_head(state, model.state_dict(), info)
     if problems := list_problems(state, model.state_dict()):
         raise CheckpointError(
             f"{root / 'model.safetensors'} does not hold the weights of {recipe.model.name} with "
@@ -348,18 +378,49 @@ def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) -> None:
-    """Refuse data whose classes are not the checkpoint's, in its order.
+def checkpoint_for(
+    checkpoint: Checkpoint, classes: tuple[str, ...], data: str | os.PathLike[str]
+) -> Checkpoint:
+    """The checkpoint whose classes are those of a data set: this one, or another head of its run.
+
+    Heads are told apart by their class lists, names and order; where several have the same, by
+    the folder of the data set, then by its name.
 
     Raises:
-        CheckpointError: names the first class that differs.
+        CheckpointError: there is none, or several; names the first class that differs.
     """
-    if checkpoint.classes == classes:
-        return
-    pairs = enumerate(zip(checkpoint.classes, classes, strict=False))
-    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
-    detail = next(details, f"{len(checkpoint.classes)} classes there, {len(classes)} here")
+    device = str(next(checkpoint.model.parameters()).device)
+    folders = {checkpoint.folder.name: checkpoint.folder}
+    if checkpoint.info.run_folder(checkpoint.folder) == checkpoint.folder:
+        folders = checkpoint.info.head_folders(checkpoint.folder) or folders
+    runs = {name: read_run(folder) for name, folder in folders.items()}
+    fitting = [name for name, (_, known, _) in runs.items() if known == classes]
+    place = Path(data).absolute()
+    here = [name for name in fitting if Path(runs[name][2].manifest) == place]
+    found = here or [name for name in fitting if len(fitting) == 1 or name == place.name]
+    if len(found) == 1:
+        (folder,) = (folders[name] for name in found)
+        same = folder == checkpoint.folder
+        return checkpoint if same else load_checkpoint(folder, device=device)
+    if fitting:
+        raise CheckpointError(
+            f"{data} has the classes of several heads of {checkpoint.folder}: "
+            f"{', '.join(fitting)}. Say which one is meant, for instance: dualstream test "
+            f"{folders[fitting[-1]]} --data {data}"
+        )
+    details = {name: _difference(known, classes) for name, (_, known, _) in runs.items()}
+    differing = (
+        "; ".join(f"{name}: {detail}" for name, detail in details.items())
+        if len(details) > 1
+        else next(iter(details.values()))
+    )
     raise CheckpointError(
-        f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
+        f"The classes of {checkpoint.folder} are not those of {data}: {differing}. "
         "Test with the data set that the network was trained on, or train again."
     )
+
+
+def _difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
+    pairs = enumerate(zip(theirs, ours, strict=False))
+    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
+    return next(details, f"{len(theirs)} classes there, {len(ours)} here")

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import SampleKey
-from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
@@ -199,7 +199,7 @@ class FrozenData(RunData):
         digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
         return Path(info.manifest) / "frozen" / digest[:16]
 
-    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+    def _loader(self, part: Part, batches: EpochBatches | MixedBatches) -> DataLoader[Any]:
         seed = self.recipe.train.seed
         dataset = FrozenDataset(self.videos[part], self._folders[part], seed=seed)
         return DataLoader(dataset, batch_sampler=batches)

@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset
-from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.clips.dataset import ClipDataset, JoinedDataset
+from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
 from dualstream.engine.recipe import Recipe, ScheduleSection
@@ -93,14 +93,21 @@ class TrainingModule(pl.LightningModule):
             outputs: head -> logits (N, K), the network's answer first.
             labels: (N,).
         """
-        settings = self.recipe.train
         answer = next(iter(outputs))
         losses = [
-            weight
-            * F.cross_entropy(outputs[head], labels, label_smoothing=settings.label_smoothing)
-            for head, weight in (settings.losses or {answer: 1.0}).items()
+            weight * self.cross_entropy(outputs[head], labels, "train")
+            for head, weight in (self.recipe.train.losses or {answer: 1.0}).items()
         ]
         return torch.stack(losses).sum()
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor, part: Part) -> Tensor:
+        """Mean cross entropy of logits (N, K) and labels (N,), smoothed in training."""
+        smoothing = self.recipe.train.label_smoothing if part == "train" else 0.0
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def top1(self, logits: Tensor, labels: Tensor, part: Part) -> Tensor:
+        """Share of the labels (N,) whose logit is the largest of (N, K)."""
+        return (logits.argmax(dim=1) == labels).float().mean()
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
@@ -128,19 +135,18 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         outputs, labels = self.outputs_and_labels(self.tested_model.eval(), batch)
         answer = next(iter(outputs.values()))
-        self._log_means("held_out", F.cross_entropy(answer, labels), outputs, labels)
+        loss = self.cross_entropy(answer, labels, "held_out")
+        self._log_means("held_out", loss, outputs, labels)
 
     def _log_means(
-        self, part: str, loss: Tensor, outputs: Mapping[str, Tensor], labels: Tensor
+        self, part: Part, loss: Tensor, outputs: Mapping[str, Tensor], labels: Tensor
     ) -> None:
         """Log loss and top-1, which become means over the samples of the epoch.
 
         The heads after the answer are logged by their names: `train_rgb_top1`.
         """
         top1 = {
-            f"{part}_{head}_top1" if place else f"{part}_top1": (
-                (logits.argmax(dim=1) == labels).float().mean()
-            )
+            f"{part}_{head}_top1" if place else f"{part}_top1": self.top1(logits, labels, part)
             for place, (head, logits) in enumerate(outputs.items())
         }
         self.log_dict(
@@ -252,13 +258,19 @@ class RunData(pl.LightningDataModule):
         self.videos = {part: usable_videos(manifest, recipe, part) for part in parts}
         """Those of each part that the network can see."""
         _warn_of_the_others(manifest, recipe, self.videos)
-        self.batches_per_epoch = len(self._batches())
-        if info.limit is not None:
-            self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
-        self.steps_per_epoch = -(-self.batches_per_epoch // recipe.train.accumulate)
-        """Steps of the optimiser, each over all devices."""
 
-    def _batches(self, **process: int) -> EpochBatches:
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch, cut to the run's limit."""
+        batches = len(self._batches())
+        return batches if self.info.limit is None else min(batches, self.info.limit)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimiser, each over all devices."""
+        return -(-self.batches_per_epoch // self.recipe.train.accumulate)
+
+    def _batches(self, **process: int) -> EpochBatches | MixedBatches:
         """Training batches of one process, given by its rank and world_size, or of all."""
         labels = [record.label for record in self.videos["train"].records]
         size = self.recipe.train.batch_size
@@ -284,7 +296,7 @@ class RunData(pl.LightningDataModule):
             return []
         assert self.trainer is not None
         batches = EpochBatches(
-            len(self.videos["held_out"]),
+            self._num_videos("held_out"),
             batch_size=self.recipe.train.batch_size,
             shuffle=False,
             rank=self.trainer.global_rank,
@@ -292,15 +304,21 @@ class RunData(pl.LightningDataModule):
         )
         return self._loader("held_out", batches)
 
-    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+    def _num_videos(self, part: Part) -> int:
+        return len(self.videos[part])
+
+    def _loader(self, part: Part, batches: EpochBatches | MixedBatches) -> DataLoader[Any]:
         """The clips of a part; on a GPU through page-locked memory."""
         assert self.trainer is not None
         return make_loader(
-            self._dataset(part, self.videos[part]),
+            self._samples(part),
             batches,
             workers=self.recipe.data.workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
+
+    def _samples(self, part: Part) -> ClipDataset | JoinedDataset:
+        return self._dataset(part, self.videos[part])
 
     def _dataset(self, part: Part, videos: Manifest) -> ClipDataset:
         make = training_dataset if part == "train" else validation_dataset

@@ -111,7 +111,9 @@ class TwoStream(Joined):
         weights = weights / weights.sum(dim=0)
         if self.average == "logits":
             return (weights * stacked).sum(dim=0)
-        return torch.logsumexp(stacked.log_softmax(dim=2) + weights.log(), dim=0)
+        groups = torch.split(stacked, list(self.class_groups), dim=2)
+        shares = torch.cat([group.log_softmax(dim=2) for group in groups], dim=2)
+        return torch.logsumexp(shares + weights.log(), dim=0)
 
 
 two_stream = TwoStream
