@@ -71,7 +71,6 @@ class CrossAttentionModule(TrainingModule):
         assert isinstance(model, CrossAttention)
         assert recipe.train.attention is not None
         self.settings = recipe.train.attention
-        self.optimized = nn.ModuleList((model.tower, model.map_filters))
         self.scheduled_epochs = recipe.train.epochs - self.settings.network_epochs
         _, held_out = videos.hold_out(self.settings.hold_out, seed=recipe.train.seed)
         self.held_out = frozenset(record.path for record in held_out.records)
@@ -80,6 +79,11 @@ class CrossAttentionModule(TrainingModule):
         if self.settings.schedule == "two_phase":
             self.extractor = copy.deepcopy(model).requires_grad_(False)
         self._epoch_of_state = 0
+
+    @property
+    def optimized(self) -> nn.Module:
+        """The towers and the filters of the maps."""
+        return nn.ModuleList((self.model.tower, self.model.map_filters))
 
     def phase(self, epoch: int) -> Phase:
         """What an epoch, counted from 0, trains."""

@@ -51,8 +51,6 @@ class TrainingModule(pl.LightningModule):
         self.spec = recipe.clip_spec()
         self._normalizer = Normalizer(self.spec)
         self.model = model
-        self.optimized = model
-        """Part of it that the recipe's optimiser moves."""
         self.scheduled_epochs = recipe.train.epochs
         """Epochs that the recipe's schedule is for."""
         self.average: AveragedModel | None = None
@@ -60,6 +58,11 @@ class TrainingModule(pl.LightningModule):
             mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's own gap
             self.average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
             self.average.requires_grad_(False)
+
+    @property
+    def optimized(self) -> nn.Module:
+        """Part of the network that the recipe's optimiser moves: all of it."""
+        return self.model
 
     @property
     def tested_model(self) -> nn.Module:
