@@ -51,6 +51,7 @@ COMMON = (
 SMALLEST = {
     "c3d": (16, 16),
     "cnn_m_2048": (4, 41),
+    "cross_attention": (4, 64),
     "early_fusion": (4, 32),
     "late_fusion": (4, 32),
     "s3d": (5, 24),
@@ -71,6 +72,7 @@ LEARNING = {
     "cnn_lstm": (0.003, 4),
     "cnn_m_2048": (0.00005, 5),
     "conv_fusion": (0.003, 6),
+    "cross_attention": (0.003, 6),
     "early_fusion": (0.00005, 4),
     "i3d": (0.0005, 6),
     "i3d_r50": (0.001, 8),
@@ -135,6 +137,9 @@ def tiny(name: str, *overrides: str) -> Recipe:
         changes += [f"model.options.towers={towers}", "train.modality_dropout=0"]
     if network == "conv_fusion":
         changes += ["model.options.after=backbone.layer3", "model.trainable=all"]
+    if network == "cross_attention":
+        phases = {"schedule": "two_phase", "constant_epochs": 3, "network_epochs": 1}
+        changes += [f"train.attention={phases}"]
     if "dropout" in options:
         changes.append("model.options.dropout=0")
     if "backbone" in options:
@@ -184,8 +189,11 @@ def test_every_recipe_trains_to_a_falling_loss(
     name: str, overrides: tuple[str, ...], four_videos: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(tiny(name, *overrides), four_videos, run, flow=tiny_data / "flow", limit=1)
+    recipe = tiny(name, *overrides)
+    train(recipe, four_videos, run, flow=tiny_data / "flow", limit=1)
     losses = losses_of(run)
+    if recipe.train.attention is not None:  # the last epochs have a loss of their own
+        losses = losses[: -recipe.train.attention.network_epochs]
     assert losses[-1] < 0.8 * losses[0], losses
 
 

@@ -81,7 +81,7 @@ def predict(
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
-                        _models(runs, entries, device=device),
+                        load_models(runs, entries, device=device),
                         fusion=fitted,
                         window_seconds=window,
                         segments=segments,
@@ -128,7 +128,7 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
     return fitted
 
 
-def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
+def load_models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
     """Networks of run folders, then those of published weights, which are fetched if necessary."""
     from dualstream.engine.run.checkpoint import check_device, load_checkpoint
     from dualstream.models import create_model

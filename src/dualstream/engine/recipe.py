@@ -205,6 +205,26 @@ class ScheduleSection(Section):
     rises to where it then is (PySlowFast)."""
 
 
+class AttentionSection(Section):
+    """How the streams of a network that exchanges attention maps learn from each other.
+
+    The last epochs train the attention networks alone, which give the maps in a test. Before,
+    the towers are trained with maps by Grad-CAM, by `schedule`.
+    """
+
+    schedule: Literal["two_phase", "end_to_end"] = "two_phase"
+    """two_phase: for `constant_epochs` the maps are .1 everywhere, then they are those of the
+    networks as these were then; end_to_end: those of the networks as they are, from the start."""
+    constant_epochs: int = Field(0, ge=0)
+    """Epochs with the constant map, until the networks are saturated; for two_phase only."""
+    network_epochs: Positive
+    """Epochs of the attention networks."""
+    network_lr: float = Field(1e-3, gt=0)
+    """Learning rate of their Adam."""
+    hold_out: float = Field(0.2, gt=0, lt=1)
+    """Part of the training videos that attention networks are measured on, not trained."""
+
+
 class TrainSection(Section):
     """The training run."""
 
@@ -225,6 +245,8 @@ class TrainSection(Section):
     modality_dropout: Fraction = 0.0
     """Part of the samples that are judged without one of their streams, drawn at random, so that
     the network does not learn to look at one stream only (Neverova et al. 2015, ModDrop)."""
+    attention: AttentionSection | None = None
+    """For networks that exchange attention maps, `cross_attention`."""
     ema_decay: Fraction = 0.0
     """Decay of the running mean of the weights that is tested and saved; 0 is off."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -284,6 +306,8 @@ class Recipe(Section):
             raise ValueError("train.optimizer.nesterov needs sgd with a momentum above 0")
         if train.modality_dropout and len(self.inputs) < 2:
             raise ValueError("train.modality_dropout needs inputs of several streams")
+        if train.attention is not None:
+            _check_attention(train, train.attention)
         milestones = list(train.schedule.milestones)
         if milestones != sorted(set(milestones)):
             raise ValueError(f"train.schedule.milestones must rise, got {milestones}")
@@ -312,6 +336,24 @@ class Recipe(Section):
         }
         crop_size = spec.short_side if self.test.whole_side else spec.crop_size
         return replace(spec, streams=streams, crop_size=crop_size)
+
+
+def _check_attention(train: TrainSection, attention: AttentionSection) -> None:
+    """Raise ValueError where the epochs of `train.attention` do not fit together."""
+    is_two_phase = attention.schedule == "two_phase"
+    if is_two_phase != bool(attention.constant_epochs):
+        raise ValueError(
+            "train.attention.constant_epochs must be at least 1 with schedule=two_phase, and 0 "
+            "with end_to_end"
+        )
+    if attention.constant_epochs + attention.network_epochs >= train.epochs:
+        raise ValueError(
+            f"train.epochs={train.epochs} leaves no epoch with maps beside "
+            f"{attention.constant_epochs} constant_epochs and {attention.network_epochs} "
+            "network_epochs of train.attention"
+        )
+    if train.early_stop_patience:
+        raise ValueError("train.early_stop_patience would end a run before train.attention does")
 
 
 def list_recipes() -> tuple[str, ...]:

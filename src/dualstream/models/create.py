@@ -45,6 +45,7 @@ MODELS: dict[str, str] = {
     }.items()
     for name in names
 } | {
+    "cross_attention": "dualstream.models.joined.cross_attention",
     "conv_fusion": "dualstream.models.joined.conv_fusion",
     "two_stream": "dualstream.models.joined.two_stream",
 }

@@ -133,6 +133,8 @@ class Network(nn.Module):
     """D of the vectors that the classifier sees."""
     dropout: nn.Dropout
     classifier: nn.Linear
+    exchanges_maps: bool = False
+    """Whether the streams see each other's attention maps, which training has to make."""
     left_out: tuple[str, ...] = ()
     """Modules that this network was cut short by, whose weights it does not take."""
 

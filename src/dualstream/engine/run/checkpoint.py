@@ -118,6 +118,8 @@ def check_streams(model: Network, recipe: Recipe) -> None:
         model.check(_shapes(spec, segments=1))
         return
     seen = (spec, recipe.train.segments), (recipe.test_spec(), recipe.test.segments)
+    if model.exchanges_maps:  # the segments run one by one, each like the others
+        seen = (spec, 1), (recipe.test_spec(), 1)
     model.eval()
     for part, segments in seen:
         shapes = _shapes(part, segments=segments)

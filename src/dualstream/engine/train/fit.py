@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model
 from dualstream.engine.run.info import save_metrics, start_run
+from dualstream.engine.train.cross_attention import CrossAttentionModule
 from dualstream.engine.train.frozen import FrozenData, FrozenModule
 from dualstream.engine.train.module import RunData, TrainingModule
 from dualstream.engine.train.multi_task import MultiTaskData, MultiTaskModule, naming
@@ -124,7 +125,10 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
-    return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
+    usual = RunData(recipe, run.manifest, run.info)
+    if model.exchanges_maps:
+        return CrossAttentionModule(recipe, model, videos=usual.videos["train"]), usual
+    return TrainingModule(recipe, model), usual
 
 
 def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> TrainResult:

@@ -51,11 +51,18 @@ class TrainingModule(pl.LightningModule):
         self.spec = recipe.clip_spec()
         self._normalizer = Normalizer(self.spec)
         self.model = model
+        self.scheduled_epochs = recipe.train.epochs
+        """Epochs that the recipe's schedule is for."""
         self.average: AveragedModel | None = None
         if decay := recipe.train.ema_decay:
             mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's own gap
             self.average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
             self.average.requires_grad_(False)
+
+    @property
+    def optimized(self) -> nn.Module:
+        """Part of the network that the recipe's optimiser moves: all of it."""
+        return self.model
 
     @property
     def tested_model(self) -> nn.Module:
@@ -111,11 +118,17 @@ class TrainingModule(pl.LightningModule):
         key = (self.recipe.train.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
+    def training_outputs(
+        self, batch: Clip, absent: Mapping[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits of each head and labels for a training step; see `outputs_and_labels`."""
+        return self.outputs_and_labels(self.model, batch, absent=absent)
+
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         absent, rate = None, self.recipe.train.modality_dropout
         if rate:
             absent = absent_streams(tuple(batch.data), len(batch), rate, device=self.device)
-        outputs, labels = self.outputs_and_labels(self.model, batch, absent=absent)
+        outputs, labels = self.training_outputs(batch, absent)
         loss = self.loss(outputs, labels)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss is {loss.item()}")
@@ -164,7 +177,7 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.recipe.train.optimizer
-        groups = parameter_groups(self.model, weight_decay=settings.weight_decay)
+        groups = parameter_groups(self.optimized, weight_decay=settings.weight_decay)
         optimizer = (
             torch.optim.AdamW(groups, lr=settings.lr)
             if settings.name == "adamw"
@@ -176,7 +189,7 @@ class TrainingModule(pl.LightningModule):
         factor = partial(
             learning_rate_factor,
             steps_per_epoch=data.steps_per_epoch,
-            epochs=self.recipe.train.epochs,
+            epochs=self.scheduled_epochs,
             schedule=self.recipe.train.schedule,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
