@@ -13,7 +13,7 @@ from dualstream.scores import fit_fusion, fuse, log_softmax, top_k_accuracy
 from dualstream.scores.pool import fit_exponents, fit_pool, pooled
 from dualstream.types import Scores
 
-HELD_OUT, TEST, SEEDS = 80, 1500, 20
+HELD_OUT, TEST, SEEDS = 80, 800, 20
 
 
 def scores_of(logits: np.ndarray, labels: np.ndarray, prefix: str) -> Scores:

@@ -13,6 +13,8 @@ from dualstream.types import Scores
 
 SMALLEST_EXPONENT = 1e-3
 """Of a single stream: one that knows nothing still ranks the classes."""
+SMALLEST_SPREAD = 1e-6
+"""Of the logarithms of a video's probabilities."""
 
 
 def pooled(
@@ -44,8 +46,10 @@ def fit_pool(fit_on: Sequence[Scores]) -> tuple[tuple[float, ...], tuple[float, 
         fit_on: aligned, one item a stream, every class known.
 
     Returns:
-        (weights, temperatures), one a stream. Weights sum to 1, that of a stream that is left out
-        is 0. A stream's exponent is weight / temperature.
+        (weights, temperatures), one a stream. A stream's exponent is weight / temperature:
+        temperatures bring the streams' log-probabilities to one spread over the classes, weights
+        are the parts that the streams then have in the whole. They sum to 1; that of a stream
+        that is left out is 0.
 
     Raises:
         ScoresError: there is no video, or a label is -1.
@@ -59,7 +63,6 @@ def fit_pool(fit_on: Sequence[Scores]) -> tuple[tuple[float, ...], tuple[float, 
     require_labels(fit_on[0])
     labels = fit_on[0].labels
     log_probs = np.stack([log_probabilities(stream) for stream in fit_on])  # (S, N, K)
-    singles = [fit_exponents(log_probs[[place]], labels)[0] for place in range(len(fit_on))]
 
     def trial(chosen: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
         """Exponents of these streams, log-likelihood of each video, videos that are right."""
@@ -80,9 +83,10 @@ def fit_pool(fit_on: Sequence[Scores]) -> tuple[tuple[float, ...], tuple[float, 
         best, chosen = trials[joins], (*chosen, joins)
         left.remove(joins)
     assert best is not None
-    shares = best[0] / singles  # how much of what each stream would say alone
-    weights = shares / shares.sum()
-    temperatures = 1 / (np.array(singles) * shares.sum())
+    # Streams differ in how far apart they put the classes; a weight counts what is left of that.
+    spreads = np.maximum(log_probs.std(axis=2).mean(axis=1), SMALLEST_SPREAD)  # (S,)
+    whole = float((best[0] * spreads).sum())
+    weights, temperatures = best[0] * spreads / whole, spreads / whole
     return tuple(map(float, weights)), tuple(map(float, temperatures))
 
 
