@@ -32,6 +32,9 @@ from dualstream.engine.recipe_text import apply_change, explained, parse_overrid
 from dualstream.errors import RecipeError
 from dualstream.scores import FITTED_METHODS, FusionMethod
 
+PAIR_FILE = "pair.yaml"
+"""Resolved recipe in the folder that it trains into; each stream's run is a folder in it."""
+
 
 class FusionSection(Section):
     """How the streams' scores are joined, and which training videos teach it."""

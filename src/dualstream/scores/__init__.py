@@ -21,5 +21,6 @@ from dualstream.scores.metrics import true_class_rank as true_class_rank
 from dualstream.scores.views import align as align
 from dualstream.scores.views import average_views as average_views
 from dualstream.scores.views import log_softmax as log_softmax
+from dualstream.scores.views import only_common as only_common
 from dualstream.scores.views import probabilities as probabilities
 from dualstream.scores.views import softmax as softmax

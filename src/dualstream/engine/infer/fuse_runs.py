@@ -16,6 +16,7 @@ from dualstream.scores import (
     FusionMethod,
     make_fusion,
     measure,
+    only_common,
     read_scores,
     write_scores,
 )
@@ -61,6 +62,7 @@ def fuse_runs(
     title: str | None = None,
     facts: Mapping[str, str] | None = None,
     all_methods: bool = False,
+    common: bool = False,
 ) -> FusedRuns:
     """Join the scores of runs, measure them, and write the joined scores and a report.
 
@@ -79,6 +81,8 @@ def fuse_runs(
         title: heading of the page; default the names of the streams.
         facts: further ones for the page, name -> text.
         all_methods: measure every other method that is possible as well.
+        common: leave out the videos that some stream has no scores of (one frame alone has no
+            flow) instead of raising.
 
     Raises:
         InputError: options that do not belong together, or a method without held-out scores.
@@ -89,14 +93,14 @@ def fuse_runs(
     if data is not None and report is None:
         raise InputError("`data` (--data) serves the page of `report` (--report): give both.")
     paths = [Path(stream) for stream in streams]
-    scores = _read(paths, TEST_SCORES)
+    scores = _read(paths, TEST_SCORES, common=common)
     named = dict(zip(_short_names(paths), scores, strict=True))
     held_out = None
     learns = method in (None, *FITTED_METHODS) and weights is None
     if fit or (
         (learns or all_methods) and all((path / HELD_OUT_SCORES).is_file() for path in paths)
     ):
-        held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES)
+        held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES, common=common)
     fusion = make_fusion(
         scores, method=method, weights=weights, fit_on=held_out if weights is None else None
     )
@@ -124,9 +128,10 @@ def fuse_runs(
     return FusedRuns(named, fused, fusion, accuracy, files, UNFITTED if is_unfitted else "")
 
 
-def _read(paths: Sequence[Path], name: str) -> list[Scores]:
+def _read(paths: Sequence[Path], name: str, *, common: bool) -> list[Scores]:
     """Scores of files, or of that name in run folders."""
-    return [read_scores(path / name if path.is_dir() else path) for path in paths]
+    scores = [read_scores(path / name if path.is_dir() else path) for path in paths]
+    return only_common(scores) if common and scores else scores
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

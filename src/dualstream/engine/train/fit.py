@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
+from dualstream.engine.datasets import check_flow
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
@@ -183,8 +184,6 @@ def open_run(
     origins = flow_origins(
         default, forward=options.get("flow"), backward=options.get("backward_flow")
     )
-    for name in origins:
-        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     info = RunInfo(
         manifest=str(source),
         manifest_sha256=file_sha256(source / MANIFEST_FILE),
@@ -194,6 +193,9 @@ def open_run(
         limit=options.get("limit"),
         teacher=teacher,
     )
+    check_flow(manifest.subset(recipe.data.split, "train"), recipe, info)
+    for name in origins:
+        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
     return TrainingRun(folder, recipe, manifest, info, is_new=True)
 
 

@@ -65,6 +65,11 @@ class FlowStore:
             return FlowFile.open(path, source_sha256=source_sha256)
         return FlowFolder.open(folder, bound_px=self.folder_bound_px, source_sha256=source_sha256)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is flow of the video `name`, broken or not."""
+        name = str(name)
+        return self.path(name).exists() or FlowFolder.locate(self.root, name) is not None
+
     def is_complete(self, name: str, meta: FlowMeta) -> bool:
         """Whether `name` has a flow file with every checksum right, made with the settings of
         `meta` and, where `meta.source_sha256` is given, from that video."""
