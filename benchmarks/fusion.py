@@ -21,13 +21,14 @@ import dualstream as ds
 from dualstream.scores import fuse, make_fusion, probabilities, read_scores, top_k_accuracy
 from dualstream.types import Scores
 
-COMMON = ["data.hold_out=0.2", "data.workers=1", "test.crops=center", "train.accelerator=cpu"]
+COMMON = ["data.hold_out=0.2", "data.workers=1", "train.accelerator=cpu"]
+COMMON += ["test.crops=center", "test.segments=3"]
 FROZEN = ["model.trainable=last_layer", "train.ema_decay=0", "train.optimizer.lr=0.003"]
-FROZEN += ["train.epochs=12", "input.short_side=144", "input.crop_size=128"]
+FROZEN += ["train.epochs=8", "input.short_side=112", "input.crop_size=96"]
 STREAMS = {
     "rgb": ("jhmdb_rgb", FROZEN),
-    "flow": ("jhmdb_flow", ["input.short_side=112", "input.crop_size=96", "train.epochs=16"]),
-    "weak_rgb": ("demo_rgb", []),
+    "flow": ("jhmdb_flow", ["input.short_side=94", "input.crop_size=80", "train.epochs=12"]),
+    "weak_rgb": ("demo_rgb", ["train.epochs=6"]),
     "weak_flow": ("jhmdb_flow", FROZEN),
     "spatial": ("demo_rgb", []),
     "temporal": ("demo_flow", []),

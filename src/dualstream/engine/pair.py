@@ -89,6 +89,7 @@ def train_pair(
     """
     started = time.monotonic()
     folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
+    _check_stores(recipe, options)
     work = _Work(listener, options)
     origin = _origin(source, options)
     _check_same(folder, recipe, origin)
@@ -266,6 +267,17 @@ def _read_origin(folder: Path) -> dict[str, Any]:
     if not isinstance(origin, dict) or not {"manifest", "manifest_sha256"} <= origin.keys():
         raise CheckpointError(f"{folder / 'pair.json'} lacks the manifest. Start a new run.")
     return origin
+
+
+def _check_stores(recipe: PairRecipe, options: RunOptions) -> None:
+    """Raise InputError where a store of flow is given for a stream that there is not."""
+    known = {name for one in recipe.streams.values() for name in one.flow_streams()}
+    for given in (options.get("flow"), options.get("backward_flow")):
+        if isinstance(given, Mapping) and (unknown := sorted(given.keys() - known)):
+            raise InputError(
+                f"A flow store is given, but no stream reads flow called {unknown[0]!r}; there "
+                f"are: {', '.join(sorted(known)) or 'none'}."
+            )
 
 
 def _check_same(folder: Path, recipe: PairRecipe, origin: dict[str, Any]) -> None:
