@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,16 @@ def test_one_network_and_several_are_told_apart() -> None:
         load_pair("tsn_rgb")
     with pytest.raises(UnknownNameError, match="tsn_rgb"):
         load_pair("tsn_rgbb")
+
+
+def test_the_page_of_the_docs_is_true(tmp_path: Path) -> None:
+    """Its recipe can be used, and so can the overrides that it names."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "fusion.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    assert load_pair(file).streams["flow"].train.epochs == 90
+    choices = re.findall(r"\(`([^`]*(?:hold_out|folds)[^`]*)`\)", page)
+    assert len(choices) == 3
+    for choice in choices:
+        load_pair(file, choice.split())
