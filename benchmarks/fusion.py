@@ -43,10 +43,10 @@ class Stream:
 
 
 STREAMS = {
-    "rgb": Stream("jhmdb_rgb", (), 3),
+    "rgb": Stream("jhmdb_rgb", ("input.short_side=144", "input.crop_size=128"), 1),
     "weak rgb": Stream("jhmdb_rgb", ("input.short_side=32", "input.crop_size=32"), 1),
-    "flow": Stream("jhmdb_flow", (), 3),
-    "weak flow": Stream("jhmdb_flow", ("input.short_side=64", "input.crop_size=64"), 1),
+    "flow": Stream("jhmdb_flow", ("input.short_side=112", "input.crop_size=96"), 1),
+    "weak flow": Stream("jhmdb_flow", ("input.short_side=48", "input.crop_size=48"), 1),
 }
 PAIRS = {"": ("rgb", "flow"), "weak flow": ("rgb", "weak flow"), "weak RGB": ("weak rgb", "flow")}
 
