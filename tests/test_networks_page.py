@@ -12,7 +12,7 @@ import torch
 
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import build_model
-from dualstream.models import MODELS, WEIGHTS, create_model, list_weights, set_trainable
+from dualstream.models import MODELS, WEIGHTS, list_weights, set_trainable
 from dualstream.models.inspect import inspect_network
 from dualstream.models.weights import weights_entry
 
@@ -68,14 +68,16 @@ def test_every_network_stands_there_once() -> None:
 def test_a_row_is_true(row: Row) -> None:
     recipe = recipe_of(row)
     assert recipe.model.name == row.network
-    (seen,) = recipe.inputs.values()
-    frames, side = seen.num_frames, recipe.clip.crop_size
-    assert row.clip == f"{frames}x{seen.frame_stride}, {side}"
-    options = {k: v for k, v in recipe.model.options.items() if k != "pretrained"}
+    side, several = recipe.clip.crop_size, len(recipe.inputs) > 1
+    clips = {n: f"{seen.num_frames}x{seen.frame_stride}" for n, seen in recipe.inputs.items()}
+    shown = " + ".join(f"{n} {clip}" if several else clip for n, clip in clips.items())
+    assert row.clip == f"{shown}, {side}"
     with torch.device("meta"):
-        model = create_model(row.network, num_classes=400, **options)
+        model = build_model(recipe, 400, with_weights=False)
     assert row.parameters == f"{sum(p.numel() for p in model.parameters()):,}"
-    table = inspect_network(model, input_size=(3, frames, side, side))
+    streams = recipe.clip_spec().streams
+    sizes = {n: (stream.channels, stream.num_frames, side, side) for n, stream in streams.items()}
+    table = inspect_network(model, input_size=sizes if several else next(iter(sizes.values())))
     assert row.multiply_adds == f"{table.multiply_adds / 1e9:.2f}"
 
 
@@ -88,12 +90,12 @@ def test_the_weights_of_a_row_are_all_there_are(row: Row) -> None:
 
 def test_commands_can_be_given() -> None:
     lines = re.findall(r"^\$ .*dualstream train (.*)$", PAGE.read_text(encoding="utf-8"), re.M)
-    assert len(lines) == 7
+    assert len(lines) == 10
     for line in lines:
         words = shlex.split(line)
         overrides = [word for word in words if "=" in word]
         recipe = load_recipe(words[words.index("--recipe") + 1], overrides)
-        if recipe.model.weights is not None:
+        if isinstance(recipe.model.weights, str):
             assert weights_entry(recipe.model.weights).model == recipe.model.name
         with torch.device("meta"):
             set_trainable(build_model(recipe, 5, with_weights=False), recipe.model.trainable)

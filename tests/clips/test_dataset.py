@@ -17,7 +17,7 @@ from tests.clips.specs import joined, one_stream, stored
 
 from dualstream.clips import read as read_module
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset
+from dualstream.clips.dataset import ClipDataset, JoinedDataset
 from dualstream.clips.geometry import View
 from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
@@ -402,3 +402,21 @@ def test_jitter_changes_all_snippets_alike_and_never_flow(
     factors = after / before
     assert abs(float(factors[0]) - 1) > 0.02
     torch.testing.assert_close(factors, factors[:1].expand(3), rtol=0.03, atol=0)
+
+
+def test_data_sets_one_after_the_other(grey_manifest: Manifest) -> None:
+    last = Manifest(grey_manifest.records[2:], grey_manifest.classes, grey_manifest.root)
+    parts = [
+        ClipDataset(
+            manifest, RGB, sampling=Sampling("random_segments", segments=2), cropping=CENTER
+        )
+        for manifest in (grey_manifest, last)
+    ]
+    joined = JoinedDataset(parts)
+    assert len(joined) == 4
+    assert joined.sample_bytes == parts[0].sample_bytes
+    # Index 3 is c2.mp4 of the second, whose classes follow three others; 4 + 1 is c1.mp4 again.
+    for index, part, inside, label in ((1, 0, 1, 1), (3, 1, 0, 2 + 3), (5, 0, 4, 1), (7, 1, 1, 5)):
+        clip, own = joined[2, index], parts[part][2, inside]
+        assert torch.equal(clip.data["rgb"], own.data["rgb"])
+        assert (int(clip.label), clip.name) == (label, own.name)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.clips.specs import one_stream
 
 from dualstream.clips.data.manifest import Manifest, VideoRecord
-from dualstream.clips.dataset import ClipDataset
-from dualstream.clips.loader import EpochBatches, collate, make_loader
+from dualstream.clips.dataset import ClipDataset, JoinedDataset
+from dualstream.clips.loader import EpochBatches, MixedBatches, collate, make_loader
 from dualstream.clips.plan import Cropping, Sampling
 from dualstream.errors import CorruptVideoError, InputError, ShapeError, SharedMemoryError
 from dualstream.types import Clip
@@ -180,6 +180,88 @@ def test_batches_that_cannot_be(labels, options, message) -> None:  # type: igno
 def test_epochs_count_from_zero() -> None:
     with pytest.raises(InputError, match="got -1"):
         EpochBatches(5, batch_size=1).set_epoch(-1)
+
+
+# ---- MixedBatches ----
+
+
+def test_a_mixed_batch_has_its_samples_of_each_data_set() -> None:
+    """7, 3 and 20 samples, 3, 2 and 1 of them in a batch: two batches an epoch."""
+    batches = MixedBatches([[0] * 7, [0] * 3, [0] * 20], counts=(3, 2, 1), seed=4)
+    assert len(batches) == 2
+    taken: list[list[int]] = [[], [], []]
+    for epoch in range(30):
+        batches.set_epoch(epoch)
+        found = list(batches)
+        assert found == list(batches)
+        assert {e for batch in found for e, _ in batch} == {epoch}
+        indices = [[i for _, i in batch] for batch in found]
+        for batch in indices:
+            # Of the first as they are; of the second again after all three; of the third 1 of 20.
+            places = [i % 30 for i in batch]
+            assert [place < 7 for place in places] == [True] * 3 + [False] * 3
+            assert [7 <= place < 10 for place in places[3:]] == [True, True, False]
+        first, second, third = (
+            [b[k] for b in indices for k in ks] for ks in ((0, 1, 2), (3, 4), (5,))
+        )
+        assert len(set(first)) == 6
+        assert max(first) < 7
+        assert sorted(second[:3]) == [7, 8, 9]
+        assert second[3] - 30 in {7, 8, 9}
+        assert max(third) < 30
+        for kept, now in zip(taken, (first, second, third), strict=True):
+            kept += now
+    assert len(set(taken[2])) > 15
+    assert len({tuple(taken[0][i : i + 6]) for i in range(0, 180, 6)}) > 25
+    other = MixedBatches([[0] * 7, [0] * 3, [0] * 20], counts=(3, 2, 1), seed=5)
+    batches.set_epoch(0)
+    assert list(other) != list(batches)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_mixed_batches(world_size: int) -> None:
+    def make(rank: int, world_size: int) -> list[list[tuple[int, int]]]:
+        shares = {"counts": (3, 3), "rank": rank, "world_size": world_size}
+        return list(MixedBatches([[0, 1] * 5, [0] * 4], class_balanced=True, **shares))
+
+    alone = make(0, 1)
+    parts = [make(rank, world_size) for rank in range(world_size)]
+    for b, batch in enumerate(alone):
+        assert sorted(key for part in parts for key in part[b]) == sorted(batch)
+        assert {len(part[b]) for part in parts} == {6 // world_size}
+
+
+def test_classes_of_a_data_set_are_drawn_alike_in_mixed_batches() -> None:
+    labels = [0] * 90 + [1] * 10
+    batches = MixedBatches([[0] * 4, labels], counts=(1, 500), class_balanced=True)
+    drawn = [index for batch in batches for _, index in batch[1:]]
+    assert len(set(drawn)) == len(drawn) == 2000
+    rare = sum((index % 104) - 4 >= 90 for index in drawn)
+    assert 0.45 < rare / len(drawn) < 0.55
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"counts": (1,)}, "a count for each data set"),
+        ({"counts": (1, 0)}, "counts must be at least 1"),
+        ({"counts": (1, 2), "world_size": 2}, "A batch of 3 samples cannot be shared equally"),
+        ({"counts": (1, 1), "rank": 1}, "rank must lie in"),
+    ],
+)
+def test_mixed_batches_that_cannot_be(options: dict[str, int], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        MixedBatches([[0], [0]], **options)
+
+
+def test_a_loader_of_joined_data_sets(dataset: ClipDataset) -> None:
+    """Eight videos of three classes, twice: labels 3 to 5 are those of the second."""
+    joined = JoinedDataset([dataset, dataset])
+    batches = MixedBatches([dataset.labels] * 2, counts=(2, 1))
+    (first, *_) = make_loader(joined, batches, workers=0)
+    indices = [index for _, index in next(iter(batches))]
+    assert first.label.tolist() == [(i % 8) % 3 + 3 * (i % 16 >= 8) for i in indices]
+    assert first.name == tuple(f"{i % 8}.mp4" for i in indices)
 
 
 # ---- collate ----

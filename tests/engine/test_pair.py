@@ -160,13 +160,15 @@ def test_missing_flow_is_said_before_anything_is_trained(
 ) -> None:
     missing = sorted(names_of(copied, part))[0]
     (copied / "flow" / f"{missing}.zip").unlink()
-    with pytest.raises(FlowStoreError, match=rf"1 of \d+ videos have no flow in .*{missing}"):
+    with pytest.raises(
+        FlowStoreError, match=rf"no flow of 1 of the \d+ videos to {part} on .*{missing}"
+    ):
         train_pair(tiny_pair(), copied, tmp_path / "pair")
     assert not (tmp_path / "pair").exists()
     shutil.rmtree(copied / "flow")
     done = dualstream("train", copied, "--recipe", "demo", "--out", tmp_path / "pair")
     assert done.code == 1
-    assert f"Make it with `dualstream flow {copied}`" in done.stderr
+    assert f"Compute it with `dualstream flow {copied} " in done.stderr
     assert not (tmp_path / "pair").exists()
 
 

@@ -26,8 +26,6 @@ TRAINED = tuple(name for name in list_recipes() if name != "t3d_transfer_rgb")
 """All but that of `dualstream transfer`, whose network is that of t3d_rgb."""
 
 COMMON = (
-    "input.fps=null",
-    "input.flow_method=tvl1-fast",
     "augment.crop=center",
     "augment.zoom=[1, 1]",
     "augment.flip=false",
@@ -39,7 +37,6 @@ COMMON = (
     "data.class_balanced=false",
     "data.frozen_views=0",
     "model.weights=null",
-    "model.options.dropout=0",
     "train.batch_size=4",
     "train.segments=1",
     "train.schedule={name: constant}",
@@ -62,13 +59,18 @@ SMALLEST = {
     "slow_fusion": (10, 32),
     "t3d_121": (15, 29),
     "t3d_169": (15, 29),
+    "two_stream": (4, 41),
 }
 """Network -> frames and pixels where 4 and 24 are too few."""
+
+TOWERS = {"tsn": {"backbone": "test_resnet"}, "cnn_m_2048": {}}
+"""Options that make towers tiny."""
 
 LEARNING = {
     "c3d": (0.00005, 4),
     "cnn_lstm": (0.003, 4),
     "cnn_m_2048": (0.00005, 5),
+    "conv_fusion": (0.003, 6),
     "early_fusion": (0.00005, 4),
     "i3d": (0.0005, 6),
     "i3d_r50": (0.001, 8),
@@ -87,6 +89,7 @@ LEARNING = {
     "t3d_169": (0.0005, 6),
     "temporal_attention": (0.0001, 6),
     "tsn": (0.005, 6),
+    "two_stream": (0.00005, 5),
     "x3d": (0.002, 16),
     "x3d_l": (0.002, 8),
     "x3d_m": (0.002, 8),
@@ -101,7 +104,8 @@ seeds too."""
 
 def tiny(name: str, *overrides: str) -> Recipe:
     """A shipped recipe, made tiny."""
-    model = load_recipe(name, overrides).model
+    shipped = load_recipe(name, overrides)
+    model, streams = shipped.model, list(shipped.inputs)
     network = model.name
     options = network_options(network).model_fields
     frames, side = SMALLEST.get(network, (4, 24))
@@ -110,14 +114,29 @@ def tiny(name: str, *overrides: str) -> Recipe:
     )
     changes = [
         *COMMON,
-        f"input.num_frames={frames}",
-        # From the first of ten frames to the last: every epoch sees the same batch.
-        f"input.frame_stride={3 if frames < 10 else 1}",
-        f"input.crop_size={side}",
-        f"input.short_side={side + 4}",
+        f"clip.crop_size={side}",
+        f"clip.short_side={side + 4}",
+        "clip.fps=null",
         f"train.epochs={epochs}",
         f"train.optimizer={{name: adamw, lr: {rate}, weight_decay: 0}}",
     ]
+    for stream in streams:
+        changes += [
+            f"inputs.{stream}.num_frames={frames}",
+            # From the first of ten frames to the last: every epoch sees the same batch.
+            f"inputs.{stream}.frame_stride={3 if frames < 10 else 1}",
+            f"inputs.{stream}.flow_method=tvl1-fast",
+        ]
+    if "towers" in options:
+        towers = {
+            stream: {"name": tower["name"], "dropout": 0, **TOWERS[tower["name"]]}
+            for stream, tower in model.options["towers"].items()
+        }
+        changes += [f"model.options.towers={towers}", "train.modality_dropout=0"]
+    if network == "conv_fusion":
+        changes += ["model.options.after=backbone.layer3", "model.trainable=all"]
+    if "dropout" in options:
+        changes.append("model.options.dropout=0")
     if "backbone" in options:
         changes.append("model.options.backbone=test_resnet")
     if "pretrained" in options:

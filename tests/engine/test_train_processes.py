@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.engine.tiny import tiny_recipe
+from tests.engine.tiny import changed, joint_recipe, tiny_recipe
 
 from dualstream.engine.recipe import dump_recipe, load_recipe
 from dualstream.engine.train.fit import train
@@ -53,6 +54,22 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_two_processes_train_a_joint_network_to_the_weights_of_one(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = joint_recipe("conv_fusion", dropout=0.0, frozen_batch_norm="all")
+    recipe = changed(recipe, train__modality_dropout=0.0, train__batch_size=4, data__hold_out=0.0)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    two = ["train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "one"))
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "two", *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+
+
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +88,35 @@ def test_two_processes_train_a_3d_network_to_the_weights_of_one(
 
 
 @pytest.mark.slow
+def test_two_processes_train_on_two_data_sets_to_the_weights_of_one(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """Of the three and one samples of a batch each process has two, which are not shared alike."""
+    overrides = ["input.num_frames=4", "input.short_side=40", "input.crop_size=32"]
+    overrides += ["train.epochs=2", "train.batch_size=4", "data.workers=0", "train.accelerator=cpu"]
+    overrides += ["data.shares={b: 3}", "data.hold_out=0.25"]
+    recipe = load_recipe("lecture_3d_cnn", overrides)
+    other = f"b={tiny_data}"
+    train(recipe, tiny_data, tmp_path / "one", also=[other])
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    two = ["--also", other, "train.devices=2", "train.strategy=ddp"]
+    run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "two", *two))
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+    for one, two_processes in zip(
+        *(read_log(tmp_path / run / "log.csv") for run in ("one", "two")), strict=True
+    ):
+        assert one == pytest.approx(two_processes, abs=1e-4)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Rows of a log."""
+    rows = csv.DictReader(path.read_text().splitlines())
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
 def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=40)
     run_quietly(train_command(tiny_data, recipe, tmp_path / "unbroken"))
@@ -118,9 +164,6 @@ def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -
 
 def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[Any]) -> None:
     """Wait until a run has written that many rows."""
-    for _ in range(2000):
-        if log.is_file() and len(log.read_text().splitlines()) > epochs:
-            return
+    while not log.is_file() or len(log.read_text().splitlines()) <= epochs:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
-    raise AssertionError(f"{log} did not reach {epochs} epochs")

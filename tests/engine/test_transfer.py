@@ -227,11 +227,9 @@ def test_a_start_of_another_recipe_says_what_differs(teacher: Path, start: Path)
     with pytest.raises(CheckpointError, match="a run of tsn, this recipe makes tiny_st") as caught:
         build_model(other_net, 2, with_weights=True)
     assert "conv1" not in str(caught.value)
-    flow = changed(student_recipe(weights=str(start)), input__modality="flow")
-    with pytest.raises(CheckpointError, match=r"a run on rgb, this recipe's inputs are flow"):
-        build_model(flow, 2, with_weights=True)
-    differences = changed(student_recipe(weights=str(start)), input__modality="rgb_diff")
-    build_model(differences, 2, with_weights=True)  # as many channels
+    for modality in ("flow", "rgb_diff"):
+        other_input = changed(student_recipe(weights=str(start)), input__modality=modality)
+        build_model(other_input, 2, with_weights=True)
 
 
 def test_a_start_of_another_name_with_the_same_weights_serves(

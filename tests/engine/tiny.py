@@ -11,7 +11,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.recipe_text import place_of
 from dualstream.engine.run.checkpoint import build_model, save_weights
 from dualstream.engine.run.info import FlowFolders, start_run
-from dualstream.engine.train.fit import open_run
+from dualstream.engine.train.opening import open_run
 from dualstream.engine.train.run_folder import TrainProgress
 
 
@@ -33,6 +33,27 @@ def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object
         },
         "test": {"segments": 2, "crops": "three"},
     }
+    return Recipe.model_validate(values)
+
+
+def joint_recipe(name: str, **tower: object) -> Recipe:
+    """A recipe of both streams that trains in seconds: `two_stream` or `conv_fusion`.
+
+    Args:
+        name: of the network.
+        tower: options of both towers, small `tsn`.
+    """
+    towers = {s: {"name": "tsn", "backbone": "test_resnet", **tower} for s in ("rgb", "flow")}
+    options = {"after": "backbone.layer3", "fusion": "conv_3d", "steps": 2, "pool": [2, 1, 1]}
+    values = tiny_recipe(hold_out=0.25, batch_size=3, epochs=4).model_dump()
+    values["model"] = {"name": name, "options": {"towers": towers}}
+    values["inputs"] = {"rgb": {"modality": "rgb"}, "flow": {"modality": "flow", "num_frames": 3}}
+    values["train"]["modality_dropout"] = 0.3
+    if name == "conv_fusion":
+        values["model"]["options"] |= options
+        values["train"]["losses"] = {"joint": 1.0, "flow": 1.0}
+    else:
+        values["train"]["losses"] = {"fused": 1.0, "rgb": 0.5, "flow": 0.5}
     return Recipe.model_validate(values)
 
 

@@ -18,7 +18,7 @@ class TinyTwoInputs(Network):
     def __init__(self, *, num_classes: int, in_channels: Mapping[str, int]) -> None:
         inputs = {name: Accepts(channels) for name, channels in in_channels.items()}
         super().__init__(num_classes=num_classes, inputs=inputs)
-        self.towers = nn.ModuleDict(
+        self.convs = nn.ModuleDict(
             {name: ConvUnit(accepts.channels, 8, (1, 3, 3)) for name, accepts in inputs.items()}
         )
         self.add_classifier(8 * len(inputs), dropout=0.5)
@@ -26,7 +26,7 @@ class TinyTwoInputs(Network):
     def encode(self, clips: Mapping[str, Tensor]) -> Tensor:
         """(N, C, T, H, W) of each input -> (N, 8 * inputs)."""
         return torch.cat(
-            [global_mean(tower(clips[name])) for name, tower in self.towers.items()], dim=1
+            [global_mean(tower(clips[name])) for name, tower in self.convs.items()], dim=1
         )
 
 

@@ -17,11 +17,19 @@ from dualstream.models.create import fixed_options, model_function, network_opti
 
 K = 3
 CHANNELS = 2
+TOWER = {"name": "tsn", "backbone": "test_resnet"}
+BOTH = {
+    "in_channels": {"rgb": 3, "flow": CHANNELS},
+    "towers": {"rgb": TOWER, "flow": TOWER},
+    "length": {"rgb": 1, "flow": 2},
+}
+"""Options of a small network of two streams."""
 
 SMALL = {
     "c3d": {"image_size": 16},
     "cnn_lstm": {"backbone": "test_resnet", "hidden": 8},
     "cnn_m_2048": {"image_size": 41, "length": 3},
+    "conv_fusion": {**BOTH, "after": "backbone.layer3", "fusion": "conv_3d"},
     "early_fusion": {"image_size": 32, "length": 3},
     "inflated_2d": {"backbone": "test_resnet"},
     "late_fusion": {"image_size": 32},
@@ -32,24 +40,41 @@ SMALL = {
     "temporal_attention": {"backbone": "test_resnet", "hidden": 8, "heads": 2},
     "temporal_conv": {"backbone": "test_resnet", "hidden": 8},
     "tsn": {"backbone": "test_resnet", "length": 2},
+    "two_stream": BOTH,
 }
 """Options that keep a network small; the others have no such options."""
 
 ONE_OF_EACH_CLASS = (
-    "c2d_r50", "c3d", "cnn_lstm", "cnn_m_2048", "i3d", "inflated_2d", "lecture_3d_cnn",
-    "lecture_early_fusion", "r2plus1d_18", "recurrent_conv", "s3d_g", "slow_fusion",
-    "slowfast_r50_4x16", "t3d_121", "temporal_attention", "temporal_conv", "tsn", "x3d_xs",
+    "c2d_r50", "c3d", "cnn_lstm", "cnn_m_2048", "conv_fusion", "i3d", "inflated_2d",
+    "lecture_3d_cnn", "lecture_early_fusion", "r2plus1d_18", "recurrent_conv", "s3d_g",
+    "slow_fusion", "slowfast_r50_4x16", "t3d_121", "temporal_attention", "temporal_conv", "tsn",
+    "two_stream", "x3d_xs",
 )  # fmt: skip
 
 
 def made(name, **options):
-    return create_model(name, num_classes=K, in_channels=CHANNELS, **SMALL.get(name, {}), **options)
+    usual = {"num_classes": K, "in_channels": CHANNELS, **SMALL.get(name, {})}
+    return create_model(name, **usual, **options)
 
 
 def clip_of(model, wanted=(1, 1, 1), device="meta"):
-    """(2, C, T, H, W), as near to `wanted` as the network takes."""
-    (accepts,) = model.inputs.values()
-    return torch.randn(2, accepts.channels, *accepts.nearest(wanted), device=device)
+    """(2, C, T, H, W), as near to `wanted` as the network takes; of several streams a mapping."""
+    clips = {
+        stream: torch.randn(2, accepts.channels, *accepts.nearest(wanted), device=device)
+        for stream, accepts in model.inputs.items()
+    }
+    return clips if len(clips) > 1 else clips["clip"]
+
+
+def each(clips, change):
+    """`change` of the clips, or of those of each stream."""
+    if isinstance(clips, dict):
+        return {stream: change(one) for stream, one in clips.items()}
+    return change(clips)
+
+
+def shapes_of(clips):
+    return each(clips, lambda one: tuple(one.shape))
 
 
 def on_meta(name):
@@ -72,38 +97,55 @@ def of_class(request):
 def test_logits_of_clips_segments_and_mappings(network):
     network.eval()
     clips = clip_of(network)
-    segments = torch.stack((clips, clips, clips), dim=1)  # (N, S, C, T, H, W)
-    network.check(segments.shape)
+    segments = each(clips, lambda one: torch.stack((one, one, one), dim=1))  # (N, S, C, T, H, W)
+    network.check(shapes_of(segments))
     assert network(segments).shape == (2, K)
-    assert network({"flow": clips}).shape == (2, K)
+    if len(network.inputs) == 1:
+        assert network({"flow": clips}).shape == (2, K)
+
+
+def test_its_heads_are_as_declared(network):
+    clips = clip_of(network.eval())
+    outputs = network.outputs(clips)
+    assert tuple(outputs) == network.heads
+    assert {logits.shape for logits in outputs.values()} == {(2, K)}
+    for stream in network.inputs:
+        lacks = {stream: torch.zeros(2, dtype=torch.bool, device="meta")}
+        assert network.outputs(clips, absent=lacks)[network.heads[0]].shape == (2, K)
 
 
 def test_vectors_of_the_classifier(of_class):
     clips = clip_of(of_class.eval())
-    segments = torch.stack((clips, clips, clips), dim=1)  # (N, S, C, T, H, W)
+    segments = each(clips, lambda one: torch.stack((one, one, one), dim=1))  # (N, S, C, T, H, W)
+    if of_class.towers():
+        with pytest.raises(InputError, match="those of a tower"):
+            of_class.embed(segments)
+        return
     assert of_class.embed(segments).shape == (6, of_class.num_features)
 
 
 def test_its_input_is_as_declared(network):
-    ((stream, accepts),) = network.inputs.items()
-    assert (network.name in MODELS, stream) == (True, "clip")
-    assert accepts.channels == CHANNELS
+    streams = {"rgb": 3, "flow": CHANNELS} if network.towers() else {"clip": CHANNELS}
+    assert network.name in MODELS
+    assert {stream: accepts.channels for stream, accepts in network.inputs.items()} == streams
     fixed = fixed_options(network.name)
-    assert ("length" in fixed) == (accepts.length is not None)
-    assert ("image_size" in fixed) == (accepts.side is not None)
+    for accepts in network.inputs.values():
+        assert ("length" in fixed) == (accepts.length is not None)
+        # Towers have it where their network does.
+        assert ("image_size" in fixed and not network.towers()) == (accepts.side is not None)
     over_time = any(isinstance(part, nn.Conv3d) for part in network.modules())
     assert network.conv_dims == (3 if over_time else 2)
 
 
 @pytest.mark.parametrize("axis", [2, 3, 4])
 def test_one_less_than_the_smallest_is_refused(network, axis):
-    shape = list(clip_of(network).shape)
-    shape[axis] -= 1
-    clips = torch.zeros(shape, device="meta")
+    clips = each(clip_of(network), lambda one: one.narrow(axis, 0, one.shape[axis] - 1))
     with pytest.raises(ShapeError, match=network.name):
         network.eval()(clips)
     with pytest.raises(ShapeError, match=network.name):
-        network.check(shape)
+        network.check(shapes_of(clips))
+    if network.towers():
+        return
     accepts = network.inputs["clip"]
     if accepts.length is None and accepts.side is None and accepts.smallest[axis - 2] > 1:
         with pytest.raises(RuntimeError):  # its layers have no output
@@ -112,14 +154,26 @@ def test_one_less_than_the_smallest_is_refused(network, axis):
 
 def test_other_input_is_refused(network):
     clips = clip_of(network)
-    for wrong in (clips[:, :1], torch.cat((clips, clips), dim=1), clips[0], clips.byte()):
-        with pytest.raises(ShapeError, match=network.name):
-            network(wrong)
-    if network.inputs["clip"].length is not None:
+    changes = (
+        lambda one: one[:, :1],
+        lambda one: torch.cat((one, one), dim=1),
+        lambda one: one[0],
+        lambda one: one.byte(),
+    )
+    for change in changes:
+        with pytest.raises(ShapeError, match=f"{network.name}|tsn"):
+            network(each(clips, change))
+    if any(accepts.length is not None for accepts in network.inputs.values()):
         with pytest.raises(ShapeError, match="T = "):
-            network(torch.cat((clips, clips), dim=2))
-    with pytest.raises(InputError, match="one input, got a mapping of rgb, flow"):
-        network({"rgb": clips, "flow": clips})
+            network(each(clips, lambda one: torch.cat((one, one), dim=2)))
+    if network.towers():
+        with pytest.raises(InputError, match="a mapping of rgb, flow, got one tensor"):
+            network(clips["rgb"])
+        with pytest.raises(ShapeError, match="must have the same N and S"):
+            network({**clips, "flow": clips["flow"][:1]})
+    else:
+        with pytest.raises(InputError, match="one input, got a mapping of rgb, flow"):
+            network({"rgb": clips, "flow": clips})
 
 
 def test_gradients_reach_every_parameter(of_class):
@@ -157,11 +211,14 @@ def test_options_are_checked(network):
     with pytest.raises(InputError, match=f"{name} needs the option 'num_classes'"):
         create_model(name)
     for option, value in (("num_classes", "3"), ("num_classes", True), ("in_channels", 1.5)):
-        with pytest.raises(InputError, match=f"Option {option} of {name} must be int"):
+        with pytest.raises(InputError, match=f"Option {option} of {name} must be (int|.*Mapping)"):
             create_model(name, **{"num_classes": 2, option: value})
     for option in ("num_classes", "in_channels"):
+        none = {"rgb": 3, "flow": 0} if network.towers() and option == "in_channels" else 0
         with pytest.raises(InputError, match=f"{option} must be at least 1, got 0"):
-            create_model(name, **{"num_classes": 2, option: 0})
+            create_model(name, **{"num_classes": 2, option: none})
+    if "dropout" not in network_options(name).model_fields:
+        return
     with (
         torch.device("meta"),
         pytest.raises(InputError, match="dropout must lie in 0 <= dropout < 1, got 1"),
@@ -189,11 +246,11 @@ def test_evaluation_is_repeatable_and_segments_are_averaged(small):
     model, clips = small
     model.eval()
     with torch.inference_mode():
-        each = model(clips)
-        assert each.isfinite().all()
-        assert torch.equal(model(clips), each)
-        joined = model(clips[None])  # two segments of one sample
-    torch.testing.assert_close(joined[0], each.mean(dim=0), rtol=1e-4, atol=1e-5)
+        alone = model(clips)
+        assert alone.isfinite().all()
+        assert torch.equal(model(clips), alone)
+        joined = model(each(clips, lambda one: one[None]))  # two segments of one sample
+    torch.testing.assert_close(joined[0], alone.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
 def test_the_state_makes_another_the_same_and_checkpointing_changes_nothing(small):
@@ -225,3 +282,16 @@ def class_of(name):
 
 def test_one_of_each_class_is_looked_at():
     assert {class_of(name) for name in ONE_OF_EACH_CLASS} == {class_of(name) for name in MODELS}
+
+
+def test_the_logits_of_some_classes_are_rows_of_the_classifier(network):
+    """So that a network for several data sets has a head for each."""
+    with torch.device("meta"):
+        more = made(network.name, num_classes=K + 2)
+    own, whole = network.state_dict(), more.state_dict()
+    assert own.keys() == whole.keys()
+    differing = {name: value for name, value in whole.items() if value.shape != own[name].shape}
+    assert {name for name in differing if "classifier" not in name} == set()
+    for name, value in differing.items():
+        assert value[:K].shape == own[name].shape
+    assert network.class_groups == (K,)

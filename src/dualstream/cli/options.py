@@ -20,6 +20,13 @@ FlowStore = Annotated[
     Path | None,
     typer.Option(help="Flow store.  [default: `flow` beside the manifest or the run's]"),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Folder of a further data set, which gets a head of its own: FOLDER or NAME=FOLDER; "
+        "once for each."
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Optimize = Annotated[
     bool,

@@ -145,7 +145,22 @@ def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> li
     from dualstream.models import create_model
 
     place = check_device(device)
-    found: list[Model] = [load_checkpoint(run, device=device) for run in runs]
+    found: list[Model] = []
+    for run in runs:
+        found.append(checkpoint := load_checkpoint(run, device=device))
+        others = [
+            str(folder)
+            for name, folder in checkpoint.info.head_folders(
+                checkpoint.info.run_folder(run)
+            ).items()
+            if name != checkpoint.info.head
+        ]
+        if others:
+            stderr().print(
+                f"{run}: head of {checkpoint.info.head}; other heads: {', '.join(others)}",
+                soft_wrap=True,
+                markup=False,
+            )
     for entry in entries:
         with stderr().status(f"loading {entry.name}"):
             found.append(create_model(entry.model, weights=entry.name).to(place))

@@ -16,6 +16,7 @@ from dualstream.cli.fuse import show as show_fused
 from dualstream.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
+    Also,
     Device,
     FlowStore,
     Json,
@@ -28,7 +29,8 @@ from dualstream.errors import InputError
 
 if TYPE_CHECKING:
     from dualstream.engine.pair import PairListener, PairResult
-    from dualstream.engine.train.fit import RunOptions, TrainResult, Verb
+    from dualstream.engine.train.fit import TrainResult
+    from dualstream.engine.train.opening import RunOptions, Verb
 
 
 OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
@@ -51,6 +53,7 @@ def train(
     overrides: Overrides = None,
     recipe: OptionalRecipe = None,
     out: RunFolder = None,
+    also: Also = None,
     flow: FlowStore = None,
     backward_flow: BackwardFlow = None,
     limit: Limit = None,
@@ -63,8 +66,9 @@ def train(
     writes the page; the same command goes on with it.
     """
     options: RunOptions = {"flow": flow, "backward_flow": backward_flow, "limit": limit}
+    options["also"] = also or ()
     if resume is not None:
-        _check_alone(data, overrides, recipe, out, flow, backward_flow, limit)
+        _check_alone(data, overrides, recipe, out, also, flow, backward_flow, limit)
         from dualstream.engine.pair_recipe import PAIR_FILE
 
         if (resume / PAIR_FILE).is_file():
@@ -170,7 +174,11 @@ def test(
         typer.Option(help="Views of a snippet.  [default: the recipe's]"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Manifest folder.  [default: the run's]")
+        Path | None,
+        typer.Option(
+            help="Manifest folder; of a run on several data sets it chooses the head.  "
+            "[default: the run's]"
+        ),
     ] = None,
     flow: FlowStore = None,
     backward_flow: BackwardFlow = None,
@@ -236,6 +244,9 @@ def _print_result(
     print(f"{result.run}: {result.epochs} epochs in {result.seconds:.0f} s, {done}")
     if result.held_out_top1 is not None:
         print(f"{held_out} {percent(result.held_out_top1)}%")
+    for name, tops in result.heads.items():
+        shown = (f"{top.removesuffix('_top1')} {percent(value)}%" for top, value in tops.items())
+        print(f"head {name}: top-1 {', '.join(shown)}")
     print(f"Next: {then}")
 
 

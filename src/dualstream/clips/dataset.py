@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -191,3 +193,37 @@ class ClipDataset(Dataset[Clip]):
                     "frame of its own rate. Extract flow from videos of that rate."
                 )
         return {name: StoredFlow(*both) for name, both in opened.items()}
+
+
+class JoinedDataset(Dataset[Clip]):
+    """The samples of several data sets one after the other, and their labels too.
+
+    Of data sets of 10 videos in 3 classes and 20 videos in 4, index 12 is the third video of the
+    second, whose label 1 becomes 3 + 1. Indices of a key beyond the last video count around, as in
+    `ClipDataset`: 30 + 12 is another draw of the same video.
+
+    Args:
+        datasets: of the same spec, sampling and cropping.
+    """
+
+    def __init__(self, datasets: Sequence[ClipDataset]) -> None:
+        self.datasets = tuple(datasets)
+        self._starts = [0, *accumulate(len(dataset) for dataset in datasets)]
+        self._first_labels = [0, *accumulate(len(d.manifest.classes) for d in datasets)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Size of one sample."""
+        return self.datasets[0].sample_bytes
+
+    def __getitem__(self, key: SampleKey) -> Clip:
+        """Read one sample; errors are those of its data set."""
+        epoch, index = key
+        draw, place = divmod(index, len(self))
+        which = bisect_right(self._starts, place) - 1
+        dataset = self.datasets[which]
+        clip = dataset[epoch, place - self._starts[which] + draw * len(dataset)]
+        return replace(clip, label=clip.label + self._first_labels[which])

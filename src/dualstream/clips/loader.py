@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, default_convert
 
-from dualstream.clips.dataset import ClipDataset, SampleKey
+from dualstream.clips.dataset import ClipDataset, JoinedDataset, SampleKey
 from dualstream.errors import (
     DualstreamError,
     InputError,
@@ -120,16 +120,99 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rng = np.random.default_rng([self.seed, epoch])
         if not self.class_balanced:
             return rng.permutation(np.arange(self.num_samples))
-        _, inverse = np.unique(np.asarray(self.labels), return_inverse=True)
-        by_class = np.argsort(inverse, kind="stable")
-        sizes = np.bincount(inverse)
-        drawn = rng.integers(len(sizes), size=self.num_samples)
-        inside = rng.integers(sizes[drawn])
-        order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
-        # How often each sample was drawn before: 5, 7, 5, 5 -> 0, 0, 1, 2.
-        earlier: defaultdict[int, Iterator[int]] = defaultdict(count)
-        repeats = np.array([next(earlier[index]) for index in order.tolist()], np.int64)
-        return np.asarray(order + repeats * self.num_samples)
+        return _drawn_by_class(np.asarray(self.labels), self.num_samples, rng)
+
+
+@dataclass(eq=False)
+class MixedBatches(Sampler[list[SampleKey]]):
+    """The batches of one epoch over several data sets, each with its part of every batch.
+
+    An epoch is one pass over the first data set: as many whole batches as its samples fill, at
+    least one. The others are drawn without repetition as far as they go, then once more; of one
+    that an epoch does not use up, every epoch takes other samples. Indices are those of a
+    `JoinedDataset`; the r-th repetition of its sample i has the index i + r * number of samples.
+    What a batch holds depends on seed, epoch and batch only; of `world_size` processes each takes
+    every world_size-th of its samples.
+
+    Raises:
+        InputError: numbers that do not fit together; the message says which.
+    """
+
+    labels: Sequence[Sequence[int]]
+    """Class of each sample, for each data set."""
+    _: KW_ONLY
+    counts: Sequence[int]
+    """Samples of each data set in a batch, over all processes."""
+    seed: int = 0
+    """With the epoch, decides the order."""
+    class_balanced: bool = False
+    """Draw each sample's class uniformly, then one of its samples."""
+    rank: int = 0
+    """Number of this process."""
+    world_size: int = 1
+    """Number of processes."""
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.labels) or not all(len(labels) for labels in self.labels):
+            raise InputError("Mixed batches need samples and a count for each data set.")
+        check_least(1, counts=min(self.counts), world_size=self.world_size)
+        if not 0 <= self.rank < self.world_size:
+            raise InputError(f"rank must lie in 0..{self.world_size - 1}, got {self.rank}.")
+        if sum(self.counts) % self.world_size:
+            raise InputError(
+                f"A batch of {sum(self.counts)} samples cannot be shared equally by "
+                f"{self.world_size} processes."
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, from 0."""
+        check_least(0, epoch=epoch)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of an epoch, the same for every process."""
+        return max(1, len(self.labels[0]) // self.counts[0])
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch = self.epoch
+        orders = [self._order(epoch, which) for which in range(len(self.counts))]
+        for batch in range(len(self)):
+            parts = [
+                order[batch * count : (batch + 1) * count]
+                for order, count in zip(orders, self.counts, strict=True)
+            ]
+            mine = np.concatenate(parts)[self.rank :: self.world_size]
+            yield [(epoch, int(index)) for index in mine]
+
+    def _order(self, epoch: int, which: int) -> NDArray[np.int64]:
+        """Indices of the samples of one data set, in the order in which the batches take them."""
+        sizes = [len(labels) for labels in self.labels]
+        size, needed = sizes[which], len(self) * self.counts[which]
+        rng = np.random.default_rng([self.seed, epoch, which])
+        if self.class_balanced:
+            drawn = _drawn_by_class(np.asarray(self.labels[which]), needed, rng)
+        else:
+            passes = [rng.permutation(size) + size * r for r in range(-(-needed // size))]
+            drawn = np.concatenate(passes)[:needed]
+        repeats, inside = np.divmod(drawn, size)
+        return np.asarray(inside + sum(sizes[:which]) + repeats * sum(sizes), np.int64)
+
+
+def _drawn_by_class(
+    labels: NDArray[np.int64], number: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw samples, their classes uniformly; the r-th repetition of i is i + r * len(labels)."""
+    _, inverse = np.unique(labels, return_inverse=True)
+    by_class = np.argsort(inverse, kind="stable")
+    sizes = np.bincount(inverse)
+    drawn = rng.integers(len(sizes), size=number)
+    inside = rng.integers(sizes[drawn])
+    order: NDArray[np.int64] = by_class[(np.cumsum(sizes) - sizes)[drawn] + inside]
+    # How often each sample was drawn before: 5, 7, 5, 5 -> 0, 0, 1, 2.
+    earlier: defaultdict[int, Iterator[int]] = defaultdict(count)
+    repeats = np.array([next(earlier[index]) for index in order.tolist()], np.int64)
+    return np.asarray(order + repeats * len(labels))
 
 
 def collate(clips: Sequence[Clip]) -> Clip:
@@ -157,7 +240,7 @@ def collate(clips: Sequence[Clip]) -> Clip:
 class _Batches(Dataset[Clip | DualstreamError]):
     """Gives whole batches, or the error of one: torch would make it a printed traceback."""
 
-    def __init__(self, dataset: ClipDataset) -> None:
+    def __init__(self, dataset: ClipDataset | JoinedDataset) -> None:
         self._dataset = dataset
 
     def __getitems__(self, keys: list[SampleKey]) -> Clip | DualstreamError:
@@ -200,8 +283,8 @@ class ClipLoader(DataLoader[Clip]):
 
 
 def make_loader(
-    dataset: ClipDataset,
-    batches: EpochBatches | Sequence[list[SampleKey]],
+    dataset: ClipDataset | JoinedDataset,
+    batches: EpochBatches | MixedBatches | Sequence[list[SampleKey]],
     *,
     workers: int,
     pin_memory: bool = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from dualstream.clips.data.manifest import Manifest
@@ -11,9 +10,8 @@ from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
-from dualstream.errors import FlowStoreError, RecipeError
+from dualstream.errors import RecipeError
 from dualstream.flow import FlowStore
-from dualstream.scores.metrics import first_names
 
 Part = Literal["train", "held_out", "test"]
 
@@ -41,32 +39,6 @@ def videos_of(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
     else:
         return training
     return kept if part == "train" else held_out
-
-
-def check_flow(videos: Manifest, recipe: Recipe, info: RunInfo) -> None:
-    """Check that every video of two frames or more has the flow that the recipe's streams read.
-
-    Raises:
-        FlowStoreError: names the first videos without, and the command that makes their flow.
-    """
-    names = [record.path for record in videos.records if record.frames > 1]
-    for stream, origin in info.flow.items():
-        for root in filter(None, (origin.store, origin.backward_store)):
-            store = FlowStore(root)
-            missing = [name for name in names if name not in store]
-            if not missing:
-                continue
-            command = f"dualstream flow {info.manifest}"
-            if origin.backward_store is not None:
-                command += " --direction both"
-            if (method := recipe.inputs[stream].flow_method) != "tvl1-fast":
-                command += f" --method {method}"
-            if Path(origin.store) != Path(info.manifest, "flow"):
-                command += f" --out {origin.store}"
-            raise FlowStoreError(
-                f"{len(missing)} of {len(names)} videos have no flow in {root}: "
-                f"{first_names(missing)}. Make it with `{command}`, which keeps what is there."
-            )
 
 
 def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset:

@@ -23,20 +23,15 @@ import numpy as np
 import torch
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, folder_of_manifest
-from dualstream.engine.datasets import Part, check_flow, videos_of
+from dualstream.engine.datasets import Part, videos_of
 from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.infer.fuse_runs import HELD_OUT_SCORES, TEST_SCORES, FusedRuns, fuse_runs
 from dualstream.engine.pair_recipe import PAIR_FILE, PairRecipe, load_pair
 from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.run.info import FlowFolders, read_metrics
-from dualstream.engine.train.fit import (
-    RunOptions,
-    TrainingRun,
-    classify,
-    fit,
-    open_run,
-    reopen_run,
-)
+from dualstream.engine.train.fit import classify, fit
+from dualstream.engine.train.module import check_flow
+from dualstream.engine.train.opening import RunOptions, TrainingRun, open_run, reopen_run
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CheckpointError, InputError
 from dualstream.files import file_sha256, read_json, write_text
@@ -89,16 +84,17 @@ def train_pair(
     """
     started = time.monotonic()
     folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
-    _check_stores(recipe, options)
+    _check_options(recipe, options)
     work = _Work(listener, options)
     origin = _origin(source, options)
     _check_same(folder, recipe, origin)
     runs = {name: work.open(one, source, folder / name) for name, one in recipe.streams.items()}
     for opened in runs.values():
-        tested = videos_of(opened.manifest, opened.recipe, "test")
-        check_flow(tested, opened.recipe, opened.info)
+        videos_of(opened.manifest, opened.recipe, "test")  # raises where it is empty
+        for stored in opened.info.flow.values():
+            check_flow(opened.recipe, opened.manifest, source, stored, side="test")
         for fold in _fold_recipes(opened.recipe, recipe.fusion.folds):
-            videos_of(opened.manifest, fold, "held_out")  # raises where it is empty
+            videos_of(opened.manifest, fold, "held_out")
     # Only now: what cannot even start leaves no folder behind.
     write_text(folder / "pair.json", json.dumps(origin, indent=2) + "\n")
     write_text(folder / PAIR_FILE, dump_recipe(recipe))
@@ -269,8 +265,13 @@ def _read_origin(folder: Path) -> dict[str, Any]:
     return origin
 
 
-def _check_stores(recipe: PairRecipe, options: RunOptions) -> None:
-    """Raise InputError where a store of flow is given for a stream that there is not."""
+def _check_options(recipe: PairRecipe, options: RunOptions) -> None:
+    """Raise InputError for a store of flow of a stream that there is not, or further data."""
+    if options.get("also"):
+        raise InputError(
+            "Several data sets (`also`, --also) are for the recipe of one network: train the "
+            "streams one by one and join them with `dualstream fuse`."
+        )
     known = {name for one in recipe.streams.values() for name in one.flow_streams()}
     for given in (options.get("flow"), options.get("backward_flow")):
         if isinstance(given, Mapping) and (unknown := sorted(given.keys() - known)):

@@ -26,9 +26,8 @@ from dualstream.engine.recipe import (
     Section,
     read_recipe,
     resolve,
-    shipped_recipes,
 )
-from dualstream.engine.recipe_text import apply_change, explained, parse_override
+from dualstream.engine.recipe_text import apply_change, explained, parse_override, shipped_recipes
 from dualstream.errors import RecipeError
 from dualstream.scores import FITTED_METHODS, FusionMethod
 

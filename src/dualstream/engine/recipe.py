@@ -7,11 +7,9 @@ nearest known key.
 
 from __future__ import annotations
 
-import importlib.resources
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +30,7 @@ from dualstream.engine.recipe_text import (
     explained,
     parse_override,
     read_yaml,
+    shipped_recipes,
     with_inputs,
 )
 from dualstream.errors import RecipeError, UnknownNameError
@@ -50,9 +49,20 @@ Crops = Literal["center", "three", "ten"]
 
 
 def _check_trainable(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {
+            stream: part if part == "none" else _check_part(part) for stream, part in value.items()
+        }
+    return _check_part(value)
+
+
+def _check_part(value: object) -> object:
     if value in ("all", "last_layer") or (type(value) is int and value >= 1):
         return value
-    raise ValueError("must be all, last_layer, or a number of stages from 1")
+    raise ValueError("must be all, last_layer, or a number of stages from 1; of a tower also none")
+
+
+Trainable = Literal["all", "last_layer", "none"] | Positive
 
 
 class Section(BaseModel):
@@ -78,13 +88,16 @@ class ModelSection(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the network besides num_classes, in_channels, and the length and
     image_size that fully connected layers fix: those are the inputs'."""
-    weights: str | None = None
+    weights: str | dict[str, str] | None = None
     """A name of `dualstream weights`, or the folder of a run of the same network (its classifier
-    is taken over where it has as many classes); None starts from random numbers."""
-    trainable: Annotated[
-        Literal["all", "last_layer"] | Positive, BeforeValidator(_check_trainable)
-    ] = "all"
-    """The trained part: everything, the head, or the head and that many last stages."""
+    is taken over where it has as many classes); of a network with towers also stream -> one of
+    these, of that tower's network. None starts from random numbers. Either serves other input
+    channels than its own: the first layer then starts from the mean over the weights' channels."""
+    trainable: Annotated[Trainable | dict[str, Trainable], BeforeValidator(_check_trainable)] = (
+        "all"
+    )
+    """The trained part: everything, the head, or the head and that many last stages; of a network
+    with towers also stream -> one of these or none, which freezes the tower."""
 
     @field_validator("options")
     @classmethod
@@ -171,6 +184,9 @@ class DataSection(Section):
     each epoch draws one of them (see `engine.frozen`). 0: every epoch computes new ones."""
     class_balanced: bool = False
     """Draw samples uniformly over classes (two-stream paper) instead of over videos."""
+    shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Data set -> its part of every batch in relation to the others', where several are trained on
+    (`dualstream train --also`); 1 for those that are not named."""
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> DataSection:
@@ -222,6 +238,12 @@ class TrainSection(Section):
     """Steps whose gradients are added before the weights move."""
     clip_norm: float | None = Field(None, gt=0)
     label_smoothing: Fraction = 0.0
+    losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Head of the network -> weight of the loss on its logits; {} is 1 on what the network
+    answers. `two_stream` has the heads fused, and one a stream under the stream's name."""
+    modality_dropout: Fraction = 0.0
+    """Part of the samples that are judged without one of their streams, drawn at random, so that
+    the network does not learn to look at one stream only (Neverova et al. 2015, ModDrop)."""
     ema_decay: Fraction = 0.0
     """Decay of the running mean of the weights that is tested and saved; 0 is off."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -279,6 +301,8 @@ class Recipe(Section):
             train.optimizer.name == "sgd" and train.optimizer.momentum
         ):
             raise ValueError("train.optimizer.nesterov needs sgd with a momentum above 0")
+        if train.modality_dropout and len(self.inputs) < 2:
+            raise ValueError("train.modality_dropout needs inputs of several streams")
         milestones = list(train.schedule.milestones)
         if milestones != sorted(set(milestones)):
             raise ValueError(f"train.schedule.milestones must rise, got {milestones}")
@@ -312,12 +336,6 @@ class Recipe(Section):
 def list_recipes() -> tuple[str, ...]:
     """Names of the recipes of one network that come with the package."""
     return tuple(shipped_recipes("dualstream.recipes"))
-
-
-def shipped_recipes(package: str) -> dict[str, Traversable]:
-    """Return name -> YAML file of a folder of recipes that comes with the package, by name."""
-    files = importlib.resources.files(package).iterdir()
-    return {f.name[:-5]: f for f in sorted(files, key=str) if f.name.endswith(".yaml")}
 
 
 def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:

@@ -7,9 +7,11 @@ streams share; a command line names fields of a recipe's only stream `input.FIEL
 from __future__ import annotations
 
 import difflib
+import importlib.resources
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from typing import Any, get_args
 
 import yaml
@@ -58,6 +60,12 @@ def read_yaml(text: str, where: str) -> Any:
         return loader.get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
         raise RecipeError(f"{where} is not YAML: {error}") from error
+
+
+def shipped_recipes(package: str) -> dict[str, Traversable]:
+    """Return name -> YAML file of a folder of recipes that comes with the package, by name."""
+    files = importlib.resources.files(package).iterdir()
+    return {f.name[:-5]: f for f in sorted(files, key=str) if f.name.endswith(".yaml")}
 
 
 SHARED = ("short_side", "crop_size", "fps", "beyond_end")

@@ -7,6 +7,7 @@ network is first made.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dualstream.errors import InputError
@@ -36,7 +37,9 @@ __all__ = [
 ]
 
 
-def create_model(name: str, *, weights: str | None = None, **options: Any) -> Network:
+def create_model(
+    name: str, *, weights: str | Mapping[str, str] | None = None, **options: Any
+) -> Network:
     """Make a network, with pretrained weights if asked for.
 
     With `weights`, options that are not given are those of the weights. Two of them may differ,
@@ -46,13 +49,14 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
 
     Args:
         name: one of `list_models()`.
-        weights: one of `list_weights()`, downloaded if it is not in the cache yet.
+        weights: one of `list_weights()`, downloaded if it is not in the cache yet; of a network
+            with towers stream -> one.
         options: keyword arguments of the network's function, for instance `num_classes`.
 
     Returns:
         The network in training mode. Its `spec` and `classes` are those of the weights; they are
         None and () without weights, `spec` also when the input channels differ and `classes`
-        also when the classifier is fresh.
+        also when the classifier is fresh; of a network with towers those are each tower's.
 
     Raises:
         UnknownNameError: the network, the weights, an option or the value of a choice is unknown.
@@ -61,6 +65,13 @@ def create_model(name: str, *, weights: str | None = None, **options: Any) -> Ne
     """
     if weights is None:
         return new_network(name, **options)
+    if isinstance(weights, Mapping):
+        model = new_network(name, **options)
+        for stream, source in weights.items():
+            tower = model.tower_of(stream)
+            weights_entry(source).check_fits(tower.name, {})
+            load_weights(tower, source)
+        return model
     model_function(name)  # first: an unknown network is the larger mistake
     entry = weights_entry(weights)
     entry.check_fits(name, options)

@@ -44,6 +44,9 @@ MODELS: dict[str, str] = {
         "x3d": ("x3d", "x3d_l", "x3d_m", "x3d_s", "x3d_xl", "x3d_xs"),
     }.items()
     for name in names
+} | {
+    "conv_fusion": "dualstream.models.joined.conv_fusion",
+    "two_stream": "dualstream.models.joined.two_stream",
 }
 """Name of a network -> module whose function (or class) of that name makes it.
 

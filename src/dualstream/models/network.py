@@ -19,8 +19,9 @@ from dualstream.types import ClipSpec
 FrozenBatchNorm = Literal["none", "partial", "all"]
 """Batch norms that keep their statistics and are not trained; partial: all but the first."""
 
-Trainable = Literal["all", "last_layer"] | int
-"""Parameters that are trained; a number n >= 1: the head and the last n stages."""
+Trainable = Literal["all", "last_layer", "none"] | int
+"""Parameters that are trained; a number n >= 1: the head and the last n stages; none: for one of
+several towers."""
 
 _V = TypeVar("_V")
 
@@ -115,18 +116,25 @@ class Network(nn.Module):
     conv_dims: Literal[2, 3] = 3
     """3 where convolutions run over time, 2 where they run over images; decides the layout in
     memory, and whether memory grows with T."""
+    heads: tuple[str, ...] = ("answer",)
+    """Names of the logits that `outputs` gives; the first are those of `forward`."""
     inputs: Mapping[str, Accepts]
     """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
     spec: ClipSpec | None
     """Input that the weights were made for; None without weights."""
     classes: tuple[str, ...]
     """Class names of the weights; () without."""
+    class_groups: tuple[int, ...]
+    """Numbers of classes of the data sets that are trained on, in the order of the logits; what is
+    normalised over classes is so within each group."""
     name: str
     """Name in `MODELS`; until `create_model` sets it, that of the class."""
     num_features: int
     """D of the vectors that the classifier sees."""
     dropout: nn.Dropout
     classifier: nn.Linear
+    left_out: tuple[str, ...] = ()
+    """Modules that this network was cut short by, whose weights it does not take."""
 
     def __init__(
         self,
@@ -143,9 +151,10 @@ class Network(nn.Module):
         self.inputs = {"clip": inputs} if isinstance(inputs, Accepts) else dict(inputs)
         self.checkpointing = checkpointing
         self.frozen_batch_norm = frozen_batch_norm
-        self.trainable: Trainable = "all"
+        self.trainable: Trainable | Mapping[str, Trainable] = "all"
         self.spec = None
         self.classes = ()
+        self.class_groups = (num_classes,)
         self.name = type(self).__name__
 
     def add_classifier(
@@ -184,6 +193,42 @@ class Network(nn.Module):
             logits.reshape(samples, -1, logits.shape[1]),
             features.reshape(samples, -1, features.shape[1]),
         )
+
+    def towers(self) -> Mapping[str, Network]:
+        """Stream -> the network inside this one that sees it alone; none for most."""
+        return {}
+
+    def tower_of(self, stream: str) -> Network:
+        """The network inside this one that sees a stream; UnknownNameError where there is none."""
+        towers = self.towers()
+        if stream not in towers:
+            there = tuple(towers) or (f"none, {self.name} has no towers",)
+            raise UnknownNameError(f"tower of {self.name}", stream, there)
+        return towers[stream]
+
+    def outputs(
+        self, x: Tensor | Mapping[str, Tensor], *, absent: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Logits of each of `heads`, in their order, for a loss on each; here of one.
+
+        A network with several heads defines this and lets `forward` give the first of them.
+
+        Args:
+            x: as of `forward`.
+            absent: stream -> (N,) booleans, true where a sample is to be judged without that
+                stream; for modality dropout. Here the clips of such samples are zeros.
+
+        Returns:
+            Head -> (N, K).
+
+        Raises:
+            InputError, ShapeError: as of `forward`.
+        """
+        streams = self._by_stream(x)
+        for stream, lacks in (absent or {}).items():
+            clips = streams[stream]
+            streams[stream] = clips.masked_fill(lacks.reshape(-1, *[1] * (clips.ndim - 1)), 0)
+        return {self.heads[0]: self(streams)}
 
     def embed(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
         """Return the vectors that the classifier sees, (N*S, num_features).
@@ -335,14 +380,14 @@ class Network(nn.Module):
         """Set `requires_grad` of every parameter from `trainable` and `frozen_batch_norm`."""
         self.requires_grad_(self.trainable == "all")
         for module in (*self.head(), *self._stages()[1]):
-            module.requires_grad_(True)
+            module.requires_grad_(self.trainable != "none")
         for norm in self._frozen_batch_norms():
             norm.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but frozen stages and batch norms stay in evaluation mode."""
-        super().train(mode)
+        super().train(mode and self.trainable != "none")
         for module in (*self._stages()[0], *self._frozen_batch_norms()):
             module.eval()
         return self
@@ -352,7 +397,7 @@ class Network(nn.Module):
         if self.trainable == "all":
             return (), ()
         stages = self.stages()
-        first = len(stages) - (0 if self.trainable == "last_layer" else self.trainable)
+        first = len(stages) - (self.trainable if isinstance(self.trainable, int) else 0)
         return stages[:first], stages[first:]
 
     def _frozen_batch_norms(self) -> list[nn.Module]:
@@ -375,7 +420,7 @@ def fold_segments(clips: Tensor) -> Tensor:
     return clips.flatten(0, 1) if clips.ndim == 6 else clips
 
 
-def set_trainable(model: Network, which: Trainable) -> None:
+def set_trainable(model: Network, which: Trainable | Mapping[str, Trainable]) -> None:
     """Choose the parameters that are trained.
 
     With last_layer only the head is trained (the classifier, and a consensus that has parameters),
@@ -383,20 +428,34 @@ def set_trainable(model: Network, which: Trainable) -> None:
     and that many last `stages()`. What is frozen stays in evaluation mode, its batch norms too, as
     do batch norms that the network was made to freeze.
 
+    Args:
+        which: of a network with towers also stream -> one, where none freezes a tower; towers that
+            are not named are trained. What joins the towers is trained always.
+
     Raises:
-        UnknownNameError: `which` is none of the names.
-        InputError: a number of stages that the network does not have.
+        UnknownNameError: `which` is none of the names, or names a tower that there is not.
+        InputError: a number of stages that the network does not have, or nothing to train.
     """
+    by_stream = which if isinstance(which, Mapping) else {}
+    for stream, part in by_stream.items():
+        _check_trainable(model.tower_of(stream), part, allowed=("all", "last_layer", "none"))
+    if not isinstance(which, Mapping):
+        _check_trainable(model, which, allowed=("all", "last_layer"))
+    model.trainable = which
+    model.apply_freezing()
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(f"Nothing of {model.name} is left to train: {which}.")
+
+
+def _check_trainable(model: Network, which: Trainable, *, allowed: tuple[str, ...]) -> None:
     if isinstance(which, int) and not isinstance(which, bool):
         count = len(model.stages())
         if not 1 <= which <= count:
             raise InputError(
                 f"{model.name} has {count} stages to train besides its head, got {which}."
             )
-    elif which not in ("all", "last_layer"):
-        raise UnknownNameError("trainable part", which, ("all", "last_layer", "a number of stages"))
-    model.trainable = which
-    model.apply_freezing()
+    elif which not in allowed:
+        raise UnknownNameError("trainable part", which, (*allowed, "a number of stages"))
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.engine.tiny import tiny_recipe, untrained_run
+from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import (
@@ -20,7 +20,6 @@ from dualstream.engine.run.checkpoint import (
 from dualstream.errors import CheckpointError, RecipeError, ShapeError
 from dualstream.flow import DISParams, TVL1FastParams
 from dualstream.models.network import Accepts, Network
-from dualstream.types import ClipSpec, StreamSpec
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +92,33 @@ class TwoStreams(Network):
     def __init__(self) -> None:
         super().__init__(num_classes=2, inputs={"rgb": Accepts(3), "flow": Accepts(2, length=4)})
 
+    def outputs(self, x, *, absent=None):  # type: ignore[no-untyped-def]
+        return {"answer": x["rgb"].new_zeros(1, 2)}
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        return self.outputs(self._checked(x))["answer"]
+
 
 def test_streams_of_the_recipe_are_those_of_the_network() -> None:
     model = TwoStreams()
-    rgb, flow = StreamSpec("rgb"), StreamSpec("flow", num_frames=4)
-    check_streams(model, ClipSpec({"flow": flow, "rgb": rgb}))
+
+    def check(**inputs: dict[str, int]) -> None:
+        check_streams(model, changed(tiny_recipe(), inputs=inputs))
+
+    check(flow={"num_frames": 4}, rgb={})
     with pytest.raises(
-        RecipeError, match=r"sees the streams rgb, flow, the recipe's .* rgb, motion"
+        RecipeError, match=r"sees the streams rgb, flow, the recipe's .* rgb, rgb_diff"
     ):
-        check_streams(model, ClipSpec({"rgb": rgb, "motion": flow}))
+        check(rgb={}, rgb_diff={})
     with pytest.raises(ShapeError, match="T = 4"):
-        check_streams(model, ClipSpec({"rgb": rgb, "flow": StreamSpec("flow", num_frames=3)}))
+        check(rgb={}, flow={"num_frames": 3})
+    with pytest.raises(ShapeError, match="T = 4"):
+        check_streams(
+            model,
+            changed(
+                tiny_recipe(), inputs={"rgb": {}, "flow": {"num_frames": 4}}, test__num_frames=3
+            ),
+        )
 
 
 def test_a_run_without_weights_says_how_to_go_on(copy: Path) -> None:
@@ -147,9 +162,16 @@ def test_a_run_is_a_start(run: Path) -> None:
     assert more["classifier.weight"].shape[0] == 3
 
 
-def test_a_start_of_another_network_or_stream_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a run on flow, this recipe's inputs are rgb"):
-        build_model(starting(tiny_recipe("rgb"), run), 2, with_weights=True)
+def test_a_start_of_another_stream_is_brought_to_its_channels(run: Path) -> None:
+    trained = load_checkpoint(run).model.state_dict()
+    made = build_model(starting(tiny_recipe("rgb"), run), 2, with_weights=True).state_dict()
+    differ = [name for name in trained if not torch.equal(made[name], trained[name])]
+    assert differ == ["backbone.conv1.0.weight"]
+    mean = trained[differ[0]].mean(dim=1, keepdim=True)  # (O, 1, kh, kw) of 6 channels
+    torch.testing.assert_close(made[differ[0]], mean.expand(-1, 3, -1, -1))
+
+
+def test_a_start_of_another_network_is_refused(run: Path) -> None:
     other = starting(load_recipe("lecture_early_fusion"), run)
     with pytest.raises(CheckpointError, match="is a run of tsn, this recipe makes lecture_early"):
         build_model(other, 2, with_weights=True)

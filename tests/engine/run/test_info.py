@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,14 @@ def test_flow_of_a_stream_that_there_is_not_is_refused() -> None:
             b'{"manifest": "x", "manifest_sha256": "y", "flow": ["flow"]}',
             r"run\.json: flow must hold a store for each stream .* Copy the file again",
         ),
+        *(
+            (
+                "run.json",
+                b'{"manifest": "x", "manifest_sha256": "y", %s}' % heads,
+                r"run\.json: heads must hold the number of classes of each data set.* Copy",
+            )
+            for heads in (b'"heads": ["a"]', b'"heads": {"a": 2}', b'"heads": {"a": "b"}')
+        ),
     ],
 )
 def test_broken_files_are_named(run: Path, name: str, content: bytes, message: str) -> None:
@@ -221,6 +230,27 @@ def test_a_folder_that_is_no_run_is_named(run: Path, name: str) -> None:
     shutil.rmtree(run)
     with pytest.raises(CheckpointError, match=r"is not a run folder: recipe\.yaml is missing"):
         read_run(run)
+
+
+def test_heads_are_rows_in_folders_of_their_own(tmp_path: Path) -> None:
+    info = replace(INFO, heads={"a": 2, "b": 3, "c": 4}, head="b")
+    assert info.names == ("a", "b", "c")
+    assert [replace(info, head=name).rows for name in "abc"] == [
+        slice(0, 2),
+        slice(2, 5),
+        slice(5, 9),
+    ]
+    folders = info.head_folders(tmp_path)
+    assert folders == {"a": tmp_path, "b": tmp_path / "heads/b", "c": tmp_path / "heads/c"}
+    for name, folder in folders.items():
+        assert replace(info, head=name).run_folder(folder) == tmp_path
+    start_run(folders["b"], tiny_recipe(), ("x", "y", "z"), info)
+    assert read_run(folders["b"])[2] == info
+
+
+def test_one_data_set_has_no_heads(tmp_path: Path) -> None:
+    assert (INFO.names, INFO.rows, INFO.head_folders(tmp_path)) == ((), slice(None), {})
+    assert INFO.run_folder(tmp_path) == tmp_path
 
 
 def test_metrics_are_added(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.recipe import Crops
-from dualstream.engine.run.checkpoint import Checkpoint, check_classes, load_checkpoint
+from dualstream.engine.run.checkpoint import Checkpoint, checkpoint_for, load_checkpoint
 from dualstream.engine.run.info import FlowFolders, flow_origins, save_metrics
 from dualstream.errors import DualstreamError, ScoresError
 from dualstream.scores import Accuracy, measure, write_scores
@@ -61,7 +61,8 @@ def evaluate(
     Args:
         run: run folder that training wrote, or its checkpoint.
         part: "held_out" and "train" serve to fit a fusion.
-        data: another place of the manifest than the run's own.
+        data: another place of the manifest than the run's own. Of a run on several data sets it
+            chooses the head, by the class list; scores and metrics go to the folder of that head.
         flow: another place of the flow than the run's own.
         backward_flow: another place of the backward flow than the run's own.
         segments: snippets a video; None takes the recipe's.
@@ -77,13 +78,13 @@ def evaluate(
         ScoresError: no video could be scored.
     """
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
+    folder = Path(data or checkpoint.info.manifest)
+    manifest = Manifest.read(folder)
+    checkpoint = checkpoint_for(checkpoint, manifest.classes, folder)
     given = {"segments": segments, "crops": crops}
     given = {name: value for name, value in given.items() if value is not None}
     test = checkpoint.recipe.test.model_copy(update=given)
     recipe = checkpoint.recipe.model_copy(update={"test": test})
-    folder = Path(data or checkpoint.info.manifest)
-    manifest = Manifest.read(folder)
-    check_classes(checkpoint, manifest.classes, str(folder))
     origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
     videos = videos_of(manifest, recipe, part)
     checkpoint.model.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownN
 from dualstream.files import replacing
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
-from dualstream.models import create_model, list_weights
+from dualstream.models import create_model, list_weights, load_weights
 from dualstream.models.create import fixed_options
+from dualstream.models.layers.conv import cross_modality_start
 from dualstream.models.network import Network
-from dualstream.models.weights.loading import list_problems
+from dualstream.models.weights import weights_entry
+from dualstream.models.weights.loading import list_problems, without
 from dualstream.types import ClipSpec
 
 
@@ -59,49 +62,108 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
             `model.weights` names; False where trained ones are loaded next.
 
     Raises:
-        UnknownNameError: `model.weights` is neither a name of weights nor a folder.
+        UnknownNameError: `model.weights` is neither a name of weights nor a folder, or is given for
+            a stream that the network has no tower for.
         CheckpointError: it is a folder, and not of a run of this network (`start_from_run`).
         RecipeError: the network takes one length or size only, and the test has another.
     """
     spec = recipe.clip_spec()
-    options = dict(recipe.model.options)
-    run = starting_run(recipe) if with_weights else None
-    if run is not None or not with_weights:
-        options.pop("pretrained", None)
-    options |= _fixed_sizes(recipe)
+    sources = starting_weights(recipe) if with_weights else {}
+    whole = sources.pop("", None)
+    options = _with_sizes(recipe)
+    if isinstance(whole, Path) or not with_weights:
+        options = _without_pretrained(options)
     model = create_model(
         recipe.model.name,
-        weights=recipe.model.weights if with_weights and run is None else None,
+        weights=whole if isinstance(whole, str) else None,
         num_classes=num_classes,
         in_channels=_by_stream({n: stream.channels for n, stream in spec.streams.items()}),
         **options,
     )
-    if run is not None:
-        start_from_run(model, run, recipe)
-    if model.conv_dims == 3:
-        return model
-    # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0 on two cores).
-    return model.to(memory_format=torch.channels_last)
+    _check_test_sizes(model, recipe)
+    if isinstance(whole, Path):
+        start_from_run(model, whole)
+    for stream, source in sources.items():
+        tower = model.tower_of(stream)
+        if isinstance(source, Path):
+            start_from_run(tower, source)
+        else:
+            weights_entry(source).check_fits(tower.name, {})
+            load_weights(tower, source)
+    for network in model.towers().values() or (model,):
+        # 2D convolutions run 1.5 times as fast with channels last (EfficientNet-Lite0, two cores).
+        if network.conv_dims == 2:
+            network.to(memory_format=torch.channels_last)
+    return model
 
 
-def check_streams(model: Network, spec: ClipSpec) -> None:
-    """Check that a network takes what it is fed.
+def check_streams(model: Network, recipe: Recipe) -> None:
+    """Check that a network takes what it is fed in training, and of several streams in a test too.
+
+    Args:
+        model: on the meta device, where nothing is computed.
 
     Raises:
         RecipeError: the streams are not those of the network.
-        ShapeError: clips that are smaller or shorter than it takes.
+        ShapeError: clips that are smaller or shorter than it takes, or of several streams such as
+            it cannot join.
     """
+    spec = recipe.clip_spec()
     if len(spec.streams) > 1 and set(spec.streams) != set(model.inputs):
         raise RecipeError(
             f"{model.name} sees the streams {', '.join(model.inputs)}, the recipe's inputs are "
             f"{', '.join(spec.streams)}. Name them alike."
         )
-    model.check(
-        {
-            name: (1, stream.channels, stream.num_frames, spec.crop_size, spec.crop_size)
-            for name, stream in spec.streams.items()
-        }
-    )
+    if len(spec.streams) == 1:
+        model.check(_shapes(spec, segments=1))
+        return
+    seen = (spec, recipe.train.segments), (recipe.test_spec(), recipe.test.segments)
+    model.eval()
+    for part, segments in seen:
+        shapes = _shapes(part, segments=segments)
+        model({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+
+
+def _shapes(spec: ClipSpec, *, segments: int) -> dict[str, tuple[int, ...]]:
+    """Stream -> shape of one sample of the network's input."""
+    side = spec.crop_size
+    return {
+        name: (1, segments, stream.channels, stream.num_frames, side, side)
+        for name, stream in spec.streams.items()
+    }
+
+
+def check_losses(model: Network, recipe: Recipe) -> None:
+    """Check that a network has the heads of `train.losses`, and that these train all of it.
+
+    Args:
+        model: on the meta device, with what is frozen.
+
+    Raises:
+        UnknownNameError: it has no such head; lists those that it has.
+        RecipeError: a part that is to be trained has no part in any of these losses.
+    """
+    losses = recipe.train.losses
+    for head in losses:
+        if head not in model.heads:
+            raise UnknownNameError(f"head of {model.name} in train.losses", head, model.heads)
+    if not losses:
+        return
+    shapes = _shapes(recipe.clip_spec(), segments=recipe.train.segments)
+    clips = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    outputs = model.eval().outputs(clips)
+    total = torch.stack([outputs[head].sum() for head in losses]).sum()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    slopes: tuple[torch.Tensor | None, ...] = (None,) * len(trained)
+    if total.requires_grad:
+        slopes = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+    idle = [name for name, slope in zip(trained, slopes, strict=True) if slope is None]
+    if idle:
+        raise RecipeError(
+            f"train.losses ({', '.join(losses)}) trains nothing of {idle[0]} and "
+            f"{len(idle) - 1} more parameters. Weigh their head too (of {', '.join(model.heads)}), "
+            "or freeze them (model.trainable)."
+        )
 
 
 def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
@@ -109,88 +171,118 @@ def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
     return values if len(values) > 1 else next(iter(values.values()))
 
 
-def _fixed_sizes(recipe: Recipe) -> dict[str, Any]:
-    """Options of the network that its inputs decide: the length and image_size it fixes."""
-    specs = recipe.clip_spec(), recipe.test_spec()
-    lengths = [_by_stream({n: s.num_frames for n, s in spec.streams.items()}) for spec in specs]
-    known = {
-        "length": (*lengths, "test.num_frames"),
-        "image_size": (*(spec.crop_size for spec in specs), "test.whole_side"),
+def _with_sizes(recipe: Recipe) -> dict[str, Any]:
+    """Options of the network, with the length and image_size that its inputs decide."""
+    spec, options = recipe.clip_spec(), dict(recipe.model.options)
+    decided = {
+        "length": _by_stream({n: s.num_frames for n, s in spec.streams.items()}),
+        "image_size": spec.crop_size,
     }
-    sizes: dict[str, Any] = {}
     for option in fixed_options(recipe.model.name):
-        size, test_size, key = known[option]
-        if size != test_size:
+        given = options.setdefault(option, decided[option])
+        if given != decided[option]:
             raise RecipeError(
-                f"{recipe.model.name} takes one {option} only, {size} in training and "
-                f"{test_size} in the test: leave {key} out."
+                f"model.options.{option}={given} is not what the inputs are, {decided[option]}. "
+                "Leave it out, the inputs decide it."
             )
-        given = recipe.model.options.get(option, size)
-        if given != size:
-            raise RecipeError(
-                f"model.options.{option}={given} is not what the inputs are, {size}. Leave it "
-                "out, the inputs decide it."
-            )
-        sizes[option] = size
-    return sizes
+    return options
 
 
-def starting_run(recipe: Recipe) -> Path | None:
-    """Return the folder of the run that `model.weights` names; None for published weights.
+def _check_test_sizes(model: Network, recipe: Recipe) -> None:
+    """Raise RecipeError where a network that takes one length or size only is tested with another.
 
-    UnknownNameError where it is neither a name of weights nor a folder.
+    Both are those of its training.
     """
-    weights = recipe.model.weights
-    if weights is None or weights in list_weights():
-        return None
-    if not Path(weights).is_dir():
-        raise UnknownNameError("weights", weights, (*list_weights(), "the folder of a run"))
-    return Path(weights)
+    spec = recipe.test_spec()
+    for accepts, stream in zip(model.inputs.values(), spec.streams.values(), strict=False):
+        fixed = {
+            "length": (accepts.length, stream.num_frames, "test.num_frames"),
+            "image_size": (accepts.side, spec.crop_size, "test.whole_side"),
+        }
+        for option, (size, test_size, key) in fixed.items():
+            if size not in (None, test_size):
+                raise RecipeError(
+                    f"{recipe.model.name} takes one {option} only, {size} in training and "
+                    f"{test_size} in the test: leave {key} out."
+                )
 
 
-def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
+def _without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a network, and of its towers, that gets weights otherwise."""
+    return {
+        name: _without_pretrained(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name != "pretrained"
+    }
+
+
+def starting_weights(recipe: Recipe) -> dict[str, str | Path]:
+    """Return what `model.weights` names: a stream, or "" for the whole network, -> its start.
+
+    Published weights are names, runs are folders.
+
+    Raises:
+        UnknownNameError: one is neither a name of weights nor a folder.
+    """
+    given = recipe.model.weights
+    by_stream = {"": given} if given is None or isinstance(given, str) else given
+    found: dict[str, str | Path] = {}
+    for stream, weights in by_stream.items():
+        if weights in list_weights():
+            found[stream] = weights
+        elif weights is not None:
+            if not Path(weights).is_dir():
+                raise UnknownNameError("weights", weights, (*list_weights(), "the folder of a run"))
+            found[stream] = Path(weights)
+    return found
+
+
+def start_from_run(model: Network, folder: Path) -> None:
     """Load the weights of a run of the same network into `model`, in place.
 
     The classifier is taken over as well, unless the run has another number of classes: then it
-    stays as it is. Everything else must match. Runs of `dualstream transfer` serve too.
+    stays as it is. Of a run on other input channels, the first layer is brought to those of `model`
+    (`cross_modality_start`). Everything else must match. Runs of `dualstream transfer` serve too,
+    and of one on several data sets the folder of any head, or of all where `model` has all heads.
 
     Args:
-        recipe: what `model` was made by.
+        model: the network of a recipe, or one of its towers.
 
     Raises:
         CheckpointError: no run folder, no weights in it yet, or weights that are not those of
-            this network; names the other network or modality, else lists the tensors that are
-            missing, left over or of another shape.
+            this network; names the other network, else lists the tensors that are missing, left
+            over or of another shape.
     """
-    theirs, classes, _ = read_run(folder)
-    state, own = _read_weights(folder), model.state_dict()
-    if len(classes) != model.num_classes:
-        state, own = (
-            {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
-            for tensors in (state, own)
-        )
+    theirs, classes, info = read_run(folder)
+    state, own = _read_weights(info.run_folder(folder)), model.state_dict()
+    all_heads = sum(info.heads.values())
+    if all_heads != model.num_classes:
+        state = state_of_head(state, own, info)
+    if theirs.model.name == model.name:
+        state = cross_modality_start(state, model)
+    left_out = without(model)
+    same_classes = model.num_classes in (len(classes), all_heads)
+    state, own = (
+        {
+            name: value
+            for name, value in tensors.items()
+            if not name.startswith(left_out) and (same_classes or ".classifier." not in f".{name}")
+        }
+        for tensors in (state, own)
+    )
     if not (problems := list_problems(state, own)):
         model.load_state_dict(state, strict=False)
         return
-    before, now = ({n: s.modality for n, s in one.inputs.items()} for one in (theirs, recipe))
-    if theirs.model.name != recipe.model.name:
-        reason = (
-            f"{folder} is a run of {theirs.model.name}, this recipe makes {recipe.model.name}, "
+    if theirs.model.name != model.name:
+        raise CheckpointError(
+            f"{folder} is a run of {theirs.model.name}, this recipe makes {model.name}, "
             f"whose weights are others. Set model.name={theirs.model.name}, or start from a run of "
-            f"{recipe.model.name}."
+            f"{model.name}."
         )
-    elif before != now:
-        reason = (
-            f"{folder} is a run on {', '.join(before.values())}, this recipe's inputs are "
-            f"{', '.join(now.values())}. Start from a run on the same, or from published weights, "
-            "which are brought to any number of channels."
-        )
-    else:
-        reason = (
-            f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
-            f"{'; '.join(problems)}."
-        )
-    raise CheckpointError(reason)
+    raise CheckpointError(
+        f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
+        f"{'; '.join(problems)}."
+    )
 
 
 def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
@@ -199,8 +291,33 @@ def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
 
 
+def state_of_head(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], info: RunInfo
+) -> dict[str, torch.Tensor]:
+    """Weights of the network with one head, out of those of the network with all heads of a run.
+
+    Args:
+        state: of the whole run; the classifier has the rows of one head after those of another.
+        own: of the same network made for the classes of one head.
+        info: of the folder of the head.
+
+    Returns:
+        `state` with the head's rows of each tensor that has one row a class.
+    """
+    total = sum(info.heads.values())
+    return {
+        name: value[info.rows]
+        if name in own and value.shape != own[name].shape and value.shape[:1] == (total,)
+        else value
+        for name, value in state.items()
+    }
+
+
 def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
     """A trained network, ready to predict.
+
+    Of a run on several data sets the run folder has the head of the first; `RUN/heads/NAME` are
+    those of the others.
 
     Raises:
         CheckpointError: the folder is no run, training has written no weights yet, the file
@@ -210,13 +327,14 @@ def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> C
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
-    state = _read_weights(root)
+    state = _read_weights(info.run_folder(root))
     if info.teacher is not None:
         raise CheckpointError(
             f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
             f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
+    state = state_of_head(state, model.state_dict(), info)
     if problems := list_problems(state, model.state_dict()):
         raise CheckpointError(
             f"{root / 'model.safetensors'} does not hold the weights of {recipe.model.name} with "
@@ -258,18 +376,49 @@ def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], where: str) -> None:
-    """Refuse data whose classes are not the checkpoint's, in its order.
+def checkpoint_for(
+    checkpoint: Checkpoint, classes: tuple[str, ...], data: str | os.PathLike[str]
+) -> Checkpoint:
+    """The checkpoint whose classes are those of a data set: this one, or another head of its run.
+
+    Heads are told apart by their class lists, names and order; where several have the same, by
+    the folder of the data set, then by its name.
 
     Raises:
-        CheckpointError: names the first class that differs.
+        CheckpointError: there is none, or several; names the first class that differs.
     """
-    if checkpoint.classes == classes:
-        return
-    pairs = enumerate(zip(checkpoint.classes, classes, strict=False))
-    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
-    detail = next(details, f"{len(checkpoint.classes)} classes there, {len(classes)} here")
+    device = str(next(checkpoint.model.parameters()).device)
+    folders = {checkpoint.folder.name: checkpoint.folder}
+    if checkpoint.info.run_folder(checkpoint.folder) == checkpoint.folder:
+        folders = checkpoint.info.head_folders(checkpoint.folder) or folders
+    runs = {name: read_run(folder) for name, folder in folders.items()}
+    fitting = [name for name, (_, known, _) in runs.items() if known == classes]
+    place = Path(data).absolute()
+    here = [name for name in fitting if Path(runs[name][2].manifest) == place]
+    found = here or [name for name in fitting if len(fitting) == 1 or name == place.name]
+    if len(found) == 1:
+        (folder,) = (folders[name] for name in found)
+        same = folder == checkpoint.folder
+        return checkpoint if same else load_checkpoint(folder, device=device)
+    if fitting:
+        raise CheckpointError(
+            f"{data} has the classes of several heads of {checkpoint.folder}: "
+            f"{', '.join(fitting)}. Say which one is meant, for instance: dualstream test "
+            f"{folders[fitting[-1]]} --data {data}"
+        )
+    details = {name: _difference(known, classes) for name, (_, known, _) in runs.items()}
+    differing = (
+        "; ".join(f"{name}: {detail}" for name, detail in details.items())
+        if len(details) > 1
+        else next(iter(details.values()))
+    )
     raise CheckpointError(
-        f"The classes of {checkpoint.folder} are not those of {where}: {detail}. "
+        f"The classes of {checkpoint.folder} are not those of {data}: {differing}. "
         "Test with the data set that the network was trained on, or train again."
     )
+
+
+def _difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
+    pairs = enumerate(zip(theirs, ours, strict=False))
+    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
+    return next(details, f"{len(theirs)} classes there, {len(ours)} here")

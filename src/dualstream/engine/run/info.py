@@ -7,6 +7,8 @@ RUN/run.json            package version, git commit, seed, manifest and flow fol
 RUN/metrics.json        loss and accuracies
 RUN/trainer.ckpt        optimiser, schedule and averages, for `train --resume`
 RUN/log.csv             one row an epoch
+RUN/heads/NAME/         of a run on several data sets: a run folder of each further one, without
+                        weights of its own; RUN itself is that of the first
 
 What reads these raises CheckpointError where a file is missing or broken.
 """
@@ -29,6 +31,9 @@ from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import read_json, read_lines, write_text
 from dualstream.version import __version__
+
+HEADS = "heads"
+"""Folder inside a run folder."""
 
 COPY_AGAIN = "Copy the file again from its origin, or train again."
 
@@ -57,6 +62,11 @@ class RunInfo:
     """Stream -> the origin of its flow, for every stream that reads flow."""
     teacher: str | None = None
     """Network that supervision was transferred from; None for ordinary training."""
+    heads: Mapping[str, int] = field(default_factory=dict)
+    """Data set -> number of its classes, in the order of the classifier's rows, where the network
+    has a head each for several; {} for one."""
+    head: str | None = None
+    """Data set whose head this folder is of, where there are several."""
     version: str = __version__
     git_commit: str | None = None
     """Commit of the folder that the command ran in, when it is a git checkout."""
@@ -64,6 +74,30 @@ class RunInfo:
     limit: int | None = None
     """Batches an epoch was cut to, for trials."""
     torch_version: str = torch.__version__
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Data sets of the run where there are several, that of the run's own folder first."""
+        return tuple(self.heads)
+
+    @property
+    def rows(self) -> slice:
+        """Rows of the classifier that are this folder's head."""
+        if self.head is None:
+            return slice(None)
+        first = sum(self.heads[name] for name in self.names[: self.names.index(self.head)])
+        return slice(first, first + self.heads[self.head])
+
+    def run_folder(self, folder: Path) -> Path:
+        """Folder of the whole run, which has the weights, from that of this head."""
+        return folder if self.head in (None, *self.names[:1]) else folder.absolute().parents[1]
+
+    def head_folders(self, folder: Path) -> dict[str, Path]:
+        """Data set -> folder of its head, from the folder of the whole run; {} for one data set."""
+        return {
+            name: folder / HEADS / name if place else folder
+            for place, name in enumerate(self.names)
+        }
 
 
 FlowFolders = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
@@ -161,7 +195,14 @@ def _read_info(path: Path) -> RunInfo:
         raise CheckpointError(
             f"{path}: flow must hold a store for each stream ({error}). {COPY_AGAIN}"
         ) from error
-    return RunInfo(**values, flow=origins)
+    info = RunInfo(**values, flow=origins)
+    counts = info.heads.values() if isinstance(info.heads, dict) else (None,)
+    if not all(type(n) is int for n in counts) or info.head not in (info.heads or (None,)):
+        raise CheckpointError(
+            f"{path}: heads must hold the number of classes of each data set, and head be one of "
+            f"them. {COPY_AGAIN}"
+        )
+    return info
 
 
 def _with_streams(values: dict[str, Any]) -> dict[str, Any]:

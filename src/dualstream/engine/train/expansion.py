@@ -19,7 +19,8 @@ from typing import Any, Unpack, cast
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
 from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
 from dualstream.engine.run.info import read_metrics
-from dualstream.engine.train.fit import RunOptions, resume, train
+from dualstream.engine.train.fit import resume, train
+from dualstream.engine.train.opening import RunOptions
 from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import CheckpointError, DivergedError, InputError, RecipeError
 from dualstream.files import file_sha256, read_json, write_text

@@ -10,50 +10,35 @@ import errno
 import logging
 import os
 import shutil
-import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
-from dualstream.engine.datasets import check_flow
 from dualstream.engine.recipe import Recipe
-from dualstream.engine.run.checkpoint import (
-    build_model,
-    check_device,
-    check_streams,
-    starting_run,
+from dualstream.engine.run.checkpoint import build_model
+from dualstream.engine.run.info import save_metrics, start_run
+from dualstream.engine.train.frozen import FrozenData, FrozenModule
+from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.multi_task import MultiTaskData, MultiTaskModule, naming
+from dualstream.engine.train.opening import (
+    RunOptions,
+    TrainingRun,
+    is_first_process,
+    open_run,
+    reopen_run,
 )
-from dualstream.engine.run.info import (
-    FlowFolders,
-    FlowOrigin,
-    RunInfo,
-    flow_origins,
-    git_commit,
-    read_run,
-    save_metrics,
-    start_run,
-)
-from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
-from dualstream.engine.train.module import RunData, TrainingModule, usable_videos
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
-from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
-from dualstream.files import file_sha256
-from dualstream.flow import FlowStore
+from dualstream.errors import DiskError, SharedMemoryError
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.network import set_trainable
-
-Verb = Literal["train", "transfer"]
-"""Command that starts and resumes a run."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +53,9 @@ class TrainResult:
     """Of the saved weights, 0..1; None without held-out videos."""
     seconds: float
     """Of this call; a resumed run counts only what it did."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingRun:
-    """A run folder whose training can start or go on."""
-
-    folder: Path
-    recipe: Recipe
-    manifest: Manifest
-    info: RunInfo
-    is_new: bool
-    """Whether the folder is still to be made."""
-
-    @property
-    def state(self) -> Path:
-        """File that training goes on from; missing until the first epoch has ended."""
-        return self.folder / "trainer.ckpt"
+    heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Data set -> its train_top1 and held_out_top1, where there are several; the run's are the
+    means of these."""
 
 
 Task = Callable[[TrainingRun, Listener | None], tuple[TrainingModule, RunData]]
@@ -93,18 +64,6 @@ Task = Callable[[TrainingRun, Listener | None], tuple[TrainingModule, RunData]]
 Called once before training. Weights that the run's state holds need not be loaded where it has one.
 The listener may be told of work that comes before the first epoch.
 """
-
-
-class RunOptions(TypedDict, total=False):
-    """Keyword arguments of `train` and `open_run`."""
-
-    flow: FlowFolders | None
-    """Root of the flow store, or stream -> its root; the default is `flow` beside the manifest, and
-    for a stream of another name the folder named like it."""
-    backward_flow: FlowFolders | None
-    """The same for backward flow; the default is that folder's name and `_backward`."""
-    limit: int | None
-    """Batches an epoch is cut to, for trials."""
 
 
 def train(
@@ -151,84 +110,21 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     recipe, is_frozen = run.recipe, run.recipe.data.frozen_views > 0
     # The weights of frozen stages tell which of their results are kept.
     with_weights = is_frozen or not run.state.is_file()
-    model = build_model(recipe, len(run.manifest.classes), with_weights=with_weights)
+    model = build_model(recipe, run.num_classes, with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
+    if run.others:
+        model.class_groups = tuple(run.info.heads.values())
+        others = []
+        for other in run.others:
+            with naming(str(other.info.head)):
+                others.append(RunData(other.recipe, other.manifest, other.info))
+        with naming(str(run.info.head)):
+            mixed = MultiTaskData(recipe, run.manifest, run.info, others=others)
+        return MultiTaskModule(recipe, model, heads=run.info.heads, sizes=mixed.sizes), mixed
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
     return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
-
-
-def open_run(
-    recipe: Recipe,
-    manifest_folder: str | os.PathLike[str],
-    run: str | os.PathLike[str],
-    *,
-    teacher: str | None = None,
-    **options: Unpack[RunOptions],
-) -> TrainingRun:
-    """Describe a new run; `fit` makes its folder.
-
-    Arguments and errors are those of `train`; `teacher` is the network that supervision is
-    transferred from.
-    """
-    folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
-    if _is_first_process() and (folder / "recipe.yaml").exists():
-        raise InputError(
-            f"{folder} holds a run already. Go on with `dualstream {_verb_of(teacher)} --resume "
-            f"{run}`, or choose another folder."
-        )
-    manifest = Manifest.read(source)
-    _check_recipe(recipe, manifest)
-    default = {}
-    for name in recipe.flow_streams():  # unless it is said, beside the manifest
-        flow = str(source / (name if (source / name).is_dir() else "flow"))
-        is_both = recipe.inputs[name].stacking == "bidirectional"
-        default[name] = FlowOrigin(flow, f"{flow}_backward" if is_both else None)
-    origins = flow_origins(
-        default, forward=options.get("flow"), backward=options.get("backward_flow")
-    )
-    info = RunInfo(
-        manifest=str(source),
-        manifest_sha256=file_sha256(source / MANIFEST_FILE),
-        flow=origins,
-        git_commit=git_commit(),
-        seed=recipe.train.seed,
-        limit=options.get("limit"),
-        teacher=teacher,
-    )
-    check_flow(manifest.subset(recipe.data.split, "train"), recipe, info)
-    for name in origins:
-        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
-    return TrainingRun(folder, recipe, manifest, info, is_new=True)
-
-
-def reopen_run(run: str | os.PathLike[str], *, verb: Verb) -> TrainingRun:
-    """A run folder that training goes on in.
-
-    Args:
-        verb: kind of run that it must be.
-
-    Raises:
-        CheckpointError: not a run folder of that kind, or its manifest has changed since.
-    """
-    folder = Path(run).absolute()
-    recipe, classes, info = read_run(folder)
-    if (found := _verb_of(info.teacher)) != verb:
-        raise CheckpointError(
-            f"{run} is a run of `dualstream {found}`, not of `dualstream {verb}`: go on with "
-            f"`dualstream {found} --resume {run}`."
-        )
-    path = Path(info.manifest, MANIFEST_FILE)
-    if not path.is_file() or file_sha256(path) != info.manifest_sha256:
-        raise CheckpointError(
-            f"{path} has {'changed' if path.is_file() else 'gone'} since {folder} was started. Put "
-            "the old one back, or start a new run."
-        )
-    manifest = Manifest.read(Path(info.manifest))
-    if manifest.classes != classes:
-        raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
-    return TrainingRun(folder, recipe, manifest, info, is_new=False)
 
 
 def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
@@ -248,10 +144,12 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
     torch.manual_seed(run.recipe.train.seed)
     module, data = task(run, listener)
     # Only now: what cannot even start leaves no folder behind.
-    if run.is_new and _is_first_process():
+    if run.is_new and is_first_process():
         _check_room(run.folder, module)
-        start_run(run.folder, run.recipe, run.manifest.classes, run.info)
-    keeper = RunFolder(run.folder, run.recipe, listener, batches=data.batches_per_epoch)
+        for one in (*run.others, run):
+            start_run(one.folder, one.recipe, one.manifest.classes, one.info)
+    batches = data.batches_per_epoch
+    keeper = RunFolder(run.folder, run.recipe, listener, batches=batches, data_sets=run.info.names)
     with _quiet_lightning():
         trainer = _trainer(run, keeper)
         try:
@@ -274,6 +172,15 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
         "train_top1": last["train_top1"],
         "held_out_top1": keeper.saved_top1,
     }
+    if run.others:
+        metrics["heads"] = {
+            name: {
+                top: keeper.saved_row[column]
+                for top in ("train_top1", "held_out_top1")
+                if (column := f"{top}_{name}") in keeper.saved_row
+            }
+            for name in run.info.names
+        }
     if trainer.is_global_zero:
         save_metrics(run.folder, metrics)
     return TrainResult(run.folder, **metrics, seconds=time.monotonic() - started)
@@ -305,19 +212,6 @@ def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:
     )
 
 
-def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
-    """Raise what making the network, or its device, would raise."""
-    starting_run(recipe)
-    with torch.device("meta"):
-        model = build_model(recipe, len(manifest.classes), with_weights=False)
-        set_trainable(model, recipe.model.trainable)
-        check_streams(model, recipe.clip_spec())
-    if recipe.data.frozen_views:
-        check_frozen(model, recipe)
-    if recipe.train.accelerator == "gpu":
-        check_device("cuda")
-
-
 def _check_room(folder: Path, module: TrainingModule) -> None:
     """Raise DiskError now where the files of the first epoch would not fit on the disk.
 
@@ -331,36 +225,6 @@ def _check_room(folder: Path, module: TrainingModule) -> None:
     if free < needed:
         reason = f"a run needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
         raise DiskError(errno.ENOSPC, reason, str(folder))
-
-
-def _with_flow_of(
-    stream: str, origin: FlowOrigin, recipe: Recipe, manifest: Manifest
-) -> tuple[Recipe, FlowOrigin]:
-    """Add what prediction must know to compute flow as the store's was: size and settings.
-
-    Flow is in pixels of the grid that it was computed on, so a network trained on flow of
-    240-line videos must see other videos at 240 lines too.
-    """
-    first = usable_videos(manifest, recipe, "train").records[0]
-    with FlowStore(origin.store).open(first.path) as file:
-        meta = file.meta
-    section = recipe.inputs[stream]
-    if section.flow_short_side is None:
-        sides = [min(record.height, record.width) for record in manifest.records]
-        side = meta.short_side or int(statistics.median_low(sides))
-        section = section.model_copy(update={"flow_short_side": side})
-        recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, stream: section}})
-    params = meta.params if meta.method == section.flow_method else None
-    return recipe, replace(origin, params=params)
-
-
-def _verb_of(teacher: str | None) -> Verb:
-    return "train" if teacher is None else "transfer"
-
-
-def _is_first_process() -> bool:
-    """False in the further processes that lightning or torchrun started for DDP."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.dataset import SampleKey
-from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
@@ -60,12 +60,15 @@ class FrozenModule(TrainingModule):
         super().__init__(recipe, model)
         self.num_parts = model.num_frozen_parts()
 
-    def logits_and_labels(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    def outputs_and_labels(
+        self, network: nn.Module, batch: Any, *, absent: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the logits (N, K), means over the segments, and the labels (N,)."""
         assert isinstance(network, Network)
         features, labels = batch  # (N, S, ...), (N,)
         logits = network.finish(features.flatten(0, 1).float(), parts=self.num_parts)  # (N*S, K)
-        return logits.reshape(*features.shape[:2], -1).mean(dim=1), labels
+        answer = logits.reshape(*features.shape[:2], -1).mean(dim=1)
+        return {network.heads[0]: answer}, labels
 
 
 class FrozenData(RunData):
@@ -196,7 +199,7 @@ class FrozenData(RunData):
         digest = hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
         return Path(info.manifest) / "frozen" / digest[:16]
 
-    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+    def _loader(self, part: Part, batches: EpochBatches | MixedBatches) -> DataLoader[Any]:
         seed = self.recipe.train.seed
         dataset = FrozenDataset(self.videos[part], self._folders[part], seed=seed)
         return DataLoader(dataset, batch_sampler=batches)

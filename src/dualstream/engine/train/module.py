@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,14 +20,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset
-from dualstream.clips.loader import EpochBatches, make_loader
+from dualstream.clips.dataset import ClipDataset, JoinedDataset
+from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
 from dualstream.engine.recipe import Recipe, ScheduleSection
-from dualstream.engine.run.info import RunInfo
-from dualstream.errors import AnnotationError, DivergedError
-from dualstream.models.network import parameter_groups
+from dualstream.engine.run.info import FlowOrigin, RunInfo
+from dualstream.errors import AnnotationError, DivergedError, FlowStoreError
+from dualstream.flow import FlowStore
+from dualstream.models.network import Network, parameter_groups
 from dualstream.types import Clip
 
 MOST_NAMES = 5
@@ -39,7 +42,7 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         recipe: the resolved recipe.
-        model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K).
+        model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K) of each head.
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module) -> None:
@@ -67,9 +70,40 @@ class TrainingModule(pl.LightningModule):
         """The network whose weights the run folder gets."""
         return self.tested_model
 
-    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
-        """Return the logits (N, K) that `network` gives to a batch, and the labels (N,)."""
-        return network(self._normalizer(batch.data)), batch.label
+    def outputs_and_labels(
+        self, network: nn.Module, batch: Clip, *, absent: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits (N, K) of each head for a batch, its answer first, and labels (N,).
+
+        Args:
+            network: the one that is trained, or the mean of its weights.
+            absent: see `Network.outputs`.
+        """
+        assert isinstance(network, Network)
+        return network.outputs(self._normalizer(batch.data), absent=absent), batch.label
+
+    def loss(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+        """Loss of a training step: the heads' cross entropies by the recipe's weights.
+
+        Args:
+            outputs: head -> logits (N, K), the network's answer first.
+            labels: (N,).
+        """
+        answer = next(iter(outputs))
+        losses = [
+            weight * self.cross_entropy(outputs[head], labels, "train")
+            for head, weight in (self.recipe.train.losses or {answer: 1.0}).items()
+        ]
+        return torch.stack(losses).sum()
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor, part: Part) -> Tensor:
+        """Mean cross entropy of logits (N, K) and labels (N,), smoothed in training."""
+        smoothing = self.recipe.train.label_smoothing if part == "train" else 0.0
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    def top1(self, logits: Tensor, labels: Tensor, part: Part) -> Tensor:
+        """Share of the labels (N,) whose logit is the largest of (N, K)."""
+        return (logits.argmax(dim=1) == labels).float().mean()
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         # Dropout then depends on (seed, epoch, batch, rank) only, so that a resumed run draws
@@ -78,22 +112,35 @@ class TrainingModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
-        logits, labels = self.logits_and_labels(self.model, batch)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.train.label_smoothing)
+        absent, rate = None, self.recipe.train.modality_dropout
+        if rate:
+            absent = absent_streams(tuple(batch.data), len(batch), rate, device=self.device)
+        outputs, labels = self.outputs_and_labels(self.model, batch, absent=absent)
+        loss = self.loss(outputs, labels)
         if not torch.isfinite(loss):
             raise self._diverged(f"The loss is {loss.item()}")
-        self._log_means("train", loss, logits, labels)
+        self._log_means("train", loss, outputs, labels)
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        logits, labels = self.logits_and_labels(self.tested_model.eval(), batch)
-        self._log_means("held_out", F.cross_entropy(logits, labels), logits, labels)
+        outputs, labels = self.outputs_and_labels(self.tested_model.eval(), batch)
+        answer = next(iter(outputs.values()))
+        loss = self.cross_entropy(answer, labels, "held_out")
+        self._log_means("held_out", loss, outputs, labels)
 
-    def _log_means(self, part: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Log loss and top-1, which become means over the samples of the epoch."""
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+    def _log_means(
+        self, part: Part, loss: Tensor, outputs: Mapping[str, Tensor], labels: Tensor
+    ) -> None:
+        """Log loss and top-1, which become means over the samples of the epoch.
+
+        The heads after the answer are logged by their names: `train_rgb_top1`.
+        """
+        top1 = {
+            f"{part}_{head}_top1" if place else f"{part}_top1": self.top1(logits, labels, part)
+            for place, (head, logits) in enumerate(outputs.items())
+        }
         self.log_dict(
-            {f"{part}_loss": loss, f"{part}_top1": correct},
+            {f"{part}_loss": loss, **top1},
             on_epoch=True,
             on_step=False,
             batch_size=len(labels),
@@ -134,6 +181,19 @@ class TrainingModule(pl.LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def absent_streams(
+    streams: Sequence[str], samples: int, rate: float, *, device: torch.device
+) -> dict[str, Tensor]:
+    """Draw which samples lack a stream: with probability `rate` one, any with the same chance.
+
+    Returns:
+        Stream -> (N,) booleans; no sample lacks more than one stream.
+    """
+    lacks = torch.rand(samples) < rate
+    which = torch.randint(len(streams), (samples,))
+    return {name: (lacks & (which == i)).to(device) for i, name in enumerate(streams)}
 
 
 def learning_rate_factor(
@@ -188,13 +248,19 @@ class RunData(pl.LightningDataModule):
         self.videos = {part: usable_videos(manifest, recipe, part) for part in parts}
         """Those of each part that the network can see."""
         _warn_of_the_others(manifest, recipe, self.videos)
-        self.batches_per_epoch = len(self._batches())
-        if info.limit is not None:
-            self.batches_per_epoch = min(self.batches_per_epoch, info.limit)
-        self.steps_per_epoch = -(-self.batches_per_epoch // recipe.train.accumulate)
-        """Steps of the optimiser, each over all devices."""
 
-    def _batches(self, **process: int) -> EpochBatches:
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch, cut to the run's limit."""
+        batches = len(self._batches())
+        return batches if self.info.limit is None else min(batches, self.info.limit)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimiser, each over all devices."""
+        return -(-self.batches_per_epoch // self.recipe.train.accumulate)
+
+    def _batches(self, **process: int) -> EpochBatches | MixedBatches:
         """Training batches of one process, given by its rank and world_size, or of all."""
         labels = [record.label for record in self.videos["train"].records]
         size = self.recipe.train.batch_size
@@ -220,7 +286,7 @@ class RunData(pl.LightningDataModule):
             return []
         assert self.trainer is not None
         batches = EpochBatches(
-            len(self.videos["held_out"]),
+            self._num_videos("held_out"),
             batch_size=self.recipe.train.batch_size,
             shuffle=False,
             rank=self.trainer.global_rank,
@@ -228,15 +294,21 @@ class RunData(pl.LightningDataModule):
         )
         return self._loader("held_out", batches)
 
-    def _loader(self, part: Part, batches: EpochBatches) -> DataLoader[Any]:
+    def _num_videos(self, part: Part) -> int:
+        return len(self.videos[part])
+
+    def _loader(self, part: Part, batches: EpochBatches | MixedBatches) -> DataLoader[Any]:
         """The clips of a part; on a GPU through page-locked memory."""
         assert self.trainer is not None
         return make_loader(
-            self._dataset(part, self.videos[part]),
+            self._samples(part),
             batches,
             workers=self.recipe.data.workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
+
+    def _samples(self, part: Part) -> ClipDataset | JoinedDataset:
+        return self._dataset(part, self.videos[part])
 
     def _dataset(self, part: Part, videos: Manifest) -> ClipDataset:
         make = training_dataset if part == "train" else validation_dataset
@@ -259,6 +331,38 @@ def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
             "videos, or choose a recipe that sees RGB only."
         )
     return replace(videos, records=kept)
+
+
+def check_flow(
+    recipe: Recipe,
+    manifest: Manifest,
+    source: Path,
+    origin: FlowOrigin,
+    *,
+    side: Literal["train", "test"] = "train",
+) -> None:
+    """Check that a flow store has every video of one side of the recipe's split.
+
+    Args:
+        source: folder of the manifest.
+        origin: the store.
+
+    Raises:
+        FlowStoreError: it has not; names the first videos and the command that computes the rest.
+    """
+    records = manifest.subset(recipe.data.split, side).records
+    names = [record.path for record in records if record.frames > 1]
+    for folder in (origin.store, origin.backward_store):
+        store = None if folder is None else FlowStore(folder)
+        missing = [name for name in names if store is not None and not store.has(name)]
+        if missing:
+            shown = ", ".join([*missing[:MOST_NAMES], *["..."] * (len(missing) > MOST_NAMES)])
+            both = "" if folder == origin.store else " --direction both"
+            raise FlowStoreError(
+                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to {side} on "
+                f"({shown}). Compute it with `dualstream flow {source} --out {origin.store}{both}`,"
+                " which keeps what is there."
+            )
 
 
 @rank_zero_only

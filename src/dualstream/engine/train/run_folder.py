@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,19 +48,29 @@ class RunFolder(pl.Callback):
     """Keeps the run folder current: after each epoch its state, weights and log are whole."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, listener: Listener | None, *, batches: int
+        self,
+        folder: Path,
+        recipe: Recipe,
+        listener: Listener | None,
+        *,
+        batches: int,
+        data_sets: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        # Where there are several data sets, a top-1 of each beside the mean.
+        tops = [f"{part}_top1_{name}" for part in ("train", "held_out") for name in data_sets]
+        self.columns = (*LOG_COLUMNS, *tops)
         self.recipe = recipe
         self.listener = listener
         self.batches = batches
         self.rows: list[dict[str, float]] = []
         self.saved_top1: float | None = None
+        self.saved_row: dict[str, float] = {}
         self.validations_without_gain = 0
         self._loss_sum = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        kept = ("rows", "saved_top1", "validations_without_gain")
+        kept = ("rows", "saved_top1", "saved_row", "validations_without_gain")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -89,16 +99,17 @@ class RunFolder(pl.Callback):
         }
         # Lightning keeps the metrics of an earlier validation.
         validated = (trainer.current_epoch + 1) % self.recipe.train.validate_every == 0
-        fresh = LOG_COLUMNS if validated else ("train_loss", "train_top1")
+        fresh = [name for name in self.columns if validated or name.startswith("train_")]
         row |= {name: metrics[name] for name in fresh if name in metrics}
         self.rows.append(row)
         keep = self._worth_keeping(trainer, row.get("held_out_top1"))
+        self.saved_row = row if keep else self.saved_row
         if trainer.is_global_zero:
             lines = [
-                ",".join(f"{row[name]:.6g}" if name in row else "" for name in LOG_COLUMNS)
+                ",".join(f"{row[name]:.6g}" if name in row else "" for name in self.columns)
                 for row in self.rows
             ]
-            write_text(self.folder / "log.csv", "\n".join([",".join(LOG_COLUMNS), *lines, ""]))
+            write_text(self.folder / "log.csv", "\n".join([",".join(self.columns), *lines, ""]))
             if keep:
                 save_weights(self.folder, pl_module.saved_model.state_dict())
         trainer.save_checkpoint(self.folder / "trainer.ckpt")

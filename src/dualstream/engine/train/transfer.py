@@ -9,7 +9,7 @@ top-1 is the share of pairs that were judged rightly, .5 by chance.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,9 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
-from dualstream.engine.train.fit import TrainingRun, TrainResult, fit, open_run, reopen_run
+from dualstream.engine.train.fit import TrainResult, fit
 from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.opening import TrainingRun, open_run, reopen_run
 from dualstream.engine.train.run_folder import Listener
 from dualstream.errors import AnnotationError, InputError, RecipeError, UnknownNameError
 from dualstream.models import create_model, list_weights
@@ -253,7 +254,9 @@ class TransferModule(TrainingModule):
         assert isinstance(joined, SupervisionTransfer)
         return joined.student
 
-    def logits_and_labels(self, network: nn.Module, batch: Clip) -> tuple[Tensor, Tensor]:
+    def outputs_and_labels(
+        self, network: nn.Module, batch: Clip, *, absent: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return logits (2*N*S, 2) of the batch's matching and mismatched pairs, and their labels.
 
         Where all clips of the batch happen to be of one source video: (N*S, 2), matching pairs.
@@ -266,7 +269,7 @@ class TransferModule(TrainingModule):
             mismatched_partners(sources),
         )
         rows = torch.arange(len(logits), device=pixels.device)
-        return logits, (rows < len(sources)).long()
+        return {"matching": logits}, (rows < len(sources)).long()
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         # A last batch of one video only has no mismatched pair: it is left out.

@@ -49,6 +49,10 @@ class FlowStore:
         """Image folder of the video `name`: `a/b.mp4` -> `a/b`."""
         return self.path(name).with_name(PurePosixPath(name).stem)
 
+    def has(self, name: str) -> bool:
+        """Whether there is flow of the video `name`, whatever is in it."""
+        return self.path(name).exists() or FlowFolder.locate(self.root, name) is not None
+
     def open(self, name: str, *, source_sha256: str | None = None) -> FlowFile | FlowFolder:
         """Open the flow of the video `name`.
 
@@ -64,11 +68,6 @@ class FlowStore:
         if folder is None:
             return FlowFile.open(path, source_sha256=source_sha256)
         return FlowFolder.open(folder, bound_px=self.folder_bound_px, source_sha256=source_sha256)
-
-    def __contains__(self, name: object) -> bool:
-        """Whether there is flow of the video `name`, broken or not."""
-        name = str(name)
-        return self.path(name).exists() or FlowFolder.locate(self.root, name) is not None
 
     def is_complete(self, name: str, meta: FlowMeta) -> bool:
         """Whether `name` has a flow file with every checksum right, made with the settings of

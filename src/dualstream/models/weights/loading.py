@@ -79,6 +79,7 @@ def load_state(
     started = cross_modality_start(state, model) if first in state else dict(state)
     unknown = [part for part in _ADDED if not any(part in key for key in started)]
     kept = {key for key in own if any(part in key for part in unknown)}
+    kept |= {key for key in started if key.startswith(without(model))}
     if new_classifier:
         kept |= {key for key in (*own, *started) if key.startswith("classifier.")}
     started = {key: value for key, value in started.items() if key not in kept}
@@ -94,6 +95,11 @@ def load_state(
             )
         raise WeightsError(message)
     model.load_state_dict(started, strict=False)
+
+
+def without(model: Network) -> tuple[str, ...]:
+    """Beginnings of the names of weights that a network does not take, as it was cut short."""
+    return tuple(f"{module}." for module in model.left_out)
 
 
 def list_problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:

@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_least
-from dualstream.models.layers.backbone import accepted, make_backbone, num_features, run_backbone
+from dualstream.models.layers.backbone import (
+    accepted,
+    make_backbone,
+    num_features,
+    parts,
+    run_backbone,
+)
 from dualstream.models.layers.consensus import Average, ConsensusName, make_consensus
 from dualstream.models.layers.pooling import stack_time
 from dualstream.models.network import FrozenBatchNorm, Network, check_dropout
@@ -73,6 +79,9 @@ class TSN(Network):
             consensus, num_features=self.num_features, num_segments=num_segments, top_k=top_k
         )
         self.apply_freezing()
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        return parts(self.backbone)
 
     def head(self) -> tuple[nn.Module, ...]:
         return self.classifier, self.consensus

@@ -1,0 +1,246 @@
+"""Runs of training before they start: what they are of, checked, and where their data lie."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.checkpoint import (
+    build_model,
+    check_device,
+    check_losses,
+    check_streams,
+    starting_weights,
+)
+from dualstream.engine.run.info import (
+    FlowFolders,
+    FlowOrigin,
+    RunInfo,
+    flow_origins,
+    git_commit,
+    read_run,
+)
+from dualstream.engine.train.frozen import check_frozen
+from dualstream.engine.train.module import check_flow, usable_videos
+from dualstream.engine.train.multi_task import (
+    named_folders,
+    naming,
+    samples_of_batch,
+    tell_shared_classes,
+)
+from dualstream.errors import CheckpointError, InputError, RecipeError
+from dualstream.files import file_sha256
+from dualstream.flow import FlowStore
+from dualstream.models.network import set_trainable
+
+Verb = Literal["train", "transfer"]
+"""Command that starts and resumes a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """A run folder whose training can start or go on."""
+
+    folder: Path
+    recipe: Recipe
+    manifest: Manifest
+    info: RunInfo
+    is_new: bool
+    """Whether the folder is still to be made."""
+    others: tuple[TrainingRun, ...] = ()
+    """Those of the further data sets, with the folders of their heads."""
+
+    @property
+    def num_classes(self) -> int:
+        """K of the network, over all heads."""
+        return sum(len(one.manifest.classes) for one in (self, *self.others))
+
+    @property
+    def state(self) -> Path:
+        """File that training goes on from; missing until the first epoch has ended."""
+        return self.folder / "trainer.ckpt"
+
+
+class RunOptions(TypedDict, total=False):
+    """Keyword arguments of `train` and `open_run`."""
+
+    flow: FlowFolders | None
+    """Root of the flow store, or stream -> its root; the default is `flow` beside the manifest, and
+    for a stream of another name the folder named like it."""
+    backward_flow: FlowFolders | None
+    """The same for backward flow; the default is that folder's name and `_backward`."""
+    limit: int | None
+    """Batches an epoch is cut to, for trials."""
+    also: Sequence[str | os.PathLike[str]]
+    """Manifest folders of further data sets, each of which gets a head of its own
+    (`engine.train.multi_task`); "NAME=FOLDER" names one, the default is the folder's name. Their
+    flow lies beside their manifests."""
+
+
+def open_run(
+    recipe: Recipe,
+    manifest_folder: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    teacher: str | None = None,
+    **options: Unpack[RunOptions],
+) -> TrainingRun:
+    """Describe a new run; `fit` makes its folder.
+
+    Arguments and errors are those of `train`; `teacher` is the network that supervision is
+    transferred from.
+    """
+    folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)
+    if is_first_process() and (folder / "recipe.yaml").exists():
+        raise InputError(
+            f"{folder} holds a run already. Go on with `dualstream {_verb_of(teacher)} --resume "
+            f"{run}`, or choose another folder."
+        )
+    folders = named_folders(source, options.get("also", ()))
+    manifests = {name: Manifest.read(place) for name, place in folders.items()}
+    _check_recipe(recipe, manifests)
+    common = RunInfo("", "", seed=recipe.train.seed, teacher=teacher, git_commit=git_commit())
+    common = replace(common, limit=options.get("limit"))
+    if len(folders) == 1:
+        return _described(recipe, folder, source, manifests[source.name], common, options)
+    tell_shared_classes({name: manifest.classes for name, manifest in manifests.items()})
+    common = replace(common, heads={name: len(m.classes) for name, m in manifests.items()})
+    runs: list[TrainingRun] = []
+    for name, head_folder in common.head_folders(folder).items():
+        info, given = replace(common, head=name), options if not runs else RunOptions()
+        with naming(name):
+            runs.append(
+                _described(recipe, head_folder, folders[name], manifests[name], info, given)
+            )
+    return replace(runs[0], others=tuple(runs[1:]))
+
+
+def _described(
+    recipe: Recipe,
+    folder: Path,
+    source: Path,
+    manifest: Manifest,
+    info: RunInfo,
+    options: RunOptions,
+) -> TrainingRun:
+    """A new run on one data set, or its part in one on several, with where its flow lies."""
+    default = {}
+    for name in recipe.flow_streams():  # unless it is said, beside the manifest
+        flow = str(source / (name if (source / name).is_dir() else "flow"))
+        is_both = recipe.inputs[name].stacking == "bidirectional"
+        default[name] = FlowOrigin(flow, f"{flow}_backward" if is_both else None)
+    origins = flow_origins(
+        default, forward=options.get("flow"), backward=options.get("backward_flow")
+    )
+    for name in origins:
+        check_flow(recipe, manifest, source, origins[name])
+        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
+    sha256 = file_sha256(source / MANIFEST_FILE)
+    info = replace(info, manifest=str(source), manifest_sha256=sha256, flow=origins)
+    return TrainingRun(folder, recipe, manifest, info, is_new=True)
+
+
+def reopen_run(run: str | os.PathLike[str], *, verb: Verb) -> TrainingRun:
+    """A run folder that training goes on in.
+
+    Args:
+        verb: kind of run that it must be.
+
+    Raises:
+        CheckpointError: not a run folder of that kind, or its manifest has changed since.
+    """
+    folder = Path(run).absolute()
+    _, _, info = read_run(folder)
+    if (found := _verb_of(info.teacher)) != verb:
+        raise CheckpointError(
+            f"{run} is a run of `dualstream {found}`, not of `dualstream {verb}`: go on with "
+            f"`dualstream {found} --resume {run}`."
+        )
+    if (whole := info.run_folder(folder)) != folder:
+        raise CheckpointError(
+            f"{run} is the head of one data set. Go on with the whole run: `dualstream train "
+            f"--resume {whole}`."
+        )
+    first, *others = [_reopened(place) for place in info.head_folders(folder).values() or [folder]]
+    return replace(first, others=tuple(others))
+
+
+def _reopened(folder: Path) -> TrainingRun:
+    recipe, classes, info = read_run(folder)
+    path = Path(info.manifest, MANIFEST_FILE)
+    if not path.is_file() or file_sha256(path) != info.manifest_sha256:
+        raise CheckpointError(
+            f"{path} has {'changed' if path.is_file() else 'gone'} since {folder} was started. Put "
+            "the old one back, or start a new run."
+        )
+    manifest = Manifest.read(Path(info.manifest))
+    if manifest.classes != classes:
+        raise CheckpointError(f"{folder}/classes.txt differs from the classes of {info.manifest}.")
+    return TrainingRun(folder, recipe, manifest, info, is_new=False)
+
+
+def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
+    """Raise what making the network, or its device, would raise, and what several data sets do.
+
+    Args:
+        recipe: of the run.
+        manifests: data set -> its manifest.
+    """
+    sources = starting_weights(recipe)
+    samples_of_batch(recipe.train.batch_size, tuple(manifests), recipe.data.shares)
+    num_classes = sum(len(manifest.classes) for manifest in manifests.values())
+    with torch.device("meta"):
+        model = build_model(recipe, num_classes, with_weights=False)
+        for stream in sources.keys() - {""}:
+            model.tower_of(stream)
+        set_trainable(model, recipe.model.trainable)
+        check_streams(model, recipe)
+        check_losses(model, recipe)
+    if recipe.data.frozen_views:
+        check_frozen(model, recipe)
+        if len(manifests) > 1:
+            raise RecipeError(
+                "data.frozen_views keeps the features of one data set: set data.frozen_views=0 "
+                "where several are trained on."
+            )
+    if recipe.train.accelerator == "gpu":
+        check_device("cuda")
+
+
+def _with_flow_of(
+    stream: str, origin: FlowOrigin, recipe: Recipe, manifest: Manifest
+) -> tuple[Recipe, FlowOrigin]:
+    """Add what prediction must know to compute flow as the store's was: size and settings.
+
+    Flow is in pixels of the grid that it was computed on, so a network trained on flow of
+    240-line videos must see other videos at 240 lines too.
+    """
+    first = usable_videos(manifest, recipe, "train").records[0]
+    with FlowStore(origin.store).open(first.path) as file:
+        meta = file.meta
+    section = recipe.inputs[stream]
+    if section.flow_short_side is None:
+        sides = [min(record.height, record.width) for record in manifest.records]
+        side = meta.short_side or int(statistics.median_low(sides))
+        section = section.model_copy(update={"flow_short_side": side})
+        recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, stream: section}})
+    params = meta.params if meta.method == section.flow_method else None
+    return recipe, replace(origin, params=params)
+
+
+def _verb_of(teacher: str | None) -> Verb:
+    return "train" if teacher is None else "transfer"
+
+
+def is_first_process() -> bool:
+    """False in the further processes that lightning or torchrun started for DDP."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0

@@ -1,0 +1,1 @@
+"""Networks that see several streams, each through a tower of its own."""
