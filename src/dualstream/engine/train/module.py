@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -346,8 +346,15 @@ def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
     return replace(videos, records=kept)
 
 
-def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOrigin) -> None:
-    """Check that a flow store has every video that training reads.
+def check_flow(
+    recipe: Recipe,
+    manifest: Manifest,
+    source: Path,
+    origin: FlowOrigin,
+    *,
+    side: Literal["train", "test"] = "train",
+) -> None:
+    """Check that a flow store has every video of one side of the recipe's split.
 
     Args:
         source: folder of the manifest.
@@ -356,8 +363,8 @@ def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOri
     Raises:
         FlowStoreError: it has not; names the first videos and the command that computes the rest.
     """
-    parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
-    names = [r.path for part in parts for r in usable_videos(manifest, recipe, part).records]
+    records = manifest.subset(recipe.data.split, side).records
+    names = [record.path for record in records if record.frames > 1]
     for folder in (origin.store, origin.backward_store):
         store = None if folder is None else FlowStore(folder)
         missing = [name for name in names if store is not None and not store.has(name)]
@@ -365,7 +372,7 @@ def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOri
             shown = ", ".join([*missing[:MOST_NAMES], *["..."] * (len(missing) > MOST_NAMES)])
             both = "" if folder == origin.store else " --direction both"
             raise FlowStoreError(
-                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to train on "
+                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to {side} on "
                 f"({shown}). Compute it with `dualstream flow {source} --out {origin.store}{both}`,"
                 " which keeps what is there."
             )
