@@ -171,6 +171,9 @@ class OptimizerSection(Section):
     nesterov: bool = False
     """Nesterov's momentum; for sgd only."""
     weight_decay: float = Field(5e-4, ge=0)
+    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Part of the network -> factor of its learning rate, for instance {motion: 0.001} (the parts
+    are the network's modules)."""
 
 
 class ScheduleSection(Section):
@@ -202,6 +205,10 @@ class TrainSection(Section):
     """Steps whose gradients are added before the weights move."""
     clip_norm: float | None = Field(None, gt=0)
     label_smoothing: Fraction = 0.0
+    losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Name of a loss -> its weight; {} is 1 on what the network answers. Networks that estimate
+    motion also have the loss motion, which needs no labels: {motion: 1} trains without labels,
+    {answer: 1, motion: 0.1} end to end."""
     ema_decay: Fraction = 0.0
     """Decay of the running mean of the weights that is tested and saved; 0 is off."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"

@@ -104,6 +104,31 @@ def check_streams(model: Network, spec: ClipSpec) -> None:
     )
 
 
+def check_losses(model: Network, recipe: Recipe) -> None:
+    """Check that a network has the losses that the recipe has weights for.
+
+    Raises:
+        UnknownNameError: it has not; lists those that it has.
+        RecipeError: nothing that is trained learns from them.
+    """
+    losses, known = recipe.train.losses, (*model.heads, *model.own_losses)
+    for name in losses:
+        if name not in known:
+            raise UnknownNameError(f"loss of {model.name} in train.losses", name, known)
+    if learns_classes(recipe):
+        return
+    if recipe.model.trainable != "all":
+        raise RecipeError(
+            f"train.losses are for {', '.join(losses)} only, and model.trainable="
+            f"{recipe.model.trainable} trains the classifier: set model.trainable=all."
+        )
+
+
+def learns_classes(recipe: Recipe) -> bool:
+    """Whether a recipe's losses look at labels."""
+    return recipe.train.losses.keys() != {"motion"}
+
+
 def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
     """Return the value of a single stream, or those of several, as networks take them."""
     return values if len(values) > 1 else next(iter(values.values()))
