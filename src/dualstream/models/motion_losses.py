@@ -1,8 +1,8 @@
 """Losses of estimated motion that need no labels: the next frame, warped back, must be this one.
 
 Source:
-    Zhu et al. 2017 (Hidden Two-Stream), section 3.1; every number from the authors' `train.prototxt`
-    and their layers CharbonnierLoss and SSIMLoss.
+    Zhu et al. 2017 (Hidden Two-Stream), section 3.1; every number from the authors'
+    `train.prototxt` and their layers CharbonnierLoss and SSIMLoss.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ def motion_losses(frames: Tensor, levels: Sequence[Tensor]) -> MotionLosses:
             )
         small = F.interpolate(images, size=level.shape[-2:], mode="area")
         small = small.reshape(count, length, channels, *level.shape[-2:])
-        first, second = small[:, :-1].flatten(0, 1), small[:, 1:].flatten(0, 1)  # (N*(T-1), C, h, w)
+        first, second = (
+            small[:, :-1].flatten(0, 1),
+            small[:, 1:].flatten(0, 1),
+        )  # (N*(T-1), C, h, w)
         flow = in_pixels(level.float().flatten(0, 1), size)  # (N*(T-1), 2, h, w)
         warped = warp(second, flow)
         photometric = photometric + inside(charbonnier(255 * (first - warped), 0.4)).mean()
@@ -172,7 +175,9 @@ def smoothness_loss(flow: Tensor) -> Tensor:
     """
     right = F.pad(flow[..., :, 1:] - flow[..., :, :-1], (0, 1))
     down = F.pad(flow[..., 1:, :] - flow[..., :-1, :], (0, 0, 0, 1))
-    return sum((inside(charbonnier(step, 0.3)).mean() for step in (right, down)), flow.new_zeros(()))
+    return sum(
+        (inside(charbonnier(step, 0.3)).mean() for step in (right, down)), flow.new_zeros(())
+    )
 
 
 def ssim_of_blocks(images: Tensor, others: Tensor, *, c1: float = 1e-4, c2: float = 1e-3) -> Tensor:

@@ -119,6 +119,8 @@ class Network(nn.Module):
     """Names of the logits, for `train.losses` of recipes."""
     own_losses: tuple[str, ...] = ()
     """Names of losses that it has beside those of its logits."""
+    starts_from: Mapping[str, str] = {}
+    """Other networks -> the part that a run of theirs gives the start of."""
     inputs: Mapping[str, Accepts]
     """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
     spec: ClipSpec | None

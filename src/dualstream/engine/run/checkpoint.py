@@ -51,6 +51,10 @@ class Checkpoint:
         return found
 
 
+_STARTS = ("pretrained", "temporal_weights")
+"""Options of networks that say where weights start."""
+
+
 def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Network:
     """The network of a recipe.
 
@@ -66,8 +70,8 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
     spec = recipe.clip_spec()
     options = dict(recipe.model.options)
     run = starting_run(recipe) if with_weights else None
-    if run is not None or not with_weights:
-        options.pop("pretrained", None)
+    if not with_weights or (run and read_run(run)[0].model.name == recipe.model.name):
+        options = {name: value for name, value in options.items() if name not in _STARTS}
     options |= _fixed_sizes(recipe)
     model = create_model(
         recipe.model.name,
@@ -108,20 +112,26 @@ def check_losses(model: Network, recipe: Recipe) -> None:
     """Check that a network has the losses that the recipe has weights for.
 
     Raises:
-        UnknownNameError: it has not; lists those that it has.
-        RecipeError: nothing that is trained learns from them.
+        UnknownNameError: it has not, or not the parts of `lr_factors`; lists those that it has.
+        RecipeError: what they are for is frozen.
     """
+    parts = dict(model.named_children())
+    for name in recipe.train.optimizer.lr_factors:
+        if name not in parts:
+            raise UnknownNameError(f"part of {model.name} in lr_factors", name, tuple(parts))
     losses, known = recipe.train.losses, (*model.heads, *model.own_losses)
     for name in losses:
         if name not in known:
             raise UnknownNameError(f"loss of {model.name} in train.losses", name, known)
-    if learns_classes(recipe):
+    if "motion" not in losses:
         return
     if recipe.model.trainable != "all":
         raise RecipeError(
-            f"train.losses are for {', '.join(losses)} only, and model.trainable="
-            f"{recipe.model.trainable} trains the classifier: set model.trainable=all."
+            f"model.trainable={recipe.model.trainable} freezes MotionNet, which the loss motion of "
+            "train.losses is for: set model.trainable=all, or leave that loss out."
         )
+    if recipe.data.frozen_views:
+        raise RecipeError("The loss motion needs new views each epoch: set data.frozen_views=0.")
 
 
 def learns_classes(recipe: Recipe) -> bool:
@@ -177,7 +187,8 @@ def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
     """Load the weights of a run of the same network into `model`, in place.
 
     The classifier is taken over as well, unless the run has another number of classes: then it
-    stays as it is. Everything else must match. Runs of `dualstream transfer` serve too.
+    stays as it is. Everything else must match. Runs of `dualstream transfer` serve too, and of a
+    network that the model says it `starts_from` those parts.
 
     Args:
         recipe: what `model` was made by.
@@ -189,7 +200,12 @@ def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
     """
     theirs, classes, _ = read_run(folder)
     state, own = _read_weights(folder), model.state_dict()
-    if len(classes) != model.num_classes:
+    if part := model.starts_from.get(theirs.model.name):
+        state, own = (
+            {name: value for name, value in tensors.items() if name.startswith(f"{part}.")}
+            for tensors in (state, own)
+        )
+    elif len(classes) != model.num_classes:
         state, own = (
             {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
             for tensors in (state, own)
@@ -198,11 +214,11 @@ def start_from_run(model: Network, folder: Path, recipe: Recipe) -> None:
         model.load_state_dict(state, strict=False)
         return
     before, now = ({n: s.modality for n, s in one.inputs.items()} for one in (theirs, recipe))
-    if theirs.model.name != recipe.model.name:
+    if theirs.model.name not in (recipe.model.name, *model.starts_from):
         reason = (
             f"{folder} is a run of {theirs.model.name}, this recipe makes {recipe.model.name}, "
             f"whose weights are others. Set model.name={theirs.model.name}, or start from a run of "
-            f"{recipe.model.name}."
+            f"{' or '.join((recipe.model.name, *model.starts_from))}."
         )
     elif before != now:
         reason = (
@@ -224,22 +240,31 @@ def save_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
         save_file({name: value.contiguous().cpu() for name, value in state.items()}, temporary)
 
 
-def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    folder: str | os.PathLike[str], *, device: str = "cpu", with_classes: bool = True
+) -> Checkpoint:
     """A trained network, ready to predict.
+
+    Args:
+        folder: of the run.
+        device: where the network is to be.
+        with_classes: whether it must have learnt its classes; flow needs none.
 
     Raises:
         CheckpointError: the folder is no run, training has written no weights yet, the file
             is broken, its tensors are not those of the recipe's network, or the run is a
-            transfer's, whose classifier has learnt nothing.
+            transfer's or one without labels, whose classifier has learnt nothing.
         InputError: no such device.
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
     state = _read_weights(root)
-    if info.teacher is not None:
+    is_taught = info.teacher is not None
+    if with_classes and (is_taught or not learns_classes(recipe)):
+        made = "by `dualstream transfer`" if is_taught else "without labels"
         raise CheckpointError(
-            f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
-            f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
+            f"{root} is a start made {made}; it knows no classes yet. Train from it: "
+            f"dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
     if problems := list_problems(state, model.state_dict()):

@@ -29,6 +29,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
     check_device,
+    check_losses,
     check_streams,
     starting_run,
 )
@@ -44,6 +45,7 @@ from dualstream.engine.run.info import (
 )
 from dualstream.engine.train.frozen import FrozenData, FrozenModule, check_frozen
 from dualstream.engine.train.module import RunData, TrainingModule, usable_videos
+from dualstream.engine.train.motion import MotionModule
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import CheckpointError, DiskError, InputError, SharedMemoryError
 from dualstream.files import file_sha256
@@ -67,6 +69,8 @@ class TrainResult:
     """Of the saved weights, 0..1; None without held-out videos."""
     seconds: float
     """Of this call; a resumed run counts only what it did."""
+    measure: str = "top-1"
+    """What is called top-1 here; of training without labels something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +159,8 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
+    if "motion" in recipe.train.losses:
+        return MotionModule(recipe, model), RunData(recipe, run.manifest, run.info)
     return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
 
 
@@ -270,7 +276,8 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
     }
     if trainer.is_global_zero:
         save_metrics(run.folder, metrics)
-    return TrainResult(run.folder, **metrics, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return TrainResult(run.folder, **metrics, seconds=seconds, measure=module.measure)
 
 
 def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:
@@ -306,6 +313,7 @@ def _check_recipe(recipe: Recipe, manifest: Manifest) -> None:
         model = build_model(recipe, len(manifest.classes), with_weights=False)
         set_trainable(model, recipe.model.trainable)
         check_streams(model, recipe.clip_spec())
+        check_losses(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     if recipe.train.accelerator == "gpu":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dualstream.errors import InputError, check_least
 from dualstream.models import create_model
-from dualstream.models.create import fixed_options, network_options
+from dualstream.models.create import fixed_options
 from dualstream.models.network import Accepts
 from dualstream.models.zoo.motionnet import MotionEstimator, MotionNetwork, flow_pixels
 
@@ -48,8 +48,9 @@ class HiddenTwoStream(MotionNetwork):
     Args:
         length: T, from 2: the temporal network sees T-1 flow fields.
         temporal: a network of `list_models()`.
-        temporal_options: its options but for num_classes, in_channels, length and dropout.
+        temporal_options: its options but for those that stand here.
         temporal_weights: weights of `list_weights()` that it starts from.
+        pretrained: start the temporal network as its option of that name says.
         dropout: of the temporal network.
         flow_std: pixels of flow that become 1 in front of the temporal network; the default is a
             step of a byte, as in the authors' network. One that was trained on stored flow saw it
@@ -65,6 +66,8 @@ class HiddenTwoStream(MotionNetwork):
         Zhu et al. 2017, section 3.2.
     """
 
+    starts_from: Mapping[str, str] = {"motionnet": "motion"}
+
     def __init__(
         self,
         *,
@@ -74,6 +77,7 @@ class HiddenTwoStream(MotionNetwork):
         temporal: str = "tsn",
         temporal_options: Mapping[str, Any] | None = None,
         temporal_weights: str | None = None,
+        pretrained: bool = False,
         dropout: float = 0.8,
         flow_std: float = BYTE_PX,
         base_channels: int = 64,
@@ -81,16 +85,16 @@ class HiddenTwoStream(MotionNetwork):
         check_least(2, length=length)
         if not flow_std > 0:
             raise InputError(f"flow_std must be above 0, got {flow_std}.")
-        given = {"dropout": dropout, "num_classes": num_classes, "in_channels": 2}
+        given: dict[str, Any] = {"num_classes": num_classes, "in_channels": 2, "dropout": dropout}
         if "length" in fixed_options(temporal):
             given["length"] = length - 1
-        if taken := sorted(given.keys() & (temporal_options or {}).keys()):
+        if pretrained:
+            given["pretrained"] = True
+        if taken := sorted({*given, "pretrained"} & (temporal_options or {}).keys()):
             raise InputError(
-                f"temporal_options hold {', '.join(taken)}, which this network decides: leave "
-                "them out."
+                f"temporal_options hold {', '.join(taken)}: leave out what this network decides, "
+                "and give dropout and pretrained beside them."
             )
-        known = network_options(temporal).model_fields
-        given = {name: value for name, value in given.items() if name in known}
         after = create_model(
             temporal, weights=temporal_weights, **given, **(temporal_options or {})
         )

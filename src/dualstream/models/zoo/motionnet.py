@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ def flow_pixels(finest: Tensor, size: tuple[int, int]) -> Tensor:
         (N, T-1, 2, H, W).
     """
     larger = F.interpolate(finest.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
-    return UNIT_PX * larger.unflatten(0, finest.shape[:2])
+    return UNIT_PX * larger.reshape(*finest.shape[:3], *size)
 
 
 class MotionNetwork(Network):
@@ -130,7 +131,7 @@ class MotionNetwork(Network):
     Subclasses set `motion` and define `encode_flow`.
     """
 
-    conv_dims = 2
+    conv_dims: Literal[2, 3] = 2
     own_losses = ("motion",)
     motion: MotionEstimator
 
