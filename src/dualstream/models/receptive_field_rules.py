@@ -128,7 +128,7 @@ def _extended(values: Tensor, dimension: int, before: int, after: int) -> Tensor
 def _convolution(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
     shape, groups = given["weight"].shape, given["groups"]
     if given["transposed"]:
-        return None
+        return _transposed(given, seen, output)
 
     def mix(kind: int, values: Tensor) -> Tensor:
         if values.shape[1] == 1 or groups == values.shape[1] == shape[0]:
@@ -139,6 +139,64 @@ def _convolution(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
 
     seen = _each(seen, mix)
     return _windows(given, seen, output, shape[2:])
+
+
+def _transposed(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
+    """Each entry of the input is spread over a window of the output; of one group only."""
+    kernel = given["weight"].shape[2:]
+    if given["groups"] > 1:
+        return None
+    seen = _spread_channels(seen)
+    for i, width in enumerate(kernel):
+        d = output.ndim - len(kernel) + i
+        step, pad, apart = (
+            given[name][i % len(given[name])] for name in ("stride", "padding", "dilation")
+        )
+        reach = (width - 1) * apart
+        shifted = torch.arange(output.shape[d]) + pad  # output p sees inputs (p + pad - k) / step
+        first, last = -((reach - shifted) // step), shifted // step
+        seen = _resampled(seen, d, (shifted - reach / 2) / step, first, last)
+    return seen
+
+
+def _spread_channels(seen: Seen) -> Seen:
+    """Every channel sees what all of them do, and lies where they do."""
+    return _each(seen, lambda kind, v: v if v.shape[1] == 1 else _reduced(kind, v, [1]))
+
+
+def _enlarged(given: Arguments, seen: Seen, output: Tensor) -> Seen:
+    """Bilinear resizing, the corners not aligned; each entry sees its two neighbours."""
+    for d in (-2, -1):
+        before, after = given["self"].shape[d], output.shape[d]
+        places = (torch.arange(after).double() + 0.5) * before / after - 0.5
+        places = places.clamp(0, before - 1)
+        first = places.floor().long()
+        seen = _resampled(seen, output.ndim + d, places, first, places.ceil().long())
+    return seen
+
+
+def _resampled(seen: Seen, dimension: int, places: Tensor, first: Tensor, last: Tensor) -> Seen:
+    """Entries at `places` between those along a dimension, that see those from first to last."""
+    low = places.floor().long()
+    before = -min(0, int(first.min()), int(low.min()))
+
+    def move(kind: int, values: Tensor) -> Tensor:
+        size = values.shape[dimension]
+        if size == 1:
+            return values
+        after = max(0, int(last.max()) - size + 1, int(low.max()) + 2 - size)
+        wide = _extended(values, dimension, before, after)
+
+        def at(index: Tensor) -> Tensor:
+            return wide.index_select(dimension, index + before)
+
+        if kind == PLACE:
+            step = (at(low + 1) - at(low)).nan_to_num(0, 0, 0)
+            return at(low) + along(places - low, dimension, values.ndim) * step
+        most = int((last - first).max())
+        return reduce(torch.maximum, (at((first + r).clamp(max=last)) for r in range(most + 1)))
+
+    return _each(seen, move)
 
 
 def _windows(given: Arguments, seen: Seen, output: Tensor, kernel: Sequence[int]) -> Seen:
@@ -189,6 +247,7 @@ Rule = Callable[[Arguments, Seen, Tensor], Seen | None]
 
 RULES: dict[str, Rule] = {
     r"convolution": _convolution,
+    r"upsample_bilinear2d": _enlarged,
     r"(max|avg)_pool\dd(_with_indices)?": _pool,
     r"_?adaptive_(max|avg)_pool\dd": _adaptive_pool,
     r"mean|sum|prod|all|any|a?max|a?min|argmax|argmin|logsumexp": _reduction,

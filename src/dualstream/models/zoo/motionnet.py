@@ -18,8 +18,8 @@ from dualstream.models.network import Accepts, Network
 WIDTHS = (1, 2, 4, 8, 8, 16)
 """Channels of the six stages in units of the first one's (64)."""
 
-GRID = 7
-"""Rows and columns of the flow that the classifier sees; those of the coarsest level at 224."""
+GRID = 4
+"""Rows and columns of the flow that the classifier of `MotionNet` sees."""
 
 
 class MotionEstimator(nn.Module):
@@ -171,7 +171,7 @@ class MotionNet(MotionNetwork):
 
     It is trained without labels (recipe `motionnet`, `train.losses={motion: 1}`) and then stands in
     front of a temporal network (`hidden_two_stream`). Its own classifier, which the paper does not
-    have, is a linear one of the flow averaged over 7 x 7 places.
+    have, is a linear one of the flow averaged over 4 x 4 places.
 
     Args:
         length: T, from 2; the authors' 11 frames give 10 flow fields.
@@ -202,7 +202,7 @@ class MotionNet(MotionNetwork):
         self.add_classifier(2 * (length - 1) * GRID**2, dropout=dropout)
 
     def encode_flow(self, finest: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, T-1, 2, h, w) -> (N, 2 * (T-1) * 49)."""
+        """(N, T-1, 2, h, w) -> (N, 2 * (T-1) * 16)."""
         return F.adaptive_avg_pool2d(finest.flatten(1, 2), GRID).flatten(1)
 
 
