@@ -51,6 +51,12 @@ COMMON = (
 )
 """What makes any recipe a trial of seconds that learns its videos by heart."""
 
+SMALL = {
+    "hidden_two_stream": ("temporal_options.backbone=test_resnet", "base_channels=4"),
+    "motionnet": ("base_channels=4",),
+}
+"""Options that make a network small, but for `backbone`."""
+
 SMALLEST = {
     "c3d": (16, 16),
     "cnn_m_2048": (4, 41),
@@ -118,6 +124,7 @@ def tiny(name: str, *overrides: str) -> Recipe:
         f"train.epochs={epochs}",
         f"train.optimizer={{name: adamw, lr: {rate}, weight_decay: 0}}",
     ]
+    changes += [f"model.options.{option}" for option in SMALL.get(network, ())]
     if "backbone" in options:
         changes.append("model.options.backbone=test_resnet")
     if "pretrained" in options:
