@@ -276,6 +276,31 @@ def test_other_runs_are_no_start(without_labels: Path, tiny_data: Path, tmp_path
         ds.train(wider, tiny_data, tmp_path / "run")
 
 
+def test_a_trained_network_needs_no_published_weights() -> None:
+    """Where the temporal network started from is not looked for again."""
+    recipe = changed(
+        motion_recipe("hidden_two_stream"),
+        model__options={**HIDDEN, "temporal_weights": "nowhere"},
+    )
+    build_model(recipe, 2, with_weights=False)
+    with pytest.raises(UnknownNameError, match="nowhere"):
+        build_model(recipe, 2, with_weights=True)
+
+
+def test_a_run_of_motionnet_leaves_the_temporal_network_its_start(
+    without_labels: Path, on_frozen_flow: Path
+) -> None:
+    options = {**HIDDEN, "temporal_weights": "nowhere"}
+    for weights, starts_elsewhere in ((without_labels, False), (on_frozen_flow, True)):
+        recipe = motion_recipe("hidden_two_stream", losses={}, weights=weights)
+        recipe = changed(recipe, model__options=options)
+        if starts_elsewhere:  # the run has all of it
+            build_model(recipe, 2, with_weights=True)
+        else:
+            with pytest.raises(UnknownNameError, match="nowhere"):
+                build_model(recipe, 2, with_weights=True)
+
+
 def frames_of(count: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
 

@@ -28,6 +28,9 @@ Arguments = dict[str, Any]
 
 PLACE = 2
 
+LONGEST_PERIOD = 32
+"""Entries of one step of the coarsest level that decoders start from."""
+
 Known = Mapping[Tensor, Seen]
 """Tensor -> what its entries see; what is not in it sees nothing."""
 
@@ -110,16 +113,41 @@ def _slid(
 
 
 def _extended(values: Tensor, dimension: int, before: int, after: int) -> Tensor:
-    """Entries beyond both ends, at the mean distance of those between; below 0 they are cut."""
+    """Entries beyond both ends, which go on as those between; below 0 they are cut.
+
+    They go on in steps that repeat, as after a transposed convolution, or at the mean distance.
+    """
     size = values.shape[dimension]
     if size == 1:
         return values
-    first, last = values.narrow(dimension, 0, 1), values.narrow(dimension, size - 1, 1)
-    step = ((last - first) / (size - 1)).nan_to_num(0, 0, 0)
-    ahead = first + step * along(torch.arange(min(0, -before), 0), dimension, values.ndim)
-    beyond = last + step * along(torch.arange(1, max(0, after) + 1), dimension, values.ndim)
+    period = _period(values, dimension)
+    if period == 0:
+        ends = values.narrow(dimension, 0, 1), values.narrow(dimension, size - 1, 1)
+        period, step = 1, ((ends[1] - ends[0]) / (size - 1)).nan_to_num(0, 0, 0)
+    else:
+        ends = values.narrow(dimension, 0, period), values.narrow(dimension, size - period, period)
+        step = values.narrow(dimension, period, 1) - values.narrow(dimension, 0, 1)
+
+    def beyond(end: Tensor, places: Tensor) -> Tensor:
+        """Places count from the first entry of an end."""
+        rounds = along(places // period, dimension, values.ndim)
+        return end.index_select(dimension, places % period) + step * rounds
+
+    ahead = beyond(ends[0], torch.arange(min(0, -before), 0))
+    behind = beyond(ends[1], torch.arange(period, period + max(0, after)))
     kept = values.narrow(dimension, max(0, -before), size + min(0, before) + min(0, after))
-    return torch.cat([ahead, kept, beyond], dimension)
+    return torch.cat([ahead, kept, behind], dimension)
+
+
+def _period(values: Tensor, dimension: int) -> int:
+    """Entries after which the same steps come again, 0 where they do not (0, 0, 1, 1, 2, 2: 2)."""
+    size = values.shape[dimension]
+    for period in range(1, min(size // 2, LONGEST_PERIOD) + 1):
+        later = values.narrow(dimension, period, size - period)
+        steps = later - values.narrow(dimension, 0, size - period)
+        if ((steps - steps.narrow(dimension, 0, 1)).abs() < 1e-6).all():
+            return period
+    return 0
 
 
 # What operations do to what their first tensor sees; None where they cannot be followed

