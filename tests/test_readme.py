@@ -32,7 +32,7 @@ def run(command: str, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1700,
         check=False,
         env={**os.environ, "COLUMNS": "100"},
     )
@@ -40,7 +40,8 @@ def run(command: str, folder: Path) -> str:
     return result.stdout
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_commands_run_and_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     listed = commands()
     assert listed[0] == "dualstream demo --out demo"

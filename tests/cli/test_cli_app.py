@@ -80,7 +80,7 @@ def test_a_console_without_the_letters_of_a_path(tmp_path: Path) -> None:
         [sys.executable, "-m", "dualstream", "fuse", tmp_path / "über größe"],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        timeout=120,
+        timeout=1500,
         check=False,
     )
     assert result.returncode == 0, result.stderr

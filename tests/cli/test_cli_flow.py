@@ -260,7 +260,7 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, tiny_video, worke
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=300)
     assert not alive
     stored = sorted(path.name.removesuffix(".zip") for path in out.glob("*.zip"))
     assert 2 <= len(stored) < 8

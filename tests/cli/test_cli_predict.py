@@ -161,7 +161,7 @@ def test_nothing_to_predict_with(video: Path) -> None:
         [sys.executable, "-m", "dualstream", "predict", str(video)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 2

@@ -24,6 +24,7 @@ def accuracy_of(recipe: str, spec: SyntheticSpec, folder: Path, *, epochs: int) 
     return evaluate(folder / "run", workers=0).accuracy.top_1
 
 
+@pytest.mark.slow
 def test_temporal_stream_falls_to_chance_when_time_is_shuffled(tmp_path: Path) -> None:
     # One look, four motions: chance is 25%. 40 test videos: four standard errors are 27 points.
     counts = {"num_looks": 1, "train_videos_per_class": 20, "test_videos_per_class": 10}
@@ -33,6 +34,7 @@ def test_temporal_stream_falls_to_chance_when_time_is_shuffled(tmp_path: Path) -
     assert accuracy_of("demo_flow", shuffled, tmp_path / "shuffled", epochs=40) <= 0.52
 
 
+@pytest.mark.slow
 def test_spatial_stream_falls_to_chance_when_sprites_are_blank(tmp_path: Path) -> None:
     counts = {"num_motions": 1, "train_videos_per_class": 20, "test_videos_per_class": 10}
     plain = SyntheticSpec(**counts)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from tests.engine.tiny import tiny_recipe
@@ -25,7 +26,7 @@ def train_command(data: Path, recipe: Path, run: Path, *overrides: str) -> list[
 
 
 def run_quietly(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
     assert result.returncode == 0, result.stderr
 
 
@@ -34,6 +35,7 @@ def write_recipe(path: Path, **train: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Path) -> None:
     # Statistics of batch norm and dropout masks are each process's own, so both are off.
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=3)
@@ -50,6 +52,7 @@ def test_two_processes_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Pa
     assert len(log_one.splitlines()) == len(log_two.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +70,7 @@ def test_two_processes_train_a_3d_network_to_the_weights_of_one(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=40)
     run_quietly(train_command(tiny_data, recipe, tmp_path / "unbroken"))
@@ -106,7 +110,7 @@ def test_an_interrupted_run_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -
     )
     wait_for_epochs(run / "log.csv", 1, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, problems = process.communicate(timeout=120)
+    _, problems = process.communicate(timeout=1500)
     assert process.returncode == 1
     assert f"dualstream train --resume {run}" in problems
     assert "Traceback" not in problems

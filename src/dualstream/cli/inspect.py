@@ -128,7 +128,7 @@ def _default_size(
     """The largest input of the shipped recipes of a network, or else of its weights."""
     from dualstream.engine.recipe import list_recipes, load_recipe
     from dualstream.models import WEIGHTS
-    from dualstream.models.inspect import usual_input_size
+    from dualstream.models.inspect import USUAL, usual_input_size
     from dualstream.models.weights import weights_entry
 
     if weights is not None:
@@ -143,9 +143,8 @@ def _default_size(
         for stream in spec.streams.values()
         if stream.channels == next(iter(made.inputs.values())).channels
     ]
-    if not sizes:
-        return usual_input_size(made)
-    return usual_input_size(made, wanted=max(sizes, key=lambda size: (size[1], size[0])))
+    largest = max(sizes, key=lambda size: (size[1], size[0]), default=USUAL)
+    return usual_input_size(made, wanted=largest)
 
 
 def _print(table: NetworkTable) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import subprocess
 import time
@@ -136,7 +137,8 @@ class FastestForm:
             if (found := self._tried(name, x)) is None:
                 continue
             run, output = found
-            difference = _difference(output, expected)
+            largest = expected.abs().max().clamp(min=1e-30)
+            difference = float(((output - expected).abs().max() / largest).nan_to_num(nan=math.inf))
             if difference <= (HALF_TOLERANCE if name.startswith("half") else TOLERANCE):
                 right[name] = (run, difference)
             else:
@@ -258,12 +260,6 @@ def _compiled(run: Run) -> Run:
             return compiled(x)
 
     return call
-
-
-def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest difference as a part of the largest expected value; infinity for a NaN."""
-    difference = (output - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
-    return float(difference.nan_to_num(nan=float("inf")))
 
 
 def _least_seconds(runs: dict[FormName, Run], x: Input) -> dict[FormName, float]:

@@ -157,7 +157,7 @@ class Trace(TorchDispatchMode):
         return clip
 
     def _outputs(self, value: Any) -> list[Output]:
-        """What each tensor in some arguments or results sees."""
+        """Shape and seen part of the input of each tensor in some arguments or results."""
         tensors = (item for item in tree_leaves(value) if isinstance(item, Tensor))
         return [Output(item.shape, self._seen.get(item)) for item in tensors]
 

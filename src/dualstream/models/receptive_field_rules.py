@@ -1,4 +1,4 @@
-"""What operations do to what the entries of tensors see of an input, for receptive fields."""
+"""Effect of operations on the part of an input that each entry of a tensor sees."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def cluster():
     processes = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
     head.send_signal(signal.SIGTERM)
     head.wait(60)
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=300)
     for process in alive:
         process.kill()
     shutil.rmtree(folder, ignore_errors=True)

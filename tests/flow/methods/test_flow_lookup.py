@@ -52,7 +52,7 @@ def test_the_name_decides(frames):
 
 
 def test_what_frames_cannot_give(frames):
-    with pytest.raises(InputError, match="store them with `dualstream flow --method motion-vec"):
+    with pytest.raises(InputError, match="predict the file, or store them with `dualstream flow"):
         optical_flow(frames, method="motion-vectors")
     with pytest.raises(InputError, match="'forward' only"):
         optical_flow(frames, method="warped-dis", direction="backward")

@@ -26,6 +26,8 @@ from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers
 from dualstream.engine.recipe import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
+from dualstream.flow.coded import CodedFields, CodedFlow
+from dualstream.flow.methods.lookup import find_method
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
@@ -123,13 +125,13 @@ class Predictor:
             VideoError: the file cannot be read.
         """
         if not isinstance(source, str | os.PathLike):
-            return self._predict(source)
+            return self._predict(source, None)
         with VideoReader(source, num_threads=num_threads) as video:
-            return self._predict(video)
+            return self._predict(video, os.fspath(source))
 
-    def _predict(self, frames: FrameSource) -> Prediction:
+    def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
         seconds, rows = [], []
-        for window in self.clips(frames):
+        for window in self.clips(frames, path=path):
             seconds.append((window.start_seconds, window.end_seconds))
             rows.append(self.scores(window.clips))
         tables = np.stack(rows, axis=1)  # (networks, M, K)
@@ -146,19 +148,25 @@ class Predictor:
             },
         )
 
-    def clips(self, frames: FrameSource) -> Iterator[Window]:
+    def clips(self, frames: FrameSource, *, path: str | None = None) -> Iterator[Window]:
         """Yield the windows of a video, each read once for all networks.
 
+        Args:
+            frames: of the video.
+            path: file that the frames are of; methods that read flow which the file holds, such as
+                motion vectors, need it.
+
         Raises:
+            InputError: a method needs `path`.
             VideoError: the frames cannot be read, or there are none.
         """
-        cache = FrameCache(frames)
+        cache, of_file = FrameCache(frames), _FlowOfFile(path)
         numbers = frames.available
         pts_seconds = frames.seconds_of(numbers)
         edges = window_edges(pts_seconds, window_seconds=self.window_seconds)
         for *window, start, end in edges:
             plans = [self._plan(r, cache, pts_seconds, numbers, *window) for r in self.recognizers]
-            yield Window(start, end, self._read(cache, plans))
+            yield Window(start, end, self._read(cache, plans, of_file))
 
     def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
         """Return the probabilities (networks, K) of one video's clips, means over their views.
@@ -231,7 +239,9 @@ class Predictor:
             cropping=self.cropping,
         )
 
-    def _read(self, cache: FrameCache, plans: Sequence[ClipPlan]) -> tuple[Clip, ...]:
+    def _read(
+        self, cache: FrameCache, plans: Sequence[ClipPlan], of_file: _FlowOfFile
+    ) -> tuple[Clip, ...]:
         """One clip for each network, read in so many parts that the frames of each fit."""
         num_parts = -(-len(self._needed(plans)) * cache.frame_bytes // HELD_BYTES)
         parts: list[list[Clip]] = [[] for _ in plans]
@@ -241,7 +251,7 @@ class Predictor:
             sources: dict[object, FlowSource] = {}
             for clips, recognizer, plan in zip(parts, self.recognizers, now, strict=True):
                 if plan is not None:
-                    flow = _computed_flow(cache, recognizer, plan, sources)
+                    flow = of_file.sources(cache, recognizer, plan, sources)
                     clips.append(read_clip(plan, cache, flow, recognizer.spec, name=cache.name))
         return tuple(
             Clip(
@@ -262,27 +272,41 @@ class Predictor:
         )
 
 
-def _computed_flow(
-    frames: FrameSource,
-    recognizer: Recognizer,
-    plan: ClipPlan,
-    sources: dict[object, FlowSource],
-) -> dict[str, FlowSource]:
-    """Flow of each stream of a network; streams that are alike share one source of `sources`."""
-    flow = {}
-    for name, stream in recognizer.spec.flow_streams.items():
-        settings: dict[str, Any] = {
-            "method": stream.flow_method,
-            "params": recognizer.flow_params.get(name),
-            "short_side": stream.flow_short_side,
-            "bound_px": stream.flow_bound_px,
-            "num_threads": torch.get_num_threads(),
-        }
-        alike = (*settings.values(), plan.timeline.tobytes())
-        if alike not in sources:
-            sources[alike] = ComputedFlow(frames, plan.timeline, **settings)
-        flow[name] = sources[alike]
-    return flow
+class _FlowOfFile:
+    """Flow of one video: computed from its frames, or held by its file and read along with them."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._held: dict[object, CodedFields] = {}
+
+    def sources(
+        self,
+        frames: FrameSource,
+        recognizer: Recognizer,
+        plan: ClipPlan,
+        computed: dict[object, FlowSource],
+    ) -> dict[str, FlowSource]:
+        """Flow of each stream of a network; streams that are alike share one of `computed`."""
+        flow: dict[str, FlowSource] = {}
+        for name, stream in recognizer.spec.flow_streams.items():
+            method, params = find_method(stream.flow_method), recognizer.flow_params.get(name)
+            grid: dict[str, Any] = {
+                "short_side": stream.flow_short_side,
+                "bound_px": stream.flow_bound_px,
+            }
+            if method.read_file is not None and self._path is not None:
+                held = self._held.setdefault(
+                    (name, recognizer.name), CodedFields(self._path, method, params)
+                )
+                flow[name] = CodedFlow(held, plan.timeline, size=frames.size, **grid)
+                continue
+            grid |= {"method": method.name, "params": params}
+            alike = (*grid.values(), plan.timeline.tobytes())
+            if alike not in computed:
+                threads = torch.get_num_threads()
+                computed[alike] = ComputedFlow(frames, plan.timeline, **grid, num_threads=threads)
+            flow[name] = computed[alike]
+        return flow
 
 
 def predict(

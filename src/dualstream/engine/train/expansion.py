@@ -74,7 +74,7 @@ class Expansion:
 
 
 SearchListener = Callable[[str, TrainProgress], None]
-"""Told of every batch and epoch, and whose it is: "step 2, depth (5 of 6)"."""
+"""Called after every batch and epoch with its place ("step 2, depth (5 of 6)") and progress."""
 
 
 def start_factors(recipe: Recipe) -> Factors:

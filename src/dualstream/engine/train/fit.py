@@ -185,7 +185,11 @@ def open_run(
         )
     manifest = Manifest.read(source)
     _check_recipe(recipe, manifest)
-    default = {name: _default_origin(recipe, source, name) for name in recipe.flow_streams()}
+    default = {}
+    for name in recipe.flow_streams():  # unless it is said, beside the manifest
+        flow = str(source / (name if (source / name).is_dir() else "flow"))
+        is_both = recipe.inputs[name].stacking == "bidirectional"
+        default[name] = FlowOrigin(flow, f"{flow}_backward" if is_both else None)
     origins = flow_origins(
         default, forward=options.get("flow"), backward=options.get("backward_flow")
     )
@@ -325,7 +329,6 @@ def _check_room(folder: Path, module: TrainingModule) -> None:
 
     They are the weights, and the state: all tensors, and the moments of what is trained.
     """
-
     moments = 2 if module.recipe.train.optimizer.name == "adamw" else 1
     needed = sum(p.nbytes for p in module.saved_model.parameters())
     needed += sum(p.nbytes * (1 + moments * p.requires_grad) for p in module.parameters())
@@ -334,14 +337,6 @@ def _check_room(folder: Path, module: TrainingModule) -> None:
     if free < needed:
         reason = f"a run needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
         raise DiskError(errno.ENOSPC, reason, str(folder))
-
-
-def _default_origin(recipe: Recipe, source: Path, stream: str) -> FlowOrigin:
-    """Where the flow of a stream lies unless it is said: beside the manifest."""
-    name = stream if (source / stream).is_dir() else "flow"
-    is_both = recipe.inputs[stream].stacking == "bidirectional"
-    backward = str(source / f"{name}_backward") if is_both else None
-    return FlowOrigin(str(source / name), backward)
 
 
 def _with_flow_of(

@@ -176,11 +176,12 @@ class FrozenData(RunData):
     def _folder(self, part: Part, frozen: FrozenParts) -> Path:
         """Folder of the features; the same for every run that would compute the same."""
         recipe, info, is_training = self.recipe, self.info, part == "train"
+        state = nn.ModuleList(self.model.parts()[: frozen.num_parts]).state_dict()
         options = {k: v for k, v in recipe.model.options.items() if k not in _OF_TRAINING}
         saved = recipe.model_dump(mode="json", include={"clip", "inputs", "augment"})
         matters = {
             "version": [__version__, LAYOUT],
-            "weights": frozen.checksum(),
+            "weights": state_sha256({name: value.cpu() for name, value in state.items()}),
             "network": [recipe.model.name, options, frozen.num_parts],
             "device": next(frozen.parameters()).device.type,
             "clip": saved["clip"],
@@ -271,11 +272,6 @@ class FrozenParts(nn.Module):
         self.model = copy.deepcopy(model)
         self.num_parts = model.num_frozen_parts()
         self.eval()
-
-    def checksum(self) -> str:
-        """SHA-256 of the weights."""
-        state = nn.ModuleList(self.model.parts()[: self.num_parts]).state_dict()
-        return state_sha256({name: value.cpu() for name, value in state.items()})
 
     def forward(self, clips: Tensor) -> Tensor:
         """(S, C, T, H, W) -> the features that the next part takes: (S, ...)."""

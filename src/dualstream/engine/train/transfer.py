@@ -183,8 +183,7 @@ class SupervisionTransfer(nn.Module):
             frames, then each clip with its partner's. Without partners (N*S, 2).
 
         Raises:
-            ShapeError: clips of another C, or too short or small for the student; frames that are
-                not those of the clips; another number of partners, or none of the clips.
+            ShapeError: clips of another C, or too short or small for the student.
         """
         of_clips = self.of_student(self.student.embed(clips))  # (N*S, 1024)
         of_frames = self.of_teacher(self._teacher_features(fold_segments(frames)))  # (N*S, 1024)

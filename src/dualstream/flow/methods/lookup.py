@@ -123,8 +123,8 @@ def _warped(base: Method[Any], task: FlowTask[Any]) -> FieldPair:
 
 def _file_only(task: FlowTask[MotionVectorParams]) -> FieldPair:
     raise InputError(
-        "Motion vectors come with a video file, not with its frames: store them with "
-        "`dualstream flow --method motion-vectors`, then `dualstream test` on the store."
+        "Motion vectors come with a video file, not with its frames: predict the file, or store "
+        "them with `dualstream flow --method motion-vectors`."
     )
 
 

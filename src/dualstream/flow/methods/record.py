@@ -32,7 +32,7 @@ class FlowTask(Generic[P]):
     """(T, H, W, 3) RGB or (T, H, W) grey, of the size that the flow is wanted on. The function of
     a method gets what it sees."""
     params: P
-    """What `Method.resolve` gave; of no meaning for a method without settings."""
+    """As given by `Method.resolve`; of no meaning for a method without settings."""
     device: str = "cpu"
     """One that passes `Method.check_device`."""
     directions: tuple[Direction, ...] = ("forward",)
