@@ -224,6 +224,16 @@ def test_neither_batch_nor_length_changes_the_balance() -> None:
         assert getattr(longer, name).item() == pytest.approx(getattr(one, name).item(), rel=0.3)
 
 
+def test_half_precision_around_them_changes_nothing() -> None:
+    frames = moving_frames(4)
+    levels = levels_of(0.1)
+    expected = motion_losses(frames, levels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = motion_losses(frames, levels)
+    assert found.ssim.dtype == torch.float32
+    torch.testing.assert_close(found.total, expected.total)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ShapeError, match="5 levels, got 4"):
         motion_losses(still(), levels_of(0)[1:])

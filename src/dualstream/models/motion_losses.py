@@ -71,24 +71,30 @@ def motion_losses(frames: Tensor, levels: Sequence[Tensor]) -> MotionLosses:
     Raises:
         ShapeError: another number of levels, or levels that are not of these frames.
     """
-    count, channels, length, *size = frames.shape
+    count, _, length, *_ = frames.shape
     if len(levels) != len(SSIM_WEIGHTS):
         raise ShapeError(f"There must be {len(SSIM_WEIGHTS)} levels, got {len(levels)}.")
-    images = local_response(frames.float().transpose(1, 2).flatten(0, 1))  # (N*T, C, H, W)
-    photometric = smoothness = ssim = similarity = frames.new_zeros((), dtype=torch.float32)
-    for level, weight, terms in zip(levels, SSIM_WEIGHTS, SSIM_TERMS, strict=True):
+    for level in levels:
         if level.shape[:3] != (count, length - 1, 2):
             raise ShapeError(
                 f"A level must be (N, T-1, 2, h, w) with N = {count} and T = {length}, got "
                 f"{tuple(level.shape)}."
             )
+    # Variances are differences of squares, which half precision would lose.
+    with torch.autocast(frames.device.type, enabled=False):
+        return _in_full_precision(frames.float(), [level.float() for level in levels])
+
+
+def _in_full_precision(frames: Tensor, levels: Sequence[Tensor]) -> MotionLosses:
+    count, channels, length, *size = frames.shape
+    images = local_response(frames.transpose(1, 2).flatten(0, 1))  # (N*T, C, H, W)
+    photometric = smoothness = ssim = similarity = frames.new_zeros(())
+    for level, weight, terms in zip(levels, SSIM_WEIGHTS, SSIM_TERMS, strict=True):
         small = F.interpolate(images, size=level.shape[-2:], mode="area")
         small = small.reshape(count, length, channels, *level.shape[-2:])
-        first, second = (
-            small[:, :-1].flatten(0, 1),
-            small[:, 1:].flatten(0, 1),
-        )  # (N*(T-1), C, h, w)
-        flow = in_pixels(level.float().flatten(0, 1), size)  # (N*(T-1), 2, h, w)
+        # (N*(T-1), C, h, w) twice, and (N*(T-1), 2, h, w)
+        first, second = small[:, :-1].flatten(0, 1), small[:, 1:].flatten(0, 1)
+        flow = in_pixels(level.flatten(0, 1), size)
         warped = warp(second, flow)
         photometric = photometric + inside(charbonnier(255 * (first - warped), 0.4)).mean()
         smoothness = smoothness + smoothness_loss(flow)

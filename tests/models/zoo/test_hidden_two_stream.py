@@ -111,6 +111,11 @@ def test_the_temporal_network_starts_from_published_weights(
     ("options", "error", "message"),
     [
         ({"length": 1}, InputError, "length must be at least 2, got 1"),
+        (
+            {"temporal": "t3d_121", "temporal_options": {}},
+            InputError,
+            "length must be at least 16, got 4",
+        ),
         ({"flow_std": 0.0}, InputError, "flow_std must be above 0, got 0"),
         ({"temporal": "tns"}, UnknownNameError, "Did you mean 'tsn'"),
         ({"temporal_options": {"bakbone": "x"}}, UnknownNameError, "Did you mean 'backbone'"),

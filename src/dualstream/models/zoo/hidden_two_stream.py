@@ -59,7 +59,8 @@ class HiddenTwoStream(MotionNetwork):
 
     Raises:
         UnknownNameError: an unknown temporal network or option of it, or unknown weights.
-        InputError: a number is out of range, or the temporal network takes several streams.
+        InputError: a number is out of range (a temporal network over clips may need longer ones),
+            or the temporal network takes several streams.
         WeightsError: the weights cannot be had.
 
     Source:
@@ -99,6 +100,7 @@ class HiddenTwoStream(MotionNetwork):
             temporal, weights=temporal_weights, **given, **(temporal_options or {})
         )
         (accepts,) = after.inputs.values()
+        check_least(accepts.smallest[0] + 1, length=length)
         super().__init__(
             num_classes=num_classes,
             inputs=Accepts(in_channels, length, (1, *accepts.smallest[1:]), accepts.side),
