@@ -248,14 +248,12 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, tiny_video, worke
     code = (
         "import sys; from pathlib import Path; from dualstream.cli.flow import flow\n"
         "flow(Path(sys.argv[1]), out=Path(sys.argv[2]), workers=int(sys.argv[3]),\n"
-        "     method='farneback', param=['iterations=400'])\n"
+        "     method='farneback', param=['iterations=1000'])\n"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path / "in"), str(out), str(workers)]
     with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
         while len(list(out.glob("*.zip"))) < 2 or not list(out.glob(".*.tmp")):
             assert process.poll() is None
-            assert time.monotonic() < deadline
             time.sleep(0.005)
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGKILL)
@@ -267,7 +265,7 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, tiny_video, worke
     for name in stored:
         with FlowStore(out).open(name) as file:
             file.verify()
-    again = ("--method", "farneback", "--param", "iterations=400", "--json")
+    again = ("--method", "farneback", "--param", "iterations=1000", "--json")
     result = run(tmp_path / "in", "--out", out, *again)
     counts = json.loads(result.stdout)
     assert (counts["done"], counts["kept"]) == (8 - len(stored), len(stored))

@@ -40,7 +40,8 @@ from dualstream.types import Frames
 from dualstream.video import VideoReader, read_video
 from dualstream.video.motion_vectors import motion_vector_windows
 
-SLOW = FarnebackParams(iterations=400)  # some 50 ms a pair on tiny frames
+SLOW = FarnebackParams(iterations=1200)  # some 80 ms a pair on tiny frames
+ENDLESS = FarnebackParams(iterations=8000)  # of 1000 frames
 
 
 @pytest.fixture
@@ -168,8 +169,7 @@ def worker_processes():
 def kill_the_worker_of(name, store, times):
     """Kill the process that writes the flow of `name`, as often as told."""
     killed = set()
-    deadline = time.monotonic() + 60
-    while len(killed) < times and time.monotonic() < deadline:
+    while len(killed) < times:
         with contextlib.suppress(psutil.Error):  # a process may end while it is looked at
             for child in worker_processes():
                 files = [Path(file.path) for file in child.open_files()]
@@ -186,7 +186,7 @@ def test_the_job_of_a_worker_that_dies_is_tried_once_more(tmp_path, tiny_video, 
         for i in range(4)
     ]
     store = tmp_path / "flow"
-    killer = threading.Thread(target=kill_the_worker_of, args=("1.mp4", store, deaths))
+    killer = threading.Thread(target=kill_the_worker_of, args=("1.mp4", store, deaths), daemon=True)
     killer.start()
     outcomes = list(extract_flow(jobs, store, method="farneback", params=SLOW, workers=2))
     killer.join()
@@ -212,7 +212,7 @@ def test_interrupted_runs_leave_no_process_and_no_file(tmp_path, tiny_video):
     job = FlowJob("a.mp4", str(tiny_video("a.mp4", num_frames=4)))
     slow = FlowJob("b.mp4", str(tiny_video("b.mp4", num_frames=1000)))
     outcomes = extract_flow(
-        [job, slow], tmp_path / "flow", method="farneback", params=SLOW, workers=2
+        [job, slow], tmp_path / "flow", method="farneback", params=ENDLESS, workers=2
     )
     assert next(outcomes).name == "a.mp4"
     while not list(tmp_path.glob("flow/.b.mp4.*.tmp")):
