@@ -105,11 +105,12 @@ def train(
 
         with _showing("train", out) as tell:
             result = fit.train(resolved, data, out, listener=partial(tell, "train"), **options)
+    is_start = result.measure != "top-1"  # it knows no classes yet
     _print_result(
         result,
-        "loss {loss:.3f}, training top-1 {top1}%",
-        held_out="held-out top-1",
-        then=f"dualstream test {result.run}",
+        f"loss {{loss:.3f}}, training {result.measure} {{top1}}%",
+        held_out=f"held-out {result.measure}",
+        then=_train_from(result) if is_start else f"dualstream test {result.run}",
         json=json,
     )
 
@@ -155,7 +156,7 @@ def transfer(
         result,
         "loss {loss:.3f}, {top1}% of the pairs judged rightly (chance 50%)",
         held_out="held-out pairs",
-        then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        then=_train_from(result),
         json=json,
     )
 
@@ -231,6 +232,10 @@ def _showing(verb: Verb, run: Path) -> Iterator[PairListener]:
     """Show the progress of a run on stderr, and how to go on when it is interrupted."""
     with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
         yield partial(show_training, progress)
+
+
+def _train_from(result: TrainResult) -> str:
+    return f"dualstream train DATA --recipe ... --out ... model.weights={result.run}"
 
 
 def _print_result(

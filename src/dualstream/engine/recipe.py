@@ -207,6 +207,9 @@ class OptimizerSection(Section):
     nesterov: bool = False
     """Nesterov's momentum; for sgd only."""
     weight_decay: float = Field(5e-4, ge=0)
+    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Part of the network -> factor of its learning rate, for instance {motion: 0.001} (the parts
+    are the network's modules)."""
 
 
 class ScheduleSection(Section):
@@ -259,8 +262,11 @@ class TrainSection(Section):
     clip_norm: float | None = Field(None, gt=0)
     label_smoothing: Fraction = 0.0
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Head of the network -> weight of the loss on its logits; {} is 1 on what the network
-    answers. `two_stream` has the heads fused, and one a stream under the stream's name."""
+    """Name of a loss -> its weight: a head of the network, for the cross entropy of its logits, or
+    a loss of the network's own; {} is 1 on what the network answers. `two_stream` has the heads
+    fused, and one a stream under the stream's name. Networks that estimate motion have the loss
+    motion, which needs no labels: {motion: 1} trains without labels, {answer: 1, motion: 0.1} end
+    to end."""
     modality_dropout: Fraction = 0.0
     """Part of the samples that are judged without one of their streams, drawn at random, so that
     the network does not learn to look at one stream only (Neverova et al. 2015, ModDrop)."""

@@ -45,6 +45,9 @@ class TrainingModule(pl.LightningModule):
         model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K) of each head.
     """
 
+    measure = "top-1"
+    """What is called top-1 in the log."""
+
     def __init__(self, recipe: Recipe, model: nn.Module) -> None:
         super().__init__()
         self.recipe = recipe
@@ -177,7 +180,12 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.recipe.train.optimizer
-        groups = parameter_groups(self.optimized, weight_decay=settings.weight_decay)
+        groups = parameter_groups(
+            self.optimized,
+            weight_decay=settings.weight_decay,
+            lr=settings.lr,
+            lr_factors=settings.lr_factors,
+        )
         optimizer = (
             torch.optim.AdamW(groups, lr=settings.lr)
             if settings.name == "adamw"
