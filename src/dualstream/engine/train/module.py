@@ -134,7 +134,9 @@ class TrainingModule(pl.LightningModule):
         outputs, labels = self.training_outputs(batch, absent)
         loss = self.loss(outputs, labels)
         if not torch.isfinite(loss):
-            raise self._diverged(f"The loss is {loss.item()}")
+            # Features of frozen stages have no names.
+            at = _not_finite(outputs, getattr(batch, "name", ()))
+            raise self._diverged(f"The loss is {loss.item()}{at}")
         self._log_means("train", loss, outputs, labels)
         return loss
 
@@ -202,6 +204,14 @@ class TrainingModule(pl.LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def _not_finite(outputs: Mapping[str, Tensor], names: Sequence[str]) -> str:
+    """' (a.mp4, b.mp4)': the samples whose logits (N, K) are no finite numbers, in brackets."""
+    sound = torch.stack([logits.isfinite().all(dim=1) for logits in outputs.values()]).all(dim=0)
+    found = [name for name, is_sound in zip(names, sound.tolist(), strict=False) if not is_sound]
+    listed = [*found[:MOST_NAMES], *["..."] * (len(found) > MOST_NAMES)]
+    return f" ({', '.join(listed)})" if found else ""
 
 
 def absent_streams(
