@@ -109,11 +109,11 @@ def test_a_stream_of_several() -> None:
     model = TinyTwoInputs(num_classes=2, in_channels={"rgb": 3, "flow": 2})
     clips = {"rgb": torch.randn(1, 3, 2, 8, 8), "flow": torch.randn(1, 2, 3, 8, 8)}
     with torch.inference_mode():
-        found = grad_cam(model, clips, layers=["towers.flow"], stream="flow")
+        found = grad_cam(model, clips, layers=["convs.flow"], stream="flow")
     assert found.shape == (1, 3, 8, 8)
-    assert list(feature_maps(model, clips, within="towers.rgb"))[-1] == "towers.rgb"
+    assert list(feature_maps(model, clips, within="convs.rgb"))[-1] == "convs.rgb"
     with pytest.raises(InputError, match="sees rgb, flow: say which stream, got None"):
-        grad_cam(model, clips, layers=["towers.flow"])
+        grad_cam(model, clips, layers=["convs.flow"])
 
 
 def test_bad_input_is_refused() -> None:
