@@ -48,6 +48,12 @@ COMMON = (
 )
 """What makes any recipe a trial of seconds that learns its videos by heart."""
 
+SMALL = {
+    "hidden_two_stream": ("temporal_options.backbone=test_resnet", "base_channels=4"),
+    "motionnet": ("base_channels=4",),
+}
+"""Options that make a network small, but for `backbone`."""
+
 SMALLEST = {
     "c3d": (16, 16),
     "cnn_m_2048": (4, 41),
@@ -74,6 +80,7 @@ LEARNING = {
     "conv_fusion": (0.003, 6),
     "cross_attention": (0.003, 6),
     "early_fusion": (0.00005, 4),
+    "hidden_two_stream": (0.005, 6),
     "i3d": (0.0005, 6),
     "i3d_r50": (0.001, 8),
     "inception_v1": (0.0005, 6),
@@ -82,6 +89,7 @@ LEARNING = {
     "lecture_3d_cnn": (0.01, 20),
     "lecture_early_fusion": (0.01, 12),
     "lecture_late_fusion": (0.02, 25),
+    "motionnet": (0.003, 5),
     "recurrent_conv": (0.0005, 4),
     "s3d": (0.002, 6),
     "s3d_g": (0.002, 6),
@@ -142,6 +150,7 @@ def tiny(name: str, *overrides: str) -> Recipe:
         changes += [f"train.attention={phases}"]
     if "dropout" in options:
         changes.append("model.options.dropout=0")
+    changes += [f"model.options.{option}" for option in SMALL.get(network, ())]
     if "backbone" in options:
         changes.append("model.options.backbone=test_resnet")
     if "pretrained" in options:

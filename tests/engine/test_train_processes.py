@@ -58,7 +58,7 @@ def test_two_processes_train_a_joint_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:
     recipe = joint_recipe("conv_fusion", dropout=0.0, frozen_batch_norm="all")
-    recipe = changed(recipe, train__modality_dropout=0.0, train__batch_size=4, data__hold_out=0.0)
+    recipe = changed(recipe, train__modality_dropout=0.0, train__batch_size=4, train__epochs=2)
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     two = ["train.devices=2", "train.strategy=ddp"]
     run_quietly(train_command(tiny_data, tmp_path / "recipe.yaml", tmp_path / "one"))
@@ -70,6 +70,7 @@ def test_two_processes_train_a_joint_network_to_the_weights_of_one(
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_3d_network_to_the_weights_of_one(
     tiny_data: Path, tmp_path: Path
 ) -> None:

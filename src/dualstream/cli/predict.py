@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="Run folder; give it once for each stream.")
+        list[Path] | None,
+        typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -36,7 +37,11 @@ def predict(
         ),
     ] = None,
     fusion: Annotated[
-        Path | None, typer.Option(help="Fitted fusion.json of `dualstream fuse`.")
+        Path | None,
+        typer.Option(
+            help="Fitted fusion.json of `dualstream fuse`.  [default: that of a run of several "
+            "streams]"
+        ),
     ] = None,
     window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
     segments: Annotated[
@@ -54,12 +59,18 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
     from dualstream.models.weights import weights_entry
     from dualstream.video import probe
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
+    if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
+        pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
+        runs = [pair / name for name in streams]
+        if stream_weights is None:
+            fusion = fusion or pair / "fusion.json"
     if not runs and not entries:
         raise InputError(
             "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
