@@ -54,7 +54,7 @@ ONE_OF_EACH_CLASS = (
 
 def made(name, **options):
     usual = {"num_classes": K, "in_channels": CHANNELS, **SMALL.get(name, {})}
-    return create_model(name, **usual, **options)
+    return create_model(name, **{**usual, **options})
 
 
 def clip_of(model, wanted=(1, 1, 1), device="meta"):
