@@ -24,7 +24,7 @@ from dualstream.types import Scores
 
 VERBS = {
     *("demo", "prepare", "flow", "train", "transfer", "expand", "test", "fuse", "predict"),
-    *("models", "weights", "inspect"),
+    *("explain", "models", "weights", "inspect"),
 }
 
 

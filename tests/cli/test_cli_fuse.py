@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from tests.cli.command import dualstream
 from typer.testing import CliRunner
 
 from dualstream.cli.fuse import fuse as verb
@@ -65,12 +66,12 @@ def call_json(*arguments: object) -> dict[str, Any]:
 
 
 def test_mean_of_two_runs_as_a_table_and_as_json(runs: list[Path]) -> None:
-    text = call(*runs)
+    text = call(*runs, "--method", "mean")
     assert "40 videos, fusion: mean" in text
     expected = fuse([read_scores(run / "scores.npz") for run in runs])
     accuracy = measure(expected)
     assert f"{100 * accuracy.top_1:.1f}" in text
-    value = call_json(*runs)
+    value = call_json(*runs, "--method", "mean")
     assert list(value["accuracy"]) == ["rgb", "flow", "fused (mean)"]
     assert value["accuracy"]["fused (mean)"] == {
         "top1": accuracy.top_1,
@@ -78,6 +79,36 @@ def test_mean_of_two_runs_as_a_table_and_as_json(runs: list[Path]) -> None:
         "mean_class": accuracy.mean_class,
     }
     assert (value["videos"], value["method"], value["weights"]) == (40, "mean", None)
+    assert (value["temperatures"], value["advice"]) == (None, None)
+
+
+def test_the_fitted_fusion_is_the_default_where_the_runs_have_held_out_scores(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    value = call_json(*runs, "--out", tmp_path)
+    assert (value["method"], value["advice"]) == ("weighted", None)
+    streams, held_out = (
+        [read_scores(run / name) for run in runs] for name in ("scores.npz", "scores_held_out.npz")
+    )
+    expected = fuse(streams, method="weighted", fit_on=held_out)
+    np.testing.assert_array_equal(read_scores(tmp_path / "scores.npz").scores, expected.scores)
+    fusion = Fusion.load(tmp_path / "fusion.json")
+    assert value["weights"] == list(fusion.weights)
+    assert value["temperatures"] == list(fusion.temperatures)
+    (runs[1] / "scores_held_out.npz").unlink()
+    assert call_json(*runs)["method"] == "mean"
+
+
+def test_without_them_one_line_says_what_would_fit_the_weights(runs: list[Path]) -> None:
+    files = [str(run / "scores.npz") for run in runs]
+    done = dualstream("fuse", *files)
+    (line,) = done.stderr.splitlines()
+    assert "equal and unfitted" in line
+    assert "dualstream test RUN --part held_out" in line
+    assert call_json(*files)["advice"] == line
+    assert dualstream("fuse", *files, "--method", "mean").stderr == ""
+    assert dualstream("fuse", *files, "--weights", "1,2").stderr == ""
+    assert dualstream("fuse", *map(str, runs)).stderr == ""
 
 
 def test_given_weights_and_files_written(runs: list[Path], tmp_path: Path) -> None:
@@ -98,7 +129,7 @@ def test_given_weights_and_files_written(runs: list[Path], tmp_path: Path) -> No
 def test_an_npz_as_output(runs: list[Path], tmp_path: Path) -> None:
     call(*runs, "--out", tmp_path / "both.npz")
     assert len(read_scores(tmp_path / "both.npz")) == 40
-    assert Fusion.load(tmp_path / "both.fusion.json").method == "mean"
+    assert Fusion.load(tmp_path / "both.fusion.json").method == "weighted"
 
 
 @pytest.mark.parametrize("method", ["weighted", "svm", "logistic"])
@@ -122,7 +153,7 @@ def test_fit_files_are_taken_before_those_of_the_runs(runs: list[Path], tmp_path
 def test_all_methods_that_are_possible(runs: list[Path]) -> None:
     everything = call_json(*runs, "--all")["accuracy"]
     assert list(everything) == ["rgb", "flow"] + [
-        f"fused ({m})" for m in ("mean", "weighted", "max", "product", "svm", "logistic")
+        f"fused ({m})" for m in ("weighted", "mean", "max", "product", "svm", "logistic")
     ]
     files = [run / "scores.npz" for run in runs]
     without = call_json(*files, "--all")["accuracy"]
@@ -172,7 +203,7 @@ def test_wrong_calls_say_what_to_do(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dualstream test RUN --part held_out"):
         call(*files, "--method", "svm")
     with pytest.raises(InputError, match="belong to the method 'weighted', not to 'mean'"):
-        call(*files, "--weights", "1,2")
+        call(*files, "--method", "mean", "--weights", "1,2")
     with pytest.raises(InputError, match="numbers with commas"):
         call(*files, "--method", "weighted", "--weights", "1;2")
     with pytest.raises(InputError, match="2 streams need 2 weights, got 3"):

@@ -119,7 +119,7 @@ def test_frozen_stages_are_a_stage_of_their_own() -> None:
     with log.progress() as progress:
         log.now += 2
         show_training(progress, "train", TrainProgress(0, 3, 6, 6, phase="frozen stages"))
-    assert log.lines == ["frozen stages: 6 of 6 videos, 3 videos/s, in 0:00:02"]
+    assert log.lines == ["train, frozen stages: 6 of 6 videos, 3 videos/s, in 0:00:02"]
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

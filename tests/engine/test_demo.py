@@ -61,9 +61,9 @@ def test_demo_goes_on_with_what_is_there(tmp_path: Path) -> None:
         "prepare",
         "flow",
         "train spatial",
-        "test",
+        "test spatial",
         "train temporal",
-        "report",
+        "test temporal",
     ]
     page = first.page.read_text()
     assert "checker-fast" in page

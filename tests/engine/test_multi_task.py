@@ -432,12 +432,12 @@ def test_the_command_line_names_the_heads(tiny_data: Path, other: Path, tmp_path
 
 
 def part_of_jhmdb(source: Path, folder: Path, classes: tuple[str, ...]) -> Path:
-    """Every fifth clip of some classes of J-HMDB, with its first split, as a data set."""
+    """Every sixth clip of some classes of J-HMDB, with its first split, as a data set."""
     for name in classes:
         (folder / "source" / "videos" / name).mkdir(parents=True)
         (folder / "source" / "splits").mkdir(exist_ok=True)
         file = f"{name}_test_split1.txt"
-        lines = (source / "splits" / file).read_text().splitlines()[::5]
+        lines = (source / "splits" / file).read_text().splitlines()[::6]
         (folder / "source" / "splits" / file).write_text("\n".join(lines) + "\n")
         for line in lines:
             video = f"videos/{name}/{Path(line.split()[0]).stem}.mp4"
@@ -447,7 +447,7 @@ def part_of_jhmdb(source: Path, folder: Path, classes: tuple[str, ...]) -> Path:
 
 
 def test_the_classes_of_jhmdb_cut_in_two(shared: Path, tmp_path: Path) -> None:
-    golf = part_of_jhmdb(shared / "jhmdb", tmp_path / "golf", ("golf", "pullup", "sit"))
+    golf = part_of_jhmdb(shared / "jhmdb", tmp_path / "golf", ("golf", "pullup"))
     wave = part_of_jhmdb(shared / "jhmdb", tmp_path / "wave", ("brush_hair", "wave"))
     run = tmp_path / "run"
     recipe = tiny_recipe(
@@ -457,7 +457,7 @@ def test_the_classes_of_jhmdb_cut_in_two(shared: Path, tmp_path: Path) -> None:
     ds.train(recipe, golf, run, also=[wave])
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
-    for data, classes in ((golf, ("golf", "pullup", "sit")), (wave, ("brush_hair", "wave"))):
+    for data, classes in ((golf, ("golf", "pullup")), (wave, ("brush_hair", "wave"))):
         tested = ds.evaluate(run, data=data, segments=1, crops="center", workers=0)
         assert tested.scores.classes == classes
         assert tested.failures == {}

@@ -48,9 +48,16 @@ COMMON = (
 )
 """What makes any recipe a trial of seconds that learns its videos by heart."""
 
+SMALL = {
+    "hidden_two_stream": ("temporal_options.backbone=test_resnet", "base_channels=4"),
+    "motionnet": ("base_channels=4",),
+}
+"""Options that make a network small, but for `backbone`."""
+
 SMALLEST = {
     "c3d": (16, 16),
     "cnn_m_2048": (4, 41),
+    "cross_attention": (4, 64),
     "early_fusion": (4, 32),
     "late_fusion": (4, 32),
     "s3d": (5, 24),
@@ -71,7 +78,9 @@ LEARNING = {
     "cnn_lstm": (0.003, 4),
     "cnn_m_2048": (0.00005, 5),
     "conv_fusion": (0.003, 6),
+    "cross_attention": (0.003, 6),
     "early_fusion": (0.00005, 4),
+    "hidden_two_stream": (0.005, 6),
     "i3d": (0.0005, 6),
     "i3d_r50": (0.001, 8),
     "inception_v1": (0.0005, 6),
@@ -80,6 +89,7 @@ LEARNING = {
     "lecture_3d_cnn": (0.01, 20),
     "lecture_early_fusion": (0.01, 12),
     "lecture_late_fusion": (0.02, 25),
+    "motionnet": (0.003, 5),
     "recurrent_conv": (0.0005, 4),
     "s3d": (0.002, 6),
     "s3d_g": (0.002, 6),
@@ -135,8 +145,12 @@ def tiny(name: str, *overrides: str) -> Recipe:
         changes += [f"model.options.towers={towers}", "train.modality_dropout=0"]
     if network == "conv_fusion":
         changes += ["model.options.after=backbone.layer3", "model.trainable=all"]
+    if network == "cross_attention":
+        phases = {"schedule": "two_phase", "constant_epochs": 3, "network_epochs": 1}
+        changes += [f"train.attention={phases}"]
     if "dropout" in options:
         changes.append("model.options.dropout=0")
+    changes += [f"model.options.{option}" for option in SMALL.get(network, ())]
     if "backbone" in options:
         changes.append("model.options.backbone=test_resnet")
     if "pretrained" in options:
@@ -184,8 +198,11 @@ def test_every_recipe_trains_to_a_falling_loss(
     name: str, overrides: tuple[str, ...], four_videos: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    train(tiny(name, *overrides), four_videos, run, flow=tiny_data / "flow", limit=1)
+    recipe = tiny(name, *overrides)
+    train(recipe, four_videos, run, flow=tiny_data / "flow", limit=1)
     losses = losses_of(run)
+    if recipe.train.attention is not None:  # the last epochs have a loss of their own
+        losses = losses[: -recipe.train.attention.network_epochs]
     assert losses[-1] < 0.8 * losses[0], losses
 
 

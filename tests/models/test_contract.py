@@ -30,10 +30,21 @@ SMALL = {
     "cnn_lstm": {"backbone": "test_resnet", "hidden": 8},
     "cnn_m_2048": {"image_size": 41, "length": 3},
     "conv_fusion": {**BOTH, "after": "backbone.layer3", "fusion": "conv_3d"},
+    "cross_attention": {
+        **{option: BOTH[option] for option in ("in_channels", "length")},
+        "backbone": "test_resnet",
+        "hidden": 4,
+    },
     "early_fusion": {"image_size": 32, "length": 3},
+    "hidden_two_stream": {
+        "temporal_options": {"backbone": "test_resnet"},
+        "length": 4,
+        "base_channels": 2,
+    },
     "inflated_2d": {"backbone": "test_resnet"},
     "late_fusion": {"image_size": 32},
     "lecture_early_fusion": {"length": 5},
+    "motionnet": {"length": 3, "base_channels": 2},
     "recurrent_conv": {"backbone": "test_resnet", "depths": [0, 2], "hidden": [4, 6]},
     "single_frame": {"image_size": 32},
     "slow_fusion": {"image_size": 32},
@@ -45,16 +56,16 @@ SMALL = {
 """Options that keep a network small; the others have no such options."""
 
 ONE_OF_EACH_CLASS = (
-    "c2d_r50", "c3d", "cnn_lstm", "cnn_m_2048", "conv_fusion", "i3d", "inflated_2d",
-    "lecture_3d_cnn", "lecture_early_fusion", "r2plus1d_18", "recurrent_conv", "s3d_g",
-    "slow_fusion", "slowfast_r50_4x16", "t3d_121", "temporal_attention", "temporal_conv", "tsn",
-    "two_stream", "x3d_xs",
+    "c2d_r50", "c3d", "cnn_lstm", "cnn_m_2048", "conv_fusion", "cross_attention",
+    "hidden_two_stream", "i3d", "inflated_2d", "lecture_3d_cnn", "lecture_early_fusion",
+    "motionnet", "r2plus1d_18", "recurrent_conv", "s3d_g", "slow_fusion", "slowfast_r50_4x16",
+    "t3d_121", "temporal_attention", "temporal_conv", "tsn", "two_stream", "x3d_xs",
 )  # fmt: skip
 
 
 def made(name, **options):
-    usual = {"num_classes": K, "in_channels": CHANNELS, **SMALL.get(name, {})}
-    return create_model(name, **{**usual, **options})
+    usual = {"num_classes": K, "in_channels": CHANNELS, **SMALL.get(name, {}), **options}
+    return create_model(name, **usual)
 
 
 def clip_of(model, wanted=(1, 1, 1), device="meta"):

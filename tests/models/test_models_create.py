@@ -14,12 +14,13 @@ from dualstream.models import MODELS, Accepts, create_model, list_models, model_
 
 def test_names():
     assert " ".join(list_models()) == (
-        "c2d_r50 c3d cnn_lstm cnn_m_2048 conv_fusion early_fusion i3d i3d_r50 inception_v1 "
-        "inflated_2d late_fusion lecture_3d_cnn lecture_early_fusion lecture_late_fusion "
-        "mc3_18 r2plus1d_18 r2plus1d_34 r2plus1d_r50 r3d_18 r3d_34 recurrent_conv rmc3_18 "
-        "s3d s3d_g single_frame slow_fusion slow_r50 slowfast_r101_16x8 slowfast_r101_8x8 "
-        "slowfast_r50_4x16 slowfast_r50_8x8 t3d_121 t3d_169 temporal_attention "
-        "temporal_conv tsn two_stream x3d x3d_l x3d_m x3d_s x3d_xl x3d_xs"
+        "c2d_r50 c3d cnn_lstm cnn_m_2048 conv_fusion cross_attention early_fusion "
+        "hidden_two_stream i3d i3d_r50 inception_v1 inflated_2d late_fusion lecture_3d_cnn "
+        "lecture_early_fusion lecture_late_fusion mc3_18 motionnet r2plus1d_18 r2plus1d_34 "
+        "r2plus1d_r50 r3d_18 r3d_34 recurrent_conv rmc3_18 s3d s3d_g single_frame slow_fusion "
+        "slow_r50 slowfast_r101_16x8 slowfast_r101_8x8 slowfast_r50_4x16 slowfast_r50_8x8 t3d_121 "
+        "t3d_169 temporal_attention temporal_conv tsn two_stream x3d x3d_l x3d_m x3d_s x3d_xl "
+        "x3d_xs"
     )
     for name in MODELS:
         assert callable(model_function(name))

@@ -96,6 +96,65 @@ def in_order(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def flat(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
+    """The layers on images of all frames in a row: (1, C, T, H, W) -> (1, C', H', W')."""
+    return in_order(layers, x.transpose(1, 2).flatten(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "step", "pad", "apart", "alike"),
+    [
+        (4, 2, 1, 1, True),
+        (3, 2, 1, 1, False),
+        (5, 1, 2, 1, True),
+        (2, 3, 0, 1, False),
+        (3, 2, 2, 2, False),
+    ],
+)
+def test_transposed_convolutions(kernel: int, step: int, pad: int, apart: int, alike: bool) -> None:
+    model = Made(
+        flat,
+        nn.Conv2d(4, 3, 3, padding=1, bias=False),
+        nn.ConvTranspose2d(3, 2, kernel, step, pad, dilation=apart, bias=False),
+        nn.Conv2d(2, 2, 3, padding=1, bias=False),
+    )
+    row = check(model, (2, 2, 17, 13), alike=alike)
+    assert row.stride[1:] == pytest.approx((1 / step, 1 / step), abs=0.01)
+
+
+def test_a_decoder_beside_its_encoder() -> None:
+    """As in MotionNet: halved twice, enlarged twice, each time beside what came in, cut to it."""
+
+    def run(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
+        first = x.transpose(1, 2).flatten(1, 2)
+        second = layers[0](first)
+        third = layers[1](second)
+        back = layers[2](third)[..., : second.shape[-2], : second.shape[-1]]
+        back = layers[3](torch.cat((second, back), dim=1))
+        return back[..., : first.shape[-2], : first.shape[-1]]
+
+    model = Made(
+        run,
+        nn.Conv2d(2, 2, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False),
+        nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False),
+        nn.ConvTranspose2d(4, 2, 4, 2, 1, bias=False),
+    )
+    row = check(model, (1, 2, 45, 39), alike=False)
+    assert row.stride[1:] == (1, 1)
+    # Two neighbours see up to three places of the innermost layer, which see 7 and are 4 apart.
+    assert row.receptive_field == (2, 15, 15)
+
+
+@pytest.mark.parametrize("size", [(26, 20), (39, 30), (13, 10), (20, 14), (7, 5)])
+def test_bilinear_resizing(size: tuple[int, int]) -> None:
+    def run(layers: nn.ModuleList, x: torch.Tensor) -> torch.Tensor:
+        images = flat(layers, x)
+        return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+    check(Made(run, nn.Conv2d(4, 3, 3, padding=1, bias=False)), (2, 2, 13, 10), alike=False)
+
+
 def test_windows() -> None:
     model = Made(
         in_order,

@@ -303,6 +303,19 @@ def test_empty_groups_are_left_out_and_negative_decay_refused():
         parameter_groups(Small(), weight_decay=-1.0)
 
 
+def test_parts_with_a_learning_rate_of_their_own():
+    model = Small()
+    groups = parameter_groups(model, weight_decay=0.1, lr=0.01, lr_factors={"classifier": 10.0})
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups
+             for p in group["params"]}  # fmt: skip
+    assert found.keys() == dict(model.named_parameters()).keys()
+    assert found["classifier.weight"] == (0.1, 0.1)
+    assert found["classifier.bias"] == (0.1, 0.0)
+    assert found["trunk.0.weight"] == (0.01, 0.1)
+    assert found["trunk.1.bias"] == (0.01, 0.0)
+
+
 class Tiny(Network):
     """One convolution of 3x5x5 without padding."""
 

@@ -19,12 +19,11 @@ from dualstream.scores import (
     fit_fusion,
     fuse,
     measure,
-    search_weights,
     softmax,
     top_k_accuracy,
     weighted_fusion,
 )
-from dualstream.scores.fusion import check_fit_on, simplex_grid
+from dualstream.scores.fusion import check_fit_on
 from dualstream.types import Scores
 
 ALL_METHODS = get_args(FusionMethod)
@@ -153,58 +152,22 @@ def shuffled(scores: Scores, seed: int) -> Scores:
     )
 
 
-def test_simplex_grid_as_a_table() -> None:
-    assert simplex_grid(1, parts=3).tolist() == [[3]]
-    assert simplex_grid(2, parts=2).tolist() == [[0, 2], [1, 1], [2, 0]]
-    assert simplex_grid(3, parts=2).tolist() == [
-        [0, 0, 2],
-        [0, 1, 1],
-        [0, 2, 0],
-        [1, 0, 1],
-        [1, 1, 0],
-        [2, 0, 0],
-    ]
-    assert len(simplex_grid(3, parts=20)) == 231
+def test_a_fitted_weighted_fusion_is_a_product_of_powers() -> None:
+    fusion = Fusion("weighted", 2, weights=(0.25, 0.75), temperatures=(0.5, 1.5))
+    # Both powers are weight / temperature = .5: the geometric mean, scaled.
+    expected = fuse([make(A), make(B)], method="product").scores
+    np.testing.assert_allclose(fusion.apply([make(A), make(B)]).scores, expected, rtol=1e-6)
+    assert str(fusion) == "weighted, 0.25 : 0.75, temperatures 0.5 : 1.5"
 
 
-def test_search_finds_the_only_weights_that_are_right() -> None:
-    first = make([[0.7, 0.3], [0.7, 0.3]], labels=[0, 1])
-    second = make([[0.2, 0.8], [0.0, 1.0]], labels=[0, 1])
-    # Video a is right when .4 w0 > .6 (1 - w0), so w0 > .6; b when .4 w0 < 1 - w0, so
-    # w0 < .714. On the grid .65 and .7 remain, and .65 has the higher likelihood.
-    weights = search_weights([first, second])
-    assert weights == (0.65, 0.35)
-    assert top_k_accuracy(fuse([first, second], method="weighted", weights=weights)) == 1.0
-
-
-def test_search_prefers_equal_weights_when_nothing_differs() -> None:
-    stream = make([[0.7, 0.3], [0.4, 0.6]], labels=[0, 1])
-    assert search_weights([stream, stream]) == (0.5, 0.5)
-    assert search_weights([stream]) == (1.0,)
-    # A third cannot be on a grid of twentieths: the nearest shares, in rising order.
-    assert search_weights([stream, stream, stream]) == (0.3, 0.35, 0.35)
-
-
-def test_search_ignores_a_stream_of_noise() -> None:
-    held_out = two_streams(80, prefix="train", seed=0)
-    noise = np.random.default_rng(5).normal(scale=6, size=(80, 4)).astype(np.float32)
-    useless = Scores(
-        held_out[0].names, held_out[0].labels, noise, held_out[0].classes, held_out[0].kind
-    )
-    weights = search_weights([*held_out, useless])
-    assert sum(weights) == pytest.approx(1)
-    assert weights[2] <= 0.1
-
-
-def test_search_refuses_impossible_grids() -> None:
-    stream = make([[0.7, 0.3]])
-    for step in (0.0, -0.1, 0.3, 2.0):
-        with pytest.raises(InputError, match="equal parts"):
-            search_weights([stream], step=step)
-    with pytest.raises(InputError, match="230230 combinations"):
-        search_weights([stream] * 7)
-    with pytest.raises(ScoresError, match="label -1"):
-        search_weights([make([[0.7, 0.3]], labels=[-1])])
+def test_what_can_be_fitted_is_fitted_unless_said_otherwise() -> None:
+    held_out = two_streams(40, prefix="train", seed=0)
+    streams = two_streams(24, prefix="test", seed=1)
+    fitted = fuse(streams, method="weighted", fit_on=held_out)
+    np.testing.assert_array_equal(fuse(streams, fit_on=held_out).scores, fitted.scores)
+    np.testing.assert_array_equal(fuse(streams).scores, fuse(streams, method="mean").scores)
+    given = fuse(streams, method="weighted", weights=[1, 3])
+    np.testing.assert_array_equal(fuse(streams, weights=[1, 3]).scores, given.scores)
 
 
 @pytest.mark.parametrize("method", ALL_METHODS)
@@ -215,11 +178,22 @@ def test_a_saved_fusion_gives_the_same_scores(method: FusionMethod, tmp_path: Pa
     fusion.save(tmp_path / "run" / "fusion.json")
     loaded = Fusion.load(tmp_path / "run" / "fusion.json")
     assert (loaded.method, loaded.num_streams, loaded.weights) == (method, 2, fusion.weights)
+    assert loaded.temperatures == fusion.temperatures
     np.testing.assert_array_equal(loaded.apply(streams).scores, fusion.apply(streams).scores)
     np.testing.assert_array_equal(
         fusion.apply(streams).scores, fuse(streams, method=method, fit_on=held_out).scores
     )
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["fusion.json"]
+
+
+def test_fusion_files_of_format_1_are_weighted_averages(tmp_path: Path) -> None:
+    path = tmp_path / "fusion.json"
+    path.write_text(
+        '{"format": "dualstream-fusion-1", "method": "weighted", "num_streams": 2, '
+        '"weights": [0.25, 0.75], "classifier": null}'
+    )
+    fused = Fusion.load(path).apply([make(A), make(B)])
+    np.testing.assert_allclose(fused.scores, [[0.2, 0.3, 0.5]], rtol=1e-6)
 
 
 def test_broken_fusion_files_are_named(tmp_path: Path) -> None:
@@ -237,6 +211,7 @@ def test_broken_fusion_files_are_named(tmp_path: Path) -> None:
     for key, value in (
         ("method", "median"),
         ("weights", [0.5, 0.5]),
+        ("temperatures", [1.0, 1.0]),
         ("classifier", None),
         ("num_streams", "x"),
     ):
@@ -266,7 +241,7 @@ def test_options_that_do_not_fit_the_method() -> None:
     with pytest.raises(UnknownNameError, match="fusion method"):
         fit_fusion(streams, method="meen")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="belong to the method 'weighted'"):
-        fuse(streams, weights=[1, 1])
+        fuse(streams, method="mean", weights=[1, 1])
     with pytest.raises(InputError, match="not both"):
         fuse(
             streams,
@@ -282,6 +257,9 @@ def test_options_that_do_not_fit_the_method() -> None:
             fuse(streams, method="weighted", weights=weights)
     with pytest.raises(InputError, match="at least one of `streams`"):
         fuse([])
+    for temperatures in ((1.0,), (0.0, 1.0), (float("inf"), 1.0)):
+        with pytest.raises(InputError, match=r"[Tt]emperatures"):
+            Fusion("weighted", 2, weights=(0.5, 0.5), temperatures=temperatures)
 
 
 def test_fitting_on_the_test_set_is_refused() -> None:

@@ -11,8 +11,6 @@ from dualstream.cli.options import Json
 from dualstream.cli.output import Progress, percent, print_json, stdout
 
 SEES = ("single frames: the look", "optical flow: the motion", "both")
-UNITS = {"train spatial": "batches", "train temporal": "batches", "report": "pages"}
-"""Unit of a stage of the demo, where it is not videos."""
 
 
 def demo(
@@ -24,13 +22,14 @@ def demo(
     json: Json = False,
 ) -> None:
     """Render a data set, train both streams on it and show that two beat one, in minutes."""
-    from dualstream.engine.demo import Stage, run_demo
+    from dualstream.engine.demo import run_demo
 
     with Progress(advice="Go on with the same command.") as progress:
 
-        def listener(stage: Stage, done: int, total: int, loss: float | None) -> None:
+        def listener(stage: str, done: int, total: int, loss: float | None) -> None:
             details = "" if loss is None else f"loss {loss:.3f}"
-            progress.update(stage, done, total, unit=UNITS.get(stage, "videos"), details=details)
+            unit = "batches" if stage.startswith("train") else "videos"
+            progress.update(stage, done, total, unit=unit, details=details)
 
         result = run_demo(out, seed=seed, workers=workers, listener=listener)
     rows = {"spatial": result.spatial, "temporal": result.temporal, "fused": result.fused}

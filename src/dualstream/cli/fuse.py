@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,9 +24,12 @@ def fuse(
         ),
     ],
     method: Annotated[
-        Literal["mean", "weighted", "max", "product", "svm", "logistic"],
-        typer.Option(help="How to join them; weighted, svm and logistic learn from --fit."),
-    ] = "mean",
+        Literal["mean", "weighted", "max", "product", "svm", "logistic"] | None,
+        typer.Option(
+            help="How to join them; weighted, svm and logistic learn from --fit.  [default: "
+            "weighted, or the mean where there is nothing to learn from]"
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Weights of the streams for --method weighted, such as 1,1.5."),
@@ -65,25 +68,32 @@ def fuse(
         all_methods=all_methods,
     )
     if json:
-        print_json(
-            {
-                "method": result.fusion.method,
-                "weights": list(result.fusion.weights) or None,
-                "videos": len(result.fused),
-                "accuracy": {name: row.as_dict() for name, row in result.accuracy.items()},
-                "files": dict(result.files),
-            }
-        )
+        print_json({**as_dict(result), "files": dict(result.files)})
         return
+    if result.advice:
+        print(result.advice, file=sys.stderr)
     if result.accuracy:
-        _print(result)
+        show(result)
     else:
         print("The class of some videos is unknown (-1): no accuracy to print.", file=sys.stderr)
     for what, path in result.files.items():
         print(f"{what}: {path}")
 
 
-def _print(result: FusedRuns) -> None:
+def as_dict(result: FusedRuns) -> dict[str, Any]:
+    """Return what --json says of a fusion, besides its files."""
+    return {
+        "method": result.fusion.method,
+        "weights": list(result.fusion.weights) or None,
+        "temperatures": list(result.fusion.temperatures) or None,
+        "advice": result.advice or None,
+        "videos": len(result.fused),
+        "accuracy": {name: row.as_dict() for name, row in result.accuracy.items()},
+    }
+
+
+def show(result: FusedRuns) -> None:
+    """Print the accuracy of the streams and their fusion as a table."""
     from rich.table import Column, Table
 
     has_top_5 = all(row.top_5 is not None for row in result.accuracy.values())

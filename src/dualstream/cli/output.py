@@ -203,8 +203,9 @@ class Progress:
 
 def show_training(progress: Progress, stage: str, training: TrainProgress) -> None:
     """Show where a training stands; without a terminal a line an epoch at least."""
-    if training.phase == "frozen stages":
-        progress.update("frozen stages", training.batch, training.batches, unit="videos")
+    if training.phase != "train":
+        name = stage if training.phase == "test" else f"{stage}, {training.phase}"
+        progress.update(name, training.batch, training.batches, unit="videos")
         return
     if training.batch == training.batches and not training.is_epoch_end:
         return  # a validation may follow, whose accuracy goes in the same line

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
     checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="Run folder; give it once for each stream.")
+        list[Path] | None,
+        typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -36,7 +37,11 @@ def predict(
         ),
     ] = None,
     fusion: Annotated[
-        Path | None, typer.Option(help="Fitted fusion.json of `dualstream fuse`.")
+        Path | None,
+        typer.Option(
+            help="Fitted fusion.json of `dualstream fuse`.  [default: that of a run of several "
+            "streams]"
+        ),
     ] = None,
     window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
     segments: Annotated[
@@ -54,12 +59,18 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
     from dualstream.models.weights import weights_entry
     from dualstream.video import probe
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
+    if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
+        pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
+        runs = [pair / name for name in streams]
+        if stream_weights is None:
+            fusion = fusion or pair / "fusion.json"
     if not runs and not entries:
         raise InputError(
             "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
@@ -81,7 +92,7 @@ def predict(
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
-                        _models(runs, entries, device=device),
+                        load_models(runs, entries, device=device),
                         fusion=fitted,
                         window_seconds=window,
                         segments=segments,
@@ -128,7 +139,7 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
     return fitted
 
 
-def _models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
+def load_models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
     """Networks of run folders, then those of published weights, which are fetched if necessary."""
     from dualstream.engine.run.checkpoint import check_device, load_checkpoint
     from dualstream.models import create_model

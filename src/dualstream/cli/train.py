@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dualstream.cli.fuse import as_dict as fused_as_dict
+from dualstream.cli.fuse import show as show_fused
 from dualstream.cli.options import (
     DATA_HELP,
     RECIPE_HELP,
@@ -26,9 +28,9 @@ from dualstream.cli.output import Progress, percent, print_json, show_training, 
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
+    from dualstream.engine.pair import PairListener, PairResult
     from dualstream.engine.train.fit import TrainResult
-    from dualstream.engine.train.opening import Verb
-    from dualstream.engine.train.run_folder import Listener
+    from dualstream.engine.train.opening import RunOptions, Verb
 
 
 OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
@@ -58,40 +60,57 @@ def train(
     resume: Resume = None,
     json: Json = False,
 ) -> None:
-    """Train a network by a recipe, or go on with a run that was stopped."""
+    """Train by a recipe, or go on with a run that was stopped.
+
+    A recipe of several streams trains them one after the other, scores them, fits their fusion and
+    writes the page; the same command goes on with it.
+    """
+    options: RunOptions = {"flow": flow, "backward_flow": backward_flow, "limit": limit}
+    options["also"] = also or ()
     if resume is not None:
         _check_alone(data, overrides, recipe, out, also, flow, backward_flow, limit)
+        from dualstream.engine.pair_recipe import PAIR_FILE
+
+        if (resume / PAIR_FILE).is_file():
+            from dualstream.engine.pair import resume_pair
+
+            with _showing("train", resume) as tell:
+                trained = resume_pair(resume, listener=tell)
+            _print_pair(trained, resume, json=json)
+            return
         from dualstream.engine.train import fit
 
-        with _showing("train", resume) as listener:
-            result = fit.resume(resume, listener=listener)
+        with _showing("train", resume) as tell:
+            result = fit.resume(resume, listener=partial(tell, "train"))
     elif data is None or recipe is None or out is None:
         raise InputError(
             "Give the data folder, --recipe and --out, for instance: "
             "dualstream train work/jhmdb --recipe tsn_rgb --out runs/rgb"
         )
     else:
+        # Recipes before torch, which loads for seconds.
+        from dualstream.engine.pair_recipe import holds_streams, load_pair
         from dualstream.engine.recipe import load_recipe
 
-        resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
+        if holds_streams(recipe):
+            pair = load_pair(recipe, overrides or ())
+            from dualstream.engine.pair import train_pair
+
+            with _showing("train", out) as tell:
+                trained = train_pair(pair, data, out, listener=tell, **options)
+            _print_pair(trained, out, json=json)
+            return
+        resolved = load_recipe(recipe, overrides or ())
         from dualstream.engine.train import fit
 
-        with _showing("train", out) as listener:
-            result = fit.train(
-                resolved,
-                data,
-                out,
-                also=also or (),
-                flow=flow,
-                backward_flow=backward_flow,
-                limit=limit,
-                listener=listener,
-            )
+        with _showing("train", out) as tell:
+            result = fit.train(resolved, data, out, listener=partial(tell, "train"), **options)
+    is_start = result.measure != "top-1"  # it knows no classes yet
     _print_result(
         result,
-        "loss {loss:.3f}, training top-1 {top1}%",
-        held_out="held-out top-1",
-        then=f"dualstream test {result.run}",
+        f"loss {{loss:.3f}}, training {result.measure} {{top1}}%",
+        held_out=f"held-out {result.measure}",
+        then=_train_from(result) if is_start else f"dualstream test {result.run}",
         json=json,
     )
 
@@ -114,8 +133,8 @@ def transfer(
         _check_alone(data, overrides, recipe, teacher, out, limit)
         from dualstream.engine.train import transfer as engine
 
-        with _showing("transfer", resume) as listener:
-            result = engine.resume_transfer(resume, listener=listener)
+        with _showing("transfer", resume) as tell:
+            result = engine.resume_transfer(resume, listener=partial(tell, "transfer"))
     elif data is None or recipe is None or teacher is None or out is None:
         raise InputError(
             "Give the data folder, --recipe, --teacher and --out, for instance: dualstream "
@@ -128,7 +147,8 @@ def transfer(
         resolved = load_recipe(recipe, overrides or ())  # before torch, which loads for seconds
         from dualstream.engine.train import transfer as engine
 
-        with _showing("transfer", out) as listener:
+        with _showing("transfer", out) as tell:
+            listener = partial(tell, "transfer")
             result = engine.transfer(
                 resolved, data, out, teacher=teacher, limit=limit, listener=listener
             )
@@ -136,7 +156,7 @@ def transfer(
         result,
         "loss {loss:.3f}, {top1}% of the pairs judged rightly (chance 50%)",
         held_out="held-out pairs",
-        then=f"dualstream train DATA --recipe ... --out ... model.weights={result.run}",
+        then=_train_from(result),
         json=json,
     )
 
@@ -187,8 +207,7 @@ def test(
             optimize=optimize,
             listener=lambda done, total: progress.update(part, done, total, unit="videos"),
         )
-    for name, error in result.failures.items():
-        stderr().print(f"{name}: {error}", style="red", markup=False)
+    _print_failures(result.failures)
     if json:
         print_json({**result.metrics, "scores": result.path})
     else:
@@ -209,10 +228,14 @@ def _check_alone(*arguments: object) -> None:
 
 
 @contextmanager
-def _showing(verb: Verb, run: Path) -> Iterator[Listener]:
+def _showing(verb: Verb, run: Path) -> Iterator[PairListener]:
     """Show the progress of a run on stderr, and how to go on when it is interrupted."""
     with Progress(advice=f"Go on with: dualstream {verb} --resume {run}") as progress:
-        yield partial(show_training, progress, verb)
+        yield partial(show_training, progress)
+
+
+def _train_from(result: TrainResult) -> str:
+    return f"dualstream train DATA --recipe ... --out ... model.weights={result.run}"
 
 
 def _print_result(
@@ -230,3 +253,32 @@ def _print_result(
         shown = (f"{top.removesuffix('_top1')} {percent(value)}%" for top, value in tops.items())
         print(f"head {name}: top-1 {', '.join(shown)}")
     print(f"Next: {then}")
+
+
+def _print_pair(result: PairResult, run: Path, *, json: bool) -> None:
+    """Print what the streams of a pair and their fusion reached, and the next command."""
+    _print_failures(result.failures)
+    names = list(result.fused.streams)
+    if json:
+        runs = {name: run / name for name in names}
+        print_json(
+            {
+                "run": run,
+                "streams": runs,
+                **fused_as_dict(result.fused),
+                "files": dict(result.fused.files),
+                "failed": dict(result.failures),
+                "seconds": result.seconds,
+            }
+        )
+    else:
+        show_fused(result.fused)
+        print(f"page: {run / 'report.html'}   ({result.seconds:.0f} s)")
+        print(f"Next: dualstream predict VIDEO --checkpoint {run}")
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _print_failures(failures: Mapping[str, str]) -> None:
+    for name, error in failures.items():
+        stderr().print(f"{name}: {error}", style="red", markup=False)

@@ -19,22 +19,25 @@ Part = Literal["train", "held_out", "test"]
 def videos_of(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
     """The videos of one part of the recipe's split.
 
-    `train` and `held_out` share the split's training videos as `data.hold_out` says; `test` is
-    the split's test videos, which training never sees.
+    `train` and `held_out` share the split's training videos as `data.hold_out` or `data.folds`
+    says; `test` is the split's test videos, which training never sees.
 
     Raises:
         AnnotationError: the part has no video.
         RecipeError: held-out videos are asked for and the recipe holds out none.
     """
-    split = recipe.data.split
+    data = recipe.data
     if part == "test":
-        return manifest.subset(split, "test")
-    training = manifest.subset(split, "train")
-    if not recipe.data.hold_out:
-        if part == "held_out":
-            raise RecipeError("The recipe holds out no videos: set data.hold_out above 0.")
+        return manifest.subset(data.split, "test")
+    training = manifest.subset(data.split, "train")
+    if data.folds:
+        kept, held_out = training.fold(data.fold, folds=data.folds, seed=data.hold_out_seed)
+    elif data.hold_out:
+        kept, held_out = training.hold_out(data.hold_out, seed=data.hold_out_seed)
+    elif part == "held_out":
+        raise RecipeError("The recipe holds out no videos: set data.hold_out above 0.")
+    else:
         return training
-    kept, held_out = training.hold_out(recipe.data.hold_out, seed=recipe.data.hold_out_seed)
     return kept if part == "train" else held_out
 
 

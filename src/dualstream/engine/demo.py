@@ -7,28 +7,26 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
 from dualstream.clips.data.synthetic import SyntheticSpec, render_synthetic
-from dualstream.engine.infer.evaluate import evaluate
-from dualstream.engine.recipe import load_recipe
-from dualstream.engine.train.fit import resume, train
+from dualstream.engine.pair import train_pair
+from dualstream.engine.pair_recipe import load_pair
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import FlowError
 from dualstream.flow import FlowJob, extract_flow
-from dualstream.report import example_figures, write_report
-from dualstream.scores import Accuracy, fuse, measure, write_scores
-from dualstream.types import Scores
-from dualstream.version import __version__
+from dualstream.scores import Accuracy
 
-STREAMS = {"spatial": "demo_rgb", "temporal": "demo_flow"}
-"""Stream -> recipe."""
+SOURCE = (
+    "Synthetic videos, 16 classes: what the sprite looks like x how it moves. 25% bound a single "
+    "stream: it cannot see the other half of the class."
+)
+"""What the page says of the data."""
 
-Stage = Literal["render", "prepare", "flow", "train spatial", "train temporal", "test", "report"]
-StageListener = Callable[[Stage, int, int, float | None], None]
-"""Called with a stage, what is done of it, its total, and of training the loss."""
+StageListener = Callable[[str, int, int, float | None], None]
+"""Called with a stage ("render", "prepare", "flow", "train spatial", "test spatial", ...), what is
+done of it, its total, and of training the loss."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def run_demo(
     """Run or go on with the demo in a folder.
 
     Every stage keeps what an earlier call finished, so that a stopped demo goes on and a
-    finished one only tests again.
+    finished one only writes its page again.
 
     Args:
         out: folder for videos, flow, runs and page.
@@ -71,37 +69,20 @@ def run_demo(
     started = time.monotonic()
     folder = Path(out)
     data = make_data(folder, spec or SyntheticSpec(seed=seed), workers=workers, listener=listener)
-    streams: dict[str, Scores] = {}
-
-    def tell_test(done: int, total: int) -> None:
-        listener("test", len(streams) * total + done, len(STREAMS) * total, None)
-
-    for stream, recipe in STREAMS.items():
-        run = folder / "runs" / stream
-        _train(recipe, data, run, [f"train.seed={seed}", *overrides], listener, stream)
-        streams[stream] = evaluate(run, workers=workers, listener=tell_test).scores
-    fused = fuse(list(streams.values()), method="mean")
-    write_scores(folder / "fused.npz", fused)
-    listener("report", 0, 1, None)
-    page = folder / "report.html"
-    write_report(
-        page,
-        title="dualstream demo: 4 looks x 4 motions",
-        streams=streams,
-        fused=fused,
-        samples=example_figures(Manifest.read(data), streams, fused),
-        facts={
-            "data": "synthetic videos, 16 classes: what the sprite looks like x how it moves",
-            "bound of a single stream": "25%: it cannot see the other half of the class",
-            "fusion": "mean of the probabilities of both streams",
-            "recipes": ", ".join(STREAMS.values()),
-            "seed": str(seed),
-            "dualstream": __version__,
-        },
+    # The two halves of a class count alike, and both streams learn from all training videos.
+    settings = ["fusion.method=mean", "data.hold_out=0", f"train.seed={seed}", *overrides]
+    recipe = load_pair("demo", settings).model_copy(
+        update={"title": "dualstream demo: 4 looks x 4 motions", "source": SOURCE}
     )
-    listener("report", 1, 1, None)
-    accuracies = {name: measure(one) for name, one in {**streams, "fused": fused}.items()}
-    return DemoResult(**accuracies, page=page, seconds=time.monotonic() - started)
+
+    def tell(stage: str, progress: TrainProgress) -> None:
+        done = progress.epoch * progress.batches + progress.batch
+        listener(stage, done, progress.epochs * progress.batches, progress.train_loss)
+
+    result = train_pair(recipe, data, folder / "runs", listener=tell)
+    spatial, temporal, fused = result.fused.accuracy.values()
+    page = result.fused.files["report"]
+    return DemoResult(spatial, temporal, fused, page, seconds=time.monotonic() - started)
 
 
 def make_data(
@@ -137,18 +118,3 @@ def make_data(
             raise FlowError(f"{outcome.name}: {outcome.error}")
         listener("flow", done, len(jobs), None)
     return data
-
-
-def _train(
-    recipe: str, data: Path, run: Path, overrides: list[str], tell: StageListener, stream: str
-) -> None:
-    stage: Stage = "train spatial" if stream == "spatial" else "train temporal"
-
-    def listener(progress: TrainProgress) -> None:
-        done = progress.epoch * progress.batches + progress.batch
-        tell(stage, done, progress.epochs * progress.batches, progress.train_loss)
-
-    if (run / "recipe.yaml").is_file():
-        resume(run, listener=listener)
-    else:
-        train(load_recipe(recipe, overrides), data, run, listener=listener)

@@ -7,8 +7,6 @@ nearest known key.
 
 from __future__ import annotations
 
-import difflib
-import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,12 +20,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from dualstream.engine.recipe_text import change_modality, place_of, read_yaml, with_inputs
+from dualstream.engine.recipe_text import (
+    apply_change,
+    change_modality,
+    explained,
+    parse_override,
+    read_yaml,
+    shipped_recipes,
+    with_inputs,
+)
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.files import read_text
 from dualstream.flow.methods.lookup import check_flow_name
@@ -167,7 +172,12 @@ class DataSection(Section):
     split: Positive = 1
     hold_out: Fraction = 0.0
     """Part of the training videos kept for validation (whole source groups)."""
+    folds: int = Field(0, ge=0)
+    """Parts that the training videos are dealt into (whole source groups), 2 or more, of which
+    number `fold` is kept for validation instead of `hold_out`; 0 deals none."""
+    fold: Positive = 1
     hold_out_seed: int = 0
+    """Of `hold_out` and `folds`."""
     workers: int = Field(2, ge=0)
     frozen_views: int = Field(0, ge=0)
     """Random views of each training video that go through the frozen stages once, before training;
@@ -177,6 +187,15 @@ class DataSection(Section):
     shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Data set -> its part of every batch in relation to the others', where several are trained on
     (`dualstream train --also`); 1 for those that are not named."""
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> DataSection:
+        if self.folds and (self.folds < 2 or self.fold > self.folds or self.hold_out):
+            raise ValueError(
+                f"folds must be 2 or more, fold one of them and hold_out 0, got folds {self.folds},"
+                f" fold {self.fold}, hold_out {self.hold_out}"
+            )
+        return self
 
 
 class OptimizerSection(Section):
@@ -188,6 +207,9 @@ class OptimizerSection(Section):
     nesterov: bool = False
     """Nesterov's momentum; for sgd only."""
     weight_decay: float = Field(5e-4, ge=0)
+    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Part of the network -> factor of its learning rate, for instance {motion: 0.001} (the parts
+    are the network's modules)."""
 
 
 class ScheduleSection(Section):
@@ -205,6 +227,26 @@ class ScheduleSection(Section):
     rises to where it then is (PySlowFast)."""
 
 
+class AttentionSection(Section):
+    """How the streams of a network that exchanges attention maps learn from each other.
+
+    The last epochs train the attention networks alone, which give the maps in a test. Before,
+    the towers are trained with maps by Grad-CAM, by `schedule`.
+    """
+
+    schedule: Literal["two_phase", "end_to_end"] = "two_phase"
+    """two_phase: for `constant_epochs` the maps are .1 everywhere, then they are those of the
+    networks as these were then; end_to_end: those of the networks as they are, from the start."""
+    constant_epochs: int = Field(0, ge=0)
+    """Epochs with the constant map, until the networks are saturated; for two_phase only."""
+    network_epochs: Positive
+    """Epochs of the attention networks."""
+    network_lr: float = Field(1e-3, gt=0)
+    """Learning rate of their Adam."""
+    hold_out: float = Field(0.2, gt=0, lt=1)
+    """Part of the training videos that attention networks are measured on, not trained."""
+
+
 class TrainSection(Section):
     """The training run."""
 
@@ -220,11 +262,16 @@ class TrainSection(Section):
     clip_norm: float | None = Field(None, gt=0)
     label_smoothing: Fraction = 0.0
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Head of the network -> weight of the loss on its logits; {} is 1 on what the network
-    answers. `two_stream` has the heads fused, and one a stream under the stream's name."""
+    """Name of a loss -> its weight: a head of the network, for the cross entropy of its logits, or
+    a loss of the network's own; {} is 1 on what the network answers. `two_stream` has the heads
+    fused, and one a stream under the stream's name. Networks that estimate motion have the loss
+    motion, which needs no labels: {motion: 1} trains without labels, {answer: 1, motion: 0.1} end
+    to end."""
     modality_dropout: Fraction = 0.0
     """Part of the samples that are judged without one of their streams, drawn at random, so that
     the network does not learn to look at one stream only (Neverova et al. 2015, ModDrop)."""
+    attention: AttentionSection | None = None
+    """For networks that exchange attention maps, `cross_attention`."""
     ema_decay: Fraction = 0.0
     """Decay of the running mean of the weights that is tested and saved; 0 is off."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -284,6 +331,8 @@ class Recipe(Section):
             raise ValueError("train.optimizer.nesterov needs sgd with a momentum above 0")
         if train.modality_dropout and len(self.inputs) < 2:
             raise ValueError("train.modality_dropout needs inputs of several streams")
+        if train.attention is not None:
+            _check_attention(train, train.attention)
         milestones = list(train.schedule.milestones)
         if milestones != sorted(set(milestones)):
             raise ValueError(f"train.schedule.milestones must rise, got {milestones}")
@@ -314,14 +363,31 @@ class Recipe(Section):
         return replace(spec, streams=streams, crop_size=crop_size)
 
 
+def _check_attention(train: TrainSection, attention: AttentionSection) -> None:
+    """Raise ValueError where the epochs of `train.attention` do not fit together."""
+    is_two_phase = attention.schedule == "two_phase"
+    if is_two_phase != bool(attention.constant_epochs):
+        raise ValueError(
+            "train.attention.constant_epochs must be at least 1 with schedule=two_phase, and 0 "
+            "with end_to_end"
+        )
+    if attention.constant_epochs + attention.network_epochs >= train.epochs:
+        raise ValueError(
+            f"train.epochs={train.epochs} leaves no epoch with maps beside "
+            f"{attention.constant_epochs} constant_epochs and {attention.network_epochs} "
+            "network_epochs of train.attention"
+        )
+    if train.early_stop_patience:
+        raise ValueError("train.early_stop_patience would end a run before train.attention does")
+
+
 def list_recipes() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
-    folder = importlib.resources.files("dualstream.recipes")
-    return tuple(sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml")))
+    """Names of the recipes of one network that come with the package."""
+    return tuple(shipped_recipes("dualstream.recipes"))
 
 
 def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply overrides.
+    """Read the recipe of one network and apply overrides.
 
     Args:
         name_or_path: a name of `list_recipes()`, or a YAML file.
@@ -330,75 +396,49 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
 
     Raises:
         UnknownNameError: neither a file nor a recipe of the package.
-        RecipeError: not UTF-8, not YAML, a key that is unknown or stands twice, or a value that
-            does not fit.
+        RecipeError: not UTF-8, not YAML, a key that is unknown or stands twice, a value that does
+            not fit, or a recipe of several networks (`load_pair`).
     """
+    values, where = read_recipe(name_or_path)
+    if "streams" in values:
+        raise RecipeError(
+            f"{where} trains a network for each of several streams, here one is wanted: give the "
+            "recipe of one of its streams. `dualstream train` (in Python `train_pair`) takes all."
+        )
+    return resolve(values, [parse_override(override) for override in overrides], where)
+
+
+def read_recipe(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    """Return the sections of a recipe as they stand, and what errors call it; see `load_recipe`."""
     text = str(name_or_path)
+    shipped = shipped_recipes("dualstream.recipes") | shipped_recipes("dualstream.recipes.pairs")
     if Path(text).suffix in {".yaml", ".yml"}:
         if not Path(text).is_file():
-            raise RecipeError(f"There is no recipe file {text}. Shipped: {list_recipes()}.")
+            raise RecipeError(f"There is no recipe file {text}. Shipped: {tuple(shipped)}.")
         content, where = read_text(text, error=RecipeError), text
-    elif text in list_recipes():
-        resource = importlib.resources.files("dualstream.recipes") / f"{text}.yaml"
-        content, where = resource.read_text(encoding="utf-8"), f"recipe {text}"
+    elif text in shipped:
+        content, where = shipped[text].read_text(encoding="utf-8"), f"recipe {text}"
     else:
-        raise UnknownNameError("recipe", text, list_recipes())
+        raise UnknownNameError("recipe", text, tuple(shipped))
     values = read_yaml(content, where)
     if not isinstance(values, dict):
         raise RecipeError(f"{where} must hold sections with keys, got {type(values).__name__}.")
+    return values, where
+
+
+def resolve(values: dict[str, Any], changes: Sequence[tuple[str, Any]], where: str) -> Recipe:
+    """Return the recipe of one network with (key, value) changes; see `load_recipe`."""
     values = with_inputs(values)
-    changes = [_parsed(override) for override in overrides]
     # First, as the other fields of the stream are then in units of the new modality.
     for key, value in changes:
         change_modality(values, key, str(value))
     for key, value in changes:
-        _apply(values, key, value)
-    try:
+        apply_change(values, key, value)
+    with explained(Recipe, where):
         return Recipe.model_validate(values)
-    except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
-        raise RecipeError(f"{where} cannot be used:\n  " + "\n  ".join(lines)) from error
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads back to an equal one."""
+def dump_recipe(recipe: Section) -> str:
+    """The recipe as YAML that `load_recipe` (`load_pair`) reads back to an equal one."""
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     return text
-
-
-def _parsed(override: str) -> tuple[str, Any]:
-    """Return key and value of `a.b.c=value`."""
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.strip().split(".")):
-        raise RecipeError(f"Override {override!r} must look like section.key=value.")
-    return key.strip(), read_yaml(text, f"The value of override {override!r}")
-
-
-def _apply(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a.b.c in nested dicts; `input.c` is that of the only stream."""
-    *sections, last = place_of(values, key)
-    target = values
-    for part in sections:
-        inner = target.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"Override {key!r}: {part} is a value, not a section.")
-        target = inner
-    target[last] = value
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """One line for one problem; an unknown key comes with the nearest known one."""
-    path = [str(part) for part in problem["loc"]]
-    if problem["type"] != "extra_forbidden":
-        got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-        return f"{'.'.join(path) or 'recipe'}: {problem['msg']}{got}"
-    section: type[BaseModel] = Recipe
-    for part in path[:-1]:
-        field = section.model_fields.get(part)
-        inner: Any = StreamSection if part == "inputs" else field and field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            section = inner
-    known = list(section.model_fields)
-    nearest = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return f"{'.'.join(path)}: no such key; {hint}known: {', '.join(known)}"

@@ -6,10 +6,16 @@ streams share; a command line names fields of a recipe's only stream `input.FIEL
 
 from __future__ import annotations
 
+import difflib
+import importlib.resources
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from dualstream.errors import RecipeError
 from dualstream.types import Modality
@@ -54,6 +60,12 @@ def read_yaml(text: str, where: str) -> Any:
         return loader.get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
         raise RecipeError(f"{where} is not YAML: {error}") from error
+
+
+def shipped_recipes(package: str) -> dict[str, Traversable]:
+    """Return name -> YAML file of a folder of recipes that comes with the package, by name."""
+    files = importlib.resources.files(package).iterdir()
+    return {f.name[:-5]: f for f in sorted(files, key=str) if f.name.endswith(".yaml")}
 
 
 SHARED = ("short_side", "crop_size", "fps", "beyond_end")
@@ -135,3 +147,59 @@ def change_modality(values: dict[str, Any], key: str, modality: str) -> None:
         values["inputs"] |= changed if name == path[1] else {name: other}
     if modality == "flow" and len(inputs) == 1 and isinstance(values.get("clip"), dict):
         values["clip"] = {k: v for k, v in values["clip"].items() if k != "fps"}
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Return key and value of `a.b.c=value`.
+
+    Raises:
+        RecipeError: it does not look like that, or the value is not YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise RecipeError(f"Override {override!r} must look like section.key=value.")
+    return key.strip(), read_yaml(text, f"The value of override {override!r}")
+
+
+def apply_change(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a.b.c in nested dicts, in place; `input.c` is that of the only stream.
+
+    Raises:
+        RecipeError: a.b is a value and not a section.
+    """
+    *sections, last = place_of(values, key)
+    target = values
+    for part in sections:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"Override {key!r}: {part} is a value, not a section.")
+        target = inner
+    target[last] = value
+
+
+@contextmanager
+def explained(root: type[BaseModel], where: str) -> Iterator[None]:
+    """Raise pydantic's problems with a model as one RecipeError of a line each."""
+    try:
+        yield
+    except ValidationError as error:
+        lines = [_explain(dict(problem), root) for problem in error.errors()]
+        raise RecipeError(f"{where} cannot be used:\n  " + "\n  ".join(lines)) from error
+
+
+def _explain(problem: dict[str, Any], root: type[BaseModel]) -> str:
+    """One line for one problem; an unknown key comes with the nearest known one."""
+    path = [str(part) for part in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+        return f"{'.'.join(path) or 'recipe'}: {problem['msg']}{got}"
+    section = root
+    for part in path[:-1]:
+        field = section.model_fields.get(part)
+        inner: Any = field and (get_args(field.annotation) or (field.annotation,))[-1]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            section = inner
+    known = list(section.model_fields)
+    nearest = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"{'.'.join(path)}: no such key; {hint}known: {', '.join(known)}"

@@ -27,9 +27,11 @@ MODELS: dict[str, str] = {
         "c3d": ("c3d",),
         "cnn_m": ("cnn_m_2048",),
         "frame_models": ("cnn_lstm", "temporal_attention", "temporal_conv"),
+        "hidden_two_stream": ("hidden_two_stream",),
         "i3d": ("i3d", "inception_v1"),
         "inflate": ("inflated_2d",),
         "lecture": ("lecture_3d_cnn", "lecture_early_fusion", "lecture_late_fusion"),
+        "motionnet": ("motionnet",),
         "recurrent_conv": ("recurrent_conv",),
         "resnet3d": ("mc3_18", "r2plus1d_18", "r2plus1d_34", "r3d_18", "r3d_34", "rmc3_18"),
         "resnet_video": ("c2d_r50", "i3d_r50", "r2plus1d_r50", "slow_r50"),
@@ -45,6 +47,7 @@ MODELS: dict[str, str] = {
     }.items()
     for name in names
 } | {
+    "cross_attention": "dualstream.models.joined.cross_attention",
     "conv_fusion": "dualstream.models.joined.conv_fusion",
     "two_stream": "dualstream.models.joined.two_stream",
 }

@@ -12,7 +12,7 @@ from torch import nn
 from dualstream.errors import InputError, UnknownNameError, check_least
 from dualstream.models.network import Network
 from dualstream.models.receptive_field import Output, Trace, Visit, network_name, traced
-from dualstream.models.receptive_field_rules import AXES, PLACE
+from dualstream.models.receptive_field_moves import AXES, PLACE
 
 Depth = Literal["auto", "all"] | int
 """How far a table goes into the parts of a network: every layer, or so many names deep."""

@@ -118,6 +118,10 @@ class Network(nn.Module):
     memory, and whether memory grows with T."""
     heads: tuple[str, ...] = ("answer",)
     """Names of the logits that `outputs` gives; the first are those of `forward`."""
+    own_losses: tuple[str, ...] = ()
+    """Names of losses that it has beside those of its logits, for `train.losses` of recipes."""
+    starts_from: Mapping[str, str] = {}
+    """Other networks -> the part that a run of theirs gives the start of."""
     inputs: Mapping[str, Accepts]
     """Stream -> clips that are taken; one entry, "clip", for a network that sees one stream."""
     spec: ClipSpec | None
@@ -133,6 +137,8 @@ class Network(nn.Module):
     """D of the vectors that the classifier sees."""
     dropout: nn.Dropout
     classifier: nn.Linear
+    exchanges_maps: bool = False
+    """Whether the streams see each other's attention maps, which training has to make."""
     left_out: tuple[str, ...] = ()
     """Modules that this network was cut short by, whose weights it does not take."""
 
@@ -186,9 +192,12 @@ class Network(nn.Module):
             ShapeError: `inputs` does not take the shape, streams differ in N or S, or in training
                 a batch norm has too few values for its statistics.
         """
-        features = self.embed(x)  # (N*S, D)
-        logits: Tensor = self.classifier(self.dropout(features))  # (N*S, K)
         samples = len(next(iter(x.values())) if isinstance(x, Mapping) else x)  # N
+        return self.classify(self.embed(x), samples=samples)
+
+    def classify(self, features: Tensor, *, samples: int) -> Tensor:
+        """Logits (N, K) of the vectors (N*S, num_features) of N `samples`, joined over segments."""
+        logits: Tensor = self.classifier(self.dropout(features))  # (N*S, K)
         return self.join(
             logits.reshape(samples, -1, logits.shape[1]),
             features.reshape(samples, -1, features.shape[1]),
@@ -458,12 +467,20 @@ def _check_trainable(model: Network, which: Trainable, *, allowed: tuple[str, ..
         raise UnknownNameError("trainable part", which, (*allowed, "a number of stages"))
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module,
+    *,
+    weight_decay: float,
+    lr: float | None = None,
+    lr_factors: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
     """Trainable parameters as optimiser groups: weights decay, biases and norms do not.
 
     Args:
         weight_decay: of what has two dimensions or more, at least 0; biases, gains and the weights
             of a linear consensus have fewer.
+        lr: learning rate of the groups; None leaves it to the optimiser.
+        lr_factors: name of a part of the model -> factor of `lr` for its parameters.
 
     Returns:
         Groups for a torch optimiser; one without parameters is left out.
@@ -473,9 +490,15 @@ def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str,
         norms); its doubled learning rate of biases is left out.
     """
     check_least(0, weight_decay=weight_decay)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parts = {part: [n for n in trained if n.startswith(f"{part}.")] for part in lr_factors or {}}
+    rest = [name for name in trained if not any(name in names for names in parts.values())]
+    groups: list[dict[str, Any]] = []
+    for part, names in {"": rest, **parts}.items():
+        rate = {} if lr is None else {"lr": lr * (lr_factors or {}).get(part, 1.0)}
+        found = [trained[name] for name in names]
+        groups += [
+            {"params": [p for p in found if p.ndim > 1], "weight_decay": weight_decay, **rate},
+            {"params": [p for p in found if p.ndim <= 1], "weight_decay": 0.0, **rate},
+        ]
     return [group for group in groups if group["params"]]

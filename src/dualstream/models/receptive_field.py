@@ -25,17 +25,8 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from dualstream.errors import ShapeError
-from dualstream.models.receptive_field_rules import (
-    AXES,
-    PLACE,
-    Seen,
-    along,
-    compact,
-    follow,
-    mixes,
-    operation_name,
-    seen_by,
-)
+from dualstream.models.receptive_field_moves import AXES, PLACE, Seen, along, compact
+from dualstream.models.receptive_field_rules import follow, mixes, operation_name, seen_by
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 

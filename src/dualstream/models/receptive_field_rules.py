@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from math import inf
 from typing import Any
 
@@ -12,21 +11,24 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-AXES = 3
-"""Time, height, width."""
-
-Seen = tuple[Tensor, ...]
-"""Of time, of height and of width: minus the first position, the last one, and the place.
-
-Each of the nine has as many dimensions as the tensor that it is about, of size 1 where all entries
-agree. An entry that sees nothing has -inf in all, one that could not be followed inf in the first
-two, one without a place of its own, as after a mean, the place -inf: who sees more has more.
-"""
+from dualstream.models.receptive_field_moves import (
+    AXES,
+    PLACE,
+    Seen,
+    along,
+    compact,
+    each,
+    extended,
+    joined,
+    reduced,
+    resampled,
+    slid,
+    spread,
+    union,
+)
 
 Arguments = dict[str, Any]
 """Of an operation, by their names in torch's schema, defaults too."""
-
-PLACE = 2
 
 Known = Mapping[Tensor, Seen]
 """Tensor -> what its entries see; what is not in it sees nothing."""
@@ -45,100 +47,52 @@ def seen_by(known: Known, tensor: Tensor) -> Seen:
     return (torch.full((1,) * tensor.ndim, -inf, dtype=torch.double),) * 3 * AXES
 
 
-def along(values: Tensor, dimension: int, rank: int) -> Tensor:
-    return values.reshape([-1 if d == dimension else 1 for d in range(rank)])
-
-
-def compact(values: Tensor) -> Tensor:
-    """Keep one entry along dimensions in which all are equal, at first those of stride 0."""
-    for dimension in sorted(range(values.ndim), key=values.stride):
-        one = values.narrow(dimension, 0, 1)
-        if values.stride(dimension) == 0 or (one == values).all():
-            values = one
-    return values
-
-
-# Moves that operations are made of
-
-
-def _each(seen: Seen, function: Callable[[int, Tensor], Tensor]) -> Seen:
-    """A function of the kind (0, 1 or PLACE) and the values, on all nine tensors."""
-    return tuple(function(i % 3, values) for i, values in enumerate(seen))
-
-
-def _reduced(kind: int, values: Tensor, dimensions: Sequence[int]) -> Tensor:
-    """Values of one entry that sees all along some dimensions.
-
-    It lies where the first of them does if there are others elsewhere, as in other frames.
-    """
-    most = values.amax(tuple(dimensions), keepdim=True)
-    if kind != PLACE:
-        return most
-    least = values.amin(tuple(dimensions), keepdim=True)
-    return torch.where(least == most, least, -inf) if compact(least).numel() == 1 else least
-
-
-def _joined(seen: Seen, dimensions: Sequence[int]) -> Seen:
-    """One entry, which sees all, in place of those along some dimensions."""
-    return _each(seen, lambda kind, values: _reduced(kind, values, dimensions))
-
-
-def _spread(seen: Seen, dimensions: Sequence[int]) -> Seen:
-    """Every entry sees all along some dimensions and stays in its place."""
-    return _each(seen, lambda kind, v: v if kind == PLACE else _reduced(kind, v, dimensions))
-
-
-def _union(*several: Seen) -> Seen:
-    """Join what entries see that meet one by one; of two places the later one stays."""
-    return tuple(reduce(torch.maximum, parts) for parts in zip(*several, strict=True))
-
-
-def _slid(
-    seen: Seen, dimension: int, size: int, *, reach: int, stride: int, padding: int, dilation: int
-) -> Seen:
-    """A window that slides along a dimension, to `size` places."""
-
-    def slide(kind: int, values: Tensor) -> Tensor:
-        if values.shape[dimension] == 1:
-            return values
-        before, over = (0, 1) if kind == PLACE else (padding, reach)
-        after = (size - 1) * stride + over - values.shape[dimension] - before
-        values = _extended(values, dimension, before, after)
-        return values.unfold(dimension, over, stride)[..., ::dilation].amax(-1)
-
-    return _each(seen, slide)
-
-
-def _extended(values: Tensor, dimension: int, before: int, after: int) -> Tensor:
-    """Entries beyond both ends, at the mean distance of those between; below 0 they are cut."""
-    size = values.shape[dimension]
-    if size == 1:
-        return values
-    first, last = values.narrow(dimension, 0, 1), values.narrow(dimension, size - 1, 1)
-    step = ((last - first) / (size - 1)).nan_to_num(0, 0, 0)
-    ahead = first + step * along(torch.arange(min(0, -before), 0), dimension, values.ndim)
-    beyond = last + step * along(torch.arange(1, max(0, after) + 1), dimension, values.ndim)
-    kept = values.narrow(dimension, max(0, -before), size + min(0, before) + min(0, after))
-    return torch.cat([ahead, kept, beyond], dimension)
-
-
 # What operations do to what their first tensor sees; None where they cannot be followed
 
 
 def _convolution(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
     shape, groups = given["weight"].shape, given["groups"]
     if given["transposed"]:
-        return None
+        return _transposed(given, seen, output)
 
     def mix(kind: int, values: Tensor) -> Tensor:
         if values.shape[1] == 1 or groups == values.shape[1] == shape[0]:
             return values
-        mixed = _reduced(kind, values.reshape(len(values), groups, -1, *values.shape[2:]), [2])
-        each = (-1, -1, shape[0] // groups, *mixed.shape[3:])
-        return compact(mixed.expand(each).flatten(1, 2))
+        mixed = reduced(kind, values.reshape(len(values), groups, -1, *values.shape[2:]), [2])
+        sizes = (-1, -1, shape[0] // groups, *mixed.shape[3:])
+        return compact(mixed.expand(sizes).flatten(1, 2))
 
-    seen = _each(seen, mix)
+    seen = each(seen, mix)
     return _windows(given, seen, output, shape[2:])
+
+
+def _transposed(given: Arguments, seen: Seen, output: Tensor) -> Seen | None:
+    """Each entry of the input is spread over a window of the output; of one group only."""
+    kernel = given["weight"].shape[2:]
+    if given["groups"] > 1:
+        return None
+    seen = joined(seen, [1])
+    for i, width in enumerate(kernel):
+        d = output.ndim - len(kernel) + i
+        step, pad, apart = (
+            given[name][i % len(given[name])] for name in ("stride", "padding", "dilation")
+        )
+        reach = (width - 1) * apart
+        shifted = torch.arange(output.shape[d]) + pad  # output p sees inputs (p + pad - k) / step
+        first, last = -((reach - shifted) // step), shifted // step
+        seen = resampled(seen, d, (shifted - reach / 2) / step, first, last)
+    return seen
+
+
+def _enlarged(given: Arguments, seen: Seen, output: Tensor) -> Seen:
+    """Bilinear resizing, the corners not aligned; each entry sees its two neighbours."""
+    for d in (-2, -1):
+        before, after = given["self"].shape[d], output.shape[d]
+        places = (torch.arange(after).double() + 0.5) * before / after - 0.5
+        places = places.clamp(0, before - 1)
+        first = places.floor().long()
+        seen = resampled(seen, output.ndim + d, places, first, places.ceil().long())
+    return seen
 
 
 def _windows(given: Arguments, seen: Seen, output: Tensor, kernel: Sequence[int]) -> Seen:
@@ -149,7 +103,7 @@ def _windows(given: Arguments, seen: Seen, output: Tensor, kernel: Sequence[int]
         d = output.ndim - len(kernel) + i
         window = {name: values[i % len(values)] for name, values in numbers.items()}
         reach = (size - 1) * window["dilation"] + 1
-        seen = _slid(seen, d, output.shape[d], reach=reach, **window)
+        seen = slid(seen, d, output.shape[d], reach=reach, **window)
     return seen
 
 
@@ -157,7 +111,7 @@ def _pool(given: Arguments, seen: Seen, output: Tensor) -> Seen:
     kernel, padding = given["kernel_size"], given["padding"]
     for i, size in enumerate(kernel, start=-len(kernel)):
         if size == given["self"].shape[i] and not padding[i % len(padding)]:  # a mean over all
-            seen = _joined(seen, [i])
+            seen = joined(seen, [i])
     return _windows(given, seen, output, kernel)
 
 
@@ -173,15 +127,15 @@ def _reduction(given: Arguments, seen: Seen, output: Tensor) -> Seen:
     rank = seen[0].ndim
     which = given.get("dim")
     gone = [d % rank for d in ([which] if isinstance(which, int) else which or range(rank))]
-    joined = _joined(seen, gone)
-    return joined if output.ndim == rank else tuple(v.squeeze(gone) for v in joined)
+    seen = joined(seen, gone)
+    return seen if output.ndim == rank else tuple(v.squeeze(gone) for v in seen)
 
 
 def _pad(given: Arguments, seen: Seen, output: Tensor) -> Seen:
     sides = given["pad"] if "pad" in given else given["padding"]
     for i in range(0, len(sides), 2):
         d = output.ndim - 1 - i // 2
-        seen = tuple(_extended(v, d, sides[i], sides[i + 1]) for v in seen)
+        seen = tuple(extended(v, d, sides[i], sides[i + 1]) for v in seen)
     return seen
 
 
@@ -189,14 +143,15 @@ Rule = Callable[[Arguments, Seen, Tensor], Seen | None]
 
 RULES: dict[str, Rule] = {
     r"convolution": _convolution,
+    r"upsample_bilinear2d": _enlarged,
     r"(max|avg)_pool\dd(_with_indices)?": _pool,
     r"_?adaptive_(max|avg)_pool\dd": _adaptive_pool,
     r"mean|sum|prod|all|any|a?max|a?min|argmax|argmin|logsumexp": _reduction,
     r"norm|linalg_vector_norm|(std|var)(_mean)?": _reduction,
     r"(constant|reflection|replication)_pad(_n|\d)d": _pad,
-    r"_(log_|safe_)?softmax|cumsum|sort": lambda given, seen, _: _spread(seen, [given["dim"]]),
-    r"topk": lambda given, seen, _: _joined(seen, [given["dim"]]),
-    r"native_layer_norm|_fused_rms_norm": lambda given, seen, _: _spread(
+    r"_(log_|safe_)?softmax|cumsum|sort": lambda given, seen, _: spread(seen, [given["dim"]]),
+    r"topk": lambda given, seen, _: joined(seen, [given["dim"]]),
+    r"native_layer_norm|_fused_rms_norm": lambda given, seen, _: spread(
         seen, range(-len(given["normalized_shape"]), 0)
     ),
     # Statistics of norms are left out, as is usual for receptive fields.
@@ -247,10 +202,10 @@ def follow(
     rule = _rule(name)
     alone = len(followed) == 1 and first in known
     if torch.Tag.pointwise in func.tags or name in UNMARKED:
-        after = _union(*(_of_rank(seen, rank) for seen in followed))
+        after = union(*(_of_rank(seen, rank) for seen in followed))
     elif name in PRODUCTS:
         *added, left, right = (seen_by(known, t) for t in tensors)
-        after = _union(_product(left, right), *(_of_rank(seen, rank) for seen in added))
+        after = union(_product(left, right), *(_of_rank(seen, rank) for seen in added))
     elif name == "cat":
         parts = [t for t in tensors if t.shape != (0,)]
         after = _end_to_end(parts, [seen_by(known, t) for t in parts], given["dim"] % rank)
@@ -280,21 +235,21 @@ def _product(left: Seen, right: Seen) -> Seen:
             return torch.maximum(row, column)
         return row if (row > -inf).any() else column
 
-    pairs = zip(_joined(left, [-1]), _joined(right, [-2]), strict=True)
+    pairs = zip(joined(left, [-1]), joined(right, [-2]), strict=True)
     return tuple(meet(i % 3, *pair) for i, pair in enumerate(pairs))
 
 
 def _end_to_end(tensors: Sequence[Tensor], several: Sequence[Seen], dimension: int) -> Seen:
     """Tensors put end to end along a dimension."""
-    joined = []
+    ends = []
     for parts in zip(*several, strict=True):
         shape = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
         sized = []
         for tensor, part in zip(tensors, parts, strict=True):
             shape[dimension] = tensor.shape[dimension]
             sized.append(part.expand(shape))
-        joined.append(compact(torch.cat(sized, dimension)))
-    return tuple(joined)
+        ends.append(compact(torch.cat(sized, dimension)))
+    return tuple(ends)
 
 
 def _move(func: Any, values: Tensor, options: Sequence[Any], named: dict[str, Any]) -> Any:

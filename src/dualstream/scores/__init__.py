@@ -8,7 +8,6 @@ from dualstream.scores.fusion import FusionMethod as FusionMethod
 from dualstream.scores.fusion import fit_fusion as fit_fusion
 from dualstream.scores.fusion import fuse as fuse
 from dualstream.scores.fusion import make_fusion as make_fusion
-from dualstream.scores.fusion import search_weights as search_weights
 from dualstream.scores.fusion import weighted_fusion as weighted_fusion
 from dualstream.scores.metrics import Accuracy as Accuracy
 from dualstream.scores.metrics import confusion_matrix as confusion_matrix
@@ -22,5 +21,6 @@ from dualstream.scores.metrics import true_class_rank as true_class_rank
 from dualstream.scores.views import align as align
 from dualstream.scores.views import average_views as average_views
 from dualstream.scores.views import log_softmax as log_softmax
+from dualstream.scores.views import only_common as only_common
 from dualstream.scores.views import probabilities as probabilities
 from dualstream.scores.views import softmax as softmax

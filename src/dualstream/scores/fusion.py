@@ -1,7 +1,8 @@
 """Fusion of the scores of several streams into one.
 
     mean       average of the streams' probabilities
-    weighted   weighted average; the weights are given, or searched on held-out training videos
+    weighted   given weights: weighted average of the probabilities; fitted: weighted geometric
+               mean of the probabilities, each stream with a temperature (see `fit_pool`)
     max        largest probability of any stream, scaled to sum to 1
     product    geometric mean of the probabilities, scaled to sum to 1
     svm        multi-class linear SVM on the stacked L2-normalised softmax scores
@@ -14,9 +15,7 @@ videos that are then measured must not be among them.
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,8 @@ from numpy.typing import NDArray
 from dualstream.errors import InputError, ScoresError, check_choice
 from dualstream.files import read_json, write_text
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
-from dualstream.scores.metrics import first_names, require_labels
+from dualstream.scores.metrics import first_names
+from dualstream.scores.pool import fit_pool, pooled
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,
     align,
@@ -42,8 +42,8 @@ FusionMethod = Literal["mean", "weighted", "max", "product", "svm", "logistic"]
 FITTED_METHODS = ("weighted", "svm", "logistic")
 """Methods that learn from held-out training videos (weighted: unless the weights are given)."""
 
-FORMAT = "dualstream-fusion-1"
-MOST_GRID_POINTS = 100_000
+FORMAT, FORMAT_1 = "dualstream-fusion-2", "dualstream-fusion-1"
+"""Written and read; files of version 1 know no temperatures and are read too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,10 @@ class Fusion:
     num_streams: int
     weights: tuple[float, ...] = ()
     """One a stream, summing to 1; of "weighted" only."""
+    temperatures: tuple[float, ...] = ()
+    """One a stream, above 0, of a fitted "weighted" only: the probability of a class is
+    proportional to the product of those of the streams, each to the power weight / temperature.
+    (): the weighted average of the probabilities."""
     classifier: LinearClassifier | None = None
     """Of "svm" and "logistic" only."""
 
@@ -65,13 +69,22 @@ class Fusion:
             raise InputError("Weights belong to the fusion method 'weighted' and to no other.")
         if self.weights and len(self.weights) != self.num_streams:
             raise InputError(f"{self.num_streams} streams cannot have weights {self.weights}.")
+        if self.temperatures and len(self.temperatures) != len(self.weights):
+            raise InputError(f"Weights {self.weights} cannot have temperatures of another number.")
+        if not all(0 < value < float("inf") for value in self.temperatures):
+            raise InputError(f"Temperatures must be above 0, got {self.temperatures}.")
         if (self.method in ("svm", "logistic")) != (self.classifier is not None):
             raise InputError(f"The fusion method {self.method!r} and its classifier do not fit.")
 
     def __str__(self) -> str:
-        """'mean', 'weighted, 0.4 : 0.6' or 'svm, C = 0.1', for reports."""
+        """'mean', 'weighted, 0.4 : 0.6, temperatures 1.1 : 0.8' or 'svm, C = 0.1', for reports."""
         if self.weights:
-            return f"weighted, {' : '.join(f'{weight:.3g}' for weight in self.weights)}"
+            parts = {"weighted, ": self.weights, ", temperatures ": self.temperatures}
+            return "".join(
+                name + " : ".join(f"{value:.3g}" for value in values)
+                for name, values in parts.items()
+                if values
+            )
         if self.classifier is not None:
             return f"{self.method}, C = {self.classifier.c:g}"
         return self.method
@@ -106,6 +119,9 @@ class Fusion:
             return self.classifier.apply(features, num_classes=len(aligned[0].classes))
         if self.method == "product":
             return np.exp(log_softmax(np.mean([log_probabilities(s) for s in aligned], axis=0)))
+        if self.temperatures:
+            log_probs = np.stack([log_probabilities(stream) for stream in aligned])  # (S, N, K)
+            return np.exp(pooled(log_probs, np.divide(self.weights, self.temperatures)))
         stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
         if self.method == "max":
             largest: NDArray[np.float64] = stacked.max(axis=0)
@@ -131,14 +147,17 @@ class Fusion:
             ScoresError: the file is missing, is not JSON, or is no such fusion.
         """
         content = read_json(path, error=ScoresError)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if not isinstance(content, dict) or content.get("format") not in (FORMAT, FORMAT_1):
             raise ScoresError(f"{path}: is no fusion file ('format' is not {FORMAT!r}).")
+        if content["format"] == FORMAT_1:
+            content["temperatures"] = ()
         try:
             classifier = content["classifier"]
             return cls(
                 method=content["method"],
                 num_streams=int(content["num_streams"]),
                 weights=tuple(float(weight) for weight in content["weights"]),
+                temperatures=tuple(float(value) for value in content["temperatures"]),
                 classifier=None if classifier is None else LinearClassifier(**classifier),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -148,8 +167,8 @@ class Fusion:
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
     """Fit a fusion on the scores of held-out training videos, one item a stream.
 
-    "mean", "max" and "product" learn nothing; "weighted" searches its weights (see
-    `search_weights`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
+    "mean", "max" and "product" learn nothing; "weighted" fits weights and temperatures (see
+    `fit_pool`), "svm" and "logistic" fit a classifier (see `linear.fit_linear`).
 
     Raises:
         UnknownNameError: no such method.
@@ -157,7 +176,8 @@ def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
     """
     aligned = align(fit_on, what="fit_on")
     if method == "weighted":
-        return Fusion(method, len(aligned), weights=search_weights(aligned))
+        weights, temperatures = fit_pool(aligned)
+        return Fusion(method, len(aligned), weights=weights, temperatures=temperatures)
     if method == "svm" or method == "logistic":
         return Fusion(method, len(aligned), classifier=fit_linear(aligned, kind=method))
     return Fusion(method, len(aligned))
@@ -166,7 +186,7 @@ def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:
 def fuse(
     streams: Sequence[Scores],
     *,
-    method: FusionMethod = "mean",
+    method: FusionMethod | None = None,
     weights: Sequence[float] | None = None,
     fit_on: Sequence[Scores] | None = None,
 ) -> Scores:
@@ -175,7 +195,8 @@ def fuse(
     Args:
         streams: the same videos in any order, the same classes in the same order. Logits are
             turned into probabilities first.
-        method: see the head of this module.
+        method: see the head of this module; None is "weighted" where `weights` or `fit_on` is
+            given, else "mean".
         weights: of "weighted": one a stream, not negative, not all zero; scaled to sum to 1.
         fit_on: scores of held-out training videos, one item a stream in the same order; needed
             by "svm", "logistic", and by "weighted" without `weights`. The methods that learn
@@ -196,11 +217,13 @@ def fuse(
 def make_fusion(
     streams: Sequence[Scores],
     *,
-    method: FusionMethod = "mean",
+    method: FusionMethod | None = None,
     weights: Sequence[float] | None = None,
     fit_on: Sequence[Scores] | None = None,
 ) -> Fusion:
     """Return the fusion that `fuse` applies, fitted where it learns; arguments and errors there."""
+    if method is None:
+        method = "mean" if weights is None and fit_on is None else "weighted"
     check_choice("fusion method", method, FusionMethod)
     streams = align(streams)
     if fit_on is not None:
@@ -209,7 +232,7 @@ def make_fusion(
         if method != "weighted":
             raise InputError(f"`weights` belong to the method 'weighted', not to {method!r}.")
         if fit_on is not None:
-            raise InputError("Give `weights`, or `fit_on` to search them on, not both.")
+            raise InputError("Give `weights`, or `fit_on` to fit them on, not both.")
         return weighted_fusion(weights, num_streams=len(streams))
     if fit_on is not None:
         return fit_fusion(fit_on, method=method)
@@ -262,62 +285,3 @@ def weighted_fusion(weights: Sequence[float], *, num_streams: int) -> Fusion:
         raise InputError(f"Weights must be 0 or above and not all 0, got {tuple(weights)}.")
     scaled = values / values.sum()
     return Fusion("weighted", num_streams, weights=tuple(float(value) for value in scaled))
-
-
-def simplex_grid(num_streams: int, *, parts: int) -> NDArray[np.int64]:
-    """Return every way to share `parts` equal parts among the streams.
-
-    simplex_grid(2, parts=2) is [[0, 2], [1, 1], [2, 0]].
-
-    Returns:
-        (P, num_streams) whole numbers, each row summing to `parts`, in rising order.
-    """
-    # Bars between the parts, as in 'stars and bars': their distances are the shares.
-    bars = itertools.combinations(range(parts + num_streams - 1), num_streams - 1)
-    rows = [np.diff((-1, *places, parts + num_streams - 1)) - 1 for places in bars]
-    return np.array(rows, np.int64).reshape(-1, num_streams)
-
-
-def search_weights(fit_on: Sequence[Scores], *, step: float = 0.05) -> tuple[float, ...]:
-    """Search the weights of the streams with the best top-1 accuracy on held-out training videos.
-
-    Tries every point of a grid over the weights that sum to 1. Of weights that are equally
-    accurate the ones with the higher mean log-likelihood of the true class win, then the ones
-    closest to equal weights, then the first in rising order.
-
-    Args:
-        fit_on: one item a stream; every video's class known.
-        step: distance of the grid's points; 1 / step must be a whole number.
-
-    Returns:
-        One weight a stream, summing to 1.
-
-    Raises:
-        InputError: an impossible step, or a grid of more than 100,000 points.
-        ScoresError: the streams cannot be aligned, or a label is -1.
-    """
-    parts = round(1 / step) if step > 0 else 0
-    if parts < 1 or abs(parts * step - 1) > 1e-9:
-        raise InputError(f"`step` must divide 1 into equal parts (0.05, 0.1, ...), got {step}.")
-    aligned = align(fit_on, what="fit_on")
-    require_labels(aligned[0])
-    count = math.comb(parts + len(aligned) - 1, parts)
-    if count > MOST_GRID_POINTS:
-        raise InputError(
-            f"{len(aligned)} streams at step {step} make {count} combinations of weights, more "
-            f"than {MOST_GRID_POINTS}: choose a larger step, or give the weights."
-        )
-    stacked = np.stack([probabilities(stream) for stream in aligned])  # (S, N, K)
-    labels = aligned[0].labels
-
-    def quality(shares: NDArray[np.int64]) -> tuple[int, float, float]:
-        joined = np.tensordot(shares / parts, stacked, axes=1)  # (N, K)
-        truth = joined[np.arange(len(labels)), labels]
-        right = int((joined.argmax(axis=1) == labels).sum())
-        likelihood = float(np.log(np.maximum(truth, SMALLEST_PROBABILITY)).mean())
-        inequality = float(((shares / parts - 1 / len(aligned)) ** 2).sum())
-        # Rounded, so that sums that differ in the last bit only still count as equal.
-        return right, round(likelihood, 9), -round(inequality, 9)
-
-    chosen = max(simplex_grid(len(aligned), parts=parts), key=quality)
-    return tuple(float(share) / parts for share in chosen)

@@ -92,6 +92,23 @@ def log_probabilities(scores: Scores) -> NDArray[np.float64]:
     return log_softmax(scores.scores)
 
 
+def only_common(streams: Sequence[Scores]) -> list[Scores]:
+    """Return each stream without the videos that some other stream has no scores of."""
+    names = set.intersection(*(set(stream.names) for stream in streams))
+    kept = []
+    for stream in streams:
+        rows = [row for row, name in enumerate(stream.names) if name in names]
+        kept.append(
+            replace(
+                stream,
+                names=tuple(stream.names[row] for row in rows),
+                labels=stream.labels[rows],
+                scores=stream.scores[rows],
+            )
+        )
+    return kept
+
+
 def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, ...]:
     """Put every stream's videos in the order of the first stream.
 

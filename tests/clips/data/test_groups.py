@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dualstream.clips.data.groups import choose_groups, group_videos, mirrored_classes, source_group
+from dualstream.clips.data.groups import (
+    choose_groups,
+    deal_groups,
+    group_videos,
+    mirrored_classes,
+    source_group,
+)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +155,31 @@ def test_choice_of_any_classes(sizes: list[list[int]], fraction: float, seed: in
 )
 def test_mirrored_classes(classes: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
     assert mirrored_classes(classes) == pairs
+
+
+def test_groups_are_dealt_out_as_a_table() -> None:
+    # Class 0 has four sources of one video, class 1 one source of two, class 2 two sources.
+    videos = [(0, "a"), (0, "b"), (0, "c"), (0, "d"), (1, "e"), (1, "e"), (2, "f"), (2, "g")]
+    folds = deal_groups(videos, folds=2, seed=0)
+    assert [len(fold & set("abcd")) for fold in folds] == [2, 2]
+    assert [len(fold & set("fg")) for fold in folds] == [1, 1]
+    assert not any("e" in fold for fold in folds)  # nobody else could teach class 1
+    assert deal_groups(videos, folds=2, seed=0) == folds
+    assert any(deal_groups(videos, folds=2, seed=seed) != folds for seed in range(1, 5))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(2, 5),
+    st.integers(0, 99),
+)
+def test_folds_do_not_overlap_and_leave_every_class_to_learn(
+    pairs: list[tuple[int, int]], folds: int, seed: int
+) -> None:
+    videos = [(label, f"group {group}") for label, group in pairs]
+    dealt = deal_groups(videos, folds=folds, seed=seed)
+    assert len(dealt) == folds
+    assert sum(len(fold) for fold in dealt) == len(frozenset().union(*dealt))
+    for fold in dealt:
+        kept = {label for label, group in videos if group not in fold}
+        assert {label for label, group in videos if group in fold} <= kept

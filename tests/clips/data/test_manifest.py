@@ -381,3 +381,20 @@ def test_stopped_write_leaves_nothing_wrong(
         with pytest.raises(AnnotationError, match="no manifest here"):
             Manifest.read(tmp_path)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_folds_hold_every_video_out_once() -> None:
+    records = [record(f"c{label}/{i}.mp4", label, sha256="") for label in (0, 1) for i in range(6)]
+    manifest = Manifest(tuple(records), ("a", "b"), Path())
+    folds = [manifest.fold(number, folds=3) for number in (1, 2, 3)]
+    for kept, held in folds:
+        assert (len(kept), len(held)) == (8, 4)
+        assert set(kept.records) | set(held.records) == set(records)
+        assert [r.label for r in held.records] == [0, 0, 1, 1]
+    assert len({r.path for _, held in folds for r in held.records}) == 12
+    assert manifest.fold(1, folds=3, seed=1)[1] != folds[0][1]
+    for number, count in ((0, 3), (4, 3), (1, 1)):
+        with pytest.raises(InputError, match="2 folds or more"):
+            manifest.fold(number, folds=count)
+    with pytest.raises(AnnotationError, match="Nothing can be held out"):
+        Manifest((record("x.mp4"),), ("a",), Path()).fold(1, folds=2)

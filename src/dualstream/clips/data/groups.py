@@ -106,6 +106,27 @@ def choose_groups(
     return frozenset(chosen)
 
 
+def deal_groups(
+    videos: Sequence[tuple[int, str]], *, folds: int, seed: int
+) -> tuple[frozenset[str], ...]:
+    """Deal the groups of (label, group) videos into folds of about equal size, class by class.
+
+    Each fold is chosen out of what the folds before it left (`choose_groups`), so none overlap.
+    A group with a class that nothing outside its fold could teach is in no fold: it is always
+    trained on.
+    """
+    rest, dealt = list(videos), []
+    for left in range(folds, 1, -1):
+        dealt.append(choose_groups(rest, fraction=1 / left, seed=seed))
+        rest = [video for video in rest if video[1] not in dealt[-1]]
+    dealt.append(frozenset(group for _, group in rest))
+    kept = [{label for label, group in videos if group not in fold} for fold in dealt]
+    return tuple(
+        fold - {group for label, group in videos if label not in taught}
+        for fold, taught in zip(dealt, kept, strict=True)
+    )
+
+
 def mirrored_classes(classes: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Return the pairs of classes of which a mirrored picture of one shows the other.
 

@@ -14,7 +14,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -23,7 +23,7 @@ from typing import Literal
 import yaml
 
 from dualstream.clips.data.annotations.entries import is_class_name, read_class_list
-from dualstream.clips.data.groups import choose_groups, group_videos
+from dualstream.clips.data.groups import choose_groups, deal_groups, group_videos
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import read_csv, read_text, replacing
 
@@ -211,13 +211,34 @@ class Manifest:
         """
         if not 0 < fraction < 1:
             raise InputError(f"fraction must be above 0 and below 1, got {fraction}.")
+        return self._set_aside(lambda videos: choose_groups(videos, fraction=fraction, seed=seed))
+
+    def fold(self, number: int, *, folds: int, seed: int = 0) -> tuple[Manifest, Manifest]:
+        """Return (kept, held out) where fold `number` (from 1) of `folds` is held out.
+
+        No video is in two folds, and as in `hold_out` all clips of a source go together. Only
+        the videos of a class of one source are in no fold.
+
+        Raises:
+            InputError: fewer than 2 folds, or no such fold.
+            AnnotationError: the fold is empty.
+        """
+        if folds < 2 or not 1 <= number <= folds:
+            raise InputError(f"There must be 2 folds or more, got number {number} of {folds}.")
+        return self._set_aside(
+            lambda videos: deal_groups(videos, folds=folds, seed=seed)[number - 1]
+        )
+
+    def _set_aside(
+        self, choose: Callable[[list[tuple[int, str]]], frozenset[str]]
+    ) -> tuple[Manifest, Manifest]:
+        """Return (kept, set aside) by the groups that are chosen of (label, group) videos."""
         groups = group_videos([(r.path, r.sha256) for r in self.records])
-        videos = [(r.label, group) for r, group in zip(self.records, groups, strict=True)]
-        held = choose_groups(videos, fraction=fraction, seed=seed)
+        held = choose([(r.label, group) for r, group in zip(self.records, groups, strict=True)])
         if not held:
             raise AnnotationError(
                 f"Nothing can be held out of {len(self)} videos: every class has clips or copies "
-                "of one source video only. Give the test part of the split files instead."
+                "of too few source videos. Give the test part of the split files instead."
             )
         kept, aside = (
             tuple(r for r, g in zip(self.records, groups, strict=True) if (g in held) == is_held)

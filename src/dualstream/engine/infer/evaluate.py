@@ -16,9 +16,9 @@ from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.recipe import Crops
-from dualstream.engine.run.checkpoint import Checkpoint, checkpoint_for, load_checkpoint
-from dualstream.engine.run.info import FlowFolders, flow_origins, save_metrics
-from dualstream.errors import DualstreamError, ScoresError
+from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
+from dualstream.engine.run.info import FlowFolders, flow_origins, read_run, save_metrics
+from dualstream.errors import CheckpointError, DualstreamError, ScoresError
 from dualstream.scores import Accuracy, measure, write_scores
 from dualstream.types import Clip, Scores
 
@@ -80,7 +80,7 @@ def evaluate(
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
     folder = Path(data or checkpoint.info.manifest)
     manifest = Manifest.read(folder)
-    checkpoint = checkpoint_for(checkpoint, manifest.classes, folder)
+    checkpoint = _checkpoint_for(checkpoint, manifest.classes, folder)
     given = {"segments": segments, "crops": crops}
     given = {name: value for name, value in given.items() if value is not None}
     test = checkpoint.recipe.test.model_copy(update=given)
@@ -108,6 +108,56 @@ def evaluate(
     }
     save_metrics(checkpoint.folder, {part: metrics})
     return Evaluation(scores, accuracy, failures, path, metrics)
+
+
+def _checkpoint_for(
+    checkpoint: Checkpoint, classes: tuple[str, ...], data: str | os.PathLike[str]
+) -> Checkpoint:
+    """The checkpoint whose classes are those of a data set: this one, or another head of its run.
+
+    Heads are told apart by their class lists, names and order; where several have the same, by
+    the folder of the data set, then by its name.
+
+    Raises:
+        CheckpointError: there is none, or several; names the first class that differs.
+    """
+    folders = {checkpoint.folder.name: checkpoint.folder}
+    if checkpoint.info.run_folder(checkpoint.folder) == checkpoint.folder:
+        folders = checkpoint.info.head_folders(checkpoint.folder) or folders
+    if len(folders) == 1 and checkpoint.classes == classes:
+        return checkpoint
+    runs = {name: read_run(folder) for name, folder in folders.items()}
+    fitting = [name for name, (_, known, _) in runs.items() if known == classes]
+    place = Path(data).absolute()
+    here = [name for name in fitting if Path(runs[name][2].manifest) == place]
+    found = here or [name for name in fitting if len(fitting) == 1 or name == place.name]
+    if len(found) == 1:
+        (folder,) = (folders[name] for name in found)
+        if folder == checkpoint.folder:
+            return checkpoint
+        return load_checkpoint(folder, device=str(next(checkpoint.model.parameters()).device))
+    if fitting:
+        raise CheckpointError(
+            f"{data} has the classes of several heads of {checkpoint.folder}: "
+            f"{', '.join(fitting)}. Say which one is meant, for instance: dualstream test "
+            f"{folders[fitting[-1]]} --data {data}"
+        )
+    details = {name: _difference(known, classes) for name, (_, known, _) in runs.items()}
+    differing = (
+        "; ".join(f"{name}: {detail}" for name, detail in details.items())
+        if len(details) > 1
+        else next(iter(details.values()))
+    )
+    raise CheckpointError(
+        f"The classes of {checkpoint.folder} are not those of {data}: {differing}. "
+        "Test with the data set that the network was trained on, or train again."
+    )
+
+
+def _difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
+    pairs = enumerate(zip(theirs, ours, strict=False))
+    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
+    return next(details, f"{len(theirs)} classes there, {len(ours)} here")
 
 
 def _scores(

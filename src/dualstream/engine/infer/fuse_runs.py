@@ -16,6 +16,7 @@ from dualstream.scores import (
     FusionMethod,
     make_fusion,
     measure,
+    only_common,
     read_scores,
     write_scores,
 )
@@ -24,6 +25,12 @@ from dualstream.version import __version__
 
 TEST_SCORES, HELD_OUT_SCORES = "scores.npz", "scores_held_out.npz"
 """Files of a run folder that `dualstream test` writes."""
+
+UNFITTED = (
+    "The weights of the streams are equal and unfitted. Scores of held-out training videos would "
+    "fit them: train the streams with data.hold_out=0.2 and run `dualstream test RUN --part "
+    "held_out` for each, or train them by one recipe (`dualstream train DATA --recipe demo`)."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +46,30 @@ class FusedRuns:
     """Of each stream, then "fused (mean)" and so on; empty where a true class is unknown."""
     files: Mapping[str, Path]
     """Files that were written: "scores" and "fusion", "report"."""
+    advice: str = ""
+    """One line where the mean was taken because nothing could be fitted: what would."""
 
 
 def fuse_runs(
     streams: Sequence[str | os.PathLike[str]],
     *,
-    method: FusionMethod = "mean",
+    method: FusionMethod | None = None,
     weights: Sequence[float] | None = None,
     fit: Sequence[str | os.PathLike[str]] | None = None,
     out: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
+    title: str | None = None,
+    facts: Mapping[str, str] | None = None,
     all_methods: bool = False,
+    common: bool = False,
 ) -> FusedRuns:
     """Join the scores of runs, measure them, and write the joined scores and a report.
 
     Args:
         streams: one a stream: a run folder (its scores.npz) or a score file (`read_scores`).
         method: see `fuse`; "svm", "logistic", and "weighted" without `weights`, learn from `fit`.
+            None is "weighted" where there are `weights` or something to learn from, else "mean".
         weights: one a stream, of "weighted" only; scaled to sum to 1.
         fit: scores of held-out training videos, one a stream in the same order: score files, or
             run folders (their scores_held_out.npz). Default: those of the run folders in
@@ -65,7 +78,11 @@ def fuse_runs(
             and scores are then called by it (a.npz, a.fusion.json).
         report: HTML page to write.
         data: manifest folder; the page then shows example videos of it.
+        title: heading of the page; default the names of the streams.
+        facts: further ones for the page, name -> text.
         all_methods: measure every other method that is possible as well.
+        common: leave out the videos that some stream has no scores of (one frame alone has no
+            flow) instead of raising.
 
     Raises:
         InputError: options that do not belong together, or a method without held-out scores.
@@ -76,21 +93,23 @@ def fuse_runs(
     if data is not None and report is None:
         raise InputError("`data` (--data) serves the page of `report` (--report): give both.")
     paths = [Path(stream) for stream in streams]
-    scores = _read(paths, TEST_SCORES)
+    scores = _read(paths, TEST_SCORES, common=common)
     named = dict(zip(_short_names(paths), scores, strict=True))
-    learns = bool(fit) or all_methods or (method != "mean" and weights is None)
     held_out = None
-    if learns and (fit or all((path / HELD_OUT_SCORES).is_file() for path in paths)):
-        held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES)
+    learns = method in (None, *FITTED_METHODS) and weights is None
+    if fit or (
+        (learns or all_methods) and all((path / HELD_OUT_SCORES).is_file() for path in paths)
+    ):
+        held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES, common=common)
     fusion = make_fusion(
         scores, method=method, weights=weights, fit_on=held_out if weights is None else None
     )
     fused = fusion.apply(scores)
     accuracy: dict[str, Accuracy] = {}
     if (fused.labels >= 0).all():
-        measured = {**named, f"fused ({method})": fused}
+        measured = {**named, f"fused ({fusion.method})": fused}
         for other in get_args(FusionMethod) if all_methods else ():
-            if other != method and (held_out is not None or other not in FITTED_METHODS):
+            if other != fusion.method and (held_out is not None or other not in FITTED_METHODS):
                 joined = make_fusion(scores, method=other, fit_on=held_out).apply(scores)
                 measured[f"fused ({other})"] = joined
         accuracy = {name: measure(one) for name, one in measured.items()}
@@ -103,13 +122,16 @@ def fuse_runs(
         write_scores(files["scores"], fused)
         fusion.save(files["fusion"])
     if report is not None:
-        files["report"] = _write_page(Path(report), named, fused, fusion=fusion, data=data)
-    return FusedRuns(named, fused, fusion, accuracy, files)
+        more = {"fusion": str(fusion), **(facts or {})}
+        files["report"] = _write_page(Path(report), named, fused, title, data=data, facts=more)
+    is_unfitted = method is None and fusion.method == "mean" and len(scores) > 1
+    return FusedRuns(named, fused, fusion, accuracy, files, UNFITTED if is_unfitted else "")
 
 
-def _read(paths: Sequence[Path], name: str) -> list[Scores]:
+def _read(paths: Sequence[Path], name: str, *, common: bool) -> list[Scores]:
     """Scores of files, or of that name in run folders."""
-    return [read_scores(path / name if path.is_dir() else path) for path in paths]
+    scores = [read_scores(path / name if path.is_dir() else path) for path in paths]
+    return only_common(scores) if common and scores else scores
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -130,8 +152,9 @@ def _write_page(
     path: Path,
     streams: Mapping[str, Scores],
     fused: Scores,
+    title: str | None,
     *,
-    fusion: Fusion,
+    facts: Mapping[str, str],
     data: str | os.PathLike[str] | None,
 ) -> Path:
     from dualstream.report import example_figures, write_report  # not for scores alone
@@ -143,9 +166,9 @@ def _write_page(
         samples = example_figures(Manifest.read(Path(data)), streams, fused)
     return write_report(
         path,
-        title=" + ".join(streams),
+        title=title or " + ".join(streams),
         streams=streams,
         fused=fused,
         samples=samples,
-        facts={"streams": ", ".join(streams), "fusion": str(fusion), "dualstream": __version__},
+        facts={"streams": ", ".join(streams), **facts, "dualstream": __version__},
     )

@@ -71,8 +71,9 @@ def build_model(recipe: Recipe, num_classes: int, *, with_weights: bool) -> Netw
     sources = starting_weights(recipe) if with_weights else {}
     whole = sources.pop("", None)
     options = _with_sizes(recipe)
-    if isinstance(whole, Path) or not with_weights:
-        options = _without_pretrained(options)
+    goes_on = isinstance(whole, Path) and read_run(whole)[0].model.name == recipe.model.name
+    if goes_on or not with_weights:
+        options = _without_starts(options)
     model = create_model(
         recipe.model.name,
         weights=whole if isinstance(whole, str) else None,
@@ -118,6 +119,8 @@ def check_streams(model: Network, recipe: Recipe) -> None:
         model.check(_shapes(spec, segments=1))
         return
     seen = (spec, recipe.train.segments), (recipe.test_spec(), recipe.test.segments)
+    if model.exchanges_maps:  # the segments run one by one, each like the others
+        seen = (spec, 1), (recipe.test_spec(), 1)
     model.eval()
     for part, segments in seen:
         shapes = _shapes(part, segments=segments)
@@ -134,21 +137,44 @@ def _shapes(spec: ClipSpec, *, segments: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_losses(model: Network, recipe: Recipe) -> None:
-    """Check that a network has the heads of `train.losses`, and that these train all of it.
+    """Check that a network has the losses of `train.losses`, and that these train all of it.
 
     Args:
         model: on the meta device, with what is frozen.
 
     Raises:
-        UnknownNameError: it has no such head; lists those that it has.
-        RecipeError: a part that is to be trained has no part in any of these losses.
+        UnknownNameError: it has no such head, loss or part of `lr_factors`; lists those it has.
+        RecipeError: a part that is to be trained has no part in any of these losses, or what a
+            loss is for is frozen.
     """
+    parts = dict(model.named_children())
+    for name in recipe.train.optimizer.lr_factors:
+        if name not in parts:
+            raise UnknownNameError(f"part of {model.name} in lr_factors", name, tuple(parts))
+    losses, known = recipe.train.losses, (*model.heads, *model.own_losses)
+    for name in losses:
+        if name not in known:
+            raise UnknownNameError(f"loss of {model.name} in train.losses", name, known)
+    if "motion" in losses:
+        _check_motion(recipe)
+    elif losses:
+        _check_all_is_trained(model, recipe)
+
+
+def _check_motion(recipe: Recipe) -> None:
+    """Raise RecipeError where the loss motion trains nothing or the same views again."""
+    if recipe.model.trainable != "all":
+        raise RecipeError(
+            f"model.trainable={recipe.model.trainable} freezes MotionNet, which the loss motion of "
+            "train.losses is for: set model.trainable=all, or leave that loss out."
+        )
+    if recipe.data.frozen_views:
+        raise RecipeError("The loss motion needs new views each epoch: set data.frozen_views=0.")
+
+
+def _check_all_is_trained(model: Network, recipe: Recipe) -> None:
+    """Raise RecipeError where a part that is to be trained has no part in any of the losses."""
     losses = recipe.train.losses
-    for head in losses:
-        if head not in model.heads:
-            raise UnknownNameError(f"head of {model.name} in train.losses", head, model.heads)
-    if not losses:
-        return
     shapes = _shapes(recipe.clip_spec(), segments=recipe.train.segments)
     clips = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     outputs = model.eval().outputs(clips)
@@ -164,6 +190,11 @@ def check_losses(model: Network, recipe: Recipe) -> None:
             f"{len(idle) - 1} more parameters. Weigh their head too (of {', '.join(model.heads)}), "
             "or freeze them (model.trainable)."
         )
+
+
+def learns_classes(recipe: Recipe) -> bool:
+    """Whether a recipe's losses look at labels."""
+    return recipe.train.losses.keys() != {"motion"}
 
 
 def _by_stream(values: dict[str, int]) -> int | dict[str, int]:
@@ -207,12 +238,16 @@ def _check_test_sizes(model: Network, recipe: Recipe) -> None:
                 )
 
 
-def _without_pretrained(options: Mapping[str, Any]) -> dict[str, Any]:
+_STARTS = ("pretrained", "temporal_weights")
+"""Options of networks that say where weights start."""
+
+
+def _without_starts(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a network, and of its towers, that gets weights otherwise."""
     return {
-        name: _without_pretrained(value) if isinstance(value, Mapping) else value
+        name: _without_starts(value) if isinstance(value, Mapping) else value
         for name, value in options.items()
-        if name != "pretrained"
+        if name not in _STARTS
     }
 
 
@@ -242,8 +277,9 @@ def start_from_run(model: Network, folder: Path) -> None:
 
     The classifier is taken over as well, unless the run has another number of classes: then it
     stays as it is. Of a run on other input channels, the first layer is brought to those of `model`
-    (`cross_modality_start`). Everything else must match. Runs of `dualstream transfer` serve too,
-    and of one on several data sets the folder of any head, or of all where `model` has all heads.
+    (`cross_modality_start`); of a network that `model` says it `starts_from`, that part is taken.
+    Everything else must match. Runs of `dualstream transfer` serve too, and of one on several data
+    sets the folder of any head, or of all where `model` has all heads.
 
     Args:
         model: the network of a recipe, or one of its towers.
@@ -258,6 +294,7 @@ def start_from_run(model: Network, folder: Path) -> None:
     all_heads = sum(info.heads.values())
     if all_heads != model.num_classes:
         state = state_of_head(state, own, info)
+    part = model.starts_from.get(theirs.model.name)
     if theirs.model.name == model.name:
         state = cross_modality_start(state, model)
     left_out = without(model)
@@ -266,18 +303,19 @@ def start_from_run(model: Network, folder: Path) -> None:
         {
             name: value
             for name, value in tensors.items()
-            if not name.startswith(left_out) and (same_classes or ".classifier." not in f".{name}")
+            if (name.startswith(f"{part}.") if part else not name.startswith(left_out))
+            and (same_classes or ".classifier." not in f".{name}")
         }
         for tensors in (state, own)
     )
     if not (problems := list_problems(state, own)):
         model.load_state_dict(state, strict=False)
         return
-    if theirs.model.name != model.name:
+    if theirs.model.name not in (model.name, *model.starts_from):
         raise CheckpointError(
             f"{folder} is a run of {theirs.model.name}, this recipe makes {model.name}, "
             f"whose weights are others. Set model.name={theirs.model.name}, or start from a run of "
-            f"{model.name}."
+            f"{' or '.join((model.name, *model.starts_from))}."
         )
     raise CheckpointError(
         f"The weights of {folder} are not those of {model.name} as this recipe makes it. "
@@ -313,25 +351,34 @@ def state_of_head(
     }
 
 
-def load_checkpoint(folder: str | os.PathLike[str], *, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(
+    folder: str | os.PathLike[str], *, device: str = "cpu", with_classes: bool = True
+) -> Checkpoint:
     """A trained network, ready to predict.
 
     Of a run on several data sets the run folder has the head of the first; `RUN/heads/NAME` are
     those of the others.
 
+    Args:
+        folder: of the run.
+        device: where the network is to be.
+        with_classes: whether it must have learnt its classes; flow needs none.
+
     Raises:
         CheckpointError: the folder is no run, training has written no weights yet, the file
             is broken, its tensors are not those of the recipe's network, or the run is a
-            transfer's, whose classifier has learnt nothing.
+            transfer's or one without labels, whose classifier has learnt nothing.
         InputError: no such device.
     """
     root = Path(folder)
     recipe, classes, info = read_run(root)
     state = _read_weights(info.run_folder(root))
-    if info.teacher is not None:
+    is_taught = info.teacher is not None
+    if with_classes and (is_taught or not learns_classes(recipe)):
+        made = "by `dualstream transfer`" if is_taught else "without labels"
         raise CheckpointError(
-            f"{root} is a start made by `dualstream transfer`; it knows no classes yet. Train from "
-            f"it: dualstream train DATA --recipe ... --out ... model.weights={root}"
+            f"{root} is a start made {made}; it knows no classes yet. Train from it: "
+            f"dualstream train DATA --recipe ... --out ... model.weights={root}"
         )
     model = build_model(recipe, len(classes), with_weights=False)
     state = state_of_head(state, model.state_dict(), info)
@@ -374,51 +421,3 @@ def _read_weights(root: Path) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is broken ({error}). {COPY_AGAIN}") from error
     return state
-
-
-def checkpoint_for(
-    checkpoint: Checkpoint, classes: tuple[str, ...], data: str | os.PathLike[str]
-) -> Checkpoint:
-    """The checkpoint whose classes are those of a data set: this one, or another head of its run.
-
-    Heads are told apart by their class lists, names and order; where several have the same, by
-    the folder of the data set, then by its name.
-
-    Raises:
-        CheckpointError: there is none, or several; names the first class that differs.
-    """
-    device = str(next(checkpoint.model.parameters()).device)
-    folders = {checkpoint.folder.name: checkpoint.folder}
-    if checkpoint.info.run_folder(checkpoint.folder) == checkpoint.folder:
-        folders = checkpoint.info.head_folders(checkpoint.folder) or folders
-    runs = {name: read_run(folder) for name, folder in folders.items()}
-    fitting = [name for name, (_, known, _) in runs.items() if known == classes]
-    place = Path(data).absolute()
-    here = [name for name in fitting if Path(runs[name][2].manifest) == place]
-    found = here or [name for name in fitting if len(fitting) == 1 or name == place.name]
-    if len(found) == 1:
-        (folder,) = (folders[name] for name in found)
-        same = folder == checkpoint.folder
-        return checkpoint if same else load_checkpoint(folder, device=device)
-    if fitting:
-        raise CheckpointError(
-            f"{data} has the classes of several heads of {checkpoint.folder}: "
-            f"{', '.join(fitting)}. Say which one is meant, for instance: dualstream test "
-            f"{folders[fitting[-1]]} --data {data}"
-        )
-    details = {name: _difference(known, classes) for name, (_, known, _) in runs.items()}
-    differing = (
-        "; ".join(f"{name}: {detail}" for name, detail in details.items())
-        if len(details) > 1
-        else next(iter(details.values()))
-    )
-    raise CheckpointError(
-        f"The classes of {checkpoint.folder} are not those of {data}: {differing}. "
-        "Test with the data set that the network was trained on, or train again."
-    )
-
-
-def _difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
-    pairs = enumerate(zip(theirs, ours, strict=False))
-    details = (f"class {i} is {a!r} there and {b!r} here" for i, (a, b) in pairs if a != b)
-    return next(details, f"{len(theirs)} classes there, {len(ours)} here")

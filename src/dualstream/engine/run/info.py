@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from dualstream.engine.pair_recipe import PAIR_FILE
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import read_json, read_lines, write_text
@@ -151,6 +152,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
     """Return recipe, classes and origin of a run folder."""
+    if (folder / PAIR_FILE).is_file():
+        runs = ", ".join(sorted(str(path.parent) for path in folder.glob("*/recipe.yaml")))
+        raise CheckpointError(
+            f"{folder} holds a run for each of several streams: {runs}. Give one."
+        )
     for name in ("recipe.yaml", "classes.txt", "run.json"):
         if not (folder / name).is_file():
             raise CheckpointError(

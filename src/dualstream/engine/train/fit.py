@@ -25,8 +25,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model
 from dualstream.engine.run.info import save_metrics, start_run
+from dualstream.engine.train.cross_attention import CrossAttentionModule
 from dualstream.engine.train.frozen import FrozenData, FrozenModule
 from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.motion import MotionModule
 from dualstream.engine.train.multi_task import MultiTaskData, MultiTaskModule, naming
 from dualstream.engine.train.opening import (
     RunOptions,
@@ -53,6 +55,8 @@ class TrainResult:
     """Of the saved weights, 0..1; None without held-out videos."""
     seconds: float
     """Of this call; a resumed run counts only what it did."""
+    measure: str = "top-1"
+    """What is called top-1 here; of training without labels something else."""
     heads: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Data set -> its train_top1 and held_out_top1, where there are several; the run's are the
     means of these."""
@@ -124,7 +128,12 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     if is_frozen:
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
-    return TrainingModule(recipe, model), RunData(recipe, run.manifest, run.info)
+    usual = RunData(recipe, run.manifest, run.info)
+    if model.exchanges_maps:
+        return CrossAttentionModule(recipe, model, videos=usual.videos["train"]), usual
+    if "motion" in recipe.train.losses:
+        return MotionModule(recipe, model), usual
+    return TrainingModule(recipe, model), usual
 
 
 def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> TrainResult:
@@ -183,7 +192,8 @@ def fit(run: TrainingRun, task: Task, *, listener: Listener | None = None) -> Tr
         }
     if trainer.is_global_zero:
         save_metrics(run.folder, metrics)
-    return TrainResult(run.folder, **metrics, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return TrainResult(run.folder, **metrics, seconds=seconds, measure=module.measure)
 
 
 def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:

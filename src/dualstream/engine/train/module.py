@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -45,17 +45,27 @@ class TrainingModule(pl.LightningModule):
         model: network of the recipe; (N, S, C, T, H, W) -> logits (N, K) of each head.
     """
 
+    measure = "top-1"
+    """What is called top-1 in the log."""
+
     def __init__(self, recipe: Recipe, model: nn.Module) -> None:
         super().__init__()
         self.recipe = recipe
         self.spec = recipe.clip_spec()
         self._normalizer = Normalizer(self.spec)
         self.model = model
+        self.scheduled_epochs = recipe.train.epochs
+        """Epochs that the recipe's schedule is for."""
         self.average: AveragedModel | None = None
         if decay := recipe.train.ema_decay:
             mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch's own gap
             self.average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
             self.average.requires_grad_(False)
+
+    @property
+    def optimized(self) -> nn.Module:
+        """Part of the network that the recipe's optimiser moves: all of it."""
+        return self.model
 
     @property
     def tested_model(self) -> nn.Module:
@@ -111,14 +121,22 @@ class TrainingModule(pl.LightningModule):
         key = (self.recipe.train.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
+    def training_outputs(
+        self, batch: Clip, absent: Mapping[str, Tensor] | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits of each head and labels for a training step; see `outputs_and_labels`."""
+        return self.outputs_and_labels(self.model, batch, absent=absent)
+
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         absent, rate = None, self.recipe.train.modality_dropout
         if rate:
             absent = absent_streams(tuple(batch.data), len(batch), rate, device=self.device)
-        outputs, labels = self.outputs_and_labels(self.model, batch, absent=absent)
+        outputs, labels = self.training_outputs(batch, absent)
         loss = self.loss(outputs, labels)
         if not torch.isfinite(loss):
-            raise self._diverged(f"The loss is {loss.item()}")
+            # Features of frozen stages have no names.
+            at = _not_finite(outputs, getattr(batch, "name", ()))
+            raise self._diverged(f"The loss is {loss.item()}{at}")
         self._log_means("train", loss, outputs, labels)
         return loss
 
@@ -164,7 +182,12 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.recipe.train.optimizer
-        groups = parameter_groups(self.model, weight_decay=settings.weight_decay)
+        groups = parameter_groups(
+            self.optimized,
+            weight_decay=settings.weight_decay,
+            lr=settings.lr,
+            lr_factors=settings.lr_factors,
+        )
         optimizer = (
             torch.optim.AdamW(groups, lr=settings.lr)
             if settings.name == "adamw"
@@ -176,11 +199,19 @@ class TrainingModule(pl.LightningModule):
         factor = partial(
             learning_rate_factor,
             steps_per_epoch=data.steps_per_epoch,
-            epochs=self.recipe.train.epochs,
+            epochs=self.scheduled_epochs,
             schedule=self.recipe.train.schedule,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def _not_finite(outputs: Mapping[str, Tensor], names: Sequence[str]) -> str:
+    """' (a.mp4, b.mp4)': the samples whose logits (N, K) are no finite numbers, in brackets."""
+    sound = torch.stack([logits.isfinite().all(dim=1) for logits in outputs.values()]).all(dim=0)
+    found = [name for name, is_sound in zip(names, sound.tolist(), strict=False) if not is_sound]
+    listed = [*found[:MOST_NAMES], *["..."] * (len(found) > MOST_NAMES)]
+    return f" ({', '.join(listed)})" if found else ""
 
 
 def absent_streams(
@@ -333,8 +364,15 @@ def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
     return replace(videos, records=kept)
 
 
-def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOrigin) -> None:
-    """Check that a flow store has every video that training reads.
+def check_flow(
+    recipe: Recipe,
+    manifest: Manifest,
+    source: Path,
+    origin: FlowOrigin,
+    *,
+    side: Literal["train", "test"] = "train",
+) -> None:
+    """Check that a flow store has every video of one side of the recipe's split.
 
     Args:
         source: folder of the manifest.
@@ -343,8 +381,8 @@ def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOri
     Raises:
         FlowStoreError: it has not; names the first videos and the command that computes the rest.
     """
-    parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
-    names = [r.path for part in parts for r in usable_videos(manifest, recipe, part).records]
+    records = manifest.subset(recipe.data.split, side).records
+    names = [record.path for record in records if record.frames > 1]
     for folder in (origin.store, origin.backward_store):
         store = None if folder is None else FlowStore(folder)
         missing = [name for name in names if store is not None and not store.has(name)]
@@ -352,7 +390,7 @@ def check_flow(recipe: Recipe, manifest: Manifest, source: Path, origin: FlowOri
             shown = ", ".join([*missing[:MOST_NAMES], *["..."] * (len(missing) > MOST_NAMES)])
             both = "" if folder == origin.store else " --direction both"
             raise FlowStoreError(
-                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to train on "
+                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to {side} on "
                 f"({shown}). Compute it with `dualstream flow {source} --out {origin.store}{both}`,"
                 " which keeps what is there."
             )

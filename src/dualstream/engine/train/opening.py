@@ -29,6 +29,7 @@ from dualstream.engine.run.info import (
     git_commit,
     read_run,
 )
+from dualstream.engine.train.cross_attention import check_attention
 from dualstream.engine.train.frozen import check_frozen
 from dualstream.engine.train.module import check_flow, usable_videos
 from dualstream.engine.train.multi_task import (
@@ -205,6 +206,7 @@ def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
         set_trainable(model, recipe.model.trainable)
         check_streams(model, recipe)
         check_losses(model, recipe)
+        check_attention(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
         if len(manifests) > 1:

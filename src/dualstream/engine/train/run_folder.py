@@ -34,8 +34,9 @@ class TrainProgress:
     """Mean over the batches of this epoch so far (of this process)."""
     held_out_top1: float | None = None
     """Of the last validation, 0..1."""
-    phase: Literal["train", "frozen stages"] = "train"
-    """With "frozen stages", which come before training, `batch` and `batches` count videos."""
+    phase: Literal["train", "frozen stages", "test"] = "train"
+    """With "frozen stages", which come before training, and "test", which comes after it in the
+    training of a pair, `batch` and `batches` count videos."""
     is_epoch_end: bool = False
     """Whether the epoch is over, its validation too, and its files are written."""
 

@@ -1,0 +1,1 @@
+"""Recipes of several networks, a stream each; `engine.pair_recipe` reads them."""

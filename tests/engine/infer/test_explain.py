@@ -1,0 +1,136 @@
+"""`explain`: maps and pictures of each stream, across streams, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.cli.command import dualstream, succeed
+from tests.engine.test_cross_attention import recipe_of
+from tests.engine.tiny import changed, tiny_recipe, untrained_run
+
+from dualstream.engine.infer.explain import SEEN, explain, pictures
+from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.run.checkpoint import load_checkpoint
+from dualstream.errors import InputError, UnknownNameError
+from dualstream.models.grad_cam import grad_cam
+from dualstream.types import StreamSpec
+
+LAYERS = ["backbone.layer3", "backbone.layer4"]
+
+
+@pytest.fixture(scope="module")
+def video(tiny_data: Path) -> Path:
+    return tiny_data / "videos" / "right" / "right_5.mp4"
+
+
+@pytest.fixture(scope="module")
+def crossing(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained run of cross attention."""
+    folder = tmp_path_factory.mktemp("crossing") / "run"
+    return untrained_run(recipe_of("end_to_end"), tiny_data, folder)
+
+
+def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
+    tiny_data: Path, video: Path, tmp_path: Path
+) -> None:
+    recipe = changed(tiny_recipe("flow"), clip={"short_side": 72, "crop_size": 64})
+    run = untrained_run(recipe, tiny_data, tmp_path / "flow")
+    (window,) = explain(video, run, layers=LAYERS, label="down", segments=2)
+    assert (window.label, list(window.maps), list(window.maps["flow"])) == (
+        "down",
+        ["flow"],
+        LAYERS,
+    )
+    predictor = Predictor(run, segments=2)
+    from dualstream.video import VideoReader
+
+    with VideoReader(video) as frames:
+        (plain,) = predictor.clips(frames)
+    model = load_checkpoint(run).model
+    clips = torch.from_numpy((plain.clips[0].data["flow"].numpy() - 128.0) * 20 / 127.5).float()
+    by_hand = grad_cam(model, clips, layers=LAYERS[:1], labels=torch.tensor([1, 1]))
+    np.testing.assert_allclose(window.maps["flow"][LAYERS[0]], by_hand.numpy(), atol=1e-3)
+    assert window.images["flow"].shape == (2, 3, 64, 64, 3)
+    (row, _) = window.looks()
+    assert [look.caption for look in row] == ["flow", *(f"flow: {layer}" for layer in LAYERS)]
+
+
+def test_across_streams_the_maps_change_places(crossing: Path, video: Path) -> None:
+    (window,) = explain(video, crossing, layers=LAYERS, segments=2)
+    assert list(window.maps["rgb"]) == [SEEN, *LAYERS]
+    np.testing.assert_allclose(window.maps["flow"][SEEN], 0.1, atol=1e-6)  # not trained yet
+    own, across = window.looks(), window.looks(cross=True)
+    assert len(own) == len(across) == 4  # two snippets of two streams
+    assert [look.caption for look in across[0]] == [
+        "rgb", f"flow: {SEEN}", *(f"flow: {layer}" for layer in LAYERS)
+    ]  # fmt: skip
+    assert np.array_equal(own[0][0].image, across[0][0].image)
+    for column in (1, 2, 3):
+        assert np.array_equal(own[1][column].map, across[0][column].map)
+        assert np.array_equal(own[0][column].map, across[1][column].map)
+
+
+def test_streams_of_several_networks(tiny_data: Path, video: Path, tmp_path: Path) -> None:
+    clip = {"short_side": 72, "crop_size": 64}
+    runs = [
+        untrained_run(changed(tiny_recipe(name), clip=clip), tiny_data, tmp_path / name)
+        for name in ("rgb", "flow")
+    ]
+    (window,) = explain(video, runs, segments=1)
+    assert list(window.maps) == ["rgb/rgb", "flow/flow"]
+    assert list(window.maps["rgb/rgb"]) == ["backbone.layer4"]
+    with pytest.raises(InputError, match="need one network of two streams"):
+        window.looks(cross=True)
+
+
+def test_towers_of_a_plain_pair(tiny_data: Path, video: Path, tmp_path: Path) -> None:
+    tower = {"name": "tsn", "backbone": "test_resnet"}
+    model = {"name": "two_stream", "options": {"towers": {"rgb": tower, "flow": tower}}}
+    recipe = changed(recipe_of("end_to_end"), model=model, train__attention=None)
+    run = untrained_run(recipe, tiny_data, tmp_path / "run")
+    (window,) = explain(video, run, layers=LAYERS[1:], segments=1)
+    assert {stream: list(maps) for stream, maps in window.maps.items()} == {
+        "rgb": LAYERS[1:],
+        "flow": LAYERS[1:],
+    }
+    assert [len(row) for row in window.looks(cross=True)] == [2, 2]
+
+
+def test_what_a_stream_saw_in_colours() -> None:
+    bytes_of = np.full((1, 2, 3, 4, 4), 128, np.uint8)
+    bytes_of[:, 0] = 255  # to the right by the bound
+    red = pictures(bytes_of, StreamSpec("flow", num_frames=3))
+    assert red.shape == (1, 3, 4, 4, 3)
+    assert red[0, 0, 0, 0].tolist() == [255, 0, 0]
+    frames = np.arange(2 * 3 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 3, 4, 4)
+    shown = pictures(frames, StreamSpec("rgb_diff", num_frames=2))
+    assert np.array_equal(shown, np.moveaxis(frames, 1, -1)[:, 1:])
+
+
+def test_from_the_command_line(crossing: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cross.png"
+    call = ["explain", video, "--checkpoint", crossing, "--cross", "--segments", 1, "--out", out]
+    layers = [word for layer in LAYERS for word in ("--layer", layer)]
+    table = json.loads(succeed(*call, *layers, "--class", "right", "--json"))
+    assert out.stat().st_size > 1000
+    assert table["picture"] == str(out)
+    (window,) = table["windows"]
+    assert (window["class"], window["streams"]["flow"]) == ("right", [SEEN, *LAYERS])
+    assert str(out) in succeed(*call)
+    for wrong, message in (
+        (["--layer", "backbone.layer7"], "Did you mean 'backbone.layer"),
+        (["--class", "up"], "Allowed: right, down"),
+    ):
+        done = dualstream(*call, *wrong)
+        assert done.code == 2
+        assert message in done.stderr
+    assert dualstream("explain", video).code == 2
+
+
+def test_no_such_class(crossing: Path, video: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Unknown class 'left'"):
+        explain(video, crossing, label="left")
