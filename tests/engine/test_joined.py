@@ -153,7 +153,7 @@ def test_a_frozen_tower_stays_as_it_was(tiny_data: Path, tmp_path: Path) -> None
         (
             {"train__losses": {"fuse": 1.0}},
             UnknownNameError,
-            "head of two_stream in train.losses 'fuse'. Did you mean 'fused'. Allowed: fused, rgb",
+            "loss of two_stream in train.losses 'fuse'. Did you mean 'fused'. Allowed: fused, rgb",
         ),
         (
             {"train__losses": {"rgb": 1.0}},
