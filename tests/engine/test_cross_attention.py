@@ -178,7 +178,8 @@ def test_attention_networks_come_near_grad_cam(
         losses, agreements = (
             found[f"attention_held_out_{name}/{stream}"] for name in ("loss", "correlation")
         )
-        assert np.mean(losses[-20:]) < losses[0]
+        # Of a few videos each, so single ones tell nothing.
+        assert np.mean(losses[-16:]) < np.mean(losses[:8])
         assert np.mean(agreements[-20:]) > 0.1  # of the constant map: 0
 
 

@@ -66,8 +66,8 @@ def grad_cam(
                 raise UnknownNameError(f"layer of {model.name} with a map", layer, names)
         raise InputError(f"Grad-CAM needs a layer, one of: {', '.join(names)}.")
     features, logits = found
-    rows = _check_labels(labels, logits)
     with torch.inference_mode(False), torch.enable_grad():
+        rows = _check_labels(labels, logits).clone()  # autograd keeps no tensor of inference mode
         gradients = torch.autograd.grad(logits.gather(1, rows[:, None]).sum(), features)
     folded = fold_segments(clips)
     count, size = len(folded), tuple(folded.shape[-3:])  # (N*S, C, T, H, W)
