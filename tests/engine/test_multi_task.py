@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import dualstream as ds
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
-from dualstream.engine.recipe import dump_recipe
+from dualstream.engine.recipe import dump_recipe, load_recipe
 from dualstream.engine.run.checkpoint import state_of_head
 from dualstream.engine.run.info import RunInfo, read_run
 from dualstream.engine.train.multi_task import MultiTaskModule, named_folders, samples_of_batch
@@ -393,6 +393,13 @@ def test_a_data_set_without_flow(tiny_data: Path, other: Path, tmp_path: Path) -
     shutil.rmtree(other / "flow")
     with pytest.raises(FlowStoreError, match=rf"Data set other: .*`dualstream flow {other} "):
         ds.train(tiny_recipe("flow"), tiny_data, tmp_path / "run", also=[other])
+    assert not (tmp_path / "run").exists()
+
+
+def test_cross_attention_is_of_one_data_set(tiny_data: Path, other: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("cross_attention", ["train.accelerator=cpu"])
+    with pytest.raises(RecipeError, match="attention maps of one data set"):
+        ds.train(recipe, tiny_data, tmp_path / "run", also=[other])
     assert not (tmp_path / "run").exists()
 
 

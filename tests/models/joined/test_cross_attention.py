@@ -203,5 +203,3 @@ def test_bad_input_is_refused() -> None:
         model({"rgb": x["rgb"], "flow": x["flow"][..., :32, :32]})
     with pytest.raises(InputError, match="of two streams, got rgb: two_stream takes others"):
         create_model("cross_attention", num_classes=2, in_channels={"rgb": 3})
-    with pytest.raises(InputError, match="choose a convolutional backbone"):
-        create_model("cross_attention", num_classes=2, backbone="test_vit")

@@ -38,7 +38,7 @@ from dualstream.engine.train.opening import (
     reopen_run,
 )
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
-from dualstream.errors import DiskError, SharedMemoryError
+from dualstream.errors import DiskError, RecipeError, SharedMemoryError
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.network import set_trainable
 
@@ -117,6 +117,11 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
     model = build_model(recipe, run.num_classes, with_weights=with_weights)
     set_trainable(model, recipe.model.trainable)
     if run.others:
+        if model.exchanges_maps:
+            raise RecipeError(
+                f"{model.name} learns one data set: its attention maps are of one list of classes. "
+                "Give one folder, or set model.name=two_stream."
+            )
         model.class_groups = tuple(run.info.heads.values())
         others = []
         for other in run.others:

@@ -209,10 +209,14 @@ def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
         check_attention(model, recipe)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
-        if len(manifests) > 1:
+    for what, applies in {
+        "data.frozen_views keeps the features": recipe.data.frozen_views > 0,
+        "A loss of motion is": "motion" in recipe.train.losses,
+        f"{model.name} learns by the attention maps": model.exchanges_maps,
+    }.items():
+        if applies and len(manifests) > 1:
             raise RecipeError(
-                "data.frozen_views keeps the features of one data set: set data.frozen_views=0 "
-                "where several are trained on."
+                f"{what} of one data set: train on one, or choose a recipe without it (--also)."
             )
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
