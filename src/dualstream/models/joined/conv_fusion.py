@@ -22,7 +22,6 @@ from dualstream.models.joined.maps import (
     survey,
 )
 from dualstream.models.joined.towers import (
-    FRAME_AND_STACK,
     RGB_AND_FLOW,
     Joined,
     Towers,
@@ -88,7 +87,7 @@ class ConvFusion(Joined):
         num_classes: int,
         in_channels: Mapping[str, int] = RGB_AND_FLOW,
         towers: Towers = "cnn_m_2048",
-        length: Mapping[str, int] | None = FRAME_AND_STACK,
+        length: Mapping[str, int] | None = None,
         image_size: int | None = None,
         after: str | Mapping[str, str] = "features.13",
         fusion: FusionName = "conv",

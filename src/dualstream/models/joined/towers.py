@@ -20,9 +20,6 @@ and the image size that some networks fix) is no option here."""
 RGB_AND_FLOW = {"rgb": 3, "flow": 2}
 """C of the two streams of Simonyan & Zisserman 2014."""
 
-FRAME_AND_STACK = {"rgb": 1, "flow": 10}
-"""T of theirs: one frame and a stack of ten flow fields."""
-
 _RESERVED = ("fused", "joint")
 """Names of heads that no stream may have."""
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dualstream.errors import InputError, check_choice
 from dualstream.models.joined.towers import (
-    FRAME_AND_STACK,
     RGB_AND_FLOW,
     Joined,
     Towers,
@@ -54,7 +53,7 @@ class TwoStream(Joined):
         num_classes: int,
         in_channels: Mapping[str, int] = RGB_AND_FLOW,
         towers: Towers = "cnn_m_2048",
-        length: Mapping[str, int] | None = FRAME_AND_STACK,
+        length: Mapping[str, int] | None = None,
         image_size: int | None = None,
         average: Average = "logits",
         stream_weights: Mapping[str, float] | None = None,
