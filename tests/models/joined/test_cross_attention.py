@@ -123,7 +123,7 @@ def multiply_adds(model: torch.nn.Module, x: dict[str, Tensor]) -> int:
 
 
 def test_it_costs_at_most_a_tenth_more_than_two_streams() -> None:
-    backbone = "tf_efficientnet_lite0"  # Inception-v3, of which the maps are a smaller part: 1.03
+    backbone = "tf_efficientnet_lite0"
     length = {"rgb": 1, "flow": 10}
     with torch.device("meta"):
         model = create_model("cross_attention", num_classes=51, length=length, backbone=backbone)
