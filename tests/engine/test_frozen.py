@@ -21,7 +21,7 @@ from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.run_folder import TrainProgress
 from dualstream.errors import CorruptVideoError, RecipeError
 from dualstream.models import create_model, fastest
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 
 
 def frozen_recipe(

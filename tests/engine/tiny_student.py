@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 
 class TinyStudent(Network):

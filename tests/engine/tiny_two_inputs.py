@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit
 from dualstream.models.layers.pooling import global_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 
 class TinyTwoInputs(Network):

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
+from dualstream.models.accepts import Accepts
 from dualstream.models.grad_cam import feature_maps, grad_cam, scaled
 from dualstream.models.layers.pooling import global_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 
 class Linear(Network):

@@ -9,14 +9,10 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
 from dualstream.models import network as network_file
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.pooling import global_mean, stack_time, window_mean
-from dualstream.models.network import (
-    Accepts,
-    Network,
-    fold_segments,
-    parameter_groups,
-    set_trainable,
-)
+from dualstream.models.network import Network, fold_segments
+from dualstream.models.trainable import parameter_groups, set_trainable
 
 
 class Small(Network):

@@ -16,7 +16,9 @@ from dualstream.models.weights import fetch, list_weights, load_weights, weights
 from dualstream.models.weights.catalogue import WEIGHTS, WeightsEntry
 
 if TYPE_CHECKING:
-    from dualstream.models.network import Accepts, Network, parameter_groups, set_trainable
+    from dualstream.models.accepts import Accepts
+    from dualstream.models.network import Network
+    from dualstream.models.trainable import parameter_groups, set_trainable
     from dualstream.models.weights.loading import load_state_file
 
 __all__ = [
@@ -86,7 +88,9 @@ def create_model(
 def __getattr__(name: str) -> Any:
     """Names whose modules load torch."""
     for module, names in (
-        ("network", ("Accepts", "Network", "parameter_groups", "set_trainable")),
+        ("accepts", ("Accepts",)),
+        ("network", ("Network",)),
+        ("trainable", ("parameter_groups", "set_trainable")),
         ("weights.loading", ("load_state_file",)),
     ):
         if name in names:

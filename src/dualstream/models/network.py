@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal, Required, Self, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, check_choice, check_least
-from dualstream.models.layers.conv import Triple
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.norm import batch_norms, checkpointed, explained_statistics
 from dualstream.models.layers.pooling import global_mean
 from dualstream.types import ClipSpec
@@ -24,61 +23,6 @@ Trainable = Literal["all", "last_layer", "none"] | int
 several towers."""
 
 _V = TypeVar("_V")
-
-
-@dataclass(frozen=True)
-class Accepts:
-    """Shape of clips that a network takes as one of its inputs."""
-
-    channels: int
-    """C of one time step: 3 for RGB and RGB difference, 2 for optical flow."""
-    length: int | None = None
-    """T that is demanded; None takes any from `smallest` on."""
-    smallest: Triple = (1, 1, 1)
-    """Least T, H and W that every layer has an output for."""
-    side: int | None = None
-    """H = W in pixels that is demanded, as fully connected layers do; None takes any."""
-
-    def __post_init__(self) -> None:
-        given = {"in_channels": self.channels, "length": self.length, "image_size": self.side}
-        check_least(1, **{name: value for name, value in given.items() if value is not None})
-
-    def nearest(self, wanted: Triple) -> Triple:
-        """T, H, W of a clip that is taken, as near to `wanted` as may be."""
-        time, height, width = (max(a, b) for a, b in zip(wanted, self.smallest, strict=True))
-        return self.length or time, self.side or height, self.side or width
-
-    def check(self, shape: Sequence[int], *, name: str) -> None:
-        """Raise ShapeError unless clips of a shape are taken.
-
-        Args:
-            shape: (N, C, T, H, W), or (N, S, C, T, H, W) with S segments.
-            name: of the network, for the message.
-        """
-        if (
-            len(shape) not in (5, 6)
-            or shape[-4] != self.channels
-            or self.length not in (None, shape[-3])
-            or 0 in shape
-        ):
-            demanded = "" if self.length is None else f" and T = {self.length}"
-            raise ShapeError(
-                f"Input of {name} must be (N, C, T, H, W) or (N, S, C, T, H, W) with "
-                f"C = {self.channels}{demanded}, got {tuple(shape)}."
-            )
-        time, height, width = shape[-3:]
-        if self.side is not None and (height, width) != (self.side, self.side):
-            raise ShapeError(
-                f"{name} was made for images of {self.side} x {self.side}, got {height} x "
-                f"{width}. Give it images of that size, or make it for another one "
-                "(`dualstream models` shows the options: image_size or backbone)."
-            )
-        least = self.nearest((1, 1, 1))
-        if any(found < wanted for found, wanted in zip(shape[-3:], least, strict=True)):
-            raise ShapeError(
-                f"{name} needs clips of at least {' x '.join(map(str, least))} (frames x height x "
-                f"width), got {time} x {height} x {width}."
-            )
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -427,78 +371,3 @@ def check_dropout(dropout: float) -> None:
 def fold_segments(clips: Tensor) -> Tensor:
     """(N, C, T, H, W) as it is, (N, S, C, T, H, W) -> (N*S, C, T, H, W), N by N."""
     return clips.flatten(0, 1) if clips.ndim == 6 else clips
-
-
-def set_trainable(model: Network, which: Trainable | Mapping[str, Trainable]) -> None:
-    """Choose the parameters that are trained.
-
-    With last_layer only the head is trained (the classifier, and a consensus that has parameters),
-    one of the settings of Simonyan & Zisserman 2014 for the spatial stream; with a number, the head
-    and that many last `stages()`. What is frozen stays in evaluation mode, its batch norms too, as
-    do batch norms that the network was made to freeze.
-
-    Args:
-        which: of a network with towers also stream -> one, where none freezes a tower; towers that
-            are not named are trained. What joins the towers is trained always.
-
-    Raises:
-        UnknownNameError: `which` is none of the names, or names a tower that there is not.
-        InputError: a number of stages that the network does not have, or nothing to train.
-    """
-    by_stream = which if isinstance(which, Mapping) else {}
-    for stream, part in by_stream.items():
-        _check_trainable(model.tower_of(stream), part, allowed=("all", "last_layer", "none"))
-    if not isinstance(which, Mapping):
-        _check_trainable(model, which, allowed=("all", "last_layer"))
-    model.trainable = which
-    model.apply_freezing()
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(f"Nothing of {model.name} is left to train: {which}.")
-
-
-def _check_trainable(model: Network, which: Trainable, *, allowed: tuple[str, ...]) -> None:
-    if isinstance(which, int) and not isinstance(which, bool):
-        count = len(model.stages())
-        if not 1 <= which <= count:
-            raise InputError(
-                f"{model.name} has {count} stages to train besides its head, got {which}."
-            )
-    elif which not in allowed:
-        raise UnknownNameError("trainable part", which, (*allowed, "a number of stages"))
-
-
-def parameter_groups(
-    model: nn.Module,
-    *,
-    weight_decay: float,
-    lr: float | None = None,
-    lr_factors: Mapping[str, float] | None = None,
-) -> list[dict[str, Any]]:
-    """Trainable parameters as optimiser groups: weights decay, biases and norms do not.
-
-    Args:
-        weight_decay: of what has two dimensions or more, at least 0; biases, gains and the weights
-            of a linear consensus have fewer.
-        lr: learning rate of the groups; None leaves it to the optimiser.
-        lr_factors: name of a part of the model -> factor of `lr` for its parameters.
-
-    Returns:
-        Groups for a torch optimiser; one without parameters is left out.
-
-    Source:
-        Decay policy of TSN's reference code (`get_optim_policies`: decay 0 for biases and batch
-        norms); its doubled learning rate of biases is left out.
-    """
-    check_least(0, weight_decay=weight_decay)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    parts = {part: [n for n in trained if n.startswith(f"{part}.")] for part in lr_factors or {}}
-    rest = [name for name in trained if not any(name in names for names in parts.values())]
-    groups: list[dict[str, Any]] = []
-    for part, names in {"": rest, **parts}.items():
-        rate = {} if lr is None else {"lr": lr * (lr_factors or {}).get(part, 1.0)}
-        found = [trained[name] for name in names]
-        groups += [
-            {"params": [p for p in found if p.ndim > 1], "weight_decay": weight_decay, **rate},
-            {"params": [p for p in found if p.ndim <= 1], "weight_decay": 0.0, **rate},
-        ]
-    return [group for group in groups if group["params"]]

@@ -26,7 +26,8 @@ from dualstream.engine.infer.recognizer import Recognizer, as_recognizer, view_l
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.errors import CorruptVideoError, InputError, VideoNotFoundError
 from dualstream.flow import ComputedFlow
-from dualstream.models.network import Accepts, Network
+from dualstream.models.accepts import Accepts
+from dualstream.models.network import Network
 from dualstream.types import Clip, ClipSpec, Frames, StreamSpec
 from dualstream.video import VideoReader
 from dualstream.video.source import FrameArray, FrameBuffer

@@ -19,7 +19,8 @@ from dualstream.engine.run.checkpoint import (
 )
 from dualstream.errors import CheckpointError, RecipeError, ShapeError
 from dualstream.flow import DISParams, TVL1FastParams
-from dualstream.models.network import Accepts, Network
+from dualstream.models.accepts import Accepts
+from dualstream.models.network import Network
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.frame_models import (
     LSTM,
     Attention,

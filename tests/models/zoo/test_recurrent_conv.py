@@ -7,7 +7,7 @@ from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.recurrent_conv import ConvGRU, recurrent_conv
 
 

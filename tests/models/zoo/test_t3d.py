@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models.densenet import _DenseBlock
 
 from dualstream.models import create_model
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.t3d import T3D, DenseLayer, TemporalTransition, TransitionBranch
 
 PARTS = (

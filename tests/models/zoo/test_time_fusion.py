@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.time_fusion import (
     ONE_FRAME,
     early_fusion,

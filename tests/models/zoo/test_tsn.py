@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.tsn import tsn
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError, UnknownNameError
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 from dualstream.models.zoo.x3d import (
     X3D,
     Block,

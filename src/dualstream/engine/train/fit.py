@@ -40,7 +40,7 @@ from dualstream.engine.train.opening import (
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import DiskError, RecipeError, SharedMemoryError
 from dualstream.jobs import keep_freed_memory
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from dualstream.engine.recipe import Recipe, ScheduleSection
 from dualstream.engine.run.info import FlowOrigin, RunInfo
 from dualstream.errors import AnnotationError, DivergedError, FlowStoreError
 from dualstream.flow import FlowStore
-from dualstream.models.network import Network, parameter_groups
+from dualstream.models.network import Network
+from dualstream.models.trainable import parameter_groups
 from dualstream.types import Clip
 
 MOST_NAMES = 5

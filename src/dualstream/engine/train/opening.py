@@ -41,7 +41,7 @@ from dualstream.engine.train.multi_task import (
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import file_sha256
 from dualstream.flow import FlowStore
-from dualstream.models.network import set_trainable
+from dualstream.models.trainable import set_trainable
 
 Verb = Literal["train", "transfer"]
 """Command that starts and resumes a run."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, check_choice, check_least
+from dualstream.models.accepts import Accepts
 from dualstream.models.joined.maps import (
     GOES_ON,
     FusionName,
@@ -29,7 +30,7 @@ from dualstream.models.joined.towers import (
     make_towers,
     one_input,
 )
-from dualstream.models.network import Accepts, Network, check_dropout
+from dualstream.models.network import Network, check_dropout
 
 INPUT = "input"
 """In place of a layer: the clips themselves are joined, channel by channel (early fusion)."""

@@ -9,8 +9,9 @@ from typing import Any, Self, cast
 from torch import Tensor, nn
 
 from dualstream.errors import InputError
+from dualstream.models.accepts import Accepts
 from dualstream.models.create import fixed_options, new_network
-from dualstream.models.network import Accepts, Network, Trainable
+from dualstream.models.network import Network, Trainable
 
 Towers = str | Mapping[str, str | Mapping[str, Any]]
 """Name of the network that every stream gets, or stream -> name, or a mapping of `name` and the

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, ShapeError, UnknownNameError, WeightsError, check_least
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import cross_modality_start
 from dualstream.models.layers.norm import (
     batch_norms,
     put_statistics_back,
     set_statistics_aside,
 )
-from dualstream.models.network import Accepts, NetworkOptions
+from dualstream.models.network import NetworkOptions
 
 LARGEST_SIDE = 1024
 """Pixels up to which the least size of a backbone is looked for."""

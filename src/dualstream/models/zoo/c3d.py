@@ -7,9 +7,10 @@ from itertools import pairwise
 from torch import nn
 
 from dualstream.errors import InputError
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import start_as_he
 from dualstream.models.layers.pooling import MaxPool
-from dualstream.models.network import Accepts, Network, check_dropout
+from dualstream.models.network import Network, check_dropout
 
 SMALLEST = 16
 """Least `length` and `image_size` whose every layer has an output: four pools halve them."""

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_least
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import start_as_he
 from dualstream.models.layers.pooling import stack_time
-from dualstream.models.network import Accepts, Network, check_dropout
+from dualstream.models.network import Network, check_dropout
 
 
 def feature_side(image_size: int) -> int:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from dualstream.errors import InputError, check_least
 from dualstream.models import create_model
+from dualstream.models.accepts import Accepts
 from dualstream.models.create import fixed_options
-from dualstream.models.network import Accepts
 from dualstream.models.zoo.motionnet import MotionEstimator, MotionNetwork, flow_pixels
 
 BOUND_PX = 20.0

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_choice
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import Activation, ConvUnit, Triple, half, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import MaxPool, window_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 TimePadding = Literal["zeros", "repeat"]
 """Values that convolutions over time see before the first and after the last frame of a clip."""

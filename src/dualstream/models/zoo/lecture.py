@@ -7,8 +7,9 @@ from typing import Unpack
 import torch
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.pooling import stack_time
-from dualstream.models.network import Accepts, Network, NetworkOptions
+from dualstream.models.network import Network, NetworkOptions
 
 
 class StackTime(nn.Module):

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualstream.errors import check_least
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.pooling import stack_time
 from dualstream.models.motion_losses import UNIT_PX
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 WIDTHS = (1, 2, 4, 8, 8, 16)
 """Channels of the six stages in units of the first one's (64)."""

@@ -8,9 +8,10 @@ from typing import Literal, Unpack
 import torch
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import Activation, ConvUnit, Triple, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 Kind = Literal["3d", "2d", "2plus1d"]
 """A convolution over space and time, over space alone, or over space and then over time."""

@@ -13,10 +13,11 @@ from typing import Unpack, cast
 import torch
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import MaxPool, window_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 
 BLOCKS_OF_DEPTH: dict[int, tuple[int, ...]] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Layers of a bottleneck ResNet -> blocks in res2, res3, res4, res5 (He et al. 2016, table 1)."""

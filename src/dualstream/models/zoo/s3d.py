@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from dualstream.errors import InputError, check_choice
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit, Triple
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import MaxPool, window_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 from dualstream.models.zoo.i3d import WIDTHS, InceptionBlock, inception_stages
 
 Layout = Literal["full", "top_heavy", "bottom_heavy"]

@@ -9,10 +9,11 @@ from typing import Unpack
 import torch
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import window_mean
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 from dualstream.models.zoo.resnet_video import BLOCKS_OF_DEPTH, make_stage, make_stem
 
 _CHANNELS = (64, 256, 512, 1024, 2048)

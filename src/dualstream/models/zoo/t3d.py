@@ -7,9 +7,10 @@ from typing import Unpack
 import torch
 from torch import nn
 
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit, Triple, start_as_he
 from dualstream.models.layers.pooling import MaxPool
-from dualstream.models.network import Accepts, Network, NetworkOptions
+from dualstream.models.network import Network, NetworkOptions
 
 GROWTH = 32
 """Channels that each dense layer adds."""

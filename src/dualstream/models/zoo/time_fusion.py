@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from dualstream.errors import check_choice, check_least
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import start_as_he
-from dualstream.models.network import Accepts, Network, NetworkOptions, check_dropout
+from dualstream.models.network import Network, NetworkOptions, check_dropout
 
 LateJoin = Literal["towers", "mean"]
 """towers: the first and the last frame, side by side; mean: the mean over all frames."""

@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from dualstream.errors import InputError
+from dualstream.models.accepts import Accepts
 from dualstream.models.layers.conv import ConvUnit, make_activation, start_as_he
 from dualstream.models.layers.non_local import NonLocalKind, NonLocalOptions, Places, add_non_local
 from dualstream.models.layers.pooling import global_mean, window_means
-from dualstream.models.network import Accepts, Network
+from dualstream.models.network import Network
 from dualstream.models.x3d_expansion import HEAD_WIDTH, is_squeezed, layer_sizes, squeezed_width
 
 
