@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe, list_recipes, load_recipe
+from dualstream.engine.recipe import Recipe, dump_recipe, list_recipes, load_recipe
+from dualstream.engine.recipe_sections import StreamSection
 from dualstream.errors import RecipeError, UnknownNameError
 from dualstream.models import MODELS, WEIGHTS
 from dualstream.types import StreamSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dualstream.engine.recipe import ScheduleSection
+from dualstream.engine.recipe_sections import ScheduleSection
 from dualstream.engine.train.module import learning_rate_factor
 
 STEP = ScheduleSection(name="step", milestones=(2, 4), gamma=0.1)

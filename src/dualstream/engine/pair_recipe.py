@@ -21,12 +21,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from dualstream.engine.recipe import (
-    Recipe,
-    Section,
-    read_recipe,
-    resolve,
-)
+from dualstream.engine.recipe import Recipe, read_recipe, resolve
+from dualstream.engine.recipe_sections import Section
 from dualstream.engine.recipe_text import apply_change, explained, parse_override, shipped_recipes
 from dualstream.errors import RecipeError
 from dualstream.scores import FITTED_METHODS, FusionMethod

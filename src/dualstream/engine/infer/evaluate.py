@@ -15,7 +15,7 @@ from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.engine.infer.predictor import Predictor
-from dualstream.engine.recipe import Crops
+from dualstream.engine.recipe_sections import Crops
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.run.info import FlowFolders, flow_origins, read_run, save_metrics
 from dualstream.errors import CheckpointError, DualstreamError, ScoresError

@@ -23,7 +23,7 @@ from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers, view_logits
-from dualstream.engine.recipe import Crops
+from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
 from dualstream.flow.coded import CodedFields, CodedFlow

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, folder_of_manifest
-from dualstream.engine.recipe import Recipe, StreamSection, dump_recipe
+from dualstream.engine.recipe import Recipe, dump_recipe
+from dualstream.engine.recipe_sections import StreamSection
 from dualstream.engine.run.info import read_metrics
 from dualstream.engine.train.fit import resume, train
 from dualstream.engine.train.opening import RunOptions

@@ -24,7 +24,8 @@ from dualstream.clips.dataset import ClipDataset, JoinedDataset
 from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
-from dualstream.engine.recipe import Recipe, ScheduleSection
+from dualstream.engine.recipe import Recipe
+from dualstream.engine.recipe_sections import ScheduleSection
 from dualstream.engine.run.info import FlowOrigin, RunInfo
 from dualstream.errors import AnnotationError, DivergedError, FlowStoreError
 from dualstream.flow import FlowStore
