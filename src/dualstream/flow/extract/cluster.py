@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -91,10 +92,13 @@ def _run(
                     yield _outcome(ray, under_way.pop(reference), reference)
         finally:
             tasks = list(under_way)
-            for reference in tasks:
-                ray.cancel(reference)
-            if tasks:  # the time to remove what they have half written
-                ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS)
+            end = time.monotonic() + _CANCEL_SECONDS
+            # Python drops an interrupt that comes at a bad moment, so it is sent again; between two
+            # a task has the time to remove what it has half written.
+            while tasks and time.monotonic() < end:
+                for reference in tasks:
+                    ray.cancel(reference)
+                _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS / 4)
 
 
 def _outcome(ray: Any, job: FlowJob, reference: Any) -> FlowOutcome:
