@@ -81,7 +81,7 @@ def run_demo(
 
     result = train_pair(recipe, data, folder / "runs", listener=tell)
     spatial, temporal, fused = result.fused.accuracy.values()
-    page = result.fused.files["report"]
+    page = folder / "runs" / result.fused.files["report"].name  # as the caller names the folder
     return DemoResult(spatial, temporal, fused, page, seconds=time.monotonic() - started)
 
 
