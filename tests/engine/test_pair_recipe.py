@@ -15,6 +15,7 @@ from dualstream.errors import RecipeError, UnknownNameError
 SHIPPED = {
     "demo": {"spatial": "demo_rgb", "temporal": "demo_flow"},
     "jhmdb": {"rgb": "jhmdb_rgb", "flow": "jhmdb_flow"},
+    "jhmdb_kinetics": {"rgb": "jhmdb_i3d", "flow": "jhmdb_flow"},
     "tsn": {"rgb": "tsn_rgb", "flow": "tsn_flow"},
 }
 

@@ -41,14 +41,21 @@ def cluster():
     command = [ray, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
     command += [f"--port={address.split(':')[1]}", "--include-dashboard=false"]
     command += ["--object-store-memory=80000000", f"--temp-dir={folder}"]
-    # A busy machine answers late: no node is given up for that.
-    patience = {"RAY_health_check_timeout_ms": "600000", "RAY_health_check_failure_threshold": "99"}
+    # A busy machine answers late: no node is given up for that. A token that this machine keeps for
+    # other clusters would shut out `ray health-check`.
+    settings = {
+        "RAY_health_check_timeout_ms": "600000",
+        "RAY_health_check_failure_threshold": "99",
+        "RAY_AUTH_MODE": "disabled",
+    }
+    patch = pytest.MonkeyPatch()
+    for name, value in settings.items():
+        patch.setenv(name, value)
     head = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env=os.environ | patience,
     )
     asked = [ray, "health-check", f"--address={address}"]
     while subprocess.run(asked, capture_output=True, check=False).returncode:
@@ -61,6 +68,7 @@ def cluster():
     for process in alive:
         process.kill()
     shutil.rmtree(folder, ignore_errors=True)
+    patch.undo()
 
 
 @pytest.fixture

@@ -95,7 +95,8 @@ def _run(
             end = time.monotonic() + _CANCEL_SECONDS
             # Python drops an interrupt that comes at a bad moment, so it is sent again; between two
             # a task has the time to remove what it has half written.
-            while tasks and time.monotonic() < end:
+            # (A Ray that is shut down already would begin a cluster of its own to cancel in.)
+            while tasks and ray.is_initialized() and time.monotonic() < end:
                 for reference in tasks:
                     ray.cancel(reference)
                 _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS / 4)
