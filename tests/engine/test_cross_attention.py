@@ -17,7 +17,7 @@ from dualstream.clips.data.manifest import Manifest
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.train.cross_attention import CrossAttentionModule
 from dualstream.errors import RecipeError
-from dualstream.models.joined.cross_attention import START
+from dualstream.models.joined.attention import START
 
 SCHEDULES = {
     "two_phase": {"schedule": "two_phase", "constant_epochs": 2, "network_epochs": 2},

@@ -9,7 +9,8 @@ from torch import Tensor
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
 from dualstream.models.grad_cam import grad_cam
-from dualstream.models.joined.cross_attention import START, AttentionNetwork, CrossAttention
+from dualstream.models.joined.attention import START, AttentionNetwork
+from dualstream.models.joined.cross_attention import CrossAttention
 from dualstream.models.network import Network
 
 
@@ -201,5 +202,11 @@ def test_bad_input_is_refused() -> None:
         model.outputs(x, maps={"rgb": maps["rgb"]})
     with pytest.raises(ShapeError, match="same H and W, got 64 x 64 and 32 x 32"):
         model({"rgb": x["rgb"], "flow": x["flow"][..., :32, :32]})
+    for backbone in ("test_vit", "swin_tiny_patch4_window7_224"):
+        with (
+            torch.device("meta"),
+            pytest.raises(InputError, match=r"no feature maps.*choose a convolutional backbone"),
+        ):
+            create_model("cross_attention", num_classes=2, backbone=backbone)
     with pytest.raises(InputError, match="of two streams, got rgb: two_stream takes others"):
         create_model("cross_attention", num_classes=2, in_channels={"rgb": 3})

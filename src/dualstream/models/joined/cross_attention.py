@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,56 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dualstream.errors import InputError, ShapeError, UnknownNameError, check_least
-from dualstream.models.grad_cam import feature_maps, grad_cam
+from dualstream.errors import InputError, ShapeError, check_least
+from dualstream.models.grad_cam import grad_cam
+from dualstream.models.joined.attention import START, AttentionNetwork, check_targets, map_filter
 from dualstream.models.joined.towers import RGB_AND_FLOW, one_input
 from dualstream.models.joined.two_stream import Average, TwoStream
 from dualstream.models.layers.conv import first_convolution
 from dualstream.models.network import FrozenBatchNorm, fold_segments
 
-START = 0.1
-"""Value that attention maps have everywhere before they are learnt; most of theirs are near 0."""
-
 USUAL_SIDE = 224
 """Pixels at which the last layer with a map of several places is looked for."""
-
-
-class AttentionNetwork(nn.Module):
-    """Predict a stream's attention map from its features: conv, batch norm, ReLU, conv, sigmoid.
-
-    The second convolution starts so that the map is `START` everywhere.
-
-    Args:
-        channels: C of the features.
-        hidden: channels between the convolutions. The first is 1x1, as 3x3 over the channels of a
-            last block would cost a fifth of a small backbone; the second is 3x3.
-
-    Source:
-        Park 2019, section 3.1 and figure 3.2, which leaves open the filters' size and number.
-    """
-
-    def __init__(self, channels: int, *, hidden: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(inplace=True),
-        )
-        self.map = nn.Conv2d(hidden, 1, 3, padding=1)
-        nn.init.zeros_(self.map.weight)
-        nn.init.constant_(self.map.bias, math.log(START / (1 - START)))  # type: ignore[arg-type]
-
-    def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Features (N, C_i, H_i, W_i) of the target layers -> map (N, H, W) in 0..1, of `size`.
-
-        Several layers are brought to the size of the first, bilinearly, and put side by side.
-        """
-        first, *others = features
-        resized = [F.interpolate(f, first.shape[-2:], mode="bilinear") for f in others]
-        found: Tensor = self.map(self.layers(torch.cat((first, *resized), dim=1))).sigmoid()
-        return F.interpolate(found, size, mode="bilinear")[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +113,10 @@ class CrossAttention(TwoStream):
         self.map_filters = nn.ModuleDict()
         self.attention = nn.ModuleDict()
         for stream, of_tower in self.towers().items():
-            known = feature_maps(of_tower, self._usual_clip(stream))
-            self.targets = _check_targets(targets, known, of_tower.name)
-            channels = sum(known[target][1] for target in self.targets)
-            self.map_filters[stream] = _map_filter(of_tower)
-            self.attention[stream] = AttentionNetwork(channels, hidden=hidden)
+            channels = check_targets(targets, of_tower, self._usual_clip(stream))
+            self.targets = tuple(channels)
+            self.map_filters[stream] = map_filter(of_tower)
+            self.attention[stream] = AttentionNetwork(sum(channels.values()), hidden=hidden)
         self.apply_freezing()
 
     def _usual_clip(self, stream: str) -> Tensor:
@@ -356,34 +314,6 @@ class CrossAttention(TwoStream):
             yield
         finally:
             hook.remove()
-
-
-def _check_targets(
-    targets: Sequence[str] | None, known: Mapping[str, tuple[int, ...]], tower: str
-) -> tuple[str, ...]:
-    """The target layers, of those that have a map with several places."""
-    names = [name for name, shape in known.items() if max(shape[2:]) > 1]
-    if not names:
-        raise InputError(
-            f"{tower} over this backbone has no feature maps that attention could come from: "
-            "choose a convolutional backbone."
-        )
-    for target in targets or ():
-        if target not in names:
-            outermost = [name for name in names if name.rpartition(".")[0] not in names]
-            raise UnknownNameError(f"target layer of {tower}", target, outermost)
-    return tuple(targets or names[-1:])
-
-
-def _map_filter(tower: nn.Module) -> nn.Module:
-    """The first convolution of a tower for one channel, without bias, of zeros."""
-    _, first = first_convolution(tower)
-    filters = copy.deepcopy(first)
-    filters.in_channels = 1
-    shape = (first.out_channels, 1, *first.kernel_size)
-    filters.weight = nn.Parameter(first.weight.new_zeros(shape))
-    filters.bias = None
-    return filters
 
 
 def _stacked(rows: Mapping[str, list[tuple[Tensor, Tensor, list[Tensor]]]]) -> Attended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import difflib
 import itertools
 from collections.abc import Callable, Sequence
@@ -114,6 +115,19 @@ def channels_first(feature_maps: nn.Module, maps: Sequence[torch.Tensor]) -> lis
 def num_features(backbone: nn.Module) -> int:
     """Length of the features of a network of `make_backbone`."""
     return cast("int", backbone.head_hidden_size)
+
+
+def ends_in_maps(backbone: nn.Module, images: torch.Tensor) -> bool:
+    """Whether a backbone's last features have places in (N, C, H, W), as those of convolutions do.
+
+    Vision transformers end in tokens (N, L, C) or (N, H, W, C). Only shapes are worked out.
+
+    Args:
+        images: (N, C, H, W) of the size that matters.
+    """
+    on_meta: Any = copy.deepcopy(backbone).to("meta").eval()
+    last = on_meta.forward_features(images.to("meta"))
+    return bool(last.ndim == 4 and last.shape[1] == on_meta.num_features)
 
 
 def fixed_side(backbone: nn.Module) -> int | None:
