@@ -4,9 +4,9 @@
     python benchmarks/streams.py JHMDB OUT ROW ...    # these rows, and the table of what there is
     python benchmarks/streams.py JHMDB OUT --table    # the table of what there is
 
-JHMDB is a folder that `dualstream prepare` and `dualstream flow --direction both` have filled; rows
-of other flow say which command makes theirs. All rows have the same backbone (EfficientNet-Lite0),
-size, epochs, batch and views. A fifth of the training videos is held out of the networks, in whole
+JHMDB is a folder that `dualstream prepare` and `dualstream flow --direction both` have filled. All rows have the same backbone (EfficientNet-Lite0),
+size, epochs, batch and views. Warped flow and motion vectors lie in JHMDB/warped and
+JHMDB/motion_vectors (`dualstream flow JHMDB --warped --out JHMDB/warped`, `--method motion-vectors`). A fifth of the training videos is held out of the networks, in whole
 source groups: weights, SVM and temperatures of fusions are fitted on those. Runs are kept in OUT; a
 row that is there is not trained again. Set OMP_NUM_THREADS=1 for the times of one core.
 """
@@ -87,8 +87,12 @@ ROWS = {
     ),
     "temporal, trajectories": Row("jhmdb_flow", (adamw(2e-3), "input.stacking=trajectory")),
     "temporal, bi-directional": Row("jhmdb_flow", (adamw(2e-3), "input.stacking=bidirectional")),
-    "temporal, warped flow": Row("jhmdb_flow", (adamw(2e-3),), flow="warped"),
-    "temporal, motion vectors": Row("jhmdb_flow", (adamw(2e-3),), flow="mv"),
+    "temporal, warped flow": Row(
+        "jhmdb_flow", (adamw(2e-3), "input.flow_method=warped-tvl1-fast"), flow="warped"
+    ),
+    "temporal, motion vectors": Row(
+        "jhmdb_flow", (adamw(2e-3), "input.flow_method=motion-vectors"), flow="motion_vectors"
+    ),
     "RGB difference": Row(
         "jhmdb_rgb",
         (

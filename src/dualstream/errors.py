@@ -147,3 +147,9 @@ def check_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}.")
+
+
+def first_names(names: Sequence[str], *, most: int = 3) -> str:
+    """Return the first names, and how many more there are, for a message."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

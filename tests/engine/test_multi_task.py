@@ -372,7 +372,7 @@ def test_shared_class_names_are_told(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         ds.train(tiny_recipe(epochs=1), tiny_data, tmp_path / "run", also=[other])
-    said = f"2 classes stand in both {tiny_data.name} and other (right, down)"
+    said = f"2 classes stand in both {tiny_data.name} and other ('right', 'down')"
     assert said in caplog.text
 
 

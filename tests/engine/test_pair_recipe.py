@@ -21,7 +21,7 @@ SHIPPED = {
 
 
 def test_the_shipped_ones_are_those_of_their_streams_with_videos_held_out() -> None:
-    assert set(list_pairs()) == set(SHIPPED)
+    assert set(list_pairs()) == {*SHIPPED, "tsn_modalities"}
     assert not set(list_pairs()) & set(list_recipes())
     for name, streams in SHIPPED.items():
         pair = load_pair(name)
@@ -33,7 +33,24 @@ def test_the_shipped_ones_are_those_of_their_streams_with_videos_held_out() -> N
             assert pair.streams[stream] == load_recipe(single, changed)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+def test_any_subset_of_modalities() -> None:
+    pair = load_pair("tsn_modalities")
+    seen = {stream: one.inputs for stream, one in pair.streams.items()}
+    assert [*seen] == ["rgb", "rgb_diff", "flow", "warped", "motion_vectors"]
+    # A stream's flow lies in the folder of its name, and is computed by the method of its store.
+    methods = {
+        "flow": "tvl1-fast",
+        "warped": "warped-tvl1-fast",
+        "motion_vectors": "motion-vectors",
+    }
+    assert {s: inputs[s].flow_method for s, inputs in seen.items() if s in methods} == methods
+    assert pair.streams["warped"].train == pair.streams["flow"].train
+    two = load_pair("tsn_modalities", ["streams=[warped, rgb]", "streams.rgb.train.epochs=3"])
+    assert [*two.streams] == ["warped", "rgb"]
+    assert two.streams["warped"] == pair.streams["warped"]
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, "tsn_modalities"])
 def test_what_is_dumped_is_read_back(name: str, tmp_path: Path) -> None:
     file = tmp_path / "pair.yaml"
     pair = load_pair(name, ["data.hold_out=0", "fusion.folds=3"])
@@ -95,6 +112,10 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (["fusion.method=average"], "fusion.method"),
         (["train.epoch=2"], "stream rgb cannot be used:\n  train.epoch: no such key"),
         (["streams.sound.train.epochs=2"], "the streams are rgb, flow"),
+        (["streams=[rgb, sound]"], "must be a list of streams.*are rgb, flow"),
+        (["streams=rgb"], "must be a list of streams"),
+        (["streams=[rgb]"], "at least 2 items"),
+        (["streams=[rgb, rgb]"], "at least 2 items"),
         (["streams.rgb=2"], "must look like streams.NAME.section.key"),
     ],
 )

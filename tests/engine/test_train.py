@@ -450,7 +450,7 @@ def test_videos_of_one_frame_are_left_out_where_flow_is_read(
     (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("dualstream")]
     assert told == (
         "Left out of training: 2 of the videos, which have one frame, and flow needs two "
-        f"({', '.join(sorted([trained[0], held_out[0]]))})."
+        f"({', '.join(map(repr, sorted([trained[0], held_out[0]])))})."
     )
     caplog.clear()
     train(tiny_recipe(epochs=1), data, tmp_path / "rgb")

@@ -30,9 +30,9 @@ from dualstream.engine.pair_recipe import PAIR_FILE, PairRecipe, load_pair
 from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.run.info import FlowFolders, read_metrics
 from dualstream.engine.train.fit import classify, fit
-from dualstream.engine.train.module import check_flow
 from dualstream.engine.train.opening import RunOptions, TrainingRun, open_run, reopen_run
 from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.engine.train.stored_flow import check_flow
 from dualstream.errors import CheckpointError, InputError
 from dualstream.files import file_sha256, read_json, write_text
 from dualstream.scores import FITTED_METHODS, read_scores, write_scores
@@ -91,8 +91,8 @@ def train_pair(
     runs = {name: work.open(one, source, folder / name) for name, one in recipe.streams.items()}
     for opened in runs.values():
         videos_of(opened.manifest, opened.recipe, "test")  # raises where it is empty
-        for stored in opened.info.flow.values():
-            check_flow(opened.recipe, opened.manifest, source, stored, side="test")
+        for stream, stored in opened.info.flow.items():
+            check_flow(opened.recipe, opened.manifest, source, stream, stored, side="test")
         for fold in _fold_recipes(opened.recipe, recipe.fusion.folds):
             videos_of(opened.manifest, fold, "held_out")
     # Only now: what cannot even start leaves no folder behind.

@@ -107,8 +107,9 @@ def load_pair(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = (
 
     Args:
         name_or_path: a name of `list_pairs()`, or a YAML file.
-        overrides: `streams.NAME.section.key=value` changes one stream's recipe,
-            `fusion.key=value` the fusion, any other `section.key=value` all streams' recipes.
+        overrides: `streams=[NAME, NAME]` keeps these streams only,
+            `streams.NAME.section.key=value` changes one stream's recipe, `fusion.key=value` the
+            fusion, any other `section.key=value` all streams' recipes.
 
     Raises:
         UnknownNameError: neither a file nor a recipe of the package.
@@ -122,8 +123,14 @@ def load_pair(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = (
             "`load_recipe`."
         )
     shared = _listed(values.pop("overrides", []), where)
+    changes_of_all = [parse_override(override) for override in overrides]
+    for key, value in changes_of_all:
+        if key == "streams":
+            streams = _chosen(streams, value)
     of_streams: dict[str, list[tuple[str, Any]]] = {str(name): [] for name in streams}
-    for key, value in map(parse_override, overrides):
+    for key, value in changes_of_all:
+        if key == "streams":
+            continue
         first, _, rest = key.partition(".")
         if first in PairRecipe.model_fields and first != "streams":
             apply_change(values, key, value)
@@ -143,6 +150,16 @@ def load_pair(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = (
     }
     with explained(PairRecipe, where):
         return PairRecipe.model_validate({**values, "streams": recipes})
+
+
+def _chosen(streams: dict[str, Any], names: Any) -> dict[str, Any]:
+    """The streams that an override `streams=[NAME, NAME]` names, in its order."""
+    if not isinstance(names, list) or not all(name in streams for name in names):
+        raise RecipeError(
+            f"Override streams={names!r} must be a list of streams, in brackets and with commas; "
+            f"the streams are {', '.join(map(str, streams))}."
+        )
+    return {name: streams[name] for name in names}
 
 
 def _stream(

@@ -24,10 +24,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError, check_choice
+from dualstream.errors import InputError, ScoresError, check_choice, first_names
 from dualstream.files import read_json, write_text
 from dualstream.scores.linear import LinearClassifier, fit_linear, stacked_features
-from dualstream.scores.metrics import first_names
 from dualstream.scores.pool import fit_pool, pooled
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import ScoresError, check_least
+from dualstream.errors import ScoresError, check_least, first_names
 from dualstream.types import Scores
-
-NAMES_IN_A_MESSAGE = 3
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,6 @@ class ConfusedPair:
     count: int
     share: float
     """Of the videos of the true class."""
-
-
-def first_names(names: tuple[str, ...] | list[str]) -> str:
-    """Return the first three names, and how many more there are, for a message."""
-    shown = ", ".join(repr(name) for name in names[:NAMES_IN_A_MESSAGE])
-    rest = len(names) - NAMES_IN_A_MESSAGE
-    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def require_labels(scores: Scores) -> None:

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, ScoresError, ShapeError, check_choice
-from dualstream.scores.metrics import first_names
+from dualstream.errors import InputError, ScoresError, ShapeError, check_choice, first_names
 from dualstream.types import ScoreKind, Scores
 
 SMALLEST_PROBABILITY = 1e-12

@@ -27,7 +27,7 @@ from dualstream.engine.run.checkpoint import build_model
 from dualstream.engine.run.info import save_metrics, start_run
 from dualstream.engine.train.cross_attention import CrossAttentionModule
 from dualstream.engine.train.frozen import FrozenData, FrozenModule
-from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.motion import MotionModule
 from dualstream.engine.train.multi_task import MultiTaskData, MultiTaskModule, naming
 from dualstream.engine.train.opening import (
@@ -37,6 +37,7 @@ from dualstream.engine.train.opening import (
     open_run,
     reopen_run,
 )
+from dualstream.engine.train.run_data import RunData
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
 from dualstream.errors import DiskError, RecipeError, SharedMemoryError
 from dualstream.jobs import keep_freed_memory

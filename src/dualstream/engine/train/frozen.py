@@ -34,7 +34,8 @@ from dualstream.clips.transforms import normalize
 from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
-from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_data import RunData
 from dualstream.engine.train.run_folder import Listener, TrainProgress
 from dualstream.errors import InputError, RecipeError
 from dualstream.files import read_text, replacing, write_text

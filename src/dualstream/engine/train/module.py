@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
-from dualstream.clips.data.manifest import Manifest
-from dualstream.clips.dataset import ClipDataset, JoinedDataset
-from dualstream.clips.loader import EpochBatches, MixedBatches, make_loader
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.datasets import Part, training_dataset, validation_dataset, videos_of
+from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.recipe_sections import ScheduleSection
-from dualstream.engine.run.info import FlowOrigin, RunInfo
-from dualstream.errors import AnnotationError, DivergedError, FlowStoreError
-from dualstream.flow import FlowStore
+from dualstream.engine.train.run_data import RunData
+from dualstream.errors import DivergedError, first_names
 from dualstream.models.network import Network
 from dualstream.models.trainable import parameter_groups
 from dualstream.types import Clip
-
-MOST_NAMES = 5
-"""Videos that a warning names."""
-
-_log = logging.getLogger(__name__)
 
 
 class TrainingModule(pl.LightningModule):
@@ -209,11 +195,10 @@ class TrainingModule(pl.LightningModule):
 
 
 def _not_finite(outputs: Mapping[str, Tensor], names: Sequence[str]) -> str:
-    """' (a.mp4, b.mp4)': the samples whose logits (N, K) are no finite numbers, in brackets."""
+    """ " ('a.mp4')": the samples whose logits (N, K) are no finite numbers, in brackets."""
     sound = torch.stack([logits.isfinite().all(dim=1) for logits in outputs.values()]).all(dim=0)
     found = [name for name, is_sound in zip(names, sound.tolist(), strict=False) if not is_sound]
-    listed = [*found[:MOST_NAMES], *["..."] * (len(found) > MOST_NAMES)]
-    return f" ({', '.join(listed)})" if found else ""
+    return f" ({first_names(found)})" if found else ""
 
 
 def absent_streams(
@@ -259,158 +244,3 @@ def learning_rate_factor(
         return factor
     start = schedule.warmup_start
     return start + (factor - start) * (step + 1) / warmup_steps
-
-
-class RunData(pl.LightningDataModule):
-    """Loaders of a run; every rank sees its own part of each global batch.
-
-    Args:
-        recipe: the resolved recipe.
-        manifest: all videos of the data set.
-        info: where the run came from.
-
-    Raises:
-        AnnotationError: no video is left to train on.
-    """
-
-    def __init__(self, recipe: Recipe, manifest: Manifest, info: RunInfo) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.info = info
-        parts: tuple[Part, ...] = ("train", "held_out") if recipe.data.hold_out else ("train",)
-        self.videos = {part: usable_videos(manifest, recipe, part) for part in parts}
-        """Those of each part that the network can see."""
-        _warn_of_the_others(manifest, recipe, self.videos)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Training batches of an epoch, cut to the run's limit."""
-        batches = len(self._batches())
-        return batches if self.info.limit is None else min(batches, self.info.limit)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of the optimiser, each over all devices."""
-        return -(-self.batches_per_epoch // self.recipe.train.accumulate)
-
-    def _batches(self, **process: int) -> EpochBatches | MixedBatches:
-        """Training batches of one process, given by its rank and world_size, or of all."""
-        labels = [record.label for record in self.videos["train"].records]
-        size = self.recipe.train.batch_size
-        return EpochBatches(
-            labels,
-            batch_size=size,
-            seed=self.recipe.train.seed,
-            shuffle=True,
-            class_balanced=self.recipe.data.class_balanced,
-            drop_last=len(labels) >= size,
-            **process,
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        assert self.trainer is not None
-        batches = self._batches(rank=self.trainer.global_rank, world_size=self.trainer.world_size)
-        # The first epoch's iterator is made before on_train_epoch_start is called.
-        batches.set_epoch(self.trainer.current_epoch)
-        return self._loader("train", batches)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        if "held_out" not in self.videos:
-            return []
-        assert self.trainer is not None
-        batches = EpochBatches(
-            self._num_videos("held_out"),
-            batch_size=self.recipe.train.batch_size,
-            shuffle=False,
-            rank=self.trainer.global_rank,
-            world_size=self.trainer.world_size,
-        )
-        return self._loader("held_out", batches)
-
-    def _num_videos(self, part: Part) -> int:
-        return len(self.videos[part])
-
-    def _loader(self, part: Part, batches: EpochBatches | MixedBatches) -> DataLoader[Any]:
-        """The clips of a part; on a GPU through page-locked memory."""
-        assert self.trainer is not None
-        return make_loader(
-            self._samples(part),
-            batches,
-            workers=self.recipe.data.workers,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
-        )
-
-    def _samples(self, part: Part) -> ClipDataset | JoinedDataset:
-        return self._dataset(part, self.videos[part])
-
-    def _dataset(self, part: Part, videos: Manifest) -> ClipDataset:
-        make = training_dataset if part == "train" else validation_dataset
-        return make(videos, self.recipe, self.info)
-
-
-def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
-    """Videos of one part of the recipe's split that the recipe's network can see.
-
-    A video of one frame has no flow: where a stream reads flow it is left out. Errors are those of
-    `videos_of`, and AnnotationError where no video has two frames.
-    """
-    videos = videos_of(manifest, recipe, part)
-    if not recipe.flow_streams():
-        return videos
-    kept = tuple(record for record in videos.records if record.frames > 1)
-    if not kept:
-        raise AnnotationError(
-            f"All {part} videos of {videos.root} have one frame, and flow needs two. Give longer "
-            "videos, or choose a recipe that sees RGB only."
-        )
-    return replace(videos, records=kept)
-
-
-def check_flow(
-    recipe: Recipe,
-    manifest: Manifest,
-    source: Path,
-    origin: FlowOrigin,
-    *,
-    side: Literal["train", "test"] = "train",
-) -> None:
-    """Check that a flow store has every video of one side of the recipe's split.
-
-    Args:
-        source: folder of the manifest.
-        origin: the store.
-
-    Raises:
-        FlowStoreError: it has not; names the first videos and the command that computes the rest.
-    """
-    records = manifest.subset(recipe.data.split, side).records
-    names = [record.path for record in records if record.frames > 1]
-    for folder in (origin.store, origin.backward_store):
-        store = None if folder is None else FlowStore(folder)
-        missing = [name for name in names if store is not None and not store.has(name)]
-        if missing:
-            shown = ", ".join([*missing[:MOST_NAMES], *["..."] * (len(missing) > MOST_NAMES)])
-            both = "" if folder == origin.store else " --direction both"
-            raise FlowStoreError(
-                f"{folder} has no flow of {len(missing)} of the {len(names)} videos to {side} on "
-                f"({shown}). Compute it with `dualstream flow {source} --out {origin.store}{both}`,"
-                " which keeps what is there."
-            )
-
-
-@rank_zero_only
-def _warn_of_the_others(manifest: Manifest, recipe: Recipe, used: dict[Part, Manifest]) -> None:
-    """Log which videos are not among the usable ones, if any."""
-    left_out = [
-        record.path
-        for part, videos in used.items()
-        for record in set(videos_of(manifest, recipe, part).records) - set(videos.records)
-    ]
-    if left_out:
-        names = [*sorted(left_out)[:MOST_NAMES], *["..."] * (len(left_out) > MOST_NAMES)]
-        _log.warning(
-            "Left out of training: %d of the videos, which have one frame, and flow needs two "
-            "(%s).",
-            len(left_out),
-            ", ".join(names),
-        )

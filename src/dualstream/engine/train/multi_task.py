@@ -32,13 +32,15 @@ from dualstream.clips.loader import MixedBatches
 from dualstream.engine.datasets import Part
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
-from dualstream.engine.train.module import MOST_NAMES, RunData, TrainingModule
+from dualstream.engine.train.module import TrainingModule
+from dualstream.engine.train.run_data import RunData
 from dualstream.errors import (
     AnnotationError,
     FlowStoreError,
     InputError,
     RecipeError,
     UnknownNameError,
+    first_names,
 )
 from dualstream.models.network import Network
 
@@ -129,14 +131,13 @@ def tell_shared_classes(classes: Mapping[str, Sequence[str]]) -> None:
     """
     for one, other in combinations(classes, 2):
         if shared := [name for name in classes[one] if name in set(classes[other])]:
-            names = [*shared[:MOST_NAMES], *["..."] * (len(shared) > MOST_NAMES)]
             _log.warning(
                 "%d classes stand in both %s and %s (%s). Each data set has its own head, where "
                 "they stay its own.",
                 len(shared),
                 one,
                 other,
-                ", ".join(names),
+                first_names(shared),
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from dualstream.engine.run.checkpoint import (
 )
 from dualstream.engine.run.info import (
     FlowFolders,
-    FlowOrigin,
     RunInfo,
     flow_origins,
     git_commit,
@@ -31,16 +29,15 @@ from dualstream.engine.run.info import (
 )
 from dualstream.engine.train.cross_attention import check_attention
 from dualstream.engine.train.frozen import check_frozen
-from dualstream.engine.train.module import check_flow, usable_videos
 from dualstream.engine.train.multi_task import (
     named_folders,
     naming,
     samples_of_batch,
     tell_shared_classes,
 )
+from dualstream.engine.train.stored_flow import check_flow, default_origin, with_flow_of
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import file_sha256
-from dualstream.flow import FlowStore
 from dualstream.models.trainable import set_trainable
 
 Verb = Literal["train", "transfer"]
@@ -75,8 +72,8 @@ class RunOptions(TypedDict, total=False):
     """Keyword arguments of `train` and `open_run`."""
 
     flow: FlowFolders | None
-    """Root of the flow store, or stream -> its root; the default is `flow` beside the manifest, and
-    for a stream of another name the folder named like it."""
+    """Root of the flow store, or stream -> its root; the default lies beside the manifest, in the
+    folder named like the stream or in `flow` (`stored_flow.default_origin`)."""
     backward_flow: FlowFolders | None
     """The same for backward flow; the default is that folder's name and `_backward`."""
     limit: int | None
@@ -134,17 +131,15 @@ def _described(
     options: RunOptions,
 ) -> TrainingRun:
     """A new run on one data set, or its part in one on several, with where its flow lies."""
-    default = {}
-    for name in recipe.flow_streams():  # unless it is said, beside the manifest
-        flow = str(source / (name if (source / name).is_dir() else "flow"))
-        is_both = recipe.inputs[name].stacking == "bidirectional"
-        default[name] = FlowOrigin(flow, f"{flow}_backward" if is_both else None)
+    default = {
+        name: default_origin(name, recipe, manifest, source) for name in recipe.flow_streams()
+    }
     origins = flow_origins(
         default, forward=options.get("flow"), backward=options.get("backward_flow")
     )
     for name in origins:
-        check_flow(recipe, manifest, source, origins[name])
-        recipe, origins[name] = _with_flow_of(name, origins[name], recipe, manifest)
+        check_flow(recipe, manifest, source, name, origins[name])
+        recipe, origins[name] = with_flow_of(name, origins[name], recipe, manifest)
     sha256 = file_sha256(source / MANIFEST_FILE)
     info = replace(info, manifest=str(source), manifest_sha256=sha256, flow=origins)
     return TrainingRun(folder, recipe, manifest, info, is_new=True)
@@ -220,27 +215,6 @@ def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
             )
     if recipe.train.accelerator == "gpu":
         check_device("cuda")
-
-
-def _with_flow_of(
-    stream: str, origin: FlowOrigin, recipe: Recipe, manifest: Manifest
-) -> tuple[Recipe, FlowOrigin]:
-    """Add what prediction must know to compute flow as the store's was: size and settings.
-
-    Flow is in pixels of the grid that it was computed on, so a network trained on flow of
-    240-line videos must see other videos at 240 lines too.
-    """
-    first = usable_videos(manifest, recipe, "train").records[0]
-    with FlowStore(origin.store).open(first.path) as file:
-        meta = file.meta
-    section = recipe.inputs[stream]
-    if section.flow_short_side is None:
-        sides = [min(record.height, record.width) for record in manifest.records]
-        side = meta.short_side or int(statistics.median_low(sides))
-        section = section.model_copy(update={"flow_short_side": side})
-        recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, stream: section}})
-    params = meta.params if meta.method == section.flow_method else None
-    return recipe, replace(origin, params=params)
 
 
 def _verb_of(teacher: str | None) -> Verb:

@@ -23,8 +23,9 @@ from dualstream.engine.datasets import videos_of
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import build_model, load_checkpoint
 from dualstream.engine.train.fit import TrainResult, fit
-from dualstream.engine.train.module import RunData, TrainingModule
+from dualstream.engine.train.module import TrainingModule
 from dualstream.engine.train.opening import TrainingRun, open_run, reopen_run
+from dualstream.engine.train.run_data import RunData
 from dualstream.engine.train.run_folder import Listener
 from dualstream.errors import AnnotationError, InputError, RecipeError, UnknownNameError
 from dualstream.models import create_model, list_weights
