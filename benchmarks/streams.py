@@ -4,9 +4,10 @@
     python benchmarks/streams.py JHMDB OUT ROW ...    # these rows, and the table of what there is
     python benchmarks/streams.py JHMDB OUT --table    # the table of what there is
 
-JHMDB is a folder that `dualstream prepare` and `dualstream flow --direction both` have filled. All rows have the same backbone (EfficientNet-Lite0),
-size, epochs, batch and views. Warped flow and motion vectors lie in JHMDB/warped and
-JHMDB/motion_vectors (`dualstream flow JHMDB --warped --out JHMDB/warped`, `--method motion-vectors`). A fifth of the training videos is held out of the networks, in whole
+JHMDB is a folder that `dualstream prepare` and `dualstream flow --direction both` have filled, with
+flow of other kinds beside it (`dualstream flow JHMDB --warped --out JHMDB/warped`, and `--method
+motion-vectors --out JHMDB/motion_vectors`). All rows have the same backbone (EfficientNet-Lite0),
+size, epochs, batch and views. A fifth of the training videos is held out of the networks, in whole
 source groups: weights, SVM and temperatures of fusions are fitted on those. Runs are kept in OUT; a
 row that is there is not trained again. Set OMP_NUM_THREADS=1 for the times of one core.
 """

@@ -1,9 +1,9 @@
 """Video files to frames: probe, decode by index or time, write; sources of frames."""
 
 from dualstream.video.info import VideoInfo as VideoInfo
+from dualstream.video.read import probe as probe
+from dualstream.video.read import read_video as read_video
 from dualstream.video.reader import VideoReader as VideoReader
-from dualstream.video.reader import probe as probe
-from dualstream.video.reader import read_video as read_video
 from dualstream.video.source import FrameArray as FrameArray
 from dualstream.video.source import FrameBuffer as FrameBuffer
 from dualstream.video.source import FrameSource as FrameSource

@@ -16,10 +16,9 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
     check_device,
-    check_losses,
-    check_streams,
     starting_weights,
 )
+from dualstream.engine.run.consistency import check_losses, check_streams
 from dualstream.engine.run.info import (
     FlowFolders,
     RunInfo,
