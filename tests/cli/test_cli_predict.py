@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,23 @@ def test_published_weights_name_classes(cache: Path, video: Path) -> None:
     assert found["top"][2]["class"] not in table
 
 
+def test_segments_are_written(cache: Path, video: Path, tmp_path: Path) -> None:
+    """Every window has a class where the threshold is 0; neighbours of one class are a segment."""
+    low = ["--window", "0.5", "--enter", "0", "--weights", NAME]
+    file = tmp_path / "timeline.csv"
+    found = predicted(video, *low, "--timeline", file)
+    best = [window["top"][0]["class"] for window in found["timeline"]]
+    assert len(best) > 1
+    assert [s["label"] for s in found["segments"]] == [name for name, _ in groupby(best)]
+    assert found["segments"][0]["start"] == found["timeline"][0]["start"]
+    assert found["segments"][-1]["end"] == pytest.approx(found["timeline"][-1]["end"], abs=1e-3)
+    header, *rows = file.read_text().splitlines()
+    assert header.startswith("source,label,start_seconds")
+    assert len(rows) == len(found["segments"])
+    assert rows[0].startswith(str(video))
+    assert predicted(video, *low, "--least-seconds", "1000")["segments"] == []
+
+
 def test_several_streams_and_their_shares(cache: Path, video: Path) -> None:
     one = predicted(video, "--weights", NAME)
     shared = predicted(video, "--weights", NAME, "--weights", NAME, "--stream-weights", "3,1")
@@ -107,6 +125,8 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
         (["--window", "0"], "--window must be above 0 seconds, got 0"),
         (["--window", "nan"], "--window must be above 0 seconds, got nan"),
+        (["--timeline", "a.txt"], "a timeline is a .csv, .json or .srt file"),
+        (["--enter", "0.2", "--leave", "0.4"], "leave <= enter"),
         (["--fusion", "two.json"], "--fusion two.json joins 2 streams, this call has 1"),
         (["--fusion", "two.json", "--stream-weights", "1"], "either --fusion or --stream-weights"),
     ],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -13,9 +14,12 @@ from dualstream.cli.output import Progress, percent, print_json, stderr, stdout
 from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from dualstream.engine.infer.recognizer import Model
     from dualstream.models.weights.catalogue import WeightsEntry
     from dualstream.scores import Fusion
+    from dualstream.scores.timeline import Segment, Thresholds
     from dualstream.types import Prediction
 
 
@@ -54,6 +58,20 @@ def predict(
         Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
     ] = "center",
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(help="Write the segments of all videos to a .csv or .json, or .srt of one."),
+    ] = None,
+    enter: Annotated[
+        float | None, typer.Option(help="Probability at which a segment starts.  [default: 0.5]")
+    ] = None,
+    leave: Annotated[
+        float | None, typer.Option(help="Probability below which it ends.  [default: 0.3]")
+    ] = None,
+    merge_seconds: Annotated[
+        float | None, typer.Option(help="Join segments of a class at most so far apart.")
+    ] = None,
+    least_seconds: Annotated[float | None, typer.Option(help="Leave out shorter segments.")] = None,
     device: Device = "cpu",
     optimize: Optimize = False,
     json: Json = False,
@@ -61,6 +79,8 @@ def predict(
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
     from dualstream.models.weights import weights_entry
+    from dualstream.report.timeline_files import check_timeline_file, write_timeline
+    from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
     from dualstream.video.container import is_url
 
@@ -79,10 +99,21 @@ def predict(
     if not window > 0:
         raise InputError(f"--window must be above 0 seconds, got {window:g}.")
     files = _files(videos)
+    if timeline is not None:
+        check_timeline_file(timeline, num_videos=len(files))
+    given = {
+        "enter": enter,
+        "leave": leave,
+        "merge_seconds": merge_seconds,
+        "least_seconds": least_seconds,
+    }
+    thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
+    check_thresholds(**thresholds)
     fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
+    segments_of: dict[str, tuple[Segment, ...]] = {}
     with Progress() as progress:
         for done, video in enumerate(files, start=1):
             try:
@@ -104,12 +135,16 @@ def predict(
                 failures[video] = str(error)
                 stderr().print(f"{video}: {error}", style="red", markup=False)
             else:
+                windows = prediction.window_seconds, prediction.window_probabilities
+                segments_of[video] = find_segments(*windows, prediction.classes, **thresholds)
                 if json:
-                    results.append(_as_dict(prediction, top))
+                    results.append(_as_dict(prediction, segments_of[video], top))
                 else:
-                    _print(prediction, top)
+                    _print(prediction, segments_of[video], top)
             if json:  # else the tables show how far it is
                 progress.update("predict", done, len(files), unit="videos")
+    if timeline is not None and segments_of:
+        write_timeline(timeline, segments_of)
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
@@ -183,7 +218,8 @@ def _files(videos: list[str]) -> list[str]:
     return files
 
 
-def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
+def _as_dict(prediction: Prediction, segments: Sequence[Segment], top: int) -> dict[str, Any]:
+    from dualstream.report.timeline_files import segment_entry
     from dualstream.types import top_classes
 
     def ranked(values: Any) -> list[dict[str, Any]]:
@@ -200,10 +236,11 @@ def _as_dict(prediction: Prediction, top: int) -> dict[str, Any]:
                 prediction.window_seconds, prediction.window_probabilities, strict=True
             )
         ],
+        "segments": [segment_entry(segment) for segment in segments],
     }
 
 
-def _print(prediction: Prediction, top: int) -> None:
+def _print(prediction: Prediction, segments: Sequence[Segment], top: int) -> None:
     from rich.table import Column, Table
 
     print(prediction.source)
@@ -226,3 +263,24 @@ def _print(prediction: Prediction, top: int) -> None:
                 f"{start:.1f}-{end:.1f}", prediction.classes[best], percent(float(values[best]))
             )
         stdout().print(timeline)
+    if len(segments) > 1:
+        stdout().print(_totals_table(segments))
+
+
+def _totals_table(segments: Sequence[Segment]) -> Table:
+    """How often and how long each class is there, as people who score behaviour count it."""
+    from rich.table import Column, Table
+
+    from dualstream.scores.timeline import totals
+
+    heads = ("times", "seconds", "first", "longest")
+    table = Table(
+        "class",
+        *(Column(head, justify="right") for head in heads),
+        title="segments",
+        title_justify="left",
+    )
+    for label, found in totals(segments).items():
+        seconds = (found.seconds, found.first_seconds, found.longest_seconds)
+        table.add_row(label, str(found.count), *(f"{value:.1f}" for value in seconds))
+    return table

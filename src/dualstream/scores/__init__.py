@@ -18,6 +18,12 @@ from dualstream.scores.metrics import per_class_accuracy as per_class_accuracy
 from dualstream.scores.metrics import predicted_classes as predicted_classes
 from dualstream.scores.metrics import top_k_accuracy as top_k_accuracy
 from dualstream.scores.metrics import true_class_rank as true_class_rank
+from dualstream.scores.timeline import Segment as Segment
+from dualstream.scores.timeline import find_segments as find_segments
+from dualstream.scores.timeline import frame_accuracy as frame_accuracy
+from dualstream.scores.timeline import mean_average_precision as mean_average_precision
+from dualstream.scores.timeline import segment_f1 as segment_f1
+from dualstream.scores.timeline import totals as totals
 from dualstream.scores.views import align as align
 from dualstream.scores.views import average_views as average_views
 from dualstream.scores.views import log_softmax as log_softmax

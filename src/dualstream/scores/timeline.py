@@ -1,0 +1,343 @@
+"""Timelines: when which class is there, out of the probabilities of windows in time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.errors import InputError, check_shape
+
+BACKGROUND = "none of these"
+"""Class of what is none of the others; it makes no segments."""
+
+
+ENTER, LEAVE = 0.5, 0.3
+
+
+class Thresholds(TypedDict, total=False):
+    """Keyword arguments of `find_segments`."""
+
+    enter: float
+    """Probability, the highest of the window, at which a class comes in; .5 by default."""
+    leave: float
+    """Probability below which it goes again; .3 by default, and not above `enter`."""
+    merge_seconds: float
+    """Segments of one class with at most so much of nothing between them become one; 0."""
+    least_seconds: float
+    """Shorter segments go; 0."""
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """A stretch of a video in which one class is there."""
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    confidence: float = 1.0
+    """Mean probability of the class over the windows of the segment."""
+
+    def __post_init__(self) -> None:
+        if not self.end_seconds > self.start_seconds:
+            raise InputError(
+                f"Segment {self.label!r} must end after it starts, got {self.start_seconds:g} to "
+                f"{self.end_seconds:g} s."
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return self.end_seconds - self.start_seconds
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the segments of one class come to."""
+
+    count: int
+    seconds: float
+    first_seconds: float
+    """Where the first one starts."""
+    longest_seconds: float
+
+
+def find_segments(
+    window_seconds: NDArray[np.float64],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    **thresholds: Unpack[Thresholds],
+) -> tuple[Segment, ...]:
+    """Join the windows of a video to segments of one class each.
+
+    A class comes in where its probability is the highest and at least `enter`, and stays while it
+    is at least `leave` (hysteresis), unless another one comes in. Then segments of one class that
+    lie near each other become one, and short ones go. `BACKGROUND` counts as nothing.
+
+    Args:
+        window_seconds: (M, 2) start and end of each window, rising; windows that overlap share
+            their common part half and half.
+        probabilities: (M, K).
+        classes: K names.
+        thresholds: see `Thresholds`.
+
+    Returns:
+        Segments in their order; none overlaps another.
+
+    Raises:
+        InputError: see `check_thresholds`.
+        ShapeError: tables of other shapes.
+    """
+    enter, leave, merge_seconds, least_seconds = check_thresholds(**thresholds)
+    check_shape("window_seconds", window_seconds, ("M", 2))
+    check_shape("probabilities", probabilities, (len(window_seconds), len(classes)))
+    labels = _with_hysteresis(probabilities, classes, enter=enter, leave=leave)
+    edges = _without_overlap(window_seconds)
+    runs: list[tuple[int, int, int]] = []  # class, first and last window
+    for window, label in enumerate(labels):
+        if label < 0:
+            continue
+        joins = runs and runs[-1][0] == label and runs[-1][2] == window - 1
+        if joins and edges[window - 1, 1] >= edges[window, 0]:
+            runs[-1] = (label, runs[-1][1], window)
+        else:
+            runs.append((label, window, window))
+    found = [
+        Segment(
+            float(edges[first, 0]),
+            float(edges[last, 1]),
+            classes[label],
+            float(np.mean(probabilities[first : last + 1, label])),
+        )
+        for label, first, last in runs
+    ]
+    merged = _merged(found, merge_seconds)
+    return tuple(segment for segment in merged if segment.seconds >= least_seconds)
+
+
+def check_thresholds(**thresholds: Unpack[Thresholds]) -> tuple[float, float, float, float]:
+    """Return `enter`, `leave`, `merge_seconds` and `least_seconds`, defaults for what is missing.
+
+    `leave` is at most `enter` where only that is given.
+
+    Raises:
+        InputError: `leave` above `enter`, either out of 0..1, or seconds below 0.
+    """
+    enter = thresholds.get("enter", ENTER)
+    leave = thresholds.get("leave", min(LEAVE, enter))
+    merge, least = thresholds.get("merge_seconds", 0.0), thresholds.get("least_seconds", 0.0)
+    if not 0 <= leave <= enter <= 1:
+        raise InputError(f"0 <= leave <= enter <= 1 must hold, got {leave:g} and {enter:g}.")
+    if not (merge >= 0 and least >= 0):
+        raise InputError(
+            f"merge_seconds and least_seconds must be at least 0, got {merge:g} and {least:g}."
+        )
+    return enter, leave, merge, least
+
+
+def _with_hysteresis(
+    probabilities: NDArray[np.floating], classes: Sequence[str], *, enter: float, leave: float
+) -> list[int]:
+    """Class of each window, -1 for nothing."""
+    labels: list[int] = []
+    current = -1
+    for row in probabilities:
+        best = int(row.argmax())
+        if row[best] >= enter:
+            current = best
+        elif current >= 0 and row[current] < leave:
+            current = -1
+        labels.append(-1 if current >= 0 and classes[current] == BACKGROUND else current)
+    return labels
+
+
+def _without_overlap(window_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The windows cut in the middle of what two neighbours share."""
+    edges = np.array(window_seconds, np.float64)
+    shared = edges[1:, 0] < edges[:-1, 1]
+    middles = (window_seconds[1:, 0] + window_seconds[:-1, 1]) / 2
+    edges[1:, 0] = np.where(shared, middles, edges[1:, 0])
+    edges[:-1, 1] = np.where(shared, middles, edges[:-1, 1])
+    return edges
+
+
+def _merged(segments: Sequence[Segment], merge_seconds: float) -> list[Segment]:
+    merged: list[Segment] = []
+    for segment in segments:
+        before = merged[-1] if merged else None
+        if (
+            before is not None
+            and before.label == segment.label
+            and segment.start_seconds - before.end_seconds <= merge_seconds
+        ):
+            weighted = before.confidence * before.seconds + segment.confidence * segment.seconds
+            merged[-1] = replace(
+                before,
+                end_seconds=segment.end_seconds,
+                confidence=weighted / (before.seconds + segment.seconds),
+            )
+        else:
+            merged.append(segment)
+    return merged
+
+
+def totals(segments: Sequence[Segment]) -> dict[str, Totals]:
+    """Count, seconds, first and longest segment of each class, the longest in all first."""
+    by_label: dict[str, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        by_label[segment.label].append(segment)
+    found = {
+        label: Totals(
+            len(of_label),
+            sum(segment.seconds for segment in of_label),
+            min(segment.start_seconds for segment in of_label),
+            max(segment.seconds for segment in of_label),
+        )
+        for label, of_label in by_label.items()
+    }
+    return dict(sorted(found.items(), key=lambda item: (-item[1].seconds, item[0])))
+
+
+def frame_accuracy(
+    found: Sequence[Segment], truth: Sequence[Segment], *, duration_seconds: float
+) -> float:
+    """Part of a video's time in which the class, or that there is none, is the true one.
+
+    Args:
+        found, truth: each without overlap.
+        duration_seconds: of the video, above 0.
+    """
+    if not duration_seconds > 0:
+        raise InputError(f"duration_seconds must be above 0, got {duration_seconds:g}.")
+    edges = {0.0, duration_seconds}
+    for segment in (*found, *truth):
+        edges |= {segment.start_seconds, segment.end_seconds}
+    inside = sorted(edge for edge in edges if 0 <= edge <= duration_seconds)
+    right = sum(
+        end - start
+        for start, end in pairwise(inside)
+        if _label_at(found, (start + end) / 2) == _label_at(truth, (start + end) / 2)
+    )
+    return right / duration_seconds
+
+
+def _label_at(segments: Sequence[Segment], seconds: float) -> str | None:
+    inside = (s.label for s in segments if s.start_seconds <= seconds < s.end_seconds)
+    return next(inside, None)
+
+
+def overlap(one: Segment, other: Segment) -> float:
+    """Intersection over union of two stretches of time."""
+    shared = min(one.end_seconds, other.end_seconds) - max(one.start_seconds, other.start_seconds)
+    if shared <= 0:
+        return 0.0
+    return shared / (one.seconds + other.seconds - shared)
+
+
+def segment_f1(
+    found: Mapping[str, Sequence[Segment]], truth: Mapping[str, Sequence[Segment]], *, iou: float
+) -> float:
+    """F1 of segments, of which one is right where it overlaps a true one of its class enough.
+
+    A true segment is found once; a second one whose best partner it is is wrong.
+
+    Args:
+        found, truth: video -> segments. Videos without any count in neither.
+        iou: least intersection over union, above 0 up to 1.
+
+    Returns:
+        2 TP / (2 TP + FP + FN) over all videos; 1 where there is nothing and nothing is found.
+
+    Source:
+        Lea et al. 2017, Temporal Convolutional Networks for Action Segmentation and Detection,
+        section 4.2 (F1@k).
+    """
+    _check_iou(iou)
+    right = sum(
+        sum(_matches(found.get(video, ()), true, iou, next_best=False))
+        for video, true in truth.items()
+    )
+    given = sum(len(segments) for segments in found.values())
+    wanted = sum(len(segments) for segments in truth.values())
+    return 2 * right / (given + wanted) if given + wanted else 1.0
+
+
+def mean_average_precision(
+    found: Mapping[str, Sequence[Segment]], truth: Mapping[str, Sequence[Segment]], *, iou: float
+) -> float:
+    """Mean over the true classes of the average precision of segments, the surest first.
+
+    Args:
+        found, truth: video -> segments.
+        iou: least intersection over union, above 0 up to 1.
+
+    Returns:
+        0..1; the precision at each rank is the best at it or any later one.
+
+    Raises:
+        InputError: there is no true segment.
+
+    Source:
+        ActivityNet's evaluation (Caba Heilbron et al. 2015) with Pascal VOC's interpolation.
+    """
+    _check_iou(iou)
+    classes = sorted({segment.label for segments in truth.values() for segment in segments})
+    if not classes:
+        raise InputError("There is no true segment to measure against.")
+    return float(np.mean([_average_precision(found, truth, label, iou) for label in classes]))
+
+
+def _average_precision(
+    found: Mapping[str, Sequence[Segment]],
+    truth: Mapping[str, Sequence[Segment]],
+    label: str,
+    iou: float,
+) -> float:
+    ranked: list[tuple[float, bool]] = []
+    for video, segments in found.items():
+        of_label = sorted(
+            (s for s in segments if s.label == label), key=lambda s: s.confidence, reverse=True
+        )
+        right = _matches(of_label, truth.get(video, ()), iou, next_best=True)
+        ranked += [(s.confidence, hit) for s, hit in zip(of_label, right, strict=True)]
+    wanted = sum(s.label == label for segments in truth.values() for s in segments)
+    ranked.sort(key=lambda pair: -pair[0])
+    hits = np.cumsum([hit for _, hit in ranked], dtype=np.float64)
+    if not len(hits):
+        return 0.0
+    precision = hits / np.arange(1, len(hits) + 1)
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    recall_steps = np.diff(np.concatenate(([0.0], hits))) / wanted
+    return float((best_later * recall_steps).sum())
+
+
+def _matches(
+    found: Sequence[Segment], truth: Sequence[Segment], iou: float, *, next_best: bool
+) -> list[bool]:
+    """Whether each segment takes a true one of its class that none before it has taken.
+
+    Args:
+        next_best: where the one that it overlaps most is taken, try the next.
+    """
+    taken: set[int] = set()
+    right = []
+    for segment in found:
+        partners = sorted(
+            (place for place, true in enumerate(truth) if true.label == segment.label),
+            key=lambda place: -overlap(segment, truth[place]),
+        )
+        tried = partners if next_best else partners[:1]
+        free = [p for p in tried if p not in taken and overlap(segment, truth[p]) >= iou]
+        taken |= set(free[:1])
+        right.append(bool(free))
+    return right
+
+
+def _check_iou(iou: float) -> None:
+    if not 0 < iou <= 1:
+        raise InputError(f"iou must be above 0 and at most 1, got {iou:g}.")
