@@ -1,4 +1,4 @@
-"""What each kind of stream and each way of joining two is worth on J-HMDB split 1, on one budget.
+"""Every kind of stream and way of joining two on J-HMDB split 1, on one budget.
 
     python benchmarks/streams.py JHMDB OUT            # all rows, then the table
     python benchmarks/streams.py JHMDB OUT ROW ...    # these rows, and the table of what there is

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dualstream.cli.options import DATA_HELP, RECIPE_HELP, FlowStore, Json, Limit, Overrides
+from dualstream.cli.options import DATA_HELP, RECIPE_HELP, Json, Limit, Overrides
 from dualstream.cli.output import Progress, percent, print_json, show_training, stdout
 from dualstream.errors import InputError
 
@@ -31,7 +31,9 @@ def expand(
         Path | None, typer.Option(help="Folder of the search; a stopped one goes on.")
     ] = None,
     step_factor: Annotated[float, typer.Option(help="Growth of the cost in one step.")] = 2.0,
-    flow: FlowStore = None,
+    flow: Annotated[
+        Path | None, typer.Option(help="Flow store.  [default: `flow` beside the manifest]")
+    ] = None,
     limit: Limit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the first candidates and their cost only.")

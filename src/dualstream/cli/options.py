@@ -17,8 +17,11 @@ Overrides = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="Batches an epoch is cut to, for trials.", min=1)]
 FlowStore = Annotated[
-    Path | None,
-    typer.Option(help="Flow store.  [default: `flow` beside the manifest or the run's]"),
+    list[str] | None,
+    typer.Option(
+        help="Flow store: FOLDER, or STREAM=FOLDER once for each stream that reads flow.  "
+        "[default: beside the manifest, named like the stream or `flow`; or the run's]"
+    ),
 ]
 Also = Annotated[
     list[str] | None,
@@ -34,6 +37,25 @@ Optimize = Annotated[
         "--optimize", help="Compile the network first where that is faster: for many videos."
     ),
 ]
+
+
+def flow_folders(given: list[str] | None, option: str) -> Path | dict[str, Path] | None:
+    """Return the folder of all streams, or stream -> folder, that an option names.
+
+    Raises:
+        InputError: several folders, and not a stream before each; names the option.
+    """
+    if not given:
+        return None
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return Path(given[0])
+    pairs = [one.partition("=") for one in given]
+    streams = [stream for stream, _, _ in pairs]
+    if not all(stream and folder for stream, _, folder in pairs) or len(set(streams)) < len(pairs):
+        raise InputError(
+            f"{option} is one FOLDER, or STREAM=FOLDER once for each; got {', '.join(given)}."
+        )
+    return {stream: Path(folder) for stream, _, folder in pairs}
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:

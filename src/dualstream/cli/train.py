@@ -23,6 +23,7 @@ from dualstream.cli.options import (
     Limit,
     Optimize,
     Overrides,
+    flow_folders,
 )
 from dualstream.cli.output import Progress, percent, print_json, show_training, stderr
 from dualstream.errors import InputError
@@ -40,10 +41,10 @@ Resume = Annotated[
     Path | None, typer.Option(help="Run folder to go on with; takes no other argument.")
 ]
 BackwardFlow = Annotated[
-    Path | None,
+    list[str] | None,
     typer.Option(
-        help="Store of backward flow, for bi-directional stacking.  "
-        "[default: `flow_backward` beside the manifest, or the run's]"
+        help="Store of backward flow, for bi-directional stacking: FOLDER or STREAM=FOLDER.  "
+        "[default: that of the flow with `_backward` after its name, or the run's]"
     ),
 ]
 
@@ -65,8 +66,12 @@ def train(
     A recipe of several streams trains them one after the other, scores them, fits their fusion and
     writes the page; the same command goes on with it.
     """
-    options: RunOptions = {"flow": flow, "backward_flow": backward_flow, "limit": limit}
-    options["also"] = also or ()
+    options: RunOptions = {
+        "flow": flow_folders(flow, "--flow"),
+        "backward_flow": flow_folders(backward_flow, "--backward-flow"),
+        "limit": limit,
+        "also": also or (),
+    }
     if resume is not None:
         _check_alone(data, overrides, recipe, out, also, flow, backward_flow, limit)
         from dualstream.engine.pair_recipe import PAIR_FILE
@@ -199,8 +204,8 @@ def test(
             segments=segments,
             crops=crops,
             data=data,
-            flow=flow,
-            backward_flow=backward_flow,
+            flow=flow_folders(flow, "--flow"),
+            backward_flow=flow_folders(backward_flow, "--backward-flow"),
             out=out,
             workers=workers,
             device=device,

@@ -1,4 +1,4 @@
-"""What two streams need to see each other's attention maps: where maps come from and go to."""
+"""Attention maps between two streams: their start, their prediction, where they enter."""
 
 from __future__ import annotations
 
