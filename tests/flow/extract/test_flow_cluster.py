@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 
 from dualstream.errors import FlowError, MissingDependencyError
 from dualstream.flow import FarnebackParams, FlowJob, extract_flow
-from dualstream.flow.extract.cluster import extract_on_node
+from dualstream.flow.extract.cluster import extract_on_node, run_on_ray
+from dualstream.flow.extract.job import FlowOutcome
 from dualstream.flow.extract.run import flow_settings
 
 needs_ray = pytest.mark.skipif(
@@ -166,6 +168,27 @@ def test_closing_cancels_what_is_under_way(tmp_path, tiny_video, cluster):
     wait_for_writing(store, "400.mp4")
     outcomes.close()
     assert [path.name for path in store.iterdir()] == ["2.mp4.zip"]
+
+
+def test_nothing_is_cancelled_once_the_connection_is_gone(tmp_path, videos, monkeypatch):
+    """Ray would begin a cluster of its own to cancel in, as at the end of a program."""
+    ray = types.SimpleNamespace(
+        is_initialized=lambda: True,
+        cluster_resources=lambda: {"CPU": 2},
+        remote=lambda **_: (
+            lambda function: types.SimpleNamespace(remote=lambda job, settings, marker: job.name)
+        ),
+        wait=lambda tasks, **_: (tasks[:1], tasks[1:]),
+        get=lambda task: FlowOutcome(task, "done", 1, 0.0),
+        cancel=lambda task: pytest.fail("cancelled"),
+        exceptions=types.SimpleNamespace(RayError=Exception, RayTaskError=Exception),
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    settings = flow_settings(tmp_path / "flow", method="dis")
+    outcomes = run_on_ray(videos, settings, address="auto", limit=None)
+    assert next(outcomes).status == "done"
+    ray.is_initialized = lambda: False
+    outcomes.close()
 
 
 @needs_ray
