@@ -28,8 +28,10 @@ def default_origin(stream: str, recipe: Recipe, manifest: Manifest, source: Path
         source: folder of the manifest.
     """
     section, own, shared = recipe.inputs[stream], source / stream, source / "flow"
-    is_special = section.flow_method not in (DEFAULT_METHOD, _method_of(shared, manifest))
-    folder = str(own if own.is_dir() or is_special else shared)
+    method, is_own = section.flow_method, own.is_dir()
+    if not is_own and method != DEFAULT_METHOD:
+        is_own = method != _method_of(shared, manifest)
+    folder = str(own if is_own else shared)
     is_both = section.stacking == "bidirectional"
     return FlowOrigin(folder, f"{folder}_backward" if is_both else None)
 
