@@ -13,10 +13,10 @@ from tests.engine.tiny import changed, tiny_recipe, untrained_run
 from dualstream.engine.recipe import Recipe, load_recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
-    check_streams,
     load_checkpoint,
     save_weights,
 )
+from dualstream.engine.run.consistency import check_streams
 from dualstream.errors import CheckpointError, RecipeError, ShapeError
 from dualstream.flow import DISParams, TVL1FastParams
 from dualstream.models.accepts import Accepts
