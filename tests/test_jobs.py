@@ -120,9 +120,13 @@ def test_a_script_without_a_guard_is_told(tmp_path):
 
 
 FAULTS_OF_ROUNDS = """
-import resource, sys
+import ctypes, resource, sys
 import numpy as np
 from dualstream.jobs import keep_freed_memory
+
+# Huge pages, which the system gives as it has them, would make the counts a matter of luck.
+PR_SET_THP_DISABLE = 41
+assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
