@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+KEPT_BYTES = 3 * 2**29
+"""Resident memory of a worker above which what tests have freed is given back to the system."""
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_memory_goes_back() -> Iterator[None]:
+    """A worker that has trained large networks would keep their memory for all tests after it."""
+    yield
+    if psutil.Process().memory_info().rss > KEPT_BYTES:
+        gc.collect()  # trainers and networks hold each other
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
