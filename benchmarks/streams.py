@@ -9,7 +9,8 @@ flow of other kinds beside it (`dualstream flow JHMDB --warped --out JHMDB/warpe
 motion-vectors --out JHMDB/motion_vectors`). All rows have the same backbone (EfficientNet-Lite0),
 size, epochs, batch and views. A fifth of the training videos is held out of the networks, in whole
 source groups: weights, SVM and temperatures of fusions are fitted on those. Runs are kept in OUT; a
-row that is there is not trained again. Set OMP_NUM_THREADS=1 for the times of one core.
+row that is there is not trained again, and of one that was stopped the time is that of the last
+call. Set OMP_NUM_THREADS=1 for the times of one core.
 """
 
 from __future__ import annotations
