@@ -114,6 +114,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (["streams.sound.train.epochs=2"], "the streams are rgb, flow"),
         (["streams=[rgb, sound]"], "must be a list of streams.*are rgb, flow"),
         (["streams=rgb"], "must be a list of streams"),
+        (["streams=[[rgb], flow]"], "must be a list of streams"),
         (["streams=[rgb]"], "at least 2 items"),
         (["streams=[rgb, rgb]"], "at least 2 items"),
         (["streams.rgb=2"], "must look like streams.NAME.section.key"),

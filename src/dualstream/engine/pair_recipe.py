@@ -154,7 +154,9 @@ def load_pair(name_or_path: str | os.PathLike[str], overrides: Sequence[str] = (
 
 def _chosen(streams: dict[str, Any], names: Any) -> dict[str, Any]:
     """The streams that an override `streams=[NAME, NAME]` names, in its order."""
-    if not isinstance(names, list) or not all(name in streams for name in names):
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and name in streams for name in names
+    ):
         raise RecipeError(
             f"Override streams={names!r} must be a list of streams, in brackets and with commas; "
             f"the streams are {', '.join(map(str, streams))}."
