@@ -195,7 +195,7 @@ class TrainingModule(pl.LightningModule):
 
 
 def _not_finite(outputs: Mapping[str, Tensor], names: Sequence[str]) -> str:
-    """ " ('a.mp4')": the samples whose logits (N, K) are no finite numbers, in brackets."""
+    """Return the samples whose logits (N, K) are no finite numbers, in brackets after a blank."""
     sound = torch.stack([logits.isfinite().all(dim=1) for logits in outputs.values()]).all(dim=0)
     found = [name for name, is_sound in zip(names, sound.tolist(), strict=False) if not is_sound]
     return f" ({first_names(found)})" if found else ""
