@@ -305,6 +305,8 @@ class Prediction:
     """(M, K)."""
     streams: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Stream name -> (K,) probabilities before fusion."""
+    cut_seconds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """(n,) start of each scene but the first one."""
 
     def __post_init__(self) -> None:
         k, m = len(self.classes), len(self.window_seconds)

@@ -185,7 +185,7 @@ def test_nothing_to_predict_with(video: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("dualstream: Nothing to predict with: give --checkpoint RUN")
+    assert done.stderr.startswith("dualstream: No network was named: give --checkpoint RUN")
 
 
 def test_wrong_names_show_before_anything_is_loaded(cache: Path, video: Path) -> None:

@@ -19,6 +19,7 @@ from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.train import test, train, transfer
+from dualstream.cli.watch import watch
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
 
@@ -52,7 +53,9 @@ def _options(
     """Options before the verb."""
 
 
-for verb in (demo, prepare, flow, train, transfer, expand, test, fuse, predict, models, inspect):
+for verb in (
+    *(demo, prepare, flow, train, transfer, expand, test, fuse, predict, watch, models, inspect),
+):
     app.command()(verb)
 app.command()(explain_verb)
 app.add_typer(weights, name="weights")

@@ -7,21 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dualstream.cli.options import Device, Json
+from dualstream.cli.networks import choose_networks
+from dualstream.cli.options import Device, Json, Runs, Weights
 from dualstream.cli.output import print_json, stderr
-from dualstream.cli.predict import load_models
-from dualstream.errors import InputError
 
 
 def explain(
     video: Annotated[str, typer.Argument(help="Video file.")],
-    checkpoint: Annotated[
-        list[Path] | None, typer.Option(help="Run folder; give it once for each stream.")
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
-    ] = None,
+    checkpoint: Runs = None,
+    weights: Weights = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,16 +39,12 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw where each stream looked (Grad-CAM), over the frames and the flow that it saw."""
-    from dualstream.models.weights import weights_entry
-
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
-    if not runs and not entries:
-        raise InputError("Nothing to explain: give --checkpoint RUN or --weights NAME.")
+    networks = choose_networks(checkpoint, weights)
     from dualstream.engine.infer.explain import explain as engine
     from dualstream.report.attention import write_attention_strip
 
-    models = load_models(runs, entries, device=device)
+    models = networks.load(device=device)
     with stderr().status(f"looking at {video}"):
         windows = engine(
             video,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,6 +36,39 @@ Optimize = Annotated[
     typer.Option(
         "--optimize", help="Compile the network first where that is faster: for many videos."
     ),
+]
+
+Runs = Annotated[
+    list[Path] | None,
+    typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
+]
+StreamWeights = Annotated[
+    str | None,
+    typer.Option(
+        help="Numbers such as 1,1.5 for a weighted mean of the streams, checkpoints first.  "
+        "[default: equal]"
+    ),
+]
+FittedFusion = Annotated[
+    Path | None,
+    typer.Option(
+        help="Fitted fusion.json of `dualstream fuse`.  [default: that of a run of several streams]"
+    ),
+]
+Segments = Annotated[
+    int | None,
+    typer.Option(help="Snippets a window.  [default: 8, or as many as lie side by side]", min=1),
+]
+Crops = Annotated[Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")]
+Enter = Annotated[
+    float | None, typer.Option(help="Probability at which a segment starts.  [default: 0.5]")
+]
+Leave = Annotated[
+    float | None, typer.Option(help="Probability below which it ends.  [default: 0.3]")
 ]
 
 

@@ -31,6 +31,15 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, default=_plain))
 
 
+def print_line(value: object) -> None:
+    """Print one line on stdout at once: text as it is, anything else as JSON."""
+    global json_printed
+    if not isinstance(value, str):
+        json_printed = True
+        value = json.dumps(value, default=_plain)
+    print(value, flush=True)
+
+
 def stdout() -> Console:
     """Return the console for results."""
     from rich.console import Console

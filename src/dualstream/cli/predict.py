@@ -9,65 +9,59 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from dualstream.cli.options import Device, Json, Optimize, numbers
+from dualstream.cli.networks import choose_networks
+from dualstream.cli.options import (
+    Crops,
+    Device,
+    Enter,
+    FittedFusion,
+    Json,
+    Leave,
+    Optimize,
+    Runs,
+    Segments,
+    StreamWeights,
+    Weights,
+)
 from dualstream.cli.output import Progress, percent, print_json, stderr, stdout
 from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dualstream.engine.infer.recognizer import Model
-    from dualstream.models.weights.catalogue import WeightsEntry
-    from dualstream.scores import Fusion
     from dualstream.scores.timeline import Segment, Thresholds
     from dualstream.types import Prediction
+
+MOST_ROWS = 24
+"""Windows, or segments, that are printed of one video."""
 
 
 def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
-    ] = None,
-    stream_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Numbers such as 1,1.5 for a weighted mean of the streams, checkpoints first.  "
-            "[default: equal]"
-        ),
-    ] = None,
-    fusion: Annotated[
-        Path | None,
-        typer.Option(
-            help="Fitted fusion.json of `dualstream fuse`.  [default: that of a run of several "
-            "streams]"
-        ),
-    ] = None,
+    checkpoint: Runs = None,
+    weights: Weights = None,
+    stream_weights: StreamWeights = None,
+    fusion: FittedFusion = None,
     window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
-    segments: Annotated[
-        int | None,
+    step: Annotated[
+        float | None,
         typer.Option(
-            help="Snippets a window.  [default: 8, or as many as lie side by side]", min=1
+            help="Seconds from a window's start to the next one's.  [default: side by side]"
         ),
     ] = None,
-    crops: Annotated[
-        Literal["center", "three", "ten"], typer.Option(help="Views of a snippet.")
-    ] = "center",
+    cuts: Annotated[
+        Literal["auto", "transnetv2", "difference", "none"],
+        typer.Option(help="How cuts are found, which no window lies across."),
+    ] = "auto",
+    segments: Segments = None,
+    crops: Crops = "center",
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
     timeline: Annotated[
         Path | None,
         typer.Option(help="Write the segments of all videos to a .csv or .json, or .srt of one."),
     ] = None,
-    enter: Annotated[
-        float | None, typer.Option(help="Probability at which a segment starts.  [default: 0.5]")
-    ] = None,
-    leave: Annotated[
-        float | None, typer.Option(help="Probability below which it ends.  [default: 0.3]")
-    ] = None,
+    enter: Enter = None,
+    leave: Leave = None,
     merge_seconds: Annotated[
         float | None, typer.Option(help="Join segments of a class at most so far apart.")
     ] = None,
@@ -77,27 +71,16 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
-    from dualstream.models.weights import weights_entry
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
-    if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
-        pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
-        runs = [pair / name for name in streams]
-        if stream_weights is None:
-            fusion = fusion or pair / "fusion.json"
-    if not runs and not entries:
-        raise InputError(
-            "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
-            "--weights NAME for published weights (`dualstream weights` lists them)."
-        )
-    if not window > 0:
-        raise InputError(f"--window must be above 0 seconds, got {window:g}.")
+    networks = choose_networks(checkpoint, weights, stream_weights=stream_weights, fusion=fusion)
+    for name, seconds in {"--window": window, "--step": step}.items():
+        if seconds is not None and not seconds > 0:
+            raise InputError(f"{name} must be above 0 seconds, got {seconds:g}.")
     files = _files(videos)
     if timeline is not None:
         check_timeline_file(timeline, num_videos=len(files))
@@ -109,7 +92,6 @@ def predict(
     }
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
-    fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -123,9 +105,11 @@ def predict(
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
-                        load_models(runs, entries, device=device),
-                        fusion=fitted,
+                        networks.load(device=device),
+                        fusion=networks.fusion,
                         window_seconds=window,
+                        step_seconds=step,
+                        cuts=cuts,
                         segments=segments,
                         crops=crops,
                         optimize=optimize,
@@ -149,57 +133,6 @@ def predict(
         print_json({"videos": results, "failed": failures})
     if failures:
         raise typer.Exit(1)
-
-
-def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
-    """Return the fitted fusion, or that of the weights of the streams, if one of them is given."""
-    from dualstream.scores import Fusion, weighted_fusion
-
-    if fusion is not None and stream_weights is not None:
-        raise InputError("Give either --fusion or --stream-weights.")
-    if stream_weights is not None:
-        parts = numbers(stream_weights, "--stream-weights")
-        try:
-            return weighted_fusion(parts, num_streams=num_streams)
-        except InputError as error:
-            raise InputError(f"--stream-weights {stream_weights}: {error}") from error
-    if fusion is None:
-        return None
-    fitted = Fusion.load(fusion)
-    if fitted.num_streams != num_streams:
-        raise InputError(
-            f"--fusion {fusion} joins {fitted.num_streams} streams, this call has "
-            f"{num_streams}: give the streams that it was made with, in their order."
-        )
-    return fitted
-
-
-def load_models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
-    """Networks of run folders, then those of published weights, which are fetched if necessary."""
-    from dualstream.engine.run.checkpoint import check_device, load_checkpoint
-    from dualstream.models import create_model
-
-    place = check_device(device)
-    found: list[Model] = []
-    for run in runs:
-        found.append(checkpoint := load_checkpoint(run, device=device))
-        others = [
-            str(folder)
-            for name, folder in checkpoint.info.head_folders(
-                checkpoint.info.run_folder(run)
-            ).items()
-            if name != checkpoint.info.head
-        ]
-        if others:
-            stderr().print(
-                f"{run}: head of {checkpoint.info.head}; other heads: {', '.join(others)}",
-                soft_wrap=True,
-                markup=False,
-            )
-    for entry in entries:
-        with stderr().status(f"loading {entry.name}"):
-            found.append(create_model(entry.model, weights=entry.name).to(place))
-    return found
 
 
 def _files(videos: list[str]) -> list[str]:
@@ -237,6 +170,7 @@ def _as_dict(prediction: Prediction, segments: Sequence[Segment], top: int) -> d
             )
         ],
         "segments": [segment_entry(segment) for segment in segments],
+        "cuts": [round(float(seconds), 3) for seconds in prediction.cut_seconds],
     }
 
 
@@ -252,19 +186,37 @@ def _print(prediction: Prediction, segments: Sequence[Segment], top: int) -> Non
         shares = (probability, *(float(values[place]) for values in streams.values()))
         ranking.add_row(name, *map(percent, shares))
     stdout().print(ranking)
-    if len(prediction.window_seconds) > 1:
-        seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
-        timeline = Table(seconds, "class", share, title="timeline", title_justify="left")
-        for (start, end), values in zip(
-            prediction.window_seconds, prediction.window_probabilities, strict=True
-        ):
-            best = int(values.argmax())
-            timeline.add_row(
-                f"{start:.1f}-{end:.1f}", prediction.classes[best], percent(float(values[best]))
+    windows = len(prediction.window_seconds)
+    if 1 < windows <= MOST_ROWS:
+        best = prediction.window_probabilities.argmax(axis=1).tolist()
+        rows = [
+            (*seconds, prediction.classes[label], float(shares[label]))
+            for seconds, shares, label in zip(
+                prediction.window_seconds.tolist(),
+                prediction.window_probabilities,
+                best,
+                strict=True,
             )
-        stdout().print(timeline)
+        ]
+        stdout().print(_stretches_table("timeline", rows))
+    elif windows > 1 and segments:
+        rows = [(s.start_seconds, s.end_seconds, s.label, s.confidence) for s in segments]
+        stdout().print(_stretches_table("segments", rows[:MOST_ROWS]))
+        if len(rows) > MOST_ROWS:
+            print(f"... and {len(rows) - MOST_ROWS} more: write all with --timeline FILE")
     if len(segments) > 1:
         stdout().print(_totals_table(segments))
+
+
+def _stretches_table(title: str, rows: Sequence[tuple[float, float, str, float]]) -> Table:
+    """Stretches of time: start, end, class, probability."""
+    from rich.table import Column, Table
+
+    seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
+    table = Table(seconds, "class", share, title=title, title_justify="left")
+    for start, end, label, probability in rows:
+        table.add_row(f"{start:.1f}-{end:.1f}", label, percent(probability))
+    return table
 
 
 def _totals_table(segments: Sequence[Segment]) -> Table:
@@ -277,7 +229,7 @@ def _totals_table(segments: Sequence[Segment]) -> Table:
     table = Table(
         "class",
         *(Column(head, justify="right") for head in heads),
-        title="segments",
+        title="totals",
         title_justify="left",
     )
     for label, found in totals(segments).items():

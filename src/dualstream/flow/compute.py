@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -21,6 +22,9 @@ from dualstream.video.source import FrameSource
 
 RUN_LENGTH = 32
 """Neighbouring fields that `ComputedFlow` computes at once; bounds memory, changes no result."""
+
+KEPT_BYTES = 256 * 2**20
+"""Computed fields that are kept for the next read; bounds memory, changes no result."""
 
 
 class FlowOptions(TypedDict, total=False):
@@ -192,11 +196,38 @@ class FlowSource(Protocol):
         """
 
 
+class FieldCache:
+    """Computed fields of one video, of which those go first that were not read for longest.
+
+    Snippets, windows and streams share fields: each is computed once while it is kept.
+
+    Args:
+        most_bytes: what is kept at most.
+    """
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._num_bytes = 0
+        self._fields: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+
+    def get(self, key: Hashable) -> NDArray[np.uint8] | None:
+        """Return the field of a key, None where it is not kept."""
+        if key in self._fields:
+            self._fields.move_to_end(key)
+        return self._fields.get(key)
+
+    def put(self, key: Hashable, field: NDArray[np.uint8]) -> None:
+        """Keep a field under a key that has none."""
+        self._fields[key] = field
+        self._num_bytes += field.nbytes
+        while self._num_bytes > self._most_bytes:
+            self._num_bytes -= self._fields.popitem(last=False)[1].nbytes
+
+
 class ComputedFlow:
     """A `FlowSource` over frames: exactly the bytes that a store of that flow would give.
 
-    Stored flow has been through JPEG, so computed flow goes through it too. The fields of the last
-    read of each direction are kept, as snippets share some with the next.
+    Stored flow has been through JPEG, so computed flow goes through it too.
 
     Args:
         frames: where frames are read from.
@@ -209,6 +240,7 @@ class ComputedFlow:
         device: torch device of methods that use one.
         num_threads: runs of fields that are computed side by side, by the methods of this package
             that run on the CPU.
+        cache: where fields are kept, shared with other flow of the same frames; None makes one.
 
     Raises:
         FlowError: fewer than two frames.
@@ -227,6 +259,7 @@ class ComputedFlow:
         quality: int = QUALITY,
         device: str = "cpu",
         num_threads: int = 1,
+        cache: FieldCache | None = None,
     ) -> None:
         self._frames = frames
         self._shown = [int(number) for number in shown]
@@ -236,7 +269,8 @@ class ComputedFlow:
         self._short_side, self._device = short_side, device
         self._bound_px, self._quality = bound_px, quality
         self._num_threads = num_threads if self._method.sees == "grey" and device == "cpu" else 1
-        self._kept: dict[Direction, dict[int, NDArray[np.uint8]]] = {}
+        self._cache = FieldCache() if cache is None else cache
+        self._alike = (self._method.name, self._params, short_side, bound_px, quality, device)
         self.num_fields = len(self._shown) - 1
         self.size = resized_size(*frames.size, short_side)
         if self.num_fields < 1:
@@ -254,16 +288,21 @@ class ComputedFlow:
         """
         self._method.check_direction(direction)
         check_indices(indices, self.num_fields, self._frames.name or "The input")
-        kept = self._kept.get(direction, {})
-        fields = {int(index): kept[index] for index in indices if index in kept}
-        missing = list(runs(sorted({int(index) for index in indices} - fields.keys())))
+        wanted = {int(index): self._key(int(index), direction) for index in indices}
+        kept = {index: self._cache.get(key) for index, key in wanted.items()}
+        fields = {index: field for index, field in kept.items() if field is not None}
+        missing = list(runs(sorted(wanted.keys() - fields.keys())))
         for (first, _), computed in zip(missing, self._computed(missing, direction), strict=True):
-            fields.update(enumerate(computed, start=first))
-        self._kept[direction] = fields
+            for index, field in enumerate(computed, start=first):
+                fields[index] = field
+                self._cache.put(wanted[index], field)
         data = np.empty((len(indices), 2, *self.size), np.uint8)
         for place, index in enumerate(indices):
             data[place] = fields[int(index)]
         return Flow(data, self._method.name, self._frames.name, self._bound_px)
+
+    def _key(self, index: int, direction: Direction) -> Hashable:
+        return (*self._alike, direction, self._shown[index], self._shown[index + 1])
 
     def _computed(
         self, missing: Sequence[tuple[int, int]], direction: Direction

@@ -96,7 +96,8 @@ def find_segments(
     enter, leave, merge_seconds, least_seconds = check_thresholds(**thresholds)
     check_shape("window_seconds", window_seconds, ("M", 2))
     check_shape("probabilities", probabilities, (len(window_seconds), len(classes)))
-    labels = _with_hysteresis(probabilities, classes, enter=enter, leave=leave)
+    states = Hysteresis(classes, enter=enter, leave=leave)
+    labels = [states.step(row) for row in probabilities]
     edges = _without_overlap(window_seconds)
     runs: list[tuple[int, int, int]] = []  # class, first and last window
     for window, label in enumerate(labels):
@@ -140,20 +141,29 @@ def check_thresholds(**thresholds: Unpack[Thresholds]) -> tuple[float, float, fl
     return enter, leave, merge, least
 
 
-def _with_hysteresis(
-    probabilities: NDArray[np.floating], classes: Sequence[str], *, enter: float, leave: float
-) -> list[int]:
-    """Class of each window, -1 for nothing."""
-    labels: list[int] = []
-    current = -1
-    for row in probabilities:
-        best = int(row.argmax())
-        if row[best] >= enter:
-            current = best
-        elif current >= 0 and row[current] < leave:
-            current = -1
-        labels.append(-1 if current >= 0 and classes[current] == BACKGROUND else current)
-    return labels
+class Hysteresis:
+    """Which class is there, window by window.
+
+    Args:
+        classes: K names. `BACKGROUND` counts as nothing.
+        enter: probability at which a class comes in, if it is the highest.
+        leave: probability below which it goes.
+    """
+
+    def __init__(self, classes: Sequence[str], *, enter: float, leave: float) -> None:
+        self._classes = classes
+        self._enter, self._leave = enter, leave
+        self._current = -1
+
+    def step(self, probabilities: NDArray[np.floating]) -> int:
+        """Return the number of the class in the next window (K,), -1 for nothing."""
+        best = int(probabilities.argmax())
+        if probabilities[best] >= self._enter:
+            self._current = best
+        elif self._current >= 0 and probabilities[self._current] < self._leave:
+            self._current = -1
+        is_nothing = self._current >= 0 and self._classes[self._current] == BACKGROUND
+        return -1 if is_nothing else self._current
 
 
 def _without_overlap(window_seconds: NDArray[np.float64]) -> NDArray[np.float64]:

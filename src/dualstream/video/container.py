@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,33 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return bool(separator) and scheme.replace("+", "").isalnum()
 
 
+def camera_format(name: str) -> tuple[str, str] | None:
+    """Name and FFmpeg format of a camera of this machine: "0" or "/dev/video0"; None for others."""
+    number = name.removeprefix("/dev/video")
+    if not (number.isascii() and number.isdigit()):
+        return None
+    if sys.platform == "darwin":
+        return number, "avfoundation"
+    if sys.platform == "win32":
+        return f"video={number}", "dshow"
+    return f"/dev/video{number}", "video4linux2"
+
+
 def open_video(
-    path: str | os.PathLike[str], *, num_threads: int, tells_damage: bool = False
+    path: str | os.PathLike[str],
+    *,
+    num_threads: int,
+    tells_damage: bool = False,
+    timeout_seconds: float | None = None,
 ) -> tuple[Any, Any]:
-    """Open a file or URL.
+    """Open a file, URL or camera.
 
     Args:
-        path: name of a local file, whatever letters it has, or a URL, which goes to FFmpeg as it
-            is and may be a playlist.
+        path: name of a local file, whatever letters it has, a URL, which goes to FFmpeg as it
+            is and may be a playlist, or a camera (see `camera_format`).
         num_threads: threads that decode.
         tells_damage: have every damaged picture refused, or marked as corrupt.
+        timeout_seconds: how long a source may send nothing; None waits for ever.
 
     Returns:
         The `av` container, and its first video stream that is not a cover picture.
@@ -64,8 +82,9 @@ def open_video(
         VideoError: a codec that FFmpeg does not know, or another failure of opening.
     """
     name = os.fspath(path)
-    if is_url(name):
-        target, options = name, {}
+    camera = None if Path(name).is_file() else camera_format(name)
+    if camera is not None or is_url(name):
+        target, options = camera[0] if camera else name, {}
     else:
         _check_file(Path(name))
         # Without "file:" FFmpeg takes what stands before a colon for a protocol.
@@ -73,7 +92,15 @@ def open_video(
         options = {"format_whitelist": ",".join(LOCAL_FORMATS), "protocol_whitelist": "file"}
     try:
         # Some HMDB-51 files carry tags that are not UTF-8; they say nothing about the frames.
-        container = av.open(target, metadata_errors="ignore", container_options=options)
+        container = av.open(
+            target,
+            format=camera[1] if camera else None,
+            metadata_errors="ignore",
+            container_options=options,
+            timeout=timeout_seconds,
+        )
+    except av.FileNotFoundError as error:
+        raise VideoNotFoundError(f"No camera or stream at {name!r}. Check its name.") from error
     except (av.InvalidDataError, av.EOFError, av.ArgumentError) as error:
         raise _unreadable(name) from error
     except Exception as error:
@@ -141,6 +168,8 @@ def _unreadable(name: str) -> VideoError:
 def video_error(name: str, error: Exception, *, doing: str) -> VideoError:
     """The package's error for whatever PyAV raised on a file: the file and what FFmpeg said."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, av.ExitError):  # the callback that watches the clock stopped FFmpeg
+        said = "it has sent nothing for too long"
     return VideoError(
         f"Cannot {doing} video {name!r}: {said}. Check the file, the disk and the connection; "
         f"copy or download it again."

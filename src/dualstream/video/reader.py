@@ -8,15 +8,15 @@ from contextlib import closing
 from typing import Any, Self
 
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, check_least
 from dualstream.types import Frames
-from dualstream.video.container import is_url, no_frame_error, video_error
+from dualstream.video.container import is_url, no_frame_error
 from dualstream.video.decoder import Decoder, MissingPictureError, frames_of
 from dualstream.video.index import FrameIndex, by_decoded_pictures, check_positions, stand_ins
 from dualstream.video.info import Layout, VideoInfo, header_info, layout_of
+from dualstream.video.rgb import RgbConverter
 from dualstream.video.times import (
     CLOCK_ROUNDING_SECONDS,
     DEFAULT_FPS,
@@ -64,7 +64,7 @@ class VideoReader:
         self._num_standing_in: int | None = None
         self._info: VideoInfo | None = None
         self._layout: Layout | None = None
-        self._reformatter = VideoReformatter()
+        self._rgb = RgbConverter(self._path, num_threads=num_threads)
         self._decoder = Decoder(self._path, num_threads=num_threads, tells_damage=True)
         if frame_list is not None:
             self._decoder.leave()  # as listing does: reads start at key frames
@@ -332,15 +332,4 @@ class VideoReader:
     def _to_rgb(self, picture: Any) -> NDArray[np.uint8]:
         """(H, W, 3) bytes as displayed: a view of FFmpeg's memory."""
         assert self._layout is not None
-        orientation, width, height = self._layout
-        try:
-            rgb = self._reformatter.reformat(
-                picture, width=width, height=height, format="rgb24", threads=self._num_threads
-            )
-        except Exception as error:
-            raise video_error(self._path, error, doing="convert") from error
-        plane = rgb.planes[0]
-        image: NDArray[np.uint8] = np.ndarray(
-            (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
-        )
-        return orientation.apply(image)
+        return self._rgb.convert(picture, self._layout)

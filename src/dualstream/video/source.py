@@ -185,6 +185,11 @@ class FrameBuffer:
         self._lock = threading.Lock()
 
     @property
+    def capacity(self) -> int:
+        """Frames that are kept."""
+        return len(self._seconds)
+
+    @property
     def available(self) -> range:
         """Numbers of the frames that are still held: 7 appended, capacity 5 -> 2..6."""
         return range(max(0, self._num_appended - len(self._seconds)), self._num_appended)

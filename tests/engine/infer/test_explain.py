@@ -49,7 +49,7 @@ def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
     from dualstream.video import VideoReader
 
     with VideoReader(video) as frames:
-        (plain,) = predictor.clips(frames)
+        (plain,) = predictor.clips(frames, predictor.windows(frames)[0])
     model = load_checkpoint(run).model
     clips = torch.from_numpy((plain.clips[0].data["flow"].numpy() - 128.0) * 20 / 127.5).float()
     by_hand = grad_cam(model, clips, layers=LAYERS[:1], labels=torch.tensor([1, 1]))

@@ -16,16 +16,16 @@ from tests.engine.tiny import tiny_recipe, untrained_run
 from torch import nn
 
 from dualstream.clips.transforms import Normalizer, normalize
-from dualstream.engine.infer.predictor import (
-    Predictor,
-    default_segments,
-    predict,
-    window_edges,
-)
+from dualstream.engine.infer.predictor import Predictor, predict
 from dualstream.engine.infer.recognizer import Recognizer, as_recognizer, view_logits
 from dualstream.engine.run.checkpoint import load_checkpoint
-from dualstream.errors import CorruptVideoError, InputError, VideoNotFoundError
-from dualstream.flow import ComputedFlow
+from dualstream.errors import (
+    CorruptVideoError,
+    InputError,
+    UnknownNameError,
+    VideoNotFoundError,
+)
+from dualstream.flow.compute import FieldCache
 from dualstream.models.accepts import Accepts
 from dualstream.models.network import Network
 from dualstream.types import Clip, ClipSpec, Frames, StreamSpec
@@ -44,42 +44,6 @@ def streams(run_folders: list[Path]) -> list[Recognizer]:
     return [as_recognizer(folder) for folder in run_folders]
 
 
-@pytest.mark.parametrize(
-    ("count", "window_seconds", "expected"),
-    [
-        (25, 10.0, [(0, 13, 0.0, 12.5), (13, 25, 12.5, 25.0)]),
-        (25, 100.0, [(0, 25, 0.0, 25.0)]),
-        (4, 2.0, [(0, 2, 0.0, 2.0), (2, 4, 2.0, 4.0)]),
-        (1, 10.0, [(0, 1, 0.0, 0.0)]),
-    ],
-)
-def test_window_edges_at_one_frame_a_second(
-    count: int, window_seconds: float, expected: list[tuple[int, int, float, float]]
-) -> None:
-    pts = np.arange(count, dtype=np.float64)
-    assert window_edges(pts, window_seconds=window_seconds) == expected
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "stride", "positions", "joined", "expected"),
-    [
-        (64, 1, 250, False, 4),
-        (64, 1, 64, False, 1),
-        (64, 1, 10, False, 1),
-        (16, 1, 250, False, 8),
-        (8, 8, 300, False, 6),  # 57 positions each
-        (1, 1, 3, False, 8),
-        (64, 1, 250, True, 8),
-    ],
-)
-def test_default_segments(
-    num_frames: int, stride: int, positions: int, joined: bool, expected: int
-) -> None:
-    stream = StreamSpec("rgb", num_frames=num_frames, frame_stride=stride)
-    spec = ClipSpec({"short": StreamSpec("rgb"), "long": stream})
-    assert default_segments(spec, positions=positions, joined=joined) == expected
-
-
 def test_networks_are_left_in_their_mode(run_folders: list[Path], tiny_data: Path) -> None:
     checkpoint = load_checkpoint(run_folders[0])
     video = tiny_data / "videos/right/right_5.mp4"
@@ -87,13 +51,6 @@ def test_networks_are_left_in_their_mode(run_folders: list[Path], tiny_data: Pat
     checkpoint.model.train()
     np.testing.assert_array_equal(predict(video, checkpoint).probabilities, expected)
     assert checkpoint.model.training
-
-
-def test_windows_leave_out_gaps_and_hold_every_frame_once() -> None:
-    pts = np.concatenate([np.arange(10.0), 100 + np.arange(10.0)])
-    windows = window_edges(pts, window_seconds=10.0)
-    # 11 windows of 10.4 s, of which 3 hold frames.
-    assert [(a, b) for a, b, _, _ in windows] == [(0, 10), (10, 15), (15, 20)]
 
 
 def test_both_streams_are_averaged(streams: list[Recognizer], tiny_data: Path) -> None:
@@ -135,7 +92,7 @@ def test_a_file_is_decoded_once_for_all_streams(
 ) -> None:
     path = tiny_video("long.mp4", num_frames=60, size=(48, 64), fps=20.0)
     counted = CountedReads(monkeypatch)
-    result = predict(path, streams, window_seconds=1.0, segments=5, crops="three")
+    result = predict(path, streams, window_seconds=1.0, segments=5, crops="three", cuts="none")
     assert len(result.window_seconds) == 3
     assert len(counted.calls) == 3  # one a window
     assert counted.frames == sorted(set(counted.frames))
@@ -145,6 +102,65 @@ def test_a_file_is_decoded_once_for_all_streams(
     assert [set(call) for call in counted.calls] == [
         {window * 20 + number for number in first} for window in range(3)
     ]
+
+
+@pytest.mark.parametrize(("kept_frames", "repeats"), [(1000, False), (0, True)])
+def test_windows_that_overlap_share_frames_and_flow(
+    kept_frames: int,
+    repeats: bool,
+    streams: list[Recognizer],
+    tiny_video: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tiny_video("long.mp4", num_frames=60, size=(48, 64), fps=20.0)
+    with VideoReader(path) as reader:
+        images = reader.read_all().data
+    apart = [
+        predict(FrameArray(images[first : first + 20], fps=20.0), streams, segments=2).probabilities
+        for first in range(0, 41, 5)
+    ]
+    counted, pairs = CountedReads(monkeypatch), []
+    monkeypatch.setattr(
+        "dualstream.engine.infer.window_clips.AHEAD_BYTES", kept_frames * 48 * 64 * 3
+    )
+    put = FieldCache.put
+    monkeypatch.setattr(
+        FieldCache, "put", lambda self, key, field: (pairs.append(key), put(self, key, field))
+    )
+    result = predict(path, streams, window_seconds=1.0, step_seconds=0.25, segments=2, cuts="none")
+    np.testing.assert_allclose(result.window_seconds[:, 0], np.arange(9) / 4, atol=1e-9)
+    np.testing.assert_array_equal(result.window_probabilities, apart)
+    assert len(set(pairs)) == len(pairs) > 20
+    assert (len(counted.frames) > len(set(counted.frames))) == repeats
+
+
+def test_no_window_lies_across_a_cut(
+    streams: list[Recognizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 256, (1, 48, 64, 3), np.uint8) for _ in range(3)]
+    images = np.concatenate([np.repeat(s, n, 0) for s, n in zip(scenes, (13, 18, 9), strict=True)])
+    frames = FrameArray(images, fps=10.0)
+    result = predict(frames, streams, window_seconds=1.0, step_seconds=0.5, cuts="difference")
+    np.testing.assert_allclose(result.cut_seconds, [1.3, 3.1])
+    np.testing.assert_allclose(
+        result.window_seconds,
+        [(0, 1), (0.3, 1.3), (1.3, 2.3), (1.8, 2.8), (2.1, 3.1), (3.1, 4.0)],
+    )
+    # In a scene that stands still all windows look alike, and their flow is zero.
+    np.testing.assert_array_equal(result.window_probabilities[0], result.window_probabilities[1])
+    assert not len(predict(frames, streams, window_seconds=1.0, cuts="none").cut_seconds)
+    assert not len(predict(frames, streams, window_seconds=4.0, cuts="difference").cut_seconds)
+
+
+def test_a_short_video_is_not_searched_for_cuts(
+    streams: list[Recognizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`test` sees all of it, so `predict` does."""
+    monkeypatch.setattr("dualstream.engine.infer.predictor.find_cuts", None)
+    images = np.repeat(np.array([0, 255, 0], np.uint8), 20)[:, None, None, None]
+    frames = FrameArray(np.broadcast_to(images, (60, 48, 64, 3)).copy(), fps=10.0)
+    assert len(predict(frames, streams).window_seconds) == 1
 
 
 @pytest.mark.parametrize("kept_frames", [1, 9])
@@ -157,7 +173,9 @@ def test_parts_of_a_window_change_nothing(
     path = tiny_video("long.mp4", num_frames=60, size=(48, 64), fps=20.0)
     whole = predict(path, streams, segments=8)
     counted = CountedReads(monkeypatch)
-    monkeypatch.setattr("dualstream.engine.infer.predictor.HELD_BYTES", kept_frames * 48 * 64 * 3)
+    monkeypatch.setattr(
+        "dualstream.engine.infer.window_clips.HELD_BYTES", kept_frames * 48 * 64 * 3
+    )
     np.testing.assert_array_equal(
         predict(path, streams, segments=8).probabilities, whole.probabilities
     )
@@ -168,20 +186,17 @@ def test_parts_of_a_window_change_nothing(
 def test_flow_that_several_networks_need_is_computed_once(
     streams: list[Recognizer], tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = []
-
-    class Counted(ComputedFlow):
-        def __init__(self, *arguments: object, **options: object) -> None:
-            sources.append(options)
-            super().__init__(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("dualstream.engine.infer.predictor.ComputedFlow", Counted)
+    keys: list[tuple[object, ...]] = []
+    put = FieldCache.put
+    monkeypatch.setattr(
+        FieldCache, "put", lambda self, key, field: (keys.append(key), put(self, key, field))
+    )
     rgb, flow = streams
     video = tiny_data / "videos/right/right_5.mp4"
     alone = predict(video, flow).probabilities
-    assert len(sources) == 1
+    once = len(keys)
     result = predict(video, [rgb, flow, flow])
-    assert len(sources) == 2
+    assert len(keys) == 2 * once
     np.testing.assert_array_equal(result.streams["flow"], alone)
     np.testing.assert_array_equal(result.streams["flow (2)"], alone)
     coarse = replace(
@@ -191,7 +206,7 @@ def test_flow_that_several_networks_need_is_computed_once(
         ),
     )
     predict(video, [flow, coarse])
-    assert [options["short_side"] for options in sources[2:]] == [48, 32]
+    assert len(set(keys[2 * once :])) == len(keys[2 * once :]) == 2 * once
 
 
 def test_frames_in_memory_give_what_their_file_gives(
@@ -228,7 +243,7 @@ def test_windows_hold_a_clip_for_each_network(
     path = tiny_video("a.mp4", num_frames=20, fps=10.0)
     predictor = Predictor(streams, window_seconds=1.0, segments=2, crops="three")
     with VideoReader(path) as reader:
-        windows = list(predictor.clips(reader))
+        windows = list(predictor.clips(reader, predictor.windows(reader)[0]))
     assert [(w.start_seconds, w.end_seconds) for w in windows] == [
         (pytest.approx(0.0), pytest.approx(1.0)),
         (pytest.approx(1.0), pytest.approx(2.0)),
@@ -313,8 +328,12 @@ def test_bad_calls_are_explained(
         predict(path, streams, window_seconds=0)
     with pytest.raises(VideoNotFoundError, match="missing"):
         predict(path.with_name("missing.mp4"), streams)
-    with pytest.raises(InputError, match=r"got 10\.0 and 0"):
+    with pytest.raises(InputError, match="segments must be at least 1, got 0"):
         predict(path, streams, segments=0)
+    with pytest.raises(InputError, match="step_seconds must be above 0, got 0"):
+        predict(path, streams, step_seconds=0)
+    with pytest.raises(UnknownNameError, match="cuts"):
+        predict(path, streams, cuts="scene")  # type: ignore[arg-type]
 
 
 # Not `getrusage`: that peak goes on from the process that started this one.
@@ -327,7 +346,7 @@ def peak_kib():
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
-predictor = Predictor(sys.argv[3:], window_seconds=600)
+predictor = Predictor(sys.argv[3:], window_seconds=600, cuts="none")
 predictor.predict(sys.argv[1])
 short = peak_kib()
 result = predictor.predict(sys.argv[2])

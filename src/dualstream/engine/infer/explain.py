@@ -110,7 +110,8 @@ def explain(
     several = len(predictor.recognizers) > 1
     explained = []
     with VideoReader(source) as video:
-        for window in predictor.clips(video, path=os.fspath(source)):
+        windows, _ = predictor.windows(video)
+        for window in predictor.clips(video, windows, path=os.fspath(source)):
             fused = predictor.fuse(predictor.scores(window.clips)[:, None])[0]
             found = int(fused.argmax()) if label is None else classes.index(label)
             images: dict[str, NDArray[np.uint8]] = {}

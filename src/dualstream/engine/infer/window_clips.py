@@ -1,0 +1,209 @@
+"""Reading windows of a video: a clip for each network, frames and flow shared by all."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
+from dualstream.clips.read import read_clip
+from dualstream.engine.infer.recognizer import Recognizer
+from dualstream.engine.infer.windows import Window
+from dualstream.errors import CorruptVideoError
+from dualstream.flow import ComputedFlow, FlowSource
+from dualstream.flow.coded import CodedFields, CodedFlow
+from dualstream.flow.compute import FieldCache
+from dualstream.flow.methods.lookup import find_method
+from dualstream.types import Clip, ClipSpec
+from dualstream.video import frame_indices_at_rate
+from dualstream.video.source import FrameCache, FrameSource
+
+MOST_SEGMENTS = 8
+"""Snippets a window, where their number is not given."""
+
+HELD_BYTES = 256 * 2**20
+"""Frames of a window that are held at once, unless one snippet needs more; bounds memory, changes
+no result."""
+
+AHEAD_BYTES = 512 * 2**20
+"""Frames of a window that are kept for the windows that overlap it; bounds memory, changes no
+result."""
+
+
+class WindowReader:
+    """Windows of one video as networks see them.
+
+    Networks, streams and windows share the frames, which are read once while they are held, and
+    the flow, which is computed once while it is kept.
+
+    Args:
+        frames: of the video.
+        recognizers: the networks.
+        segments: snippets a window; None takes `default_segments` of each network.
+        cropping: views of a snippet.
+        path: file that the frames are of; methods that read flow which the file holds, such as
+            motion vectors, need it.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        recognizers: Sequence[Recognizer],
+        *,
+        segments: int | None,
+        cropping: Cropping,
+        path: str | None = None,
+    ) -> None:
+        self._frames = FrameCache(frames)
+        self._recognizers = tuple(recognizers)
+        self._segments, self._cropping = segments, cropping
+        self._flow = _FlowOfVideo(path)
+
+    def read_all(self, windows: Sequence[Window]) -> Iterator[tuple[Clip, ...]]:
+        """Yield the clips of each window; frames that a later window needs again are kept for it.
+
+        Args:
+            windows: in their order.
+
+        Raises:
+            InputError: a method needs `path`.
+            VideoError: the frames cannot be read, or there are none.
+        """
+        planned: dict[int, tuple[list[ClipPlan], NDArray[np.int64]]] = {}
+        starts = [window.first for window in windows]
+        for place, window in enumerate(windows):
+            overlapping = range(place + 1, bisect_left(starts, window.last, lo=place + 1))
+            for number in (place, *overlapping):
+                if number not in planned:
+                    plans = self._plans(windows[number])
+                    planned[number] = plans, self._needed(plans)
+            plans, _ = planned.pop(place)
+            later = [needed for _, needed in planned.values()]
+            ahead = np.unique(np.concatenate(later)) if later else np.empty(0, np.int64)
+            ahead = ahead[ahead < window.last][: AHEAD_BYTES // self._frames.frame_bytes]
+            yield self._read(plans, ahead)
+
+    def read(self, window: Window) -> tuple[Clip, ...]:
+        """Return the clips of one window, one for each network; errors as in `read_all`."""
+        return next(self.read_all([window]))
+
+    def _plans(self, window: Window) -> list[ClipPlan]:
+        return [self._plan(recognizer, window) for recognizer in self._recognizers]
+
+    def _plan(self, recognizer: Recognizer, window: Window) -> ClipPlan:
+        """Plan the clip of one network."""
+        frames, spec = self._frames, recognizer.spec
+        numbers = frames.available
+        first, last = window.first, window.last
+        if spec.flow_streams and last - first < 2:
+            # One frame alone does not move; its neighbour in the video tells how it got there.
+            first = max(numbers.start, min(first, numbers.stop - 2))
+            last = min(first + 2, numbers.stop)
+        if spec.flow_streams and last - first < 2:
+            raise CorruptVideoError(
+                f"{frames.name} has one frame only; optical flow needs two. Predict it with a "
+                "network that sees RGB."
+            )
+        timeline = np.arange(first, last)
+        if spec.fps is not None:
+            seconds = frames.seconds_of(range(first, last))
+            timeline = first + frame_indices_at_rate(seconds, spec.fps)
+        positions = max(1, len(timeline) - bool(spec.flow_streams))
+        joined = recognizer.model.joins_segments
+        segments = self._segments or default_segments(spec, positions=positions, joined=joined)
+        return plan_clip(
+            spec,
+            timeline=timeline,
+            size=frames.size,
+            sampling=Sampling("evenly_spaced", segments=segments),
+            cropping=self._cropping,
+        )
+
+    def _read(self, plans: Sequence[ClipPlan], ahead: NDArray[np.int64]) -> tuple[Clip, ...]:
+        """One clip for each network, read in so many parts that the frames of each fit."""
+        frames = self._frames
+        num_parts = -(-len(self._needed(plans)) * frames.frame_bytes // HELD_BYTES)
+        parts: list[list[Clip]] = [[] for _ in plans]
+        split = [plan.parts(-(-len(plan.starts) // num_parts)) for plan in plans]
+        for now in zip_longest(*split):  # None for a network whose snippets are all read
+            frames.prefetch(np.union1d(self._needed(now), ahead))
+            for clips, recognizer, plan in zip(parts, self._recognizers, now, strict=True):
+                if plan is not None:
+                    flow = self._flow.sources(frames, recognizer, plan)
+                    clips.append(read_clip(plan, frames, flow, recognizer.spec, name=frames.name))
+        return tuple(
+            Clip(
+                {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data},
+                clips[0].label,
+                clips[0].name,
+            )
+            if len(clips) > 1
+            else clips[0]
+            for clips in parts
+        )
+
+    def _needed(self, plans: Sequence[ClipPlan | None]) -> NDArray[np.int64]:
+        """Frames that the networks of a window need, rising."""
+        pairs = zip(self._recognizers, plans, strict=True)
+        return np.unique(
+            np.concatenate([p.frames_needed(r.spec) for r, p in pairs if p is not None])
+        )
+
+
+class _FlowOfVideo:
+    """Flow of one video: computed from its frames, or held by its file and read along with them."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._held: dict[object, CodedFields] = {}
+        self._computed = FieldCache()
+
+    def sources(
+        self, frames: FrameSource, recognizer: Recognizer, plan: ClipPlan
+    ) -> dict[str, FlowSource]:
+        """Flow of each stream of a network."""
+        flow: dict[str, FlowSource] = {}
+        for name, stream in recognizer.spec.flow_streams.items():
+            method, params = find_method(stream.flow_method), recognizer.flow_params.get(name)
+            grid: dict[str, Any] = {
+                "short_side": stream.flow_short_side,
+                "bound_px": stream.flow_bound_px,
+            }
+            if method.read_file is not None and self._path is not None:
+                held = self._held.setdefault(
+                    (name, recognizer.name), CodedFields(self._path, method, params)
+                )
+                flow[name] = CodedFlow(held, plan.timeline, size=frames.size, **grid)
+            else:
+                flow[name] = ComputedFlow(
+                    frames,
+                    plan.timeline,
+                    method=method.name,
+                    params=params,
+                    **grid,
+                    num_threads=torch.get_num_threads(),
+                    cache=self._computed,
+                )
+        return flow
+
+
+def default_segments(spec: ClipSpec, *, positions: int, joined: bool) -> int:
+    """Return the snippets that one window is seen through: as many as lie side by side, 8 at most.
+
+    10 s at 25 frames a second are 250 positions: 4 snippets of 64 frames, 8 of 16 frames. A
+    network that sees single frames gets 8 of any window, and so does one that joins segments.
+
+    Args:
+        spec: input of the network.
+        positions: frames (or fields) of the window at the network's frame rate.
+        joined: whether the network joins the segments of a video by weights of its own.
+    """
+    if spec.span == 1 or joined:
+        return MOST_SEGMENTS
+    return min(MOST_SEGMENTS, -(-positions // spec.span))
