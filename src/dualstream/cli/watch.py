@@ -96,19 +96,18 @@ def watch(
         crops=crops,
         optimize=optimize,
     )
-    state, command, label = (
-        Hysteresis(predictor.classes, enter=enters, leave=leaves),
-        _Hook(hook),
-        -1,
-    )
-    with LiveReader(
-        source,
-        keep_seconds=window + step + 2 * most_delay,
-        most_lag_seconds=most_delay,
-        timeout_seconds=timeout,
-        reconnect_seconds=reconnect,
-        listener=lambda message: stderr().print(message, soft_wrap=True, markup=False),
-    ) as live:
+    state, label = Hysteresis(predictor.classes, enter=enters, leave=leaves), -1
+    with (
+        LiveReader(
+            source,
+            keep_seconds=window + step + 2 * most_delay,
+            most_lag_seconds=most_delay,
+            timeout_seconds=timeout,
+            reconnect_seconds=reconnect,
+            listener=lambda message: stderr().print(message, soft_wrap=True, markup=False),
+        ) as live,
+        _Hook(hook) as command,
+    ):
         for moment in predictor.watch(live, most_delay_seconds=most_delay):
             before, label = label, state.step(moment.probabilities)
             present = predictor.classes[label] if label >= 0 else None
