@@ -15,7 +15,7 @@ from dualstream.flow import (
     optical_flow,
     pixels,
 )
-from dualstream.flow.compute import runs
+from dualstream.flow.compute import FieldCache, runs
 from dualstream.types import Frames
 from dualstream.video import VideoReader
 from dualstream.video.source import FrameArray
@@ -101,6 +101,35 @@ def test_frames_are_read_in_runs_and_fields_are_kept(frames):
     assert frames.reads == [[40, 41, 42]]
     np.testing.assert_array_equal(shared[:2], first[38:])
     assert computed.read([]).data.shape == (0, 2, 20, 24)
+
+
+def test_the_cache_keeps_what_was_read_last():
+    cache = FieldCache(most_bytes=3 * 8)
+    fields = [np.full((2, 2, 2), n, np.uint8) for n in range(5)]
+    for number in range(3):
+        cache.put(("dis", number, number + 1), fields[number])
+    assert cache.get(("dis", 0, 1)) is fields[0]
+    cache.put(("dis", 3, 4), fields[3])
+    assert cache.get(("dis", 1, 2)) is None
+    assert cache.get(("tvl1", 3, 4)) is None
+    cache.forget(before=3)
+    assert cache.get(("dis", 2, 3)) is None
+    assert cache.get(("dis", 3, 4)) is fields[3]
+    cache.put(("dis", 4, 5), fields[4])
+    cache.put(("dis", 9, 10), fields[0])  # those that were let go take no room
+    assert cache.get(("dis", 3, 4)) is fields[3]
+
+
+def test_flow_of_the_same_frames_shares_a_cache(frames):
+    cache = FieldCache()
+    there = ComputedFlow(frames, range(10), method="dis", cache=cache).read(range(9)).data
+    frames.reads.clear()
+    # A timeline of its own, of which two fields lead between the same frames.
+    later = ComputedFlow(frames, [5, 6, 7, 9], method="dis", cache=cache).read(range(3)).data
+    assert frames.reads == [[7, 9]]
+    np.testing.assert_array_equal(later[:2], there[5:7])
+    ComputedFlow(frames, range(10), method="dis", bound_px=15.0, cache=cache).read([5])
+    assert frames.reads[1:] == [[5, 6]]
 
 
 def test_threads_change_nothing(frames):

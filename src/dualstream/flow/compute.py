@@ -196,6 +196,10 @@ class FlowSource(Protocol):
         """
 
 
+FieldKey = tuple[Hashable, int, int]
+"""How a field is computed, and the numbers of the frames from which and to which it leads."""
+
+
 class FieldCache:
     """Computed fields of one video, of which those go first that were not read for longest.
 
@@ -208,20 +212,25 @@ class FieldCache:
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self._most_bytes = most_bytes
         self._num_bytes = 0
-        self._fields: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._fields: OrderedDict[FieldKey, NDArray[np.uint8]] = OrderedDict()
 
-    def get(self, key: Hashable) -> NDArray[np.uint8] | None:
+    def get(self, key: FieldKey) -> NDArray[np.uint8] | None:
         """Return the field of a key, None where it is not kept."""
         if key in self._fields:
             self._fields.move_to_end(key)
         return self._fields.get(key)
 
-    def put(self, key: Hashable, field: NDArray[np.uint8]) -> None:
+    def put(self, key: FieldKey, field: NDArray[np.uint8]) -> None:
         """Keep a field under a key that has none."""
         self._fields[key] = field
         self._num_bytes += field.nbytes
         while self._num_bytes > self._most_bytes:
             self._num_bytes -= self._fields.popitem(last=False)[1].nbytes
+
+    def forget(self, *, before: int) -> None:
+        """Let go of the fields that lead from frames before this one."""
+        for key in [key for key in self._fields if key[1] < before]:
+            self._num_bytes -= self._fields.pop(key).nbytes
 
 
 class ComputedFlow:
@@ -301,8 +310,8 @@ class ComputedFlow:
             data[place] = fields[int(index)]
         return Flow(data, self._method.name, self._frames.name, self._bound_px)
 
-    def _key(self, index: int, direction: Direction) -> Hashable:
-        return (*self._alike, direction, self._shown[index], self._shown[index + 1])
+    def _key(self, index: int, direction: Direction) -> FieldKey:
+        return (*self._alike, direction), self._shown[index], self._shown[index + 1]
 
     def _computed(
         self, missing: Sequence[tuple[int, int]], direction: Direction

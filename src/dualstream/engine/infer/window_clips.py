@@ -87,6 +87,7 @@ class WindowReader:
             later = [needed for _, needed in planned.values()]
             ahead = np.unique(np.concatenate(later)) if later else np.empty(0, np.int64)
             ahead = ahead[ahead < window.last][: AHEAD_BYTES // self._frames.frame_bytes]
+            self._flow.computed.forget(before=window.first)
             yield self._read(plans, ahead)
 
     def read(self, window: Window) -> tuple[Clip, ...]:
@@ -162,7 +163,7 @@ class _FlowOfVideo:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._held: dict[object, CodedFields] = {}
-        self._computed = FieldCache()
+        self.computed = FieldCache()
 
     def sources(
         self, frames: FrameSource, recognizer: Recognizer, plan: ClipPlan
@@ -188,7 +189,7 @@ class _FlowOfVideo:
                     params=params,
                     **grid,
                     num_threads=torch.get_num_threads(),
-                    cache=self._computed,
+                    cache=self.computed,
                 )
         return flow
 
