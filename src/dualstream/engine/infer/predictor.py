@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
-from dualstream.clips.read import read_clip
-from dualstream.clips.transforms import Normalizer
-from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers, view_logits
+from dualstream.clips.read import read_views
+from dualstream.engine.infer.recognizer import Model, Recognizes, Views, as_recognizers
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import CorruptVideoError, InputError
 from dualstream.flow import ComputedFlow, FlowSource
 from dualstream.flow.coded import CodedFields, CodedFlow
 from dualstream.flow.methods.lookup import find_method
-from dualstream.jobs import keep_freed_memory
-from dualstream.models.fastest import fastest
+from dualstream.jobs import keep_freed_memory, num_threads
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
@@ -67,8 +63,24 @@ class Window:
 
     start_seconds: float
     end_seconds: float
-    clips: tuple[Clip, ...]
-    """One for each network."""
+    views: tuple[Views, ...]
+    """Stream -> bytes (V, C, T, H, W), for each network."""
+    name: str = ""
+    """Of the video."""
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """The views as clips of tensors, which share their memory; one for each network."""
+        import torch
+
+        return tuple(
+            Clip(
+                {stream: torch.as_tensor(value) for stream, value in views.items()},
+                torch.tensor(-1),
+                (self.name,),
+            )
+            for views in self.views
+        )
 
 
 class Predictor:
@@ -92,22 +104,26 @@ class Predictor:
         self.window_seconds = options.get("window_seconds", 10.0)
         self.segments = options.get("segments")
         self.cropping = Cropping(options.get("crops", "center"))
-        networks = [recognizer.model for recognizer in self.recognizers]
         optimize = options.get("optimize", False)
         self._label_when_mirrored = list(mirrored_labels(self.classes))
-        self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
-        self._runs = [fastest(network) if optimize else network for network in networks]
+        self._running = [one.running(optimize=optimize) for one in self.recognizers]
         if not self.window_seconds > 0 or (self.segments is not None and self.segments < 1):
             raise InputError(
                 f"window_seconds must be above 0 and segments at least 1, got "
                 f"{self.window_seconds} and {self.segments}."
             )
+        for one in self.recognizers:
+            if one.num_segments not in (None, self.segments or one.num_segments):
+                raise InputError(
+                    f"{one.name} was exported for {one.num_segments} segments, got "
+                    f"{self.segments}: leave `segments` out, or export it for that number."
+                )
         fusion, weights = options.get("fusion"), options.get("weights")
         if fusion is not None and weights is not None:
             raise InputError("Give either fusion or weights.")
         if weights is not None:
-            fusion = weighted_fusion(weights, num_streams=len(networks))
-        self.fusion = fusion or Fusion("mean", len(networks))
+            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
+        self.fusion = fusion or Fusion("mean", len(self.recognizers))
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -133,7 +149,7 @@ class Predictor:
         seconds, rows = [], []
         for window in self.clips(frames, path=path):
             seconds.append((window.start_seconds, window.end_seconds))
-            rows.append(self.scores(window.clips))
+            rows.append(self.scores(window.views))
         tables = np.stack(rows, axis=1)  # (networks, M, K)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
@@ -166,28 +182,23 @@ class Predictor:
         edges = window_edges(pts_seconds, window_seconds=self.window_seconds)
         for *window, start, end in edges:
             plans = [self._plan(r, cache, pts_seconds, numbers, *window) for r in self.recognizers]
-            yield Window(start, end, self._read(cache, plans, of_file))
+            yield Window(start, end, self._read(cache, plans, of_file), cache.name)
 
-    def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    def scores(self, clips: Sequence[Clip | Views]) -> NDArray[np.float32]:
         """Return the probabilities (networks, K) of one video's clips, means over their views.
 
         Args:
             clips: one for each network, of segments x crops views.
         """
         rows = []
-        with ExitStack() as back_to_training:
-            for recognizer, run, normalizer, clip in zip(
-                self.recognizers, self._runs, self._normalizers, clips, strict=True
-            ):
-                if recognizer.model.training:
-                    back_to_training.callback(recognizer.model.train)
-                    recognizer.model.eval()
-                segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
-                logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
-                # Left and right change places in a mirrored view.
-                mirrored = np.resize(self.cropping.mirrored_views, len(logits))
-                logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
-                rows.append(average_views(logits, average="probabilities"))
+        for logits_of, clip in zip(self._running, clips, strict=True):
+            views = clip.data if isinstance(clip, Clip) else clip
+            segments = len(next(iter(views.values()))) // self.cropping.num_views
+            logits = logits_of(views, segments)
+            # Left and right change places in a mirrored view.
+            mirrored = np.resize(self.cropping.mirrored_views, len(logits))
+            logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
+            rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,7 +217,7 @@ class Predictor:
 
     def _plan(
         self,
-        recognizer: Recognizer,
+        recognizer: Recognizes,
         frames: FrameSource,
         pts_seconds: NDArray[np.float64],
         numbers: range,
@@ -229,8 +240,9 @@ class Predictor:
             inside = first + frame_indices_at_rate(pts_seconds[first:last], spec.fps)
         timeline = numbers.start + inside
         positions = max(1, len(timeline) - bool(spec.flow_streams))
-        joined = recognizer.model.joins_segments
-        segments = self.segments or default_segments(spec, positions=positions, joined=joined)
+        joined = recognizer.joins_segments
+        segments = self.segments or recognizer.num_segments
+        segments = segments or default_segments(spec, positions=positions, joined=joined)
         return plan_clip(
             spec,
             timeline=timeline,
@@ -241,27 +253,23 @@ class Predictor:
 
     def _read(
         self, cache: FrameCache, plans: Sequence[ClipPlan], of_file: _FlowOfFile
-    ) -> tuple[Clip, ...]:
-        """One clip for each network, read in so many parts that the frames of each fit."""
+    ) -> tuple[Views, ...]:
+        """Views for each network, read in so many parts that the frames of each fit."""
         num_parts = -(-len(self._needed(plans)) * cache.frame_bytes // HELD_BYTES)
-        parts: list[list[Clip]] = [[] for _ in plans]
+        parts: list[list[Views]] = [[] for _ in plans]
         split = [plan.parts(-(-len(plan.starts) // num_parts)) for plan in plans]
         for now in zip_longest(*split):  # None for a network whose snippets are all read
             cache.prefetch(self._needed(now))
             sources: dict[object, FlowSource] = {}
-            for clips, recognizer, plan in zip(parts, self.recognizers, now, strict=True):
+            for views, recognizer, plan in zip(parts, self.recognizers, now, strict=True):
                 if plan is not None:
                     flow = of_file.sources(cache, recognizer, plan, sources)
-                    clips.append(read_clip(plan, cache, flow, recognizer.spec, name=cache.name))
+                    views.append(read_views(plan, cache, flow, recognizer.spec))
         return tuple(
-            Clip(
-                {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data},
-                clips[0].label,
-                clips[0].name,
-            )
-            if len(clips) > 1
-            else clips[0]
-            for clips in parts
+            {name: np.concatenate([part[name] for part in views]) for name in views[0]}
+            if len(views) > 1
+            else views[0]
+            for views in parts
         )
 
     def _needed(self, plans: Sequence[ClipPlan | None]) -> NDArray[np.int64]:
@@ -282,7 +290,7 @@ class _FlowOfFile:
     def sources(
         self,
         frames: FrameSource,
-        recognizer: Recognizer,
+        recognizer: Recognizes,
         plan: ClipPlan,
         computed: dict[object, FlowSource],
     ) -> dict[str, FlowSource]:
@@ -303,8 +311,9 @@ class _FlowOfFile:
             grid |= {"method": method.name, "params": params}
             alike = (*grid.values(), plan.timeline.tobytes())
             if alike not in computed:
-                threads = torch.get_num_threads()
-                computed[alike] = ComputedFlow(frames, plan.timeline, **grid, num_threads=threads)
+                computed[alike] = ComputedFlow(
+                    frames, plan.timeline, **grid, num_threads=num_threads()
+                )
             flow[name] = computed[alike]
         return flow
 
