@@ -12,6 +12,7 @@ from dualstream.cli import output
 from dualstream.cli.demo import demo
 from dualstream.cli.expand import expand
 from dualstream.cli.explain import explain as explain_verb
+from dualstream.cli.export import export
 from dualstream.cli.flow import flow
 from dualstream.cli.fuse import fuse
 from dualstream.cli.inspect import inspect
@@ -55,6 +56,7 @@ def _options(
 for verb in (demo, prepare, flow, train, transfer, expand, test, fuse, predict, models, inspect):
     app.command()(verb)
 app.command()(explain_verb)
+app.command()(export)
 app.add_typer(weights, name="weights")
 
 

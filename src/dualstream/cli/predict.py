@@ -33,6 +33,12 @@ def predict(
         list[str] | None,
         typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of `dualstream export`, instead of runs and weights; .onnx needs no torch."
+        ),
+    ] = None,
     stream_weights: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +83,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
-    from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
+    from dualstream.deploy.runtime import open_exported
+    from dualstream.engine.pair_recipe import FUSION_FILE, runs_of_pair
     from dualstream.models.weights import weights_entry
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
@@ -86,15 +93,20 @@ def predict(
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
-    if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
-        pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
-        runs = [pair / name for name in streams]
+    if len(runs) == 1 and not entries and (streams := runs_of_pair(runs[0])):
         if stream_weights is None:
-            fusion = fusion or pair / "fusion.json"
-    if not runs and not entries:
+            fusion = fusion or runs[0] / FUSION_FILE
+        runs = list(streams.values())
+    if model is None and not runs and not entries:
         raise InputError(
-            "Nothing to predict with: give --checkpoint RUN for a stream of your own, or "
-            "--weights NAME for published weights (`dualstream weights` lists them)."
+            "Nothing to predict with: give --checkpoint RUN for a stream of your own, "
+            "--weights NAME for published weights (`dualstream weights` lists them), or --model "
+            "FILE of `dualstream export`."
+        )
+    if model is not None and (runs or entries or device != "cpu"):
+        raise InputError(
+            "--model is an exported file with all its streams, on the CPU: leave out --checkpoint, "
+            "--weights and --device."
         )
     if not window > 0:
         raise InputError(f"--window must be above 0 seconds, got {window:g}.")
@@ -109,7 +121,11 @@ def predict(
     }
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
-    fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
+    exported = open_exported(model) if model is not None else []
+    num_streams = len(exported) or len(runs) + len(entries)
+    fitted = load_fusion(fusion, stream_weights, num_streams=num_streams)
+    if exported and fitted is None:
+        fitted = exported[0].file.card.fusion
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -123,7 +139,7 @@ def predict(
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
-                        load_models(runs, entries, device=device),
+                        exported or load_models(runs, entries, device=device),
                         fusion=fitted,
                         window_seconds=window,
                         segments=segments,
@@ -151,7 +167,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
+def load_fusion(
+    fusion: Path | None, stream_weights: str | None, *, num_streams: int
+) -> Fusion | None:
     """Return the fitted fusion, or that of the weights of the streams, if one of them is given."""
     from dualstream.scores import Fusion, weighted_fusion
 
