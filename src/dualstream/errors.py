@@ -102,6 +102,10 @@ class WeightsError(DualstreamError):
     """Pretrained weights are missing, corrupt, or made for another network."""
 
 
+class ExportError(DualstreamError):
+    """A network cannot be exported, or an exported file cannot be used."""
+
+
 class ScoresError(DualstreamError):
     """Scores cannot be read, written, joined or measured."""
 

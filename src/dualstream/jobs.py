@@ -41,6 +41,19 @@ class _Worker(Generic[Job]):
     """Whether the process has come as far as to take jobs."""
 
 
+def num_threads() -> int:
+    """Return how many threads computing in this process may take.
+
+    Those of torch where it is loaded; else $OMP_NUM_THREADS, or the cores of this process.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_jobs(
     work: Callable[[Job], Result],
     jobs: Sequence[Job],

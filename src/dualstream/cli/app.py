@@ -12,6 +12,7 @@ from dualstream.cli import output
 from dualstream.cli.demo import demo
 from dualstream.cli.expand import expand
 from dualstream.cli.explain import explain as explain_verb
+from dualstream.cli.export import export
 from dualstream.cli.flow import flow
 from dualstream.cli.fuse import fuse
 from dualstream.cli.inspect import inspect
@@ -58,6 +59,7 @@ for verb in (
 ):
     app.command()(verb)
 app.command()(explain_verb)
+app.command()(export)
 app.add_typer(weights, name="weights")
 
 

@@ -11,6 +11,7 @@ from dualstream.cli.output import stderr
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
+    from dualstream.deploy.runtime import ExportedNetwork
     from dualstream.engine.infer.recognizer import Model
     from dualstream.models.weights.catalogue import WeightsEntry
     from dualstream.scores import Fusion
@@ -24,11 +25,21 @@ class Networks:
     """Run folders."""
     entries: list[WeightsEntry]
     """Published weights."""
+    exported: list[ExportedNetwork]
+    """Networks of an exported file, instead of both."""
     fusion: Fusion | None
     """None is the mean."""
 
     def load(self, *, device: str) -> list[Model]:
-        """Networks of run folders, then those of published weights, fetched if necessary."""
+        """Networks of run folders, then those of published weights, fetched if necessary.
+
+        Raises:
+            InputError: an exported file on another device than the CPU.
+        """
+        if self.exported:
+            if device != "cpu":
+                raise InputError("An exported file runs on the CPU: leave out --device.")
+            return list(self.exported)
         from dualstream.engine.run.checkpoint import check_device, load_checkpoint
         from dualstream.models import create_model
 
@@ -59,34 +70,48 @@ def choose_networks(
     checkpoint: list[Path] | None,
     weights: list[str] | None,
     *,
+    model: Path | None = None,
     stream_weights: str | None = None,
     fusion: Path | None = None,
 ) -> Networks:
     """Return the networks that the options name; the folder of a pair names its streams.
 
     Raises:
-        InputError: none is named, or the fusion is not of so many streams.
+        InputError: none is named, or a file besides others; the fusion is not of so many streams.
+        ExportError: the exported file is missing or broken.
         UnknownNameError: unknown weights.
     """
-    from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
+    from dualstream.deploy.runtime import open_exported
+    from dualstream.engine.pair_recipe import FUSION_FILE, runs_of_pair
     from dualstream.models.weights import weights_entry
 
     runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
-    if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
-        pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
-        runs = [pair / name for name in streams]
+    if len(runs) == 1 and not entries and (streams := runs_of_pair(runs[0])):
         if stream_weights is None:
-            fusion = fusion or pair / "fusion.json"
-    if not runs and not entries:
+            fusion = fusion or runs[0] / FUSION_FILE
+        runs = list(streams.values())
+    if model is not None and (runs or entries):
         raise InputError(
-            "No network was named: give --checkpoint RUN for a stream of your own, or "
-            "--weights NAME for published weights (`dualstream weights` lists them)."
+            "--model is an exported file with all its streams: leave out --checkpoint and "
+            "--weights."
         )
-    fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
-    return Networks(runs, entries, fitted)
+    if model is None and not runs and not entries:
+        raise InputError(
+            "No network was named: give --checkpoint RUN for a stream of your own, --weights NAME "
+            "for published weights (`dualstream weights` lists them), or --model FILE of "
+            "`dualstream export`."
+        )
+    exported = open_exported(model) if model is not None else []
+    num_streams = len(exported) or len(runs) + len(entries)
+    fitted = load_fusion(fusion, stream_weights, num_streams=num_streams)
+    if exported and fitted is None:
+        fitted = exported[0].file.card.fusion
+    return Networks(runs, entries, exported, fitted)
 
 
-def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
+def load_fusion(
+    fusion: Path | None, stream_weights: str | None, *, num_streams: int
+) -> Fusion | None:
     """Return the fitted fusion, or that of the weights of the streams, if one of them is given."""
     from dualstream.scores import Fusion, weighted_fusion
 

@@ -46,6 +46,12 @@ Weights = Annotated[
     list[str] | None,
     typer.Option(help="Published weights (`dualstream weights`); once for each stream."),
 ]
+ExportedModel = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of `dualstream export`, instead of runs and weights; .onnx needs no torch."
+    ),
+]
 StreamWeights = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ from dualstream.cli.options import (
     Crops,
     Device,
     Enter,
+    ExportedModel,
     FittedFusion,
     Json,
     Leave,
@@ -40,6 +41,7 @@ def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
     checkpoint: Runs = None,
     weights: Weights = None,
+    model: ExportedModel = None,
     stream_weights: StreamWeights = None,
     fusion: FittedFusion = None,
     window: Annotated[float, typer.Option(help="Seconds of a window of the timeline.")] = 10.0,
@@ -77,7 +79,9 @@ def predict(
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    networks = choose_networks(checkpoint, weights, stream_weights=stream_weights, fusion=fusion)
+    networks = choose_networks(
+        checkpoint, weights, model=model, stream_weights=stream_weights, fusion=fusion
+    )
     for name, seconds in {"--window": window, "--step": step}.items():
         if seconds is not None and not seconds > 0:
             raise InputError(f"{name} must be above 0 seconds, got {seconds:g}.")

@@ -13,6 +13,7 @@ from dualstream.cli.options import (
     Crops,
     Device,
     Enter,
+    ExportedModel,
     FittedFusion,
     Leave,
     Optimize,
@@ -38,6 +39,7 @@ def watch(
     ],
     checkpoint: Runs = None,
     weights: Weights = None,
+    model: ExportedModel = None,
     stream_weights: StreamWeights = None,
     fusion: FittedFusion = None,
     window: Annotated[float, typer.Option(help="Seconds that are looked at together.")] = 2.0,
@@ -76,7 +78,9 @@ def watch(
     from dualstream.scores.timeline import Hysteresis, check_thresholds
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    networks = choose_networks(checkpoint, weights, stream_weights=stream_weights, fusion=fusion)
+    networks = choose_networks(
+        checkpoint, weights, model=model, stream_weights=stream_weights, fusion=fusion
+    )
     numbers = {"--window": window, "--step": step, "--most-delay": most_delay}
     for name, seconds in (numbers | {"--timeout": timeout}).items():
         if not seconds > 0:

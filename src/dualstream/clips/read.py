@@ -1,4 +1,7 @@
-"""From video to clip: `read_clip` is the only door, for training, testing and prediction."""
+"""From video to clip: `read_views` is the only door, for training, testing and prediction.
+
+`read_clip` gives the same as tensors. Only that needs torch, and stacking along trajectories.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-import torch
 
 from dualstream.clips.plan import ClipPlan
 from dualstream.clips.transforms import Bytes, Indices, cut_flow, cut_frames, trajectory_stack
@@ -26,6 +28,25 @@ def read_clip(
     label: int = -1,
     name: str = "",
 ) -> Clip:
+    """Return what `read_views` reads as tensors, with the class of the sample.
+
+    Args:
+        plan, frames, flow, spec: as of `read_views`, as its errors are.
+        label, name: of the sample: its class, and for instance its path in a manifest.
+    """
+    import torch
+
+    views = read_views(plan, frames, flow, spec)
+    data = {stream: torch.from_numpy(values) for stream, values in views.items()}
+    return Clip(data=data, label=torch.tensor(label), name=(name,))
+
+
+def read_views(
+    plan: ClipPlan,
+    frames: FrameSource | None,
+    flow: Mapping[str, FlowSource],
+    spec: ClipSpec,
+) -> dict[str, Bytes]:
     """Read and cut all streams of one sample, from the same places.
 
     Args:
@@ -33,16 +54,15 @@ def read_clip(
         frames: of the video; None serves where no stream reads frames.
         flow: stream name -> flow of the video, for the streams that read it.
         spec: input of the network.
-        label, name: of the sample: its class, and for instance its path in a manifest.
 
     Returns:
-        Clip with (V, C, T, size, size) bytes a stream: V = snippets x boxes, snippet by snippet
-        and inside a snippet box by box; T is num_frames, one more for rgb_diff.
+        Stream name -> bytes (V, C, T, size, size): V = snippets x boxes, snippet by snippet and
+        inside a snippet box by box; T is num_frames, one more for rgb_diff.
 
     Raises:
         VideoError, FlowStoreError: frames or fields cannot be read.
     """
-    data: dict[str, torch.Tensor] = {}
+    data: dict[str, Bytes] = {}
     for stream_name, stream in spec.streams.items():
         cut: Callable[..., Bytes]
         if stream.is_flow:
@@ -53,12 +73,12 @@ def read_clip(
             needed, places = _unique(plan.frame_steps(stream, spec.beyond_end))
             cut = partial(cut_frames, frames.read(needed).data, color=plan.color)
         shape = stream.channels, places.shape[1], spec.crop_size, spec.crop_size
-        views = torch.empty((places.shape[0] * len(plan.views), *shape), dtype=torch.uint8)
+        views = np.empty((places.shape[0] * len(plan.views), *shape), np.uint8)
         boxes = product(places, plan.views)
-        for out, (snippet, view) in zip(views.numpy(), boxes, strict=True):
+        for out, (snippet, view) in zip(views, boxes, strict=True):
             cut(view, reference=plan.reference, size=spec.crop_size, steps=snippet, out=out)
         data[stream_name] = views
-    return Clip(data=data, label=torch.tensor(label), name=(name,))
+    return data
 
 
 def _fields(
@@ -77,6 +97,8 @@ def _fields(
     if stream.stacking == "trajectory":
         # Paths are in pixels of the flow's grid, so they are followed before cutting; the sampled
         # displacements are rounded back to bytes of the same encoding.
+        import torch
+
         known = torch.from_numpy(dequantize(fields, bound_px=bound))
         followed = trajectory_stack(known[torch.from_numpy(places)])
         # (S, L, 2, H, W) -> (S * L, 2, H, W)

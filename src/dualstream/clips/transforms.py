@@ -1,6 +1,7 @@
 """From decoded pictures to what a network sees: cut and resized views, colours, normal values.
 
-Cutting works on bytes in a loader's worker; `normalize` works on the whole batch, on any device.
+Cutting works on bytes in a loader's worker and needs no torch; `normalize` works on the whole
+batch, on any device.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dualstream.clips.geometry import View, source_box
 from dualstream.errors import InputError, ShapeError
 from dualstream.types import ClipSpec, StreamSpec
+
+if TYPE_CHECKING:
+    import torch
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -204,6 +208,8 @@ def trajectory_stack(flow: torch.Tensor) -> torch.Tensor:
     Source:
         Simonyan & Zisserman 2014, section 3.1.
     """
+    import torch
+
     if flow.ndim < 4 or flow.shape[-3] != 2 or not flow.is_floating_point():
         raise ShapeError(
             f"flow must be (..., L, 2, H, W) floating point, got {tuple(flow.shape)} {flow.dtype}."
@@ -250,6 +256,8 @@ def normalize(
     Raises:
         ShapeError: another dtype, or C or T do not fit the stream.
     """
+    import torch
+
     if data.dtype != torch.uint8 or data.ndim < 4:
         raise ShapeError(
             f"normalize needs (..., C, T, H, W) uint8, got {tuple(data.shape)} {data.dtype}."
@@ -286,6 +294,8 @@ class Normalizer:
 
     def __call__(self, data: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """`normalize` every stream: name -> (..., C, T, H, W), uint8 to float32."""
+        import torch
+
         numbers: dict[str, torch.Tensor] = {}
         for name, stream in self.spec.streams.items():
             clips = data[name]

@@ -30,6 +30,9 @@ from dualstream.scores import FITTED_METHODS, FusionMethod
 PAIR_FILE = "pair.yaml"
 """Resolved recipe in the folder that it trains into; each stream's run is a folder in it."""
 
+FUSION_FILE = "fusion.json"
+"""Fitted fusion in the same folder."""
+
 
 class FusionSection(Section):
     """How the streams' scores are joined, and which training videos teach it."""
@@ -87,6 +90,17 @@ class PairRecipe(Section):
                 "of each stream), or choose fusion.method=mean"
             )
         return self
+
+
+def runs_of_pair(folder: Path) -> dict[str, Path]:
+    """Return stream -> its run, of a folder that a recipe of several was trained into; else {}.
+
+    Raises:
+        RecipeError: the folder's recipe is broken.
+    """
+    if not (folder / PAIR_FILE).is_file():
+        return {}
+    return {name: folder / name for name in load_pair(folder / PAIR_FILE).streams}
 
 
 def list_pairs() -> tuple[str, ...]:

@@ -136,7 +136,8 @@ class Network(nn.Module):
             ShapeError: `inputs` does not take the shape, streams differ in N or S, or in training
                 a batch norm has too few values for its statistics.
         """
-        samples = len(next(iter(x.values())) if isinstance(x, Mapping) else x)  # N
+        # Not len(), which would make a constant of N in an export.
+        samples = (next(iter(x.values())) if isinstance(x, Mapping) else x).shape[0]
         return self.classify(self.embed(x), samples=samples)
 
     def classify(self, features: Tensor, *, samples: int) -> Tensor:
@@ -207,7 +208,8 @@ class Network(nn.Module):
         for stream, found in shapes.items():
             name = self.name if len(shapes) == 1 else f"{self.name} ({stream})"
             self.inputs[stream].check(found, name=name)
-        if len({tuple(found[:-4]) for found in shapes.values()}) > 1:
+        first = tuple(next(iter(shapes.values()))[:-4])
+        if any(tuple(found[:-4]) != first for found in shapes.values()):
             got = ", ".join(f"{stream} {tuple(found)}" for stream, found in shapes.items())
             raise ShapeError(f"The inputs of {self.name} must have the same N and S, got {got}.")
 

@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +135,13 @@ class Fusion:
         Raises:
             DiskError: the file cannot be written.
         """
-        content = {"format": FORMAT, **asdict(self)}
-        write_text(path, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
+        write_text(path, json.dumps(self.values(), indent=1) + "\n")
+
+    def values(self) -> dict[str, Any]:
+        """Return the fusion as JSON holds it, to be read by `from_values`."""
+        content = json.dumps({"format": FORMAT, **asdict(self)}, default=np.ndarray.tolist)
+        values: dict[str, Any] = json.loads(content)
+        return values
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Fusion:
@@ -145,11 +150,23 @@ class Fusion:
         Raises:
             ScoresError: the file is missing, is not JSON, or is no such fusion.
         """
-        content = read_json(path, error=ScoresError)
+        return cls.from_values(read_json(path, error=ScoresError), where=os.fspath(path))
+
+    @classmethod
+    def from_values(cls, content: object, *, where: str) -> Fusion:
+        """Return the fusion that `values` describes.
+
+        Args:
+            content: what JSON holds.
+            where: the file, for messages.
+
+        Raises:
+            ScoresError: it is no fusion, or an incomplete one.
+        """
         if not isinstance(content, dict) or content.get("format") not in (FORMAT, FORMAT_1):
-            raise ScoresError(f"{path}: is no fusion file ('format' is not {FORMAT!r}).")
+            raise ScoresError(f"{where}: is no fusion file ('format' is not {FORMAT!r}).")
         if content["format"] == FORMAT_1:
-            content["temperatures"] = ()
+            content = {**content, "temperatures": ()}
         try:
             classifier = content["classifier"]
             return cls(
@@ -160,7 +177,7 @@ class Fusion:
                 classifier=None if classifier is None else LinearClassifier(**classifier),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ScoresError(f"{path}: the fusion is incomplete or broken ({error}).") from error
+            raise ScoresError(f"{where}: the fusion is incomplete or broken ({error}).") from error
 
 
 def fit_fusion(fit_on: Sequence[Scores], *, method: FusionMethod) -> Fusion:

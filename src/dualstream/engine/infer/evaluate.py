@@ -95,7 +95,7 @@ def evaluate(
         workers=workers,
         pin_memory=device.startswith("cuda"),
     )
-    scores, failures = _scores(predictor, videos, loader, listener)
+    scores, failures = score_videos(predictor, videos, loader, listener)
     path = Path(out or checkpoint.folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
     write_scores(path, scores)
     accuracy = measure(scores)
@@ -160,13 +160,23 @@ def _difference(theirs: tuple[str, ...], ours: tuple[str, ...]) -> str:
     return next(details, f"{len(theirs)} classes there, {len(ours)} here")
 
 
-def _scores(
+def score_videos(
     predictor: Predictor,
     videos: Manifest,
     loader: Iterable[Clip],
-    listener: Callable[[int, int], object] | None,
+    listener: Callable[[int, int], object] | None = None,
 ) -> tuple[Scores, dict[str, str]]:
-    """Scores of the videos that can be read, and why the others cannot."""
+    """Return the probabilities of the videos that can be read, and why the others cannot.
+
+    Args:
+        predictor: of one network.
+        videos: their names and classes.
+        loader: a batch of one clip for each of them, or its error.
+        listener: called after every video with the number of those done, and of all.
+
+    Raises:
+        ScoresError: no video could be scored.
+    """
     scored, rows, failures = [], [], {}
     batches = iter(loader)
     for done, record in enumerate(videos.records, start=1):

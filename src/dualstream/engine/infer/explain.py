@@ -107,7 +107,10 @@ def explain(
     classes = predictor.classes
     if label is not None and label not in classes:
         raise UnknownNameError("class", label, classes)
-    several = len(predictor.recognizers) > 1
+    networks = [one for one in predictor.recognizers if isinstance(one, Recognizer)]
+    if len(networks) < len(predictor.recognizers):
+        raise InputError("An exported file has no layers to look into: give the run folder.")
+    several = len(networks) > 1
     explained = []
     with VideoReader(source) as video:
         windows, _ = predictor.windows(video)
@@ -116,7 +119,7 @@ def explain(
             found = int(fused.argmax()) if label is None else classes.index(label)
             images: dict[str, NDArray[np.uint8]] = {}
             maps: Maps = {}
-            for recognizer, clip in zip(predictor.recognizers, window.clips, strict=True):
+            for recognizer, clip in zip(networks, window.clips, strict=True):
                 before = f"{recognizer.name}/" if several else ""
                 for name, of_stream in _maps_of(recognizer, clip, layers, found).items():
                     maps[before + name] = of_stream

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict, Unpack
@@ -20,15 +19,13 @@ from numpy.typing import NDArray
 
 from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import Cropping
-from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.live_windows import LiveWindows
-from dualstream.engine.infer.recognizer import Model, as_recognizers, view_logits
+from dualstream.engine.infer.recognizer import Model, Views, as_recognizers
 from dualstream.engine.infer.window_clips import WindowReader
 from dualstream.engine.infer.windows import Window, check_seconds, find_windows
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
-from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.types import Clip, Prediction, Scores, top_classes
 from dualstream.video import VideoReader
@@ -66,8 +63,24 @@ class WindowClips:
 
     start_seconds: float
     end_seconds: float
-    clips: tuple[Clip, ...]
-    """One for each network."""
+    views: tuple[Views, ...]
+    """Stream -> bytes (V, C, T, H, W), for each network."""
+    name: str = ""
+    """Of the video."""
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """The views as clips of tensors, which share their memory; one for each network."""
+        import torch
+
+        return tuple(
+            Clip(
+                {stream: torch.as_tensor(value) for stream, value in views.items()},
+                torch.tensor(-1),
+                (self.name,),
+            )
+            for views in self.views
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,21 +128,25 @@ class Predictor:
         self.cut_method: CutMethod = options.get("cuts", "auto")
         self.segments = options.get("segments")
         self.cropping = Cropping(options.get("crops", "center"))
-        networks = [recognizer.model for recognizer in self.recognizers]
         optimize = options.get("optimize", False)
         self._label_when_mirrored = list(mirrored_labels(self.classes))
-        self._normalizers = [Normalizer(recognizer.spec) for recognizer in self.recognizers]
-        self._runs = [fastest(network) if optimize else network for network in networks]
+        self._running = [one.running(optimize=optimize) for one in self.recognizers]
         check_seconds(window_seconds=self.window_seconds, step_seconds=self.step_seconds)
         check_choice("cuts", self.cut_method, CutMethod)
         if self.segments is not None and self.segments < 1:
             raise InputError(f"segments must be at least 1, got {self.segments}.")
+        for one in self.recognizers:
+            if one.num_segments not in (None, self.segments or one.num_segments):
+                raise InputError(
+                    f"{one.name} was exported for {one.num_segments} segments, got "
+                    f"{self.segments}: leave `segments` out, or export it for that number."
+                )
         fusion, weights = options.get("fusion"), options.get("weights")
         if fusion is not None and weights is not None:
             raise InputError("Give either fusion or weights.")
         if weights is not None:
-            fusion = weighted_fusion(weights, num_streams=len(networks))
-        self.fusion = fusion or Fusion("mean", len(networks))
+            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
+        self.fusion = fusion or Fusion("mean", len(self.recognizers))
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -152,7 +169,7 @@ class Predictor:
 
     def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
         windows, cuts = self.windows(frames)
-        rows = [self.scores(window.clips) for window in self.clips(frames, windows, path=path)]
+        rows = [self.scores(window.views) for window in self.clips(frames, windows, path=path)]
         tables = np.stack(rows, axis=1)  # (networks, M, K)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
@@ -200,12 +217,12 @@ class Predictor:
             for window in windows:
                 arrived = take.arrived(window.last - 1)
                 try:
-                    clips = reader.read(window)
+                    views = reader.read(window)
                 except InputError:
                     if window.first >= take.buffer.available.start:
                         raise
                     continue  # its frames have passed while they were read
-                table = self.scores(clips)
+                table = self.scores(views)
                 yield Moment(
                     window.start_seconds,
                     window.end_seconds,
@@ -251,8 +268,8 @@ class Predictor:
             VideoError: the frames cannot be read, or there are none.
         """
         read = self.reader(frames, path=path).read_all(windows)
-        for window, clips in zip(windows, read, strict=True):
-            yield WindowClips(window.start_seconds, window.end_seconds, clips)
+        for window, views in zip(windows, read, strict=True):
+            yield WindowClips(window.start_seconds, window.end_seconds, views, frames.name)
 
     def reader(self, frames: FrameSource, *, path: str | None = None) -> WindowReader:
         """Return what reads windows of these frames for the networks; arguments as of `clips`."""
@@ -260,26 +277,21 @@ class Predictor:
             frames, self.recognizers, segments=self.segments, cropping=self.cropping, path=path
         )
 
-    def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    def scores(self, clips: Sequence[Clip | Views]) -> NDArray[np.float32]:
         """Return the probabilities (networks, K) of one video's clips, means over their views.
 
         Args:
             clips: one for each network, of segments x crops views.
         """
         rows = []
-        with ExitStack() as back_to_training:
-            for recognizer, run, normalizer, clip in zip(
-                self.recognizers, self._runs, self._normalizers, clips, strict=True
-            ):
-                if recognizer.model.training:
-                    back_to_training.callback(recognizer.model.train)
-                    recognizer.model.eval()
-                segments = len(next(iter(clip.data.values()))) // self.cropping.num_views
-                logits = view_logits(recognizer.model, clip, normalizer, segments=segments, run=run)
-                # Left and right change places in a mirrored view.
-                mirrored = np.resize(self.cropping.mirrored_views, len(logits))
-                logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
-                rows.append(average_views(logits, average="probabilities"))
+        for logits_of, clip in zip(self._running, clips, strict=True):
+            views = clip.data if isinstance(clip, Clip) else clip
+            segments = len(next(iter(views.values()))) // self.cropping.num_views
+            logits = logits_of(views, segments)
+            # Left and right change places in a mirrored view.
+            mirrored = np.resize(self.cropping.mirrored_views, len(logits))
+            logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
+            rows.append(average_views(logits, average="probabilities"))
         return np.stack(rows)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,23 +1,66 @@
-"""A network with all that it needs to see a video, and the views of a video through it."""
+"""A network with all that it needs to see a video, and the views of a video through it.
+
+Importing this file needs no torch, which prediction by exported files does without.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, overload, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dualstream.clips.transforms import Normalizer
-from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow.methods.params import FlowParams
-from dualstream.models.network import Network
 from dualstream.types import Clip, ClipSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dualstream.clips.transforms import Normalizer
+    from dualstream.engine.run.checkpoint import Checkpoint
+    from dualstream.models.network import Network
+
+Views = Mapping[str, Any]
+"""Stream -> bytes (V, C, T, H, W) of the views of one video, arrays or tensors."""
+
+LogitsOf = Callable[[Views, int], NDArray[np.float32]]
+"""From the views (S x crops, ...) of one video and S to their logits; see `view_logits`."""
+
+
+@runtime_checkable
+class Recognizes(Protocol):
+    """What a `Predictor` needs of a network, in torch or in an exported file."""
+
+    @property
+    def name(self) -> str:
+        """Name of its scores."""
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Input."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K class names."""
+
+    @property
+    def flow_params(self) -> Mapping[str, FlowParams]:
+        """Stream -> settings of its flow method."""
+
+    @property
+    def joins_segments(self) -> bool:
+        """Whether it sees the segments of a video together."""
+
+    @property
+    def num_segments(self) -> int | None:
+        """Segments that it demands; None takes any number."""
+
+    def running(self, *, optimize: bool = False) -> LogitsOf:
+        """Return the function that runs it; `optimize`: in the form that is fastest here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +74,64 @@ class Recognizer:
     flow_params: Mapping[str, FlowParams] = field(default_factory=dict)
     """Stream -> settings of its flow method; the defaults of the method where there are none."""
 
+    @property
+    def joins_segments(self) -> bool:
+        """Whether the network sees the segments of a video together."""
+        return self.model.joins_segments
 
-Model = Recognizer | Checkpoint | Network | str | os.PathLike[str]
+    @property
+    def num_segments(self) -> int | None:
+        """None: any number."""
+        return None
+
+    def running(self, *, optimize: bool = False) -> LogitsOf:
+        """Return the function that runs the network, in evaluation mode whatever mode it is in.
+
+        Args:
+            optimize: in the form that is fastest here (see `models.fastest`).
+        """
+        from dualstream.clips.transforms import Normalizer
+        from dualstream.models.fastest import fastest
+
+        run = fastest(self.model) if optimize else self.model
+        normalizer = Normalizer(self.spec)
+
+        def logits(views: Views, segments: int) -> NDArray[np.float32]:
+            was_training = self.model.training
+            if was_training:
+                self.model.eval()
+            try:
+                return view_logits(self.model, views, normalizer, segments=segments, run=run)
+            finally:
+                if was_training:
+                    self.model.train()
+
+        return logits
+
+
+Trained: TypeAlias = "Recognizer | Checkpoint | Network | str | os.PathLike[str]"
 """A recognizer or what one is made of: a trained checkpoint or its run folder, or a network that
 brings its input and classes (`create_model(..., weights=...)`)."""
 
+Model: TypeAlias = "Trained | Recognizes"
+"""The same, or a network of an exported file (`deploy.runtime.open_exported`)."""
 
-def as_recognizer(model: Model) -> Recognizer:
+
+@overload
+def as_recognizer(model: Trained) -> Recognizer: ...
+
+
+@overload
+def as_recognizer(model: Model) -> Recognizes: ...
+
+
+def as_recognizer(model: Model) -> Recognizes:
     """Return the recognizer that a model stands for; errors as in `as_recognizers`."""
-    if isinstance(model, Recognizer):
+    if isinstance(model, Recognizes):
         return model
+    from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
+    from dualstream.models.network import Network
+
     if isinstance(model, Network):
         if model.spec is None or not model.classes:
             raise InputError(
@@ -58,7 +149,15 @@ def as_recognizer(model: Model) -> Recognizer:
     )
 
 
-def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
+@overload
+def as_recognizers(models: Trained | Sequence[Trained]) -> tuple[Recognizer, ...]: ...
+
+
+@overload
+def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizes, ...]: ...
+
+
+def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizes, ...]:
     """Return one recognizer or several of the same classes, with names that differ.
 
     Where two share a name they are numbered: rgb, rgb -> rgb, rgb (2).
@@ -80,12 +179,12 @@ def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
     names = [one.name for one in found]
     times = [names[: place + 1].count(name) for place, name in enumerate(names)]
     return tuple(
-        one if count == 1 else replace(one, name=f"{one.name} ({count})")
+        one if count == 1 else replace(cast("Recognizer", one), name=f"{one.name} ({count})")
         for one, count in zip(found, times, strict=True)
     )
 
 
-Run = Callable[[dict[str, Tensor]], Tensor]
+Run: TypeAlias = "Callable[[dict[str, Tensor]], Tensor]"
 """From stream name -> normalised views (N, C, T, H, W) to logits (N, K)."""
 
 VIEWS_AT_ONCE = 64
@@ -94,7 +193,12 @@ view at least); bounds memory, changes no result."""
 
 
 def view_logits(
-    model: Network, clip: Clip, normalizer: Normalizer, *, segments: int, run: Run | None = None
+    model: Network,
+    clip: Clip | Views,
+    normalizer: Normalizer,
+    *,
+    segments: int,
+    run: Run | None = None,
 ) -> NDArray[np.float32]:
     """Return the logits of the views of one video.
 
@@ -103,7 +207,8 @@ def view_logits(
 
     Args:
         model: in evaluation mode.
-        clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
+        clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side; of one
+            video.
         normalizer: of the network's input.
         segments: S.
         run: in place of the network itself.
@@ -111,26 +216,41 @@ def view_logits(
     Returns:
         (S x crops, K), or (crops, K) where the network joins segments.
     """
+    import torch
+
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
     # A network whose first layer joins the frames keeps no more of longer snippets.
     if model.conv_dims == 3 or any(accepts.length is None for accepts in model.inputs.values()):
         at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
-    views: Mapping[str, Tensor] = clip.data
-    if model.joins_segments:
-        # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
-        views = {
-            name: value.reshape(segments, -1, *value.shape[1:]).transpose(0, 1)
-            for name, value in views.items()
-        }
-        at_once = max(1, at_once // segments)
-    count = len(next(iter(views.values())))
     parts = []
+    views = clip.data if isinstance(clip, Clip) else clip
+    together = segments if model.joins_segments else None
     with torch.inference_mode():
-        for first in range(0, count, at_once):
+        for few in view_batches(views, segments=together, at_once=at_once):
             part = {
-                name: value[first : first + at_once].to(device, non_blocking=True)
-                for name, value in views.items()
+                name: torch.as_tensor(value).to(device, non_blocking=True)
+                for name, value in few.items()
             }
             parts.append((run or model)(normalizer(part)).float().cpu())
     return torch.cat(parts).numpy()
+
+
+def view_batches(views: Views, *, segments: int | None, at_once: int) -> Iterator[dict[str, Any]]:
+    """Yield the views of a video as samples of a network, few at a time.
+
+    Args:
+        views: (S x crops, C, T, H, W) a stream, the crops of a segment side by side.
+        segments: S where the network joins segments, whose samples are (S, C, T, H, W), one a crop;
+            None where every view is a sample.
+        at_once: views of a part, or those of one sample where it has more.
+    """
+    if segments is not None:
+        # (S x crops, C, T, H, W) -> (crops, S, C, T, H, W)
+        views = {
+            name: value.reshape(segments, -1, *value.shape[1:]).swapaxes(0, 1)
+            for name, value in views.items()
+        }
+        at_once = max(1, at_once // segments)
+    for first in range(0, len(next(iter(views.values()))), at_once):
+        yield {name: value[first : first + at_once] for name, value in views.items()}

@@ -1,4 +1,4 @@
-"""Reading windows of a video: a clip for each network, frames and flow shared by all."""
+"""Reading windows of a video: views for each network, frames and flow shared by all."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
-from dualstream.clips.read import read_clip
-from dualstream.engine.infer.recognizer import Recognizer
+from dualstream.clips.read import read_views
+from dualstream.engine.infer.recognizer import Recognizes, Views
 from dualstream.engine.infer.windows import Window
 from dualstream.errors import CorruptVideoError
 from dualstream.flow import ComputedFlow, FlowSource
 from dualstream.flow.coded import CodedFields, CodedFlow
 from dualstream.flow.compute import FieldCache
 from dualstream.flow.methods.lookup import find_method
-from dualstream.types import Clip, ClipSpec
+from dualstream.jobs import num_threads
+from dualstream.types import ClipSpec
 from dualstream.video import frame_indices_at_rate
 from dualstream.video.source import FrameCache, FrameSource
 
@@ -54,7 +54,7 @@ class WindowReader:
     def __init__(
         self,
         frames: FrameSource,
-        recognizers: Sequence[Recognizer],
+        recognizers: Sequence[Recognizes],
         *,
         segments: int | None,
         cropping: Cropping,
@@ -65,8 +65,10 @@ class WindowReader:
         self._segments, self._cropping = segments, cropping
         self._flow = _FlowOfVideo(path)
 
-    def read_all(self, windows: Sequence[Window]) -> Iterator[tuple[Clip, ...]]:
-        """Yield the clips of each window; frames that a later window needs again are kept for it.
+    def read_all(self, windows: Sequence[Window]) -> Iterator[tuple[Views, ...]]:
+        """Yield the views of each window: for each network, bytes (V, C, T, H, W) a stream.
+
+        Frames that a later window needs again are kept for it.
 
         Args:
             windows: in their order.
@@ -90,14 +92,14 @@ class WindowReader:
             self._flow.computed.forget(before=window.first)
             yield self._read(plans, ahead)
 
-    def read(self, window: Window) -> tuple[Clip, ...]:
-        """Return the clips of one window, one for each network; errors as in `read_all`."""
+    def read(self, window: Window) -> tuple[Views, ...]:
+        """Return the views of one window for each network; errors as in `read_all`."""
         return next(self.read_all([window]))
 
     def _plans(self, window: Window) -> list[ClipPlan]:
         return [self._plan(recognizer, window) for recognizer in self._recognizers]
 
-    def _plan(self, recognizer: Recognizer, window: Window) -> ClipPlan:
+    def _plan(self, recognizer: Recognizes, window: Window) -> ClipPlan:
         """Plan the clip of one network."""
         frames, spec = self._frames, recognizer.spec
         numbers = frames.available
@@ -116,8 +118,9 @@ class WindowReader:
             seconds = frames.seconds_of(range(first, last))
             timeline = first + frame_indices_at_rate(seconds, spec.fps)
         positions = max(1, len(timeline) - bool(spec.flow_streams))
-        joined = recognizer.model.joins_segments
-        segments = self._segments or default_segments(spec, positions=positions, joined=joined)
+        joined = recognizer.joins_segments
+        segments = self._segments or recognizer.num_segments
+        segments = segments or default_segments(spec, positions=positions, joined=joined)
         return plan_clip(
             spec,
             timeline=timeline,
@@ -126,27 +129,23 @@ class WindowReader:
             cropping=self._cropping,
         )
 
-    def _read(self, plans: Sequence[ClipPlan], ahead: NDArray[np.int64]) -> tuple[Clip, ...]:
-        """One clip for each network, read in so many parts that the frames of each fit."""
+    def _read(self, plans: Sequence[ClipPlan], ahead: NDArray[np.int64]) -> tuple[Views, ...]:
+        """Views for each network, read in so many parts that the frames of each fit."""
         frames = self._frames
         num_parts = -(-len(self._needed(plans)) * frames.frame_bytes // HELD_BYTES)
-        parts: list[list[Clip]] = [[] for _ in plans]
+        parts: list[list[Views]] = [[] for _ in plans]
         split = [plan.parts(-(-len(plan.starts) // num_parts)) for plan in plans]
         for now in zip_longest(*split):  # None for a network whose snippets are all read
             frames.prefetch(np.union1d(self._needed(now), ahead))
-            for clips, recognizer, plan in zip(parts, self._recognizers, now, strict=True):
+            for views, recognizer, plan in zip(parts, self._recognizers, now, strict=True):
                 if plan is not None:
                     flow = self._flow.sources(frames, recognizer, plan)
-                    clips.append(read_clip(plan, frames, flow, recognizer.spec, name=frames.name))
+                    views.append(read_views(plan, frames, flow, recognizer.spec))
         return tuple(
-            Clip(
-                {name: torch.cat([clip.data[name] for clip in clips]) for name in clips[0].data},
-                clips[0].label,
-                clips[0].name,
-            )
-            if len(clips) > 1
-            else clips[0]
-            for clips in parts
+            {name: np.concatenate([part[name] for part in views]) for name in views[0]}
+            if len(views) > 1
+            else views[0]
+            for views in parts
         )
 
     def _needed(self, plans: Sequence[ClipPlan | None]) -> NDArray[np.int64]:
@@ -166,7 +165,7 @@ class _FlowOfVideo:
         self.computed = FieldCache()
 
     def sources(
-        self, frames: FrameSource, recognizer: Recognizer, plan: ClipPlan
+        self, frames: FrameSource, recognizer: Recognizes, plan: ClipPlan
     ) -> dict[str, FlowSource]:
         """Flow of each stream of a network."""
         flow: dict[str, FlowSource] = {}
@@ -188,7 +187,7 @@ class _FlowOfVideo:
                     method=method.name,
                     params=params,
                     **grid,
-                    num_threads=torch.get_num_threads(),
+                    num_threads=num_threads(),
                     cache=self.computed,
                 )
         return flow

@@ -163,7 +163,7 @@ class MotionNetwork(Network):
         levels = self.motion(clips)
         with self._explained():
             features = self.encode_flow(levels[-1], (clips.shape[-2], clips.shape[-1]))
-        samples = len(next(iter(x.values())) if isinstance(x, Mapping) else x)
+        samples = (next(iter(x.values())) if isinstance(x, Mapping) else x).shape[0]
         return self.classify(features, samples=samples), levels
 
 

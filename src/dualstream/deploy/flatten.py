@@ -1,0 +1,139 @@
+"""3D convolutions written as 2D ones, for runtimes whose fast convolutions are those of images.
+
+ONNX runtime has no fast 3D convolution on CPUs (it unfolds the clip and multiplies), but a fast 2D
+one. The numbers are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dualstream.models.fastest import fold_batch_norms
+from dualstream.models.layers.conv import ConvUnit
+
+
+def flatten_convolutions(network: nn.Module) -> None:
+    """Merge batch norms into the convolutions before them and make 3D ones flat, in place.
+
+    Args:
+        network: in evaluation mode; its logits stay what they are up to rounding.
+
+    Raises:
+        InputError: it is in training mode.
+    """
+    fold_batch_norms(network)
+    for name, module in list(network.named_modules()):
+        # Not of kinds of their own, such as those that repeat the border.
+        if isinstance(module, ConvUnit) and type(module.conv) is nn.Conv3d:
+            if isinstance(module.norm, nn.Identity):
+                # Its activation too, on images, where runtimes join it with the convolution.
+                flat = FlatConv(module.conv, module.activation)
+                network.set_submodule(f"{name}.conv", flat)
+                network.set_submodule(f"{name}.activation", nn.Identity())
+        elif type(module) is nn.Conv3d and network.get_submodule(name) is module:
+            network.set_submodule(name, FlatConv(module, nn.Identity()))
+
+
+class FlatConv(nn.Module):
+    """A 3D convolution by 2D ones, and what follows it place by place.
+
+    A window over space runs on the frames as images; one over time runs on (T, H*W) as an image;
+    one over both sees neighbouring frames stacked as channels, or, where channels are in groups, is
+    the sum of one over space for each step.
+
+    Args:
+        conv: to compute, padded with zeros.
+        activation: to follow it.
+    """
+
+    def __init__(self, conv: nn.Conv3d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C', T', H', W')."""
+        conv = self.conv
+        kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
+        if conv.dilation != (1, 1, 1) or conv.padding_mode != "zeros" or isinstance(padding, str):
+            y: Tensor = self.activation(conv(x))
+            return y
+        over_time, over_space = kernel[0] > 1, (kernel[1:], stride[1:]) != ((1, 1), (1, 1))
+        if not over_space and padding[1:] == (0, 0):
+            return self._over_time(x)
+        frames = x.transpose(1, 2)  # (N, T, C, H, W)
+        if not over_time and padding[0] == 0:
+            y = self._on_images(frames[:, :: stride[0]], conv.weight[:, :, 0], conv.bias)
+        elif conv.groups == 1:
+            y = self._stacked(frames)
+        else:
+            y = self._summed(frames)
+        return y.transpose(1, 2)
+
+    def _over_time(self, x: Tensor) -> Tensor:
+        """A window (kt, 1, 1) on images of T x H*W."""
+        conv, size = self.conv, x.shape[3:]
+        y = F.conv2d(
+            x.flatten(3),
+            conv.weight.flatten(3),
+            conv.bias,
+            stride=(conv.stride[0], 1),
+            padding=(int(conv.padding[0]), 0),
+            groups=conv.groups,
+        )
+        z: Tensor = self.activation(y).unflatten(3, size)
+        return z
+
+    def _on_images(
+        self, frames: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int | None = None
+    ) -> Tensor:
+        """(N, T, C, H, W) -> (N, T, C', H', W') with the activation."""
+        y: Tensor = self.activation(self._images(frames, weight, bias, groups))
+        return torch.unflatten(y, 0, (-1, frames.shape[1]))
+
+    def _images(
+        self, frames: Tensor, weight: Tensor, bias: Tensor | None, groups: int | None
+    ) -> Tensor:
+        conv = self.conv
+        return F.conv2d(
+            frames.flatten(0, 1),
+            weight,
+            bias,
+            stride=conv.stride[1:],
+            padding=[int(pad) for pad in conv.padding[1:]],
+            groups=groups or conv.groups,
+        )
+
+    def _steps(self, frames: Tensor) -> list[Tensor]:
+        """The frames that each step of the window sees: kt times (N, T', C, H, W)."""
+        conv = self.conv
+        window, stride, pad = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+        length = frames.shape[1] + 2 * pad
+        count = (length - window) // stride + 1
+        padded = F.pad(frames, (0, 0, 0, 0, 0, 0, pad, pad)) if pad else frames
+        return [
+            padded[:, first : first + (count - 1) * stride + 1 : stride] for first in range(window)
+        ]
+
+    def _stacked(self, frames: Tensor) -> Tensor:
+        """Neighbouring frames as channels."""
+        stacked = torch.cat(self._steps(frames), dim=2)  # (N, T', kt*C, H, W)
+        # (O, C, kt, kh, kw) -> (O, kt*C, kh, kw)
+        weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
+        return self._on_images(stacked, weight, self.conv.bias)
+
+    def _summed(self, frames: Tensor) -> Tensor:
+        """One convolution over space for each step of the window, summed over neighbours."""
+        count, parts = frames.shape[1], []
+        for step in range(self.conv.kernel_size[0]):
+            y = self._images(frames, self.conv.weight[:, :, step], None, None)
+            parts.append(self._steps(torch.unflatten(y, 0, (-1, count)))[step])
+        y = reduce(torch.add, parts)
+        if self.conv.bias is not None:
+            y = y + self.conv.bias[:, None, None]
+        z: Tensor = self.activation(y)
+        return z
