@@ -98,6 +98,12 @@ def test_segments_are_written(cache: Path, video: Path, tmp_path: Path) -> None:
     assert header.startswith("source,label,start_seconds")
     assert len(rows) == len(found["segments"])
     assert rows[0].startswith(str(video))
+    project = tmp_path / "timeline.boris"
+    predicted(video, *low, "--timeline", project)
+    (observation,) = json.loads(project.read_text())["observations"].values()
+    assert observation["file"]["1"] == [video.name]
+    assert len(observation["events"]) == 2 * len(rows)
+    assert len(json.loads(project.read_text())["behaviors_conf"]) == 400
     assert predicted(video, *low, "--least-seconds", "1000")["segments"] == []
 
 
@@ -125,7 +131,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
         (["--window", "0"], "--window must be above 0 seconds, got 0"),
         (["--window", "nan"], "--window must be above 0 seconds, got nan"),
-        (["--timeline", "a.txt"], "a timeline is a .csv, .json or .srt file"),
+        (["--timeline", "a.txt"], "a timeline is a .csv, .json, .srt or .boris file"),
         (["--enter", "0.2", "--leave", "0.4"], "leave <= enter"),
         (["--fusion", "two.json"], "--fusion two.json joins 2 streams, this call has 1"),
         (["--fusion", "two.json", "--stream-weights", "1"], "either --fusion or --stream-weights"),

@@ -60,7 +60,10 @@ def predict(
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
     timeline: Annotated[
         Path | None,
-        typer.Option(help="Write the segments of all videos to a .csv or .json, or .srt of one."),
+        typer.Option(
+            help="Write the segments of all videos to a .csv, .json or .boris (for BORIS), or to "
+            "the .srt of one."
+        ),
     ] = None,
     enter: Annotated[
         float | None, typer.Option(help="Probability at which a segment starts.  [default: 0.5]")
@@ -143,8 +146,8 @@ def predict(
                     _print(prediction, segments_of[video], top)
             if json:  # else the tables show how far it is
                 progress.update("predict", done, len(files), unit="videos")
-    if timeline is not None and segments_of:
-        write_timeline(timeline, segments_of)
+    if timeline is not None and predictor is not None and segments_of:
+        write_timeline(timeline, segments_of, classes=predictor.classes)
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
