@@ -45,6 +45,7 @@ PUBLIC_NAMES = {
     "resume_pair",
     "train",
     "train_pair",
+    "write_overlay",
     "write_scores",
     "write_video",
 }

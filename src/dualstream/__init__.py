@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest
     from dualstream.engine.infer.evaluate import evaluate
     from dualstream.engine.infer.fuse_runs import fuse_runs
+    from dualstream.engine.infer.overlay import write_overlay
     from dualstream.engine.infer.predictor import Predictor, predict
     from dualstream.engine.pair import resume_pair, train_pair
     from dualstream.engine.pair_recipe import list_pairs, load_pair
@@ -33,7 +34,7 @@ __all__ += ["VideoReader", "probe", "read_video", "write_video"]
 __all__ += ["FlowStore", "Manifest", "flow_to_rgb", "optical_flow"]
 __all__ += ["create_model", "list_models", "list_recipes", "list_weights", "load_recipe"]
 __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
-__all__ += ["load_checkpoint", "resume", "train"]
+__all__ += ["load_checkpoint", "resume", "train", "write_overlay"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
 __all__ += ["DualstreamError", "__version__"]
 
@@ -48,6 +49,7 @@ _HOME = {
         "clips.data.manifest": ("Manifest",),
         "engine.infer.evaluate": ("evaluate",),
         "engine.infer.fuse_runs": ("fuse_runs",),
+        "engine.infer.overlay": ("write_overlay",),
         "engine.infer.predictor": ("Predictor", "predict"),
         "engine.pair": ("resume_pair", "train_pair"),
         "engine.pair_recipe": ("list_pairs", "load_pair"),

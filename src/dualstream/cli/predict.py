@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -65,6 +66,13 @@ def predict(
             "the .srt of one."
         ),
     ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the video with segments, bars and flow drawn in: an .mp4, or a folder of "
+            "them for several."
+        ),
+    ] = None,
     enter: Annotated[
         float | None, typer.Option(help="Probability at which a segment starts.  [default: 0.5]")
     ] = None,
@@ -82,6 +90,7 @@ def predict(
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
     from dualstream.models.weights import weights_entry
+    from dualstream.report.overlay_files import overlay_files
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
@@ -110,6 +119,7 @@ def predict(
         "merge_seconds": merge_seconds,
         "least_seconds": least_seconds,
     }
+    overlays = {} if overlay is None else overlay_files(overlay, files)
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
     fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
@@ -123,6 +133,7 @@ def predict(
                 if not is_url(video) and not os.path.exists(video):
                     probe(video)  # raises; where all are missing, nothing is loaded
                 if predictor is None:
+                    from dualstream.engine.infer.overlay import write_overlay
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
@@ -134,16 +145,29 @@ def predict(
                         optimize=optimize,
                     )
                 prediction = predictor.predict(video)
+                windows = prediction.window_seconds, prediction.window_probabilities
+                found = find_segments(*windows, prediction.classes, **thresholds)
+                if video in overlays:
+                    write_overlay(
+                        overlays[video],
+                        prediction,
+                        predictor.recognizers,
+                        segments=found,
+                        listener=partial(progress.update, f"draw {video}", unit="frames"),
+                    )
             except VideoError as error:
                 failures[video] = str(error)
                 stderr().print(f"{video}: {error}", style="red", markup=False)
             else:
-                windows = prediction.window_seconds, prediction.window_probabilities
-                segments_of[video] = find_segments(*windows, prediction.classes, **thresholds)
+                segments_of[video] = found
                 if json:
-                    results.append(_as_dict(prediction, segments_of[video], top))
+                    results.append(_as_dict(prediction, found, top))
+                    if video in overlays:
+                        results[-1]["overlay"] = overlays[video]
                 else:
-                    _print(prediction, segments_of[video], top)
+                    _print(prediction, found, top)
+                    if video in overlays:
+                        print(overlays[video])
             if json:  # else the tables show how far it is
                 progress.update("predict", done, len(files), unit="videos")
     if timeline is not None and predictor is not None and segments_of:

@@ -146,6 +146,10 @@ class Predictor:
                 recognizer.name: table.mean(axis=0)
                 for recognizer, table in zip(self.recognizers, tables, strict=True)
             },
+            window_streams={
+                recognizer.name: table
+                for recognizer, table in zip(self.recognizers, tables, strict=True)
+            },
         )
 
     def clips(self, frames: FrameSource, *, path: str | None = None) -> Iterator[Window]:
