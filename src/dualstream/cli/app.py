@@ -10,6 +10,7 @@ import typer
 
 from dualstream.cli import output
 from dualstream.cli.demo import demo
+from dualstream.cli.doctor import doctor
 from dualstream.cli.expand import expand
 from dualstream.cli.explain import explain as explain_verb
 from dualstream.cli.flow import flow
@@ -55,6 +56,7 @@ def _options(
 for verb in (demo, prepare, flow, train, transfer, expand, test, fuse, predict, models, inspect):
     app.command()(verb)
 app.command()(explain_verb)
+app.command()(doctor)
 app.add_typer(weights, name="weights")
 
 
