@@ -39,6 +39,7 @@ PUBLIC_NAMES = {
     "optical_flow",
     "predict",
     "probe",
+    "push_to_hub",
     "read_scores",
     "read_video",
     "resume",

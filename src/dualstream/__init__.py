@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dualstream.engine.pair_recipe import list_pairs, load_pair
     from dualstream.engine.recipe import list_recipes, load_recipe
     from dualstream.engine.run.checkpoint import load_checkpoint
+    from dualstream.engine.run.push import push_to_hub
     from dualstream.engine.train.fit import resume, train
     from dualstream.errors import DualstreamError
     from dualstream.flow import FlowStore, flow_to_rgb, optical_flow
@@ -34,7 +35,7 @@ __all__ += ["VideoReader", "probe", "read_video", "write_video"]
 __all__ += ["FlowStore", "Manifest", "flow_to_rgb", "optical_flow"]
 __all__ += ["create_model", "list_models", "list_recipes", "list_weights", "load_recipe"]
 __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
-__all__ += ["load_checkpoint", "resume", "train", "write_overlay"]
+__all__ += ["load_checkpoint", "push_to_hub", "resume", "train", "write_overlay"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
 __all__ += ["DualstreamError", "__version__"]
 
@@ -55,6 +56,7 @@ _HOME = {
         "engine.pair_recipe": ("list_pairs", "load_pair"),
         "engine.recipe": ("list_recipes", "load_recipe"),
         "engine.run.checkpoint": ("load_checkpoint",),
+        "engine.run.push": ("push_to_hub",),
         "engine.train.fit": ("resume", "train"),
         "errors": ("DualstreamError",),
         "flow": ("FlowStore", "flow_to_rgb", "optical_flow"),

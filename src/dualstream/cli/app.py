@@ -19,6 +19,7 @@ from dualstream.cli.inspect import inspect
 from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
+from dualstream.cli.push import push
 from dualstream.cli.train import test, train, transfer
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
@@ -56,6 +57,7 @@ def _options(
 for verb in (demo, prepare, flow, train, transfer, expand, test, fuse, predict, models, inspect):
     app.command()(verb)
 app.command()(explain_verb)
+app.command()(push)
 app.command()(doctor)
 app.add_typer(weights, name="weights")
 

@@ -28,7 +28,10 @@ def predict(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
+        typer.Option(
+            help="Run folder or hf://OWNER/NAME, once for each stream; or that of a recipe of "
+            "several."
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -89,6 +92,7 @@ def predict(
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
+    from dualstream.engine.run.hub import local_run
     from dualstream.models.weights import weights_entry
     from dualstream.report.overlay_files import overlay_files
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
@@ -97,7 +101,8 @@ def predict(
     from dualstream.video.container import is_url
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
+    entries = [weights_entry(name) for name in weights or []]
+    runs = [local_run(run) for run in checkpoint or []]
     if len(runs) == 1 and not entries and (runs[0] / PAIR_FILE).is_file():
         pair, streams = runs[0], load_pair(runs[0] / PAIR_FILE).streams
         runs = [pair / name for name in streams]
