@@ -158,7 +158,7 @@ def predict(
                         prediction,
                         predictor.recognizers,
                         segments=found,
-                        listener=partial(progress.update, f"draw {video}", unit="frames"),
+                        listener=partial(_drawn, progress, video),
                     )
             except VideoError as error:
                 failures[video] = str(error)
@@ -181,6 +181,11 @@ def predict(
         print_json({"videos": results, "failed": failures})
     if failures:
         raise typer.Exit(1)
+
+
+def _drawn(progress: Progress, video: str, done: int, total: int) -> None:
+    # Networks were loaded before the first frame.
+    progress.update(f"draw {video}", done, total, unit="frames", is_kept=done == 1)
 
 
 def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int) -> Fusion | None:
