@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from dualstream.deploy.export import export
     from dualstream.engine.infer.evaluate import evaluate
     from dualstream.engine.infer.fuse_runs import fuse_runs
+    from dualstream.engine.infer.overlay import write_overlay
     from dualstream.engine.infer.predictor import Predictor, predict
     from dualstream.engine.pair import resume_pair, train_pair
     from dualstream.engine.pair_recipe import list_pairs, load_pair
     from dualstream.engine.recipe import list_recipes, load_recipe
     from dualstream.engine.run.checkpoint import load_checkpoint
+    from dualstream.engine.run.push import push_to_hub
     from dualstream.engine.train.fit import resume, train
     from dualstream.errors import DualstreamError
     from dualstream.flow import FlowStore, flow_to_rgb, optical_flow
@@ -34,7 +36,7 @@ __all__ += ["VideoReader", "probe", "read_video", "write_video"]
 __all__ += ["FlowStore", "Manifest", "flow_to_rgb", "optical_flow"]
 __all__ += ["create_model", "list_models", "list_recipes", "list_weights", "load_recipe"]
 __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
-__all__ += ["load_checkpoint", "resume", "train"]
+__all__ += ["load_checkpoint", "push_to_hub", "resume", "train", "write_overlay"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
 __all__ += ["export"]
 __all__ += ["DualstreamError", "__version__"]
@@ -51,11 +53,13 @@ _HOME = {
         "deploy.export": ("export",),
         "engine.infer.evaluate": ("evaluate",),
         "engine.infer.fuse_runs": ("fuse_runs",),
+        "engine.infer.overlay": ("write_overlay",),
         "engine.infer.predictor": ("Predictor", "predict"),
         "engine.pair": ("resume_pair", "train_pair"),
         "engine.pair_recipe": ("list_pairs", "load_pair"),
         "engine.recipe": ("list_recipes", "load_recipe"),
         "engine.run.checkpoint": ("load_checkpoint",),
+        "engine.run.push": ("push_to_hub",),
         "engine.train.fit": ("resume", "train"),
         "errors": ("DualstreamError",),
         "flow": ("FlowStore", "flow_to_rgb", "optical_flow"),

@@ -307,12 +307,16 @@ class Prediction:
     """Stream name -> (K,) probabilities before fusion."""
     cut_seconds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """(n,) start of each scene but the first one."""
+    window_streams: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Stream name -> (M, K) probabilities of its windows before fusion."""
 
     def __post_init__(self) -> None:
         k, m = len(self.classes), len(self.window_seconds)
         check_shape(f"Prediction.probabilities of {k} classes", self.probabilities, (k,))
         what = f"Prediction.window_probabilities of {m} windows and {k} classes"
         check_shape(what, self.window_probabilities, (m, k))
+        for name, table in self.window_streams.items():
+            check_shape(f"Prediction.window_streams[{name!r}]", table, (m, k))
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k most probable classes, best first."""

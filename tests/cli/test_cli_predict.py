@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from dualstream.errors import (
 from dualstream.models import create_model
 from dualstream.models.weights import class_names
 from dualstream.scores import Fusion
+from dualstream.video import probe
 
 NAME = "x3d_xs_kinetics400"
 
@@ -98,7 +100,32 @@ def test_segments_are_written(cache: Path, video: Path, tmp_path: Path) -> None:
     assert header.startswith("source,label,start_seconds")
     assert len(rows) == len(found["segments"])
     assert rows[0].startswith(str(video))
+    project = tmp_path / "timeline.boris"
+    predicted(video, *low, "--timeline", project)
+    (observation,) = json.loads(project.read_text())["observations"].values()
+    assert observation["file"]["1"] == [video.name]
+    assert len(observation["events"]) == 2 * len(rows)
+    assert len(json.loads(project.read_text())["behaviors_conf"]) == 400
     assert predicted(video, *low, "--least-seconds", "1000")["segments"] == []
+
+
+def test_overlays_are_written(cache: Path, video: Path, tmp_path: Path) -> None:
+    file = tmp_path / "seen.mp4"
+    printed = call(video, "--weights", NAME, "--overlay", file)
+    assert printed.splitlines()[-1] == str(file)
+    assert probe(file, decode=True).num_frames_decoded == 30
+    other, gone = tmp_path / "other.mkv", tmp_path / "gone.mp4"
+    shutil.copy(video, other)
+    folder = tmp_path / "seen"
+    result = invoke(video, gone, other, "--weights", NAME, "--overlay", folder, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [entry["overlay"] for entry in found["videos"]] == [
+        str(folder / "tiny.mp4"),
+        str(folder / "other.mp4"),
+    ]
+    assert list(found["failed"]) == [str(gone)]
+    assert sorted(path.name for path in folder.iterdir()) == ["other.mp4", "tiny.mp4"]
 
 
 def test_several_streams_and_their_shares(cache: Path, video: Path) -> None:
@@ -125,7 +152,8 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--stream-weights", "-1"], "--stream-weights -1: Weights must be 0 or above"),
         (["--window", "0"], "--window must be above 0 seconds, got 0"),
         (["--window", "nan"], "--window must be above 0 seconds, got nan"),
-        (["--timeline", "a.txt"], "a timeline is a .csv, .json or .srt file"),
+        (["--timeline", "a.txt"], "a timeline is a .csv, .json, .srt or .boris file"),
+        (["--overlay", "a.webm"], "an overlay is an .mp4, .mov or .mkv file"),
         (["--enter", "0.2", "--leave", "0.4"], "leave <= enter"),
         (["--fusion", "two.json"], "--fusion two.json joins 2 streams, this call has 1"),
         (["--fusion", "two.json", "--stream-weights", "1"], "either --fusion or --stream-weights"),

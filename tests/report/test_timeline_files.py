@@ -42,7 +42,7 @@ def test_subtitles(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"\.csv, \.json or \.srt"):
+    with pytest.raises(InputError, match=r"\.csv, \.json, \.srt or \.boris"):
         write_timeline(tmp_path / "a.txt", {"a.mp4": SEGMENTS})
     with pytest.raises(InputError, match="subtitles are of one video, here are 2"):
         write_timeline(tmp_path / "a.srt", {"a.mp4": SEGMENTS, "b.mp4": ()})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dualstream.errors import DiskError, InputError, ShapeError, UnknownNameError, VideoError
-from dualstream.video import VideoReader, probe, read_video, write_video
+from dualstream.video import VideoReader, probe, read_video, write_timed_video, write_video
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (48, 63), (2, 2), (1, 1)])
@@ -171,3 +171,38 @@ class TestNothingHalfWritten:
         write_video(path, texture(5), fps=25)
         assert list(path.parent.iterdir()) == [path]
         assert len(read_video(path)) == 5
+
+
+class TestFramesWithTimes:
+    SECONDS = (0.0, 0.04, 0.5, 0.52, 2.0)
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+    def test_every_frame_keeps_its_time(self, suffix, texture, tmp_path):
+        path = tmp_path / f"a{suffix}"
+        frames = texture(5)
+        write_timed_video(path, zip(frames, self.SECONDS, strict=True), fps=2.5, crf=1)
+        got = read_video(path)
+        np.testing.assert_allclose(got.pts_seconds, self.SECONDS, atol=0.6e-3)
+        assert np.abs(got.data.astype(int) - frames).mean() < 4
+
+    def test_a_video_is_copied_with_its_clock(self, encode, texture, tmp_path):
+        source = encode("a.mkv", texture(6), pts=[0, 1, 5, 9, 10, 30])
+        with VideoReader(source) as reader:
+            write_timed_video(tmp_path / "b.mp4", reader.images(), fps=reader.fps)
+            seconds = reader.pts_seconds
+        np.testing.assert_allclose(read_video(tmp_path / "b.mp4").pts_seconds, seconds, atol=1e-4)
+
+    def test_a_first_frame_that_comes_later_does_so(self, texture, tmp_path):
+        seconds = (0.2, 0.24, 0.3)
+        write_timed_video(tmp_path / "a.mp4", zip(texture(3), seconds, strict=True), fps=25)
+        np.testing.assert_allclose(read_video(tmp_path / "a.mp4").pts_seconds, seconds, atol=0.6e-3)
+
+    @pytest.mark.parametrize("seconds", [(0.0, 0.0), (0.1, 0.05), (-0.1, 0.0)])
+    def test_times_that_do_not_rise(self, seconds, texture, tmp_path):
+        with pytest.raises(InputError, match=r"must rise from 0 on; frame \d is at"):
+            write_timed_video(tmp_path / "a.mp4", zip(texture(2), seconds, strict=True), fps=25)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_container_without_times(self, texture, tmp_path):
+        with pytest.raises(InputError, match=r"a\.avi: of frames with times of their own an"):
+            write_timed_video(tmp_path / "a.avi", zip(texture(2), (0, 1), strict=True), fps=25)

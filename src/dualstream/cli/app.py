@@ -10,6 +10,7 @@ import typer
 
 from dualstream.cli import output
 from dualstream.cli.demo import demo
+from dualstream.cli.doctor import doctor
 from dualstream.cli.expand import expand
 from dualstream.cli.explain import explain as explain_verb
 from dualstream.cli.export import export
@@ -19,6 +20,7 @@ from dualstream.cli.inspect import inspect
 from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
+from dualstream.cli.push import push
 from dualstream.cli.train import test, train, transfer
 from dualstream.cli.watch import watch
 from dualstream.errors import DualstreamError, InputError, RecipeError
@@ -55,11 +57,10 @@ def _options(
 
 
 for verb in (
-    *(demo, prepare, flow, train, transfer, expand, test, fuse, predict, watch, models, inspect),
+    *(demo, prepare, flow, train, transfer, expand, test, fuse, predict, watch),
+    *(explain_verb, export, push, models, inspect, doctor),
 ):
     app.command()(verb)
-app.command()(explain_verb)
-app.command()(export)
 app.add_typer(weights, name="weights")
 
 

@@ -83,9 +83,11 @@ def choose_networks(
     """
     from dualstream.deploy.runtime import open_exported
     from dualstream.engine.pair_recipe import FUSION_FILE, runs_of_pair
+    from dualstream.engine.run.hub import local_run
     from dualstream.models.weights import weights_entry
 
-    runs, entries = checkpoint or [], [weights_entry(name) for name in weights or []]
+    entries = [weights_entry(name) for name in weights or []]
+    runs = [local_run(run) for run in checkpoint or []]
     if len(runs) == 1 and not entries and (streams := runs_of_pair(runs[0])):
         if stream_weights is None:
             fusion = fusion or runs[0] / FUSION_FILE

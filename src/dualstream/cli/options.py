@@ -40,7 +40,9 @@ Optimize = Annotated[
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
+    typer.Option(
+        help="Run folder or hf://OWNER/NAME, once for each stream; or that of a recipe of several."
+    ),
 ]
 Weights = Annotated[
     list[str] | None,

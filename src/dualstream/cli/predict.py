@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -60,7 +61,17 @@ def predict(
     top: Annotated[int, typer.Option(help="Classes to print.", min=1)] = 5,
     timeline: Annotated[
         Path | None,
-        typer.Option(help="Write the segments of all videos to a .csv or .json, or .srt of one."),
+        typer.Option(
+            help="Write the segments of all videos to a .csv, .json or .boris (for BORIS), or to "
+            "the .srt of one."
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the video with segments, bars and flow drawn in: an .mp4, or a folder of "
+            "them for several."
+        ),
     ] = None,
     enter: Enter = None,
     leave: Leave = None,
@@ -73,6 +84,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
+    from dualstream.report.overlay_files import overlay_files
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
@@ -94,6 +106,7 @@ def predict(
         "merge_seconds": merge_seconds,
         "least_seconds": least_seconds,
     }
+    overlays = {} if overlay is None else overlay_files(overlay, files)
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
     predictor = None
@@ -106,6 +119,7 @@ def predict(
                 if not is_url(video) and not os.path.exists(video):
                     probe(video)  # raises; where all are missing, nothing is loaded
                 if predictor is None:
+                    from dualstream.engine.infer.overlay import write_overlay
                     from dualstream.engine.infer.predictor import Predictor
 
                     predictor = Predictor(
@@ -119,24 +133,42 @@ def predict(
                         optimize=optimize,
                     )
                 prediction = predictor.predict(video)
+                windows = prediction.window_seconds, prediction.window_probabilities
+                found = find_segments(*windows, prediction.classes, **thresholds)
+                if video in overlays:
+                    write_overlay(
+                        overlays[video],
+                        prediction,
+                        predictor.recognizers,
+                        segments=found,
+                        listener=partial(_drawn, progress, video),
+                    )
             except VideoError as error:
                 failures[video] = str(error)
                 stderr().print(f"{video}: {error}", style="red", markup=False)
             else:
-                windows = prediction.window_seconds, prediction.window_probabilities
-                segments_of[video] = find_segments(*windows, prediction.classes, **thresholds)
+                segments_of[video] = found
                 if json:
-                    results.append(_as_dict(prediction, segments_of[video], top))
+                    results.append(_as_dict(prediction, found, top))
+                    if video in overlays:
+                        results[-1]["overlay"] = overlays[video]
                 else:
-                    _print(prediction, segments_of[video], top)
+                    _print(prediction, found, top)
+                    if video in overlays:
+                        print(overlays[video])
             if json:  # else the tables show how far it is
                 progress.update("predict", done, len(files), unit="videos")
-    if timeline is not None and segments_of:
-        write_timeline(timeline, segments_of)
+    if timeline is not None and predictor is not None and segments_of:
+        write_timeline(timeline, segments_of, classes=predictor.classes)
     if json:
         print_json({"videos": results, "failed": failures})
     if failures:
         raise typer.Exit(1)
+
+
+def _drawn(progress: Progress, video: str, done: int, total: int) -> None:
+    # Networks were loaded before the first frame.
+    progress.update(f"draw {video}", done, total, unit="frames", is_kept=done == 1)
 
 
 def _files(videos: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files of timelines: tables for spreadsheets and scripts, subtitles for players."""
+"""Files of timelines: tables, subtitles for players, projects of behaviour software."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from dualstream.errors import InputError
 from dualstream.files import write_text
+from dualstream.report.boris import boris_project
 from dualstream.scores.timeline import Segment
 
 COLUMNS = ("source", "label", "start_seconds", "end_seconds", "confidence")
@@ -20,30 +22,43 @@ COLUMNS = ("source", "label", "start_seconds", "end_seconds", "confidence")
 def check_timeline_file(path: str | os.PathLike[str], *, num_videos: int = 1) -> None:
     """Raise InputError unless `write_timeline` can write so many videos to a file of this name."""
     suffix = Path(path).suffix.lower()
-    if suffix not in (".csv", ".json", ".srt"):
-        raise InputError(f"{path}: a timeline is a .csv, .json or .srt file; give such a name.")
+    if suffix not in (".csv", ".json", ".srt", ".boris"):
+        raise InputError(
+            f"{path}: a timeline is a .csv, .json, .srt or .boris file; give such a name."
+        )
     if suffix == ".srt" and num_videos != 1:
         raise InputError(
-            f"{path}: subtitles are of one video, here are {num_videos}. Write a .csv or .json."
+            f"{path}: subtitles are of one video, here are {num_videos}. Write a .csv, .json or "
+            ".boris."
         )
 
 
 def write_timeline(
-    path: str | os.PathLike[str], timelines: Mapping[str, Sequence[Segment]]
+    path: str | os.PathLike[str],
+    timelines: Mapping[str, Sequence[Segment]],
+    *,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write the segments of videos, whole or not at all.
 
     Args:
-        path: a .csv (a row a segment), a .json (`{source: [{label, start, end, confidence}]}`), or
-            the .srt of one video.
+        path: a .csv (a row a segment), a .json (`{source: [{label, start, end, confidence}]}`),
+            the .srt of one video, or a .boris project (see `boris_project`).
         timelines: video -> segments.
+        classes: all that may be there, for a project's ethogram; () leaves those that are.
 
     Raises:
-        InputError: another suffix, or subtitles of several videos.
+        InputError: another suffix, subtitles of several videos, or what a project cannot hold.
+        VideoError: a video of a project cannot be opened.
         DiskError: the file cannot be written.
     """
     check_timeline_file(path, num_videos=len(timelines))
-    forms = {".csv": _as_csv, ".json": _as_json, ".srt": _as_srt}
+    forms: dict[str, Callable[[Mapping[str, Sequence[Segment]]], str]] = {
+        ".csv": _as_csv,
+        ".json": _as_json,
+        ".srt": _as_srt,
+        ".boris": partial(boris_project, path, classes=classes),
+    }
     write_text(path, forms[Path(path).suffix.lower()](timelines))
     return Path(path)
 

@@ -94,6 +94,8 @@ class VideoInfo:
     num_frames_from_header: int | None
     duration_seconds_from_header: float | None
     has_audio: bool
+    start_seconds_from_header: float = 0.0
+    """Time of the file's clock at which its first stream starts; players show it as 0."""
     num_frames_decoded: int | None = None
     """Frames that are read; None, as the next three, unless asked for by `probe(decode=True)`."""
     num_frames_missing: int | None = None
@@ -136,4 +138,5 @@ def header_info(container: Any, stream: Any, path: str, first: Any) -> VideoInfo
         num_frames_from_header=stream.frames or None,
         duration_seconds_from_header=seconds,
         has_audio=bool(container.streams.audio),
+        start_seconds_from_header=(container.start_time or 0) / av.time_base,
     )

@@ -183,6 +183,10 @@ class Predictor:
                 for recognizer, table in zip(self.recognizers, tables, strict=True)
             },
             cut_seconds=cuts,
+            window_streams={
+                recognizer.name: table
+                for recognizer, table in zip(self.recognizers, tables, strict=True)
+            },
         )
 
     def watch(

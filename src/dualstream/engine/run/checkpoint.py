@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dualstream.engine.recipe import Recipe
+from dualstream.engine.run.hub import hub_address, local_run
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
 from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
 from dualstream.files import replacing
@@ -160,10 +161,11 @@ def _without_starts(options: Mapping[str, Any]) -> dict[str, Any]:
 def starting_weights(recipe: Recipe) -> dict[str, str | Path]:
     """Return what `model.weights` names: a stream, or "" for the whole network, -> its start.
 
-    Published weights are names, runs are folders.
+    Published weights are names, runs are folders or addresses of the Hub (`local_run`).
 
     Raises:
-        UnknownNameError: one is neither a name of weights nor a folder.
+        UnknownNameError: one is neither a name of weights nor a folder nor an address.
+        CheckpointError: an address that cannot be had.
     """
     given = recipe.model.weights
     by_stream = {"": given} if given is None or isinstance(given, str) else given
@@ -172,9 +174,10 @@ def starting_weights(recipe: Recipe) -> dict[str, str | Path]:
         if weights in list_weights():
             found[stream] = weights
         elif weights is not None:
-            if not Path(weights).is_dir():
-                raise UnknownNameError("weights", weights, (*list_weights(), "the folder of a run"))
-            found[stream] = Path(weights)
+            if hub_address(weights) is None and not Path(weights).is_dir():
+                kinds = (*list_weights(), "the folder of a run", "hf://OWNER/NAME")
+                raise UnknownNameError("weights", weights, kinds)
+            found[stream] = local_run(weights)
     return found
 
 
@@ -266,17 +269,17 @@ def load_checkpoint(
     those of the others.
 
     Args:
-        folder: of the run.
+        folder: of the run, or `hf://OWNER/NAME` (see `local_run`).
         device: where the network is to be.
         with_classes: whether it must have learnt its classes; flow needs none.
 
     Raises:
-        CheckpointError: the folder is no run, training has written no weights yet, the file
-            is broken, its tensors are not those of the recipe's network, or the run is a
-            transfer's or one without labels, whose classifier has learnt nothing.
+        CheckpointError: the folder is no run or cannot be had from the Hub, training has written
+            no weights yet, the file is broken, its tensors are not those of the recipe's network,
+            or the run is a transfer's or one without labels, whose classifier has learnt nothing.
         InputError: no such device.
     """
-    root = Path(folder)
+    root = local_run(folder)
     recipe, classes, info = read_run(root)
     state = _read_weights(info.run_folder(root))
     is_taught = info.teacher is not None
