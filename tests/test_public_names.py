@@ -26,6 +26,7 @@ PUBLIC_NAMES = {
     "__version__",
     "create_model",
     "evaluate",
+    "explain",
     "flow_to_rgb",
     "fuse",
     "fuse_runs",

@@ -14,6 +14,7 @@ from dualstream.version import __version__
 if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest
     from dualstream.engine.infer.evaluate import evaluate
+    from dualstream.engine.infer.explain import explain
     from dualstream.engine.infer.fuse_runs import fuse_runs
     from dualstream.engine.infer.predictor import Predictor, predict
     from dualstream.engine.pair import resume_pair, train_pair
@@ -35,6 +36,7 @@ __all__ += ["create_model", "list_models", "list_recipes", "list_weights", "load
 __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
 __all__ += ["load_checkpoint", "resume", "train"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
+__all__ += ["explain"]
 __all__ += ["DualstreamError", "__version__"]
 
 # OpenMP's threads spin while they wait for one another, unless told otherwise before torch is
@@ -47,6 +49,7 @@ _HOME = {
     for module, names in {
         "clips.data.manifest": ("Manifest",),
         "engine.infer.evaluate": ("evaluate",),
+        "engine.infer.explain": ("explain",),
         "engine.infer.fuse_runs": ("fuse_runs",),
         "engine.infer.predictor": ("Predictor", "predict"),
         "engine.pair": ("resume_pair", "train_pair"),

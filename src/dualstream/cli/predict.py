@@ -98,7 +98,7 @@ def predict(
         )
     if not window > 0:
         raise InputError(f"--window must be above 0 seconds, got {window:g}.")
-    files = _files(videos)
+    files = list_files(videos)
     if timeline is not None:
         check_timeline_file(timeline, num_videos=len(files))
     given = {
@@ -202,7 +202,7 @@ def load_models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -
     return found
 
 
-def _files(videos: list[str]) -> list[str]:
+def list_files(videos: list[str]) -> list[str]:
     """Return the arguments, folders replaced by the video files in them."""
     from dualstream.clips.data.video_files import list_videos
 

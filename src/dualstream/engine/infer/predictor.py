@@ -69,6 +69,8 @@ class Window:
     end_seconds: float
     clips: tuple[Clip, ...]
     """One for each network."""
+    plans: tuple[ClipPlan, ...]
+    """Frames and boxes of each network's clip."""
 
 
 class Predictor:
@@ -166,7 +168,7 @@ class Predictor:
         edges = window_edges(pts_seconds, window_seconds=self.window_seconds)
         for *window, start, end in edges:
             plans = [self._plan(r, cache, pts_seconds, numbers, *window) for r in self.recognizers]
-            yield Window(start, end, self._read(cache, plans, of_file))
+            yield Window(start, end, self._read(cache, plans, of_file), tuple(plans))
 
     def scores(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
         """Return the probabilities (networks, K) of one video's clips, means over their views.
