@@ -213,6 +213,9 @@ WITH_PLACES = (8, 72, 80)
 
 def looked_at(model, clips):
     """Stream -> (layer, Grad-CAM) of its last layers with a map."""
+    if model.exchanges_maps:  # its towers run several times for a video
+        towers = model.towers()
+        return {stream: looked_at(towers[stream], clips[stream])["clip"] for stream in towers}
     several = isinstance(clips, dict)
     return {
         stream: [
