@@ -27,6 +27,7 @@ PUBLIC_NAMES = {
     "create_model",
     "evaluate",
     "export",
+    "explain",
     "flow_to_rgb",
     "fuse",
     "fuse_runs",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest
     from dualstream.deploy.export import export
     from dualstream.engine.infer.evaluate import evaluate
+    from dualstream.engine.infer.explain import explain
     from dualstream.engine.infer.fuse_runs import fuse_runs
     from dualstream.engine.infer.overlay import write_overlay
     from dualstream.engine.infer.predictor import Predictor, predict
@@ -39,6 +40,7 @@ __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
 __all__ += ["load_checkpoint", "push_to_hub", "resume", "train", "write_overlay"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
 __all__ += ["export"]
+__all__ += ["explain"]
 __all__ += ["DualstreamError", "__version__"]
 
 # OpenMP's threads spin while they wait for one another, unless told otherwise before torch is
@@ -52,6 +54,7 @@ _HOME = {
         "clips.data.manifest": ("Manifest",),
         "deploy.export": ("export",),
         "engine.infer.evaluate": ("evaluate",),
+        "engine.infer.explain": ("explain",),
         "engine.infer.fuse_runs": ("fuse_runs",),
         "engine.infer.overlay": ("write_overlay",),
         "engine.infer.predictor": ("Predictor", "predict"),

@@ -14,6 +14,7 @@ from torch import nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import MODELS, create_model, set_trainable
 from dualstream.models.create import fixed_options, model_function, network_options
+from dualstream.models.grad_cam import grad_cam, last_maps, tower_prefix
 
 K = 3
 CHANNELS = 2
@@ -206,6 +207,33 @@ def test_stages_are_trained_from_the_last_one_on(network):
         set_trainable(network, len(network.stages()) + 1)
 
 
+WITH_PLACES = (8, 72, 80)
+"""T, H, W of clips that leave the last features several places, of most networks."""
+
+
+def looked_at(model, clips):
+    """Stream -> (layer, Grad-CAM) of its last layers with a map."""
+    if model.exchanges_maps:  # its towers run several times for a video
+        towers = model.towers()
+        return {stream: looked_at(towers[stream], clips[stream])["clip"] for stream in towers}
+    several = isinstance(clips, dict)
+    return {
+        stream: [
+            (layer, grad_cam(model, clips, layers=[layer], stream=stream if several else None))
+            for layer in last_maps(model, clips, within=tower_prefix(model, stream))
+        ]
+        for stream in model.inputs
+    }
+
+
+def test_grad_cam_of_the_last_layers_has_the_size_of_the_clips(network):
+    clips = clip_of(network.eval(), WITH_PLACES)
+    for stream, maps in looked_at(network, clips).items():
+        one = clips[stream] if isinstance(clips, dict) else clips
+        assert maps
+        assert {tuple(found.shape) for _, found in maps} == {(2, *one.shape[2:])}
+
+
 def test_parts_are_a_chain_that_can_be_cut(of_class):
     clips, count = clip_of(of_class.eval()), len(of_class.parts())
     if not count:
@@ -262,6 +290,18 @@ def test_evaluation_is_repeatable_and_segments_are_averaged(small):
         assert torch.equal(model(clips), alone)
         joined = model(each(clips, lambda one: one[None]))  # two segments of one sample
     torch.testing.assert_close(joined[0], alone.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_grad_cam_of_the_last_layers_is_finite(small):
+    model, _ = small
+    clips = clip_of(model.eval(), WITH_PLACES, device="cpu")
+    for maps in looked_at(model, clips).values():
+        for layer, found in maps:
+            assert found.isfinite().all(), layer
+            assert found.min() >= 0, layer
+            # 1, or 0 where no place speaks for the class.
+            assert all(most in (0, 1) for most in found.amax(dim=(1, 2, 3)).tolist()), layer
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_state_makes_another_the_same_and_checkpointing_changes_nothing(small):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dualstream.errors import InputError, ShapeError, UnknownNameError
 from dualstream.models import create_model
 from dualstream.models.accepts import Accepts
-from dualstream.models.grad_cam import feature_maps, grad_cam, scaled
+from dualstream.models.grad_cam import feature_maps, grad_cam, last_maps, scaled
 from dualstream.models.layers.pooling import global_mean
 from dualstream.models.network import Network
 
@@ -117,12 +117,100 @@ def test_a_stream_of_several() -> None:
         grad_cam(model, clips, layers=["convs.flow"])
 
 
+def test_maps_of_several_calls_can_be_compared() -> None:
+    model = Linear()
+    with torch.no_grad():
+        model.first.weight.fill_(1.0)
+        model.first.bias.zero_()
+        model.classifier.weight.fill_(0.5)
+    weak, strong = torch.full((1, 2, 1, 2, 2), 1.0), torch.full((1, 2, 1, 2, 2), 3.0)
+    # Three channels, each 2 or 6 everywhere; the slope at each of four places is 0.5 / 4.
+    for clips, value in ((weak, 0.75), (strong, 2.25)):
+        found = grad_cam(model, clips, layers=["first"], scale=False)
+        assert found.unique().tolist() == [value]
+    with pytest.raises(InputError, match="several layers are joined by scale"):
+        grad_cam(model, weak, layers=["first", "first"], scale=False)
+
+
+class Ways(Network):
+    """Two ways to the logits: the mean of one's maps, and of the other's after a further layer."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=2, inputs=Accepts(1))
+        self.one = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(inplace=True))
+        self.other = nn.ModuleDict({"a": nn.Conv3d(1, 2, 1), "b": nn.Conv3d(2, 2, 1)})
+        self.same = nn.Identity()
+        self.beside = nn.Conv3d(1, 2, 1)
+        self.add_classifier(4, dropout=0)
+
+    def encode(self, clips: Tensor) -> Tensor:
+        self.beside(clips)  # seen by nobody
+        one = self.same(self.one(clips))
+        other = self.other["b"](self.other["a"](clips)).relu()
+        return torch.cat((global_mean(one), global_mean(other)), dim=1)
+
+
+def test_the_last_maps_are_found_by_following_the_logits_back() -> None:
+    model = Ways().train()
+    clips = torch.randn(1, 1, 2, 4, 4)
+    assert last_maps(model, clips) == ("one", "other.b")
+    assert last_maps(model, clips, within="other.") == ("other.b",)
+    assert model.training
+    with torch.inference_mode():
+        assert last_maps(model.requires_grad_(False), torch.ones(1, 1, 2, 4, 4)) == (
+            "one",
+            "other.b",
+        )
+    with pytest.raises(InputError, match="Ways has no layer with a map of several places"):
+        last_maps(model, torch.randn(1, 1, 2, 1, 1))
+
+
+def test_both_pathways_of_slowfast() -> None:
+    with torch.device("meta"):
+        model = create_model("slowfast_r50_4x16", num_classes=2)
+        clips = torch.empty(1, 3, 32, 64, 64)
+    assert last_maps(model, clips) == ("res5.slow", "res5.fast")
+
+
+def test_segments_that_are_joined_over_time_share_the_steps() -> None:
+    """Pooled over two segments each, four segments have two maps, in the middle of each pair."""
+    tower = {"name": "tsn", "backbone": "test_resnet"}
+    model = create_model(
+        "conv_fusion",
+        num_classes=2,
+        towers={"rgb": tower, "flow": tower},
+        length={"rgb": 1, "flow": 2},
+        after="backbone.layer3",
+        fusion="conv_3d",
+        steps=4,
+        pool=[2, 1, 1],
+    )
+    clips = {"rgb": torch.randn(1, 4, 3, 1, 64, 64), "flow": torch.randn(1, 4, 2, 2, 64, 64)}
+    kept: list[Tensor] = []
+    hook = model.tower_of("rgb").backbone.layer4.register_forward_hook(
+        lambda _, __, output: kept.append(output)
+    )
+    names = last_maps(model, clips, within="tower.rgb.")
+    kept.clear()
+    found = grad_cam(model, clips, layers=names, labels=torch.tensor([1]), stream="rgb")
+    hook.remove()
+    assert len(kept[0]) == 2
+    assert found.shape == (1, 4, 1, 64, 64)
+    assert found.isfinite().all()
+    # Linear between the middles, held outside of them: segments lie at 1/4 and 3/4 between.
+    torch.testing.assert_close(
+        found[0, 1], 0.75 * found[0, 0] + 0.25 * found[0, 3], rtol=1e-4, atol=1e-5
+    )
+
+
 def test_bad_input_is_refused() -> None:
     model = create_model("tsn", backbone="test_resnet", num_classes=2, in_channels=3)
     clips = torch.randn(2, 3, 1, 64, 64)
     for name in ("backbone.layer5", "classifier", "backbone.fc"):
         with pytest.raises(UnknownNameError, match=r"Allowed: .*backbone\.layer4"):
             grad_cam(model, clips, layers=[name])
+    with pytest.raises(UnknownNameError, match=r"Allowed: backbone\.layer4, backbone\.layer"):
+        grad_cam(model, clips, layers=["backbone.layer4x"])  # the nearest first
     with pytest.raises(InputError, match=r"needs a layer, one of: .*backbone\.layer4"):
         grad_cam(model, clips, layers=[])
     with pytest.raises(ShapeError, match=r"labels must be \(2,\)"):

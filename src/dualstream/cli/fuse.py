@@ -49,6 +49,14 @@ def fuse(
     data: Annotated[
         Path | None, typer.Option(help="Manifest folder: the page shows example videos of it.")
     ] = None,
+    explain: Annotated[
+        int,
+        typer.Option(
+            help="Example videos of which the page shows where and when each stream looked "
+            "(`dualstream explain`); needs --data and run folders.",
+            min=0,
+        ),
+    ] = 0,
     all_methods: Annotated[
         bool, typer.Option("--all", help="Print every method that is possible side by side.")
     ] = False,
@@ -66,6 +74,7 @@ def fuse(
         report=report,
         data=data,
         all_methods=all_methods,
+        explain=explain,
     )
     if json:
         print_json({**as_dict(result), "files": dict(result.files)})

@@ -97,7 +97,7 @@ def predict(
     for name, seconds in {"--window": window, "--step": step}.items():
         if seconds is not None and not seconds > 0:
             raise InputError(f"{name} must be above 0 seconds, got {seconds:g}.")
-    files = _files(videos)
+    files = list_files(videos)
     if timeline is not None:
         check_timeline_file(timeline, num_videos=len(files))
     given = {
@@ -171,7 +171,7 @@ def _drawn(progress: Progress, video: str, done: int, total: int) -> None:
     progress.update(f"draw {video}", done, total, unit="frames", is_kept=done == 1)
 
 
-def _files(videos: list[str]) -> list[str]:
+def list_files(videos: list[str]) -> list[str]:
     """Return the arguments, folders replaced by the video files in them."""
     from dualstream.clips.data.video_files import list_videos
 

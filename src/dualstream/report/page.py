@@ -12,6 +12,7 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict, Unpack
@@ -39,6 +40,22 @@ HEIGHT_PX, MOST_FRAMES, WEBP_QUALITY = 144, 24, 60
 """Of the animated pictures."""
 
 
+@dataclass(frozen=True)
+class ExplanationEntry:
+    """A window of a video, explained, as pages show it."""
+
+    source: str
+    start_seconds: float
+    end_seconds: float
+    label: str
+    """The class that the pictures speak for."""
+    probability: float
+    top: Sequence[tuple[str, float]]
+    """The most probable classes, best first."""
+    strips: Sequence[bytes]
+    """JPEG files of its streams (`explanation.jpeg`)."""
+
+
 class PageContent(TypedDict):
     """Keyword arguments of `write_report` and `render_report`."""
 
@@ -50,6 +67,8 @@ class PageContent(TypedDict):
     """Scores of their fusion."""
     samples: NotRequired[Sequence[SampleFigure]]
     """Example videos, shown in this order."""
+    explanations: NotRequired[Sequence[ExplanationEntry]]
+    """Windows of videos with where and when the streams looked, shown after the examples."""
     facts: NotRequired[Mapping[str, str]]
     """Facts about the run (recipe, seed, protocol, versions), name -> text."""
     fused_name: NotRequired[str]
@@ -113,6 +132,7 @@ def render_report(**content: Unpack[PageContent]) -> str:
             (figure, animation(figure.frames, figure.flow_rgb, fps=figure.fps))
             for figure in content.get("samples", ())
         ],
+        explanations=explanation_sections(content.get("explanations", ())),
         stream_colours={**colours, comparable.fused_name: "fused"},
         facts=dict(content.get("facts", {})),
     )
@@ -227,12 +247,25 @@ def animation(
         method=4,
     )
     pictures[count // 2].save(still, format="WEBP", quality=WEBP_QUALITY, method=4)
-    return Animation(_data_uri(moving), _data_uri(still), *pictures[0].size)
+    return Animation(
+        _data_uri(moving.getvalue(), "webp"),
+        _data_uri(still.getvalue(), "webp"),
+        *pictures[0].size,
+    )
 
 
-def _data_uri(content: io.BytesIO) -> Markup:
-    encoded = base64.b64encode(content.getvalue()).decode("ascii")
-    return Markup(f"data:image/webp;base64,{encoded}")
+def explanation_sections(entries: Sequence[ExplanationEntry]) -> Markup:
+    """A section for each window: its class, what was found, the strips of its streams."""
+    shown = [
+        {**vars(entry), "pictures": [_data_uri(strip, "jpeg") for strip in entry.strips]}
+        for entry in entries
+    ]
+    return rendered("explanation_sections.html.j2", entries=shown)
+
+
+def _data_uri(content: bytes, kind: str) -> Markup:
+    encoded = base64.b64encode(content).decode("ascii")
+    return Markup(f"data:image/{kind};base64,{encoded}")
 
 
 def rendered(template: str, **values: object) -> Markup:

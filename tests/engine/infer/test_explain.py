@@ -40,11 +40,8 @@ def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
     recipe = changed(tiny_recipe("flow"), clip={"short_side": 72, "crop_size": 64})
     run = untrained_run(recipe, tiny_data, tmp_path / "flow")
     (window,) = explain(video, run, layers=LAYERS, label="down", segments=2)
-    assert (window.label, list(window.maps), list(window.maps["flow"])) == (
-        "down",
-        ["flow"],
-        LAYERS,
-    )
+    stream = window.streams["flow"]
+    assert (window.label, list(window.streams), list(stream.maps)) == ("down", ["flow"], LAYERS)
     predictor = Predictor(run, segments=2)
     from dualstream.video import VideoReader
 
@@ -52,17 +49,22 @@ def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
         (plain,) = predictor.clips(frames, predictor.windows(frames)[0])
     model = load_checkpoint(run).model
     clips = torch.from_numpy((plain.clips[0].data["flow"].numpy() - 128.0) * 20 / 127.5).float()
-    by_hand = grad_cam(model, clips, layers=LAYERS[:1], labels=torch.tensor([1, 1]))
-    np.testing.assert_allclose(window.maps["flow"][LAYERS[0]], by_hand.numpy(), atol=1e-3)
-    assert window.images["flow"].shape == (2, 3, 64, 64, 3)
+    by_hand = grad_cam(model, clips, layers=LAYERS[:1], labels=torch.tensor([1, 1]), scale=False)
+    np.testing.assert_allclose(stream.maps[LAYERS[0]], by_hand / by_hand.max(), atol=1e-3)
+    assert stream.images.shape == (2, 3, 64, 64, 3)
+    (table,) = predictor.scores(plain.clips)
+    assert window.probability == pytest.approx(table[1], abs=1e-6)
+    assert stream.probability == pytest.approx(table[1], abs=1e-6)
+    assert [name for name, _ in window.top] == ["right", "down"][:: 1 if table[0] > 0.5 else -1]
     (row, _) = window.looks()
     assert [look.caption for look in row] == ["flow", *(f"flow: {layer}" for layer in LAYERS)]
 
 
 def test_across_streams_the_maps_change_places(crossing: Path, video: Path) -> None:
-    (window,) = explain(video, crossing, layers=LAYERS, segments=2)
-    assert list(window.maps["rgb"]) == [SEEN, *LAYERS]
-    np.testing.assert_allclose(window.maps["flow"][SEEN], 0.1, atol=1e-6)  # not trained yet
+    (window,) = explain(video, crossing, layers=LAYERS, segments=2, pieces=0)
+    assert list(window.streams["rgb"].maps) == [SEEN, *LAYERS]
+    flow = window.streams["flow"]
+    np.testing.assert_allclose(flow.maps[SEEN], 0.1, atol=1e-6)  # not trained yet
     own, across = window.looks(), window.looks(cross=True)
     assert len(own) == len(across) == 4  # two snippets of two streams
     assert [look.caption for look in across[0]] == [
@@ -81,8 +83,10 @@ def test_streams_of_several_networks(tiny_data: Path, video: Path, tmp_path: Pat
         for name in ("rgb", "flow")
     ]
     (window,) = explain(video, runs, segments=1)
-    assert list(window.maps) == ["rgb/rgb", "flow/flow"]
-    assert list(window.maps["rgb/rgb"]) == ["backbone.layer4"]
+    assert list(window.streams) == ["rgb/rgb", "flow/flow"]
+    assert list(window.streams["rgb/rgb"].maps) == ["backbone.layer4"]
+    assert len(window.streams["rgb/rgb"].sensitivity.falls) == 0  # one frame: nothing stands in
+    assert len(window.streams["flow/flow"].sensitivity.falls) == 3
     with pytest.raises(InputError, match="need one network of two streams"):
         window.looks(cross=True)
 
@@ -93,7 +97,7 @@ def test_towers_of_a_plain_pair(tiny_data: Path, video: Path, tmp_path: Path) ->
     recipe = changed(recipe_of("end_to_end"), model=model, train__attention=None)
     run = untrained_run(recipe, tiny_data, tmp_path / "run")
     (window,) = explain(video, run, layers=LAYERS[1:], segments=1)
-    assert {stream: list(maps) for stream, maps in window.maps.items()} == {
+    assert {name: list(stream.maps) for name, stream in window.streams.items()} == {
         "rgb": LAYERS[1:],
         "flow": LAYERS[1:],
     }
@@ -129,6 +133,75 @@ def test_from_the_command_line(crossing: Path, video: Path, tmp_path: Path) -> N
         assert done.code == 2
         assert message in done.stderr
     assert dualstream("explain", video).code == 2
+    done = dualstream("explain", video, "--checkpoint", crossing, "--cross", "--out", tmp_path)
+    assert (done.code, "--cross draws one picture" in done.stderr) == (2, True)
+
+
+def test_files_and_page_from_the_command_line(tiny_data: Path, video: Path, tmp_path: Path) -> None:
+    clip = {"short_side": 72, "crop_size": 64}
+    run = untrained_run(changed(tiny_recipe("flow"), clip=clip), tiny_data, tmp_path / "flow")
+    call = ["explain", video, "--checkpoint", run, "--segments", 2, "--pieces", 3]
+    out = tmp_path / "out"
+    printed = succeed(*call, "--class", "down", "--out", out)
+    assert str(out / "flow.jpg") in printed
+    assert printed.splitlines()[1].startswith("  0.0-0.4 s: down ")
+    assert sorted(file.name for file in out.iterdir()) == [
+        "flow.jpg", "flow.mp4", "flow.npz", "page.html"
+    ]  # fmt: skip
+    both = json.loads(
+        succeed(*call, video.with_name("right_4.mp4"), "--out", out, "--no-video", "--json")
+    )
+    assert both["page"] == str(out / "page.html")
+    assert [Path(one["source"]).name for one in both["videos"]] == ["right_5.mp4", "right_4.mp4"]
+    (file,) = both["videos"][1]["windows"][0]["files"]
+    assert file == {
+        "stream": "flow",
+        "layer": "backbone.layer4",
+        "array": str(out / "right_4" / "flow.npz"),
+        "strip": str(out / "right_4" / "flow.jpg"),
+        "video": None,
+    }
+    text = (out / "page.html").read_text()
+    assert text.count("data:image/jpeg;base64,") == 2
+    missing = dualstream(*call, tmp_path / "none.mp4", "--out", out, "--no-video")
+    assert (missing.code, "none.mp4" in missing.stderr) == (1, True)
+    two = dualstream(*call, video, "--out", tmp_path / "one.png")
+    assert (two.code, "the picture of one video" in two.stderr) == (2, True)
+
+
+def test_layers_are_looked_for_in_every_network(
+    tiny_data: Path, video: Path, tmp_path: Path
+) -> None:
+    clip = {"short_side": 72, "crop_size": 64}
+    plain = untrained_run(changed(tiny_recipe("rgb"), clip=clip), tiny_data, tmp_path / "plain")
+    other = {"name": "c2d_r50", "options": {}}
+    recipe = changed(tiny_recipe("rgb"), clip=clip, model=other, inputs__rgb__num_frames=8)
+    deep = untrained_run(recipe, tiny_data, tmp_path / "deep")
+    (window,) = explain(video, [plain, deep], layers=["backbone.layer3"], segments=1, pieces=0)
+    assert list(window.streams["plain/rgb"].maps) == ["backbone.layer3"]
+    assert list(window.streams["deep/rgb"].maps) == ["res5"]
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'res5'\? Allowed: res5, .*backbone"):
+        next(explain(video, [plain, deep], layers=["res6", "res4"], pieces=0))
+
+
+def test_a_predictor_is_taken_as_it_is(tiny_data: Path, video: Path, tmp_path: Path) -> None:
+    recipe = changed(tiny_recipe("rgb"), clip={"short_side": 72, "crop_size": 64})
+    run = untrained_run(recipe, tiny_data, tmp_path / "rgb")
+    predictor = Predictor(run, window_seconds=0.2)
+    windows = list(explain(video, predictor))
+    assert [(one.start_seconds, one.end_seconds) for one in windows] == [
+        pytest.approx((0, 0.2)), pytest.approx((0.2, 0.4))
+    ]  # fmt: skip
+    prediction = predictor.predict(video)
+    best = prediction.window_probabilities.max(axis=1)
+    assert [one.probability for one in windows] == pytest.approx(best.tolist(), abs=1e-6)
+    last = windows[1].streams["rgb"]
+    assert sorted(last.seconds) == [5, 6, 7, 8, 9]
+    assert last.sensitivity.seconds[:, 0] == pytest.approx([0.2, 0.24, 0.28, 0.32, 0.36])
+    with pytest.raises(InputError, match="has its options already; got segments"):
+        explain(video, predictor, segments=2)
+    with pytest.raises(InputError, match="one view of each snippet"):
+        explain(video, run, crops="ten")
 
 
 def test_no_such_class(crossing: Path, video: Path) -> None:

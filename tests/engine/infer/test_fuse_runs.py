@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
 from dualstream import fuse_runs
 from dualstream.errors import InputError
@@ -49,6 +50,29 @@ def test_streams_fusion_accuracy_and_files(tmp_path: Path) -> None:
 def test_unknown_classes_are_not_measured(tmp_path: Path) -> None:
     rgb = write(tmp_path / "rgb", [[0.9, 0.1]], [-1])
     assert fuse_runs([rgb, rgb]).accuracy == {}
+
+
+def test_the_page_shows_where_the_streams_looked(tiny_data: Path, tmp_path: Path) -> None:
+    runs = []
+    names = ("right/right_4.mp4", "down/down_4.mp4", "down/down_5.mp4")
+    for stream, values in (("rgb", (0.9, 0.2, 0.4)), ("flow", (0.6, 0.3, 0.7))):
+        recipe = changed(tiny_recipe(stream), clip={"short_side": 72, "crop_size": 64})
+        runs.append(untrained_run(recipe, tiny_data, tmp_path / stream))
+        rows = np.array([(value, 1 - value) for value in values], np.float32)
+        classes, labels = ("right", "down"), np.array([0, 1, 1])
+        scores = Scores(names, labels, rows, classes, "probabilities")
+        write_scores(tmp_path / stream / "scores.npz", scores)
+    page = tmp_path / "page.html"
+    fuse_runs(runs, report=page, data=tiny_data, explain=2)
+    text = page.read_text()
+    assert text.count('<p class="strip"><img src="data:image/jpeg') == 4  # two videos, two streams
+    assert 'href="#explanations"' in text
+    fuse_runs(runs, report=page, data=tiny_data)
+    assert "#explanations" not in page.read_text()
+    with pytest.raises(InputError, match="give `data`"):
+        fuse_runs(runs, report=page, explain=1)
+    with pytest.raises(InputError, match="run folders of all streams"):
+        fuse_runs([tmp_path / "rgb" / "scores.npz"], report=page, data=tiny_data, explain=1)
 
 
 def test_options_that_do_not_go_together(tmp_path: Path) -> None:

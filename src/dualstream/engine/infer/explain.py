@@ -1,10 +1,11 @@
-"""Explanation: where each stream of a network looked, over the windows of a video."""
+"""Explanation: where, and when, each stream of networks looked, over the windows of a video."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,44 +13,87 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.infer.placing import Places, places_of, put_back
+from dualstream.engine.infer.predictor import Predictor, PredictorOptions
 from dualstream.engine.infer.recognizer import Model, Recognizer
+from dualstream.engine.infer.sensitivity import PIECES, Sensitivity, sensitivity
+from dualstream.engine.infer.window_clips import WindowClips
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.flow import flow_to_rgb
 from dualstream.flow.quantize import dequantize
-from dualstream.models.grad_cam import feature_maps, grad_cam
+from dualstream.models.grad_cam import (
+    feature_maps,
+    grad_cam,
+    last_maps,
+    no_such_layer,
+    scaled,
+    tower_prefix,
+)
 from dualstream.models.joined.cross_attention import CrossAttention
 from dualstream.models.network import Network
 from dualstream.report.attention import Look
-from dualstream.types import Clip, StreamSpec
+from dualstream.types import Clip, StreamSpec, top_classes
 from dualstream.video import VideoReader
+from dualstream.video.source import FrameSource
 
 SEEN = "attention network"
 """In place of a layer: the map that a network makes itself, without a label."""
 
-Maps = dict[str, dict[str, NDArray[np.float32]]]
-"""Stream -> layer -> maps (V, T, H, W) in 0..1."""
+Maps = dict[str, NDArray[np.float32]]
+"""Layer -> maps (V, T, H, W) in 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedStream:
+    """What a stream of a network saw in a window of a video, and where and when it looked."""
+
+    spec: StreamSpec
+    data: NDArray[np.uint8]
+    """(V, C, T, H, W) bytes of V snippets, one more step for rgb_diff."""
+    places: Places
+    """Where they come from."""
+    seconds: Mapping[int, float]
+    """Frame number -> its time, of all frames of `places`."""
+    maps: Maps
+    """In the coordinates of the crop. Of Grad-CAM the maximum over the window is 1, so that moments
+    can be compared; 0 everywhere where nothing speaks for the class."""
+    probability: float
+    """Of the class, by this stream's network before fusion."""
+    sensitivity: Sensitivity
+    """Of that probability."""
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """Pictures (V, T, H, W, 3) RGB of what it saw; flow is drawn in colours."""
+        return pictures(self.data, self.spec)
+
+    def over_frames(self, layer: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Frame numbers (F,) and maps (F, H, W) over whole frames; see `put_back`."""
+        return put_back(self.maps[layer], self.places)
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainedWindow:
-    """What the streams of all networks saw in a window of a video, and where each looked."""
+    """Where and when the streams of all networks looked in a window of a video."""
 
     start_seconds: float
     end_seconds: float
     label: str
     """The class that the maps speak for."""
-    images: Mapping[str, NDArray[np.uint8]]
-    """Stream -> pictures (V, T, H, W, 3) RGB of V snippets; flow is drawn in colours."""
-    maps: Maps
-    """Of each stream; T is that of its pictures."""
+    probability: float
+    """Of the class, by all networks together."""
+    top: Sequence[tuple[str, float]]
+    """The five most probable classes, best first."""
+    streams: Mapping[str, ExplainedStream]
+    """Name of the stream, or `network/stream` where there are several networks."""
     one_network: bool
     """Whether all streams are of one network, which then saw the same places."""
 
     def looks(self, *, cross: bool = False) -> list[list[Look]]:
         """Rows of pictures for `report.attention`: of each snippet, a row a stream.
 
-        A row shows the middle step of what the stream saw, and with each of its maps over it.
+        A row shows the middle step of what the stream saw, and with each of its maps over it; a map
+        of Grad-CAM is divided by its maximum.
 
         Args:
             cross: lay the maps of the other stream over it.
@@ -57,19 +101,27 @@ class ExplainedWindow:
         Raises:
             InputError: `cross`, and there are not two streams of one network.
         """
-        streams = list(self.images)
+        streams = list(self.streams)
         if cross and not (self.one_network and len(streams) == 2):
             raise InputError(
                 "The maps of the other stream need one network of two streams, such as two_stream "
                 f"or cross_attention; these are {', '.join(streams)}."
             )
+        images = {name: stream.images for name, stream in self.streams.items()}
+        shown = {
+            name: {
+                layer: maps if layer == SEEN else scaled(torch.from_numpy(maps)).numpy()
+                for layer, maps in stream.maps.items()
+            }
+            for name, stream in self.streams.items()
+        }
         rows = []
-        for snippet in range(len(self.images[streams[0]])):
+        for snippet in range(len(images[streams[0]])):
             for stream, other in zip(streams, reversed(streams) if cross else streams, strict=True):
-                images = self.images[stream][snippet]
-                image = images[len(images) // 2]
+                steps = images[stream][snippet]
+                image = steps[len(steps) // 2]
                 row = [Look(stream, image)]
-                for layer, maps in self.maps[other].items():
+                for layer, maps in shown[other].items():
                     found = maps[snippet]
                     row.append(Look(f"{other}: {layer}", image, found[len(found) // 2]))
                 rows.append(row)
@@ -77,98 +129,218 @@ class ExplainedWindow:
 
 
 def explain(
-    source: str | os.PathLike[str],
-    models: Model | Sequence[Model],
+    source: str | os.PathLike[str] | FrameSource,
+    models: Predictor | Model | Sequence[Model],
     *,
     layers: Sequence[str] = (),
     label: str | None = None,
-    segments: int | None = None,
-    window_seconds: float = 10.0,
-) -> list[ExplainedWindow]:
-    """Explain by Grad-CAM what networks make of a video, stream by stream.
+    pieces: int = PIECES,
+    **options: Unpack[PredictorOptions],
+) -> Iterator[ExplainedWindow]:
+    """Explain what networks make of a video, stream by stream and window by window.
 
-    Streams of several networks are named `network/stream`. A network whose streams exchange
-    attention maps has those too, under the name of `SEEN`.
+    Where each looked, by Grad-CAM (`models.grad_cam`), and when, by taking pieces of the window
+    away in turn (`sensitivity`). Networks see the snippets that `predict` shows them, with the same
+    options. A network whose streams exchange attention maps has those too, under the name of
+    `SEEN`.
 
     Args:
-        source: a video file.
-        models: as of `Predictor`.
-        layers: of every network, as `dualstream inspect` shows them; of one with towers those of
-            its towers. Each gets a map. () is the last layer with a map of several places.
+        source: a video file, or frames.
+        models: a predictor, or what one is made of.
+        layers: as `dualstream inspect` shows them; of networks with towers those of the towers.
+            Each gets a map in every network that has it. A network that has none of them, and all
+            for (), are looked at in their last layers with a map of several places (`last_maps`).
         label: class to speak for; None takes the class found for each window.
-        segments, window_seconds: see `PredictorOptions`.
+        pieces: of each window, for the sensitivity; each costs a run of the network for each of its
+            streams. 0 leaves it out.
+        options: of the predictor, where it is not given. Crops are the centre.
+
+    Yields:
+        A window, when it is there; nothing is kept of it.
 
     Raises:
-        UnknownNameError: no such class or layer (lists those there are).
-        InputError: a network without feature maps.
+        UnknownNameError: no such class, or no network has such a layer (lists those there are).
+        InputError: a network without feature maps, other crops, or options of a given predictor.
         VideoError: the file cannot be read.
     """
-    predictor = Predictor(models, segments=segments, window_seconds=window_seconds)
-    classes = predictor.classes
-    if label is not None and label not in classes:
-        raise UnknownNameError("class", label, classes)
-    networks = [one for one in predictor.recognizers if isinstance(one, Recognizer)]
-    if len(networks) < len(predictor.recognizers):
-        raise InputError("An exported file has no layers to look into: give the run folder.")
-    several = len(networks) > 1
-    explained = []
+    if isinstance(models, Predictor) and options:
+        raise InputError(f"The predictor has its options already; got {', '.join(options)}.")
+    predictor = models if isinstance(models, Predictor) else Predictor(models, **options)
+    if label is not None and label not in predictor.classes:
+        raise UnknownNameError("class", label, predictor.classes)
+    if predictor.cropping.num_views > 1:
+        raise InputError(
+            f"Explanations are of one view of each snippet, the centre; got "
+            f"crops={predictor.cropping.kind!r}. Leave crops out."
+        )
+    return _windows(source, _Explainer(predictor, layers, label, pieces))
+
+
+def _windows(
+    source: str | os.PathLike[str] | FrameSource, explainer: _Explainer
+) -> Iterator[ExplainedWindow]:
+    if not isinstance(source, str | os.PathLike):
+        windows, _ = explainer.predictor.windows(source)
+        for window in explainer.predictor.clips(source, windows):
+            yield explainer.explained(window, source)
+        return
     with VideoReader(source) as video:
-        windows, _ = predictor.windows(video)
-        for window in predictor.clips(video, windows, path=os.fspath(source)):
-            fused = predictor.fuse(predictor.scores(window.clips)[:, None])[0]
-            found = int(fused.argmax()) if label is None else classes.index(label)
-            images: dict[str, NDArray[np.uint8]] = {}
-            maps: Maps = {}
-            for recognizer, clip in zip(networks, window.clips, strict=True):
-                before = f"{recognizer.name}/" if several else ""
-                for name, of_stream in _maps_of(recognizer, clip, layers, found).items():
-                    maps[before + name] = of_stream
-                    images[before + name] = pictures(
-                        clip.data[name].numpy(), recognizer.spec.streams[name]
-                    )
-            explained.append(
-                ExplainedWindow(
-                    window.start_seconds,
-                    window.end_seconds,
-                    classes[found],
-                    images,
-                    maps,
-                    one_network=not several,
+        windows, _ = explainer.predictor.windows(video)
+        for window in explainer.predictor.clips(video, windows, path=os.fspath(source)):
+            yield explainer.explained(window, video)
+
+
+class _Explainer:
+    """Explains the windows of one video; layers are looked for in the first."""
+
+    def __init__(
+        self, predictor: Predictor, layers: Sequence[str], label: str | None, pieces: int
+    ) -> None:
+        self.predictor = predictor
+        networks = [one for one in predictor.recognizers if isinstance(one, Recognizer)]
+        if len(networks) < len(predictor.recognizers):
+            raise InputError("An exported file has no layers to look into: give the run folder.")
+        self._networks = networks
+        self._alone = [Predictor(one) for one in networks]
+        self._layers = tuple(dict.fromkeys(layers))
+        self._label = label
+        self._pieces = pieces
+        self._chosen: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def explained(self, window: WindowClips, frames: FrameSource) -> ExplainedWindow:
+        """Explain one window of the frames."""
+        predictor = self.predictor
+        if not self._chosen:
+            self._choose(window.clips)
+        tables = predictor.scores(window.clips)  # (networks, K)
+        fused = predictor.fuse(tables[:, None])[0]
+        classes = predictor.classes
+        row = int(fused.argmax()) if self._label is None else classes.index(self._label)
+        several = len(self._networks) > 1
+        streams: dict[str, ExplainedStream] = {}
+        for place, recognizer in enumerate(self._networks):
+            maps = self._maps(recognizer, window.clips[place], row)
+            for stream in recognizer.spec.streams:
+                name = f"{recognizer.name}/{stream}" if several else stream
+                streams[name] = self._stream(
+                    window, frames, place, stream, maps[stream], row, float(tables[place, row])
                 )
-            )
-    return explained
+        return ExplainedWindow(
+            window.start_seconds,
+            window.end_seconds,
+            classes[row],
+            float(fused[row]),
+            top_classes(fused, classes, 5),
+            streams,
+            one_network=not several,
+        )
+
+    def _stream(
+        self,
+        window: WindowClips,
+        frames: FrameSource,
+        place: int,
+        stream: str,
+        maps: Maps,
+        row: int,
+        probability: float,
+    ) -> ExplainedStream:
+        """Stream of the network at a place: its maps, its sensitivity, where both belong."""
+        recognizer, clip = self._networks[place], window.clips[place]
+        spec, alone = recognizer.spec, self._alone[place]
+        places = places_of(
+            window.plans[place], spec.streams[stream], spec.beyond_end, size=frames.size
+        )
+        numbers = np.unique(places.frames).tolist()
+        seconds = dict(zip(numbers, frames.seconds_of(numbers).tolist(), strict=True))
+        found = sensitivity(
+            lambda one: float(alone.scores([one])[0, row]),
+            clip,
+            whole=probability,
+            stream=stream,
+            frames=places.frames,
+            seconds=seconds,
+            end_seconds=window.end_seconds,
+            directions=places.directions,
+            pieces=self._pieces,
+        )
+        data = clip.data[stream].numpy()
+        return ExplainedStream(
+            spec.streams[stream], data, places, seconds, maps, probability, found
+        )
+
+    def _choose(self, clips: Sequence[Clip]) -> None:
+        """Choose the layers of each network and stream, from the shapes of its clips."""
+        known: dict[str, None] = {}
+        for recognizer, clip in zip(self._networks, clips, strict=True):
+            model, x = recognizer.model, _one_sample(recognizer, clip)
+            for stream in recognizer.spec.streams:
+                within = tower_prefix(model, stream)
+                if model.exchanges_maps:  # its towers run several times for a video
+                    there = list(feature_maps(model.tower_of(stream), x[stream]))
+                else:
+                    found = feature_maps(model, x, within=within)
+                    there = [name.removeprefix(within) for name in found]
+                known |= dict.fromkeys(there)
+                chosen = tuple(layer for layer in self._layers if layer in there)
+                if not chosen and not model.exchanges_maps:
+                    chosen = last_maps(model, x, within=within)
+                    chosen = tuple(name.removeprefix(within) for name in chosen)
+                self._chosen[recognizer.name, stream] = chosen
+        names = ", ".join(dict.fromkeys(one.model.name for one in self._networks))
+        for layer in self._layers:
+            if layer not in known:
+                self._chosen.clear()
+                raise no_such_layer(names, layer, known)
+
+    def _maps(self, recognizer: Recognizer, clip: Clip, row: int) -> dict[str, Maps]:
+        """Stream -> its maps, of one network."""
+        model, x = recognizer.model, _one_sample(recognizer, clip)
+        labels = torch.tensor([row], device=next(model.parameters()).device)
+        found: dict[str, Maps] = {}
+        for stream, clips in x.items():
+            layers = self._chosen[recognizer.name, stream]
+            if model.exchanges_maps:
+                of_layers = _exchanged(model, x, layers, labels, stream)
+            else:
+                within = tower_prefix(model, stream)
+                of_layers = {
+                    layer: _of_network(model, x, within + layer, labels, stream) for layer in layers
+                }
+            found[stream] = {
+                layer: maps[0].expand(-1, clips.shape[-3], -1, -1).cpu().numpy()
+                for layer, maps in of_layers.items()
+            }
+        return found
 
 
-def _maps_of(recognizer: Recognizer, clip: Clip, layers: Sequence[str], label: int) -> Maps:
-    """Stream -> layer -> (V, T, H, W) of one network and clip of V snippets."""
-    model, device = recognizer.model, next(recognizer.model.parameters()).device
-    normalizer = Normalizer(recognizer.spec)
-    # One sample of V segments: (V, C, T, H, W) -> (1, V, C, T, H, W)
-    x = {s: v[None].to(device) for s, v in clip.data.items()}
-    clips = normalizer(x)
-    labels = torch.tensor([label], device=device)
-    find = _exchanged if model.exchanges_maps else _of_network
-    return {
-        stream: {
-            layer: found[0].expand(-1, clips[stream].shape[-3], -1, -1).cpu().numpy()
-            for layer, found in find(model, clips, layers, labels, stream).items()
-        }
-        for stream in clips
-    }
+def _one_sample(recognizer: Recognizer, clip: Clip) -> dict[str, Tensor]:
+    """Stream -> (1, V, C, T, H, W), the snippets as the segments of one sample."""
+    device = next(recognizer.model.parameters()).device
+    return Normalizer(recognizer.spec)({s: v[None].to(device) for s, v in clip.data.items()})
 
 
 def _of_network(
-    model: Network, clips: dict[str, Tensor], layers: Sequence[str], labels: Tensor, stream: str
-) -> dict[str, Tensor]:
-    """Layer -> (1, V, T, H, W) by Grad-CAM of the whole network."""
-    towers = model.towers()
-    names = {id(module): name for name, module in model.named_modules()}
-    within = f"{names[id(towers[stream])]}." if stream in towers else ""
-    chosen = layers or [last_layer(model, clips, within=within)]
-    return {
-        layer: grad_cam(model, clips, layers=[within + layer], labels=labels, stream=stream)
-        for layer in chosen
-    }
+    model: Network, x: dict[str, Tensor], layer: str, labels: Tensor, stream: str
+) -> Tensor:
+    """(1, V, T, H, W) by Grad-CAM of the whole network, over its maximum.
+
+    Snippets that do not see each other are run one by one, which bounds memory.
+    """
+    count = x[stream].shape[1]
+    at_once = count if model.joins_segments else 1
+    parts = [
+        grad_cam(
+            model,
+            {name: clips[:, first : first + at_once] for name, clips in x.items()},
+            layers=[layer],
+            labels=labels,
+            stream=stream,
+            scale=False,
+        )
+        for first in range(0, count, at_once)
+    ]
+    return scaled(torch.cat(parts, dim=1))
 
 
 def _exchanged(
@@ -182,19 +354,6 @@ def _exchanged(
     for layer in layers or model.targets:
         found[layer] = model.grad_cam(clips, seen, labels=labels, stream=stream, layers=[layer])
     return {layer: maps[:, :, None] for layer, maps in found.items()}
-
-
-def last_layer(model: Network, clips: Mapping[str, Tensor], *, within: str = "") -> str:
-    """Name of the last layer, without `within`, that has a map of several places.
-
-    Raises:
-        InputError: there is none.
-    """
-    known = feature_maps(model, clips, within=within)
-    places = [name for name, shape in known.items() if max(shape[2:]) > 1]
-    if not places:
-        raise InputError(f"{model.name} has no layer with a map of several places to look at.")
-    return places[-1].removeprefix(within)
 
 
 def pictures(data: NDArray[np.uint8], stream: StreamSpec) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from dualstream.errors import InputError
 from dualstream.scores import (
@@ -22,6 +22,9 @@ from dualstream.scores import (
 )
 from dualstream.types import Scores
 from dualstream.version import __version__
+
+if TYPE_CHECKING:
+    from dualstream.report.page import ExplanationEntry
 
 TEST_SCORES, HELD_OUT_SCORES = "scores.npz", "scores_held_out.npz"
 """Files of a run folder that `dualstream test` writes."""
@@ -63,6 +66,7 @@ def fuse_runs(
     facts: Mapping[str, str] | None = None,
     all_methods: bool = False,
     common: bool = False,
+    explain: int = 0,
 ) -> FusedRuns:
     """Join the scores of runs, measure them, and write the joined scores and a report.
 
@@ -83,6 +87,8 @@ def fuse_runs(
         all_methods: measure every other method that is possible as well.
         common: leave out the videos that some stream has no scores of (one frame alone has no
             flow) instead of raising.
+        explain: number of example videos of which the page also shows where and when each stream
+            looked; needs `data`, and run folders in `streams`.
 
     Raises:
         InputError: options that do not belong together, or a method without held-out scores.
@@ -93,6 +99,11 @@ def fuse_runs(
     if data is not None and report is None:
         raise InputError("`data` (--data) serves the page of `report` (--report): give both.")
     paths = [Path(stream) for stream in streams]
+    if explain and (data is None or not all(path.is_dir() for path in paths)):
+        raise InputError(
+            "Explanations need the videos and the networks: give `data` (--data) and the run "
+            "folders of all streams instead of score files."
+        )
     scores = _read(paths, TEST_SCORES, common=common)
     named = dict(zip(_short_names(paths), scores, strict=True))
     held_out = None
@@ -123,7 +134,10 @@ def fuse_runs(
         fusion.save(files["fusion"])
     if report is not None:
         more = {"fusion": str(fusion), **(facts or {})}
-        files["report"] = _write_page(Path(report), named, fused, title, data=data, facts=more)
+        found = _explained(paths, named, fused, fusion, data, count=explain) if explain else []
+        files["report"] = _write_page(
+            Path(report), named, fused, title, data=data, facts=more, explanations=found
+        )
     is_unfitted = method is None and fusion.method == "mean" and len(scores) > 1
     return FusedRuns(named, fused, fusion, accuracy, files, UNFITTED if is_unfitted else "")
 
@@ -148,6 +162,28 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [f"{number}: {name}" for number, name in enumerate(names, start=1)]
 
 
+def _explained(
+    runs: Sequence[Path],
+    streams: Mapping[str, Scores],
+    fused: Scores,
+    fusion: Fusion,
+    data: str | os.PathLike[str] | None,
+    *,
+    count: int,
+) -> list[ExplanationEntry]:
+    """Explanations of the first example videos by the networks of all runs together."""
+    from dualstream.clips.data.manifest import Manifest
+    from dualstream.engine.infer.explain_files import explained_entries
+    from dualstream.report import choose_examples
+
+    assert data is not None
+    manifest = Manifest.read(Path(data))
+    records = {record.path: record for record in manifest.records}
+    names = [name for name in choose_examples(streams, fused, count=count) if name in records]
+    videos = {name: manifest.video_path(records[name]) for name in names}
+    return explained_entries(videos, list(runs), fusion=fusion)
+
+
 def _write_page(
     path: Path,
     streams: Mapping[str, Scores],
@@ -156,6 +192,7 @@ def _write_page(
     *,
     facts: Mapping[str, str],
     data: str | os.PathLike[str] | None,
+    explanations: Sequence[ExplanationEntry],
 ) -> Path:
     from dualstream.report import example_figures, write_report  # not for scores alone
 
@@ -170,5 +207,6 @@ def _write_page(
         streams=streams,
         fused=fused,
         samples=samples,
+        explanations=explanations,
         facts={"streams": ", ".join(streams), **facts, "dualstream": __version__},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.engine.infer.recognizer import Recognizer
+from dualstream.engine.infer.recognizer import Recognizes
 from dualstream.errors import FlowError
 from dualstream.flow import flow_to_rgb, optical_flow
 from dualstream.flow.coded import CodedFields
@@ -33,7 +33,7 @@ COLOUR_DECAY = 0.97
 def write_overlay(
     path: str | os.PathLike[str],
     prediction: Prediction,
-    recognizers: Sequence[Recognizer] = (),
+    recognizers: Sequence[Recognizes] = (),
     *,
     segments: Sequence[Segment] = (),
     top: int = 3,
@@ -87,7 +87,7 @@ class _FlowInset:
     """Flow from each frame of a video to the next, drawn in colours on a small grid."""
 
     def __init__(
-        self, recognizer: Recognizer, stream: str, video: VideoReader, size: tuple[int, int]
+        self, recognizer: Recognizes, stream: str, video: VideoReader, size: tuple[int, int]
     ) -> None:
         spec = recognizer.spec.flow_streams[stream]
         self._method = find_method(spec.flow_method)
@@ -105,7 +105,7 @@ class _FlowInset:
 
     @classmethod
     def of(
-        cls, recognizers: Sequence[Recognizer], video: VideoReader, size: tuple[int, int]
+        cls, recognizers: Sequence[Recognizes], video: VideoReader, size: tuple[int, int]
     ) -> _FlowInset | None:
         """Inset of the first stream that reads flow; None without one."""
         streams = ((r, name) for r in recognizers for name in r.spec.flow_streams)

@@ -21,7 +21,7 @@ from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import Cropping
 from dualstream.engine.infer.live_windows import LiveWindows
 from dualstream.engine.infer.recognizer import Model, Views, as_recognizers
-from dualstream.engine.infer.window_clips import WindowReader
+from dualstream.engine.infer.window_clips import WindowClips, WindowReader
 from dualstream.engine.infer.windows import Window, check_seconds, find_windows
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
@@ -55,32 +55,6 @@ class PredictorOptions(TypedDict, total=False):
     optimize: bool
     """Run the networks in the form that is fastest here; off by default, as finding it takes up to
     a minute."""
-
-
-@dataclass(frozen=True, eq=False)
-class WindowClips:
-    """A window of a video, as the networks see it."""
-
-    start_seconds: float
-    end_seconds: float
-    views: tuple[Views, ...]
-    """Stream -> bytes (V, C, T, H, W), for each network."""
-    name: str = ""
-    """Of the video."""
-
-    @property
-    def clips(self) -> tuple[Clip, ...]:
-        """The views as clips of tensors, which share their memory; one for each network."""
-        import torch
-
-        return tuple(
-            Clip(
-                {stream: torch.as_tensor(value) for stream, value in views.items()},
-                torch.tensor(-1),
-                (self.name,),
-            )
-            for views in self.views
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +195,7 @@ class Predictor:
             for window in windows:
                 arrived = take.arrived(window.last - 1)
                 try:
-                    views = reader.read(window)
+                    views = reader.read(window).views
                 except InputError:
                     if window.first >= take.buffer.available.start:
                         raise
@@ -271,9 +245,7 @@ class Predictor:
             InputError: a method needs `path`.
             VideoError: the frames cannot be read, or there are none.
         """
-        read = self.reader(frames, path=path).read_all(windows)
-        for window, views in zip(windows, read, strict=True):
-            yield WindowClips(window.start_seconds, window.end_seconds, views, frames.name)
+        yield from self.reader(frames, path=path).read_all(windows)
 
     def reader(self, frames: FrameSource, *, path: str | None = None) -> WindowReader:
         """Return what reads windows of these frames for the networks; arguments as of `clips`."""

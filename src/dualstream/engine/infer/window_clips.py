@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -20,7 +21,7 @@ from dualstream.flow.coded import CodedFields, CodedFlow
 from dualstream.flow.compute import FieldCache
 from dualstream.flow.methods.lookup import find_method
 from dualstream.jobs import num_threads
-from dualstream.types import ClipSpec
+from dualstream.types import Clip, ClipSpec
 from dualstream.video import frame_indices_at_rate
 from dualstream.video.source import FrameCache, FrameSource
 
@@ -34,6 +35,34 @@ no result."""
 AHEAD_BYTES = 512 * 2**20
 """Frames of a window that are kept for the windows that overlap it; bounds memory, changes no
 result."""
+
+
+@dataclass(frozen=True, eq=False)
+class WindowClips:
+    """A window of a video, as the networks see it."""
+
+    start_seconds: float
+    end_seconds: float
+    views: tuple[Views, ...]
+    """Stream -> bytes (V, C, T, H, W), for each network."""
+    plans: tuple[ClipPlan, ...]
+    """Frames and boxes of each network's views."""
+    name: str
+    """Of the video."""
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """The views as clips of tensors, which share their memory; one for each network."""
+        import torch
+
+        return tuple(
+            Clip(
+                {stream: torch.as_tensor(value) for stream, value in views.items()},
+                torch.tensor(-1),
+                (self.name,),
+            )
+            for views in self.views
+        )
 
 
 class WindowReader:
@@ -65,8 +94,8 @@ class WindowReader:
         self._segments, self._cropping = segments, cropping
         self._flow = _FlowOfVideo(path)
 
-    def read_all(self, windows: Sequence[Window]) -> Iterator[tuple[Views, ...]]:
-        """Yield the views of each window: for each network, bytes (V, C, T, H, W) a stream.
+    def read_all(self, windows: Sequence[Window]) -> Iterator[WindowClips]:
+        """Yield the views of each window.
 
         Frames that a later window needs again are kept for it.
 
@@ -90,10 +119,13 @@ class WindowReader:
             ahead = np.unique(np.concatenate(later)) if later else np.empty(0, np.int64)
             ahead = ahead[ahead < window.last][: AHEAD_BYTES // self._frames.frame_bytes]
             self._flow.computed.forget(before=window.first)
-            yield self._read(plans, ahead)
+            views = self._read(plans, ahead)
+            yield WindowClips(
+                window.start_seconds, window.end_seconds, views, tuple(plans), self._frames.name
+            )
 
-    def read(self, window: Window) -> tuple[Views, ...]:
-        """Return the views of one window for each network; errors as in `read_all`."""
+    def read(self, window: Window) -> WindowClips:
+        """Return the views of one window; errors as in `read_all`."""
         return next(self.read_all([window]))
 
     def _plans(self, window: Window) -> list[ClipPlan]:
