@@ -135,6 +135,17 @@ def test_vectors_of_the_classifier(of_class):
     assert of_class.embed(segments).shape == (6, of_class.num_features)
 
 
+def test_each_classifier_sees_vectors(network):
+    """Its towers' classifiers, where a network of several streams has no other."""
+    clips = clip_of(network.eval())
+    segments = each(clips, lambda one: torch.stack((one, one, one), dim=1))  # (N, S, C, T, H, W)
+    vectors, classifiers = network.vectors(segments), network.classifiers()
+    assert set(vectors) == set(classifiers) <= set(network.heads)
+    for head, seen in vectors.items():
+        assert seen.shape == (6, classifiers[head].in_features)
+        assert classifiers[head].out_features == K
+
+
 def test_its_input_is_as_declared(network):
     streams = {"rgb": 3, "flow": CHANNELS} if network.towers() else {"clip": CHANNELS}
     assert network.name in MODELS
@@ -262,6 +273,19 @@ def test_evaluation_is_repeatable_and_segments_are_averaged(small):
         assert torch.equal(model(clips), alone)
         joined = model(each(clips, lambda one: one[None]))  # two segments of one sample
     torch.testing.assert_close(joined[0], alone.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_vectors_times_the_weights_are_the_logits(small):
+    model, clips = small
+    model.eval()
+    segments = each(clips, lambda one: torch.stack((one, one.flip(0)), dim=1))
+    with torch.inference_mode():
+        for x in (clips, segments):
+            vectors, outputs = model.vectors(x), model.outputs(x)
+            for head, classifier in model.classifiers().items():
+                logits = vectors[head] @ classifier.weight.T + classifier.bias  # (N*S, K)
+                mean = logits.reshape(2, -1, K).mean(dim=1)
+                torch.testing.assert_close(mean, outputs[head], rtol=1e-4, atol=1e-5)
 
 
 def test_the_state_makes_another_the_same_and_checkpointing_changes_nothing(small):

@@ -22,6 +22,7 @@ from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import Normalizer
+from dualstream.engine.infer.features import features_of
 from dualstream.engine.infer.recognizer import Model, Recognizer, as_recognizers, view_logits
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import CorruptVideoError, InputError
@@ -31,7 +32,7 @@ from dualstream.flow.methods.lookup import find_method
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
-from dualstream.types import Clip, ClipSpec, Prediction, Scores
+from dualstream.types import Clip, ClipSpec, Features, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.source import FrameCache, FrameSource
 
@@ -146,6 +147,28 @@ class Predictor:
                 recognizer.name: table.mean(axis=0)
                 for recognizer, table in zip(self.recognizers, tables, strict=True)
             },
+        )
+
+    def features(
+        self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
+    ) -> Features:
+        """Return what the networks' classifiers see of each window, the mean over its views.
+
+        Arguments and errors are those of `predict`; fusion and `optimize` have no part in it.
+        """
+        if not isinstance(source, str | os.PathLike):
+            return self._features(source, None)
+        with VideoReader(source, num_threads=num_threads) as video:
+            return self._features(video, os.fspath(source))
+
+    def _features(self, frames: FrameSource, path: str | None) -> Features:
+        windows = (
+            (window.start_seconds, window.end_seconds, window.clips)
+            for window in self.clips(frames, path=path)
+        )
+        crops = self.cropping.num_views
+        return features_of(
+            frames.name, windows, self.recognizers, self._normalizers, num_crops=crops
         )
 
     def clips(self, frames: FrameSource, *, path: str | None = None) -> Iterator[Window]:

@@ -1,9 +1,9 @@
-"""A network with all that it needs to see a video, and the views of a video through it."""
+"""A network with all that it needs to see a video, and what it makes of the views of a video."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dualstream.clips.transforms import Normalizer
-from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
+from dualstream.engine.run.checkpoint import Checkpoint, check_device, load_checkpoint
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow.methods.params import FlowParams
+from dualstream.models import create_model
 from dualstream.models.network import Network
+from dualstream.models.weights import weights_entry
 from dualstream.types import Clip, ClipSpec
 
 
@@ -35,6 +37,28 @@ class Recognizer:
 Model = Recognizer | Checkpoint | Network | str | os.PathLike[str]
 """A recognizer or what one is made of: a trained checkpoint or its run folder, or a network that
 brings its input and classes (`create_model(..., weights=...)`)."""
+
+
+def open_models(
+    runs: Sequence[str | os.PathLike[str]], weights: Sequence[str] = (), *, device: str = "cpu"
+) -> list[Model]:
+    """Return the networks of run folders, then those of published weights.
+
+    Args:
+        runs: run folders.
+        weights: names of published weights, which are fetched if necessary.
+        device: where the networks are to be.
+
+    Raises:
+        InputError: no such device.
+        CheckpointError: a run folder that cannot be loaded.
+        UnknownNameError, WeightsError: weights that there are not or that cannot be had.
+    """
+    place = check_device(device)
+    found: list[Model] = [load_checkpoint(run, device=device) for run in runs]
+    for name in weights:
+        found.append(create_model(weights_entry(name).model, weights=name).to(place))
+    return found
 
 
 def as_recognizer(model: Model) -> Recognizer:
@@ -111,6 +135,15 @@ def view_logits(
     Returns:
         (S x crops, K), or (crops, K) where the network joins segments.
     """
+    with torch.inference_mode():
+        batches = view_batches(model, clip, normalizer, segments=segments)
+        return torch.cat([(run or model)(views).float().cpu() for views in batches]).numpy()
+
+
+def view_batches(
+    model: Network, clip: Clip, normalizer: Normalizer, *, segments: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the views of one video, normalised, a forward pass at a time; see `view_logits`."""
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
     # A network whose first layer joins the frames keeps no more of longer snippets.
@@ -125,12 +158,9 @@ def view_logits(
         }
         at_once = max(1, at_once // segments)
     count = len(next(iter(views.values())))
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, count, at_once):
-            part = {
-                name: value[first : first + at_once].to(device, non_blocking=True)
-                for name, value in views.items()
-            }
-            parts.append((run or model)(normalizer(part)).float().cpu())
-    return torch.cat(parts).numpy()
+    for first in range(0, count, at_once):
+        part = {
+            name: value[first : first + at_once].to(device, non_blocking=True)
+            for name, value in views.items()
+        }
+        yield normalizer(part)
