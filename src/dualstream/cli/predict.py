@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -16,6 +19,7 @@ from dualstream.errors import InputError, VideoError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dualstream.engine.infer.predictor import PredictorOptions
     from dualstream.engine.infer.recognizer import Model
     from dualstream.models.weights.catalogue import WeightsEntry
     from dualstream.scores import Fusion
@@ -24,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Video files, folders of them, or URLs; @LIST for those in a text file, a line "
+            "each, - for those on standard input."
+        ),
+    ],
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(help="Run folder, once for each stream; or that of a recipe of several."),
@@ -72,6 +82,42 @@ def predict(
         float | None, typer.Option(help="Join segments of a class at most so far apart.")
     ] = None,
     least_seconds: Annotated[float | None, typer.Option(help="Leave out shorter segments.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="In bulk: write a line a video to this .jsonl file (or a .parquet), and go on "
+            "with it where an earlier call stopped."
+        ),
+    ] = None,
+    features: Annotated[
+        bool,
+        typer.Option("--features", help="Write what the classifiers see, not classes, to --out."),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that write to --out.  [default: 1; all cores of --ray]", min=1
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster: auto or HOST:PORT. All nodes must see videos and runs "
+            "under the same paths.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only the I-th of N equal parts, for batch schedulers; -I-of-N is added to the "
+            "name of --out.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in --out.")
+    ] = False,
     device: Device = "cpu",
     optimize: Optimize = False,
     json: Json = False,
@@ -79,6 +125,7 @@ def predict(
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.engine.pair_recipe import PAIR_FILE, load_pair
     from dualstream.models.weights import weights_entry
+    from dualstream.report.prediction_files import prediction_entry
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
@@ -110,6 +157,51 @@ def predict(
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
     fitted = _fusion(fusion, stream_weights, num_streams=len(runs) + len(entries))
+    options: PredictorOptions = {
+        "fusion": fitted,
+        "window_seconds": window,
+        "segments": segments,
+        "crops": crops,
+        "optimize": optimize,
+    }
+    bulk = {
+        "--features": features,
+        "--workers": workers,
+        "--ray": ray,
+        "--shard": shard,
+        "--retry-failed": retry_failed,
+    }
+    if out is not None:
+        from dualstream.jobs import Shard
+
+        if timeline is not None:
+            raise InputError("Give either --timeline or --out, whose lines hold the segments too.")
+        part = None if shard is None else Shard.parse(shard)
+        from dualstream.cli.bulk import predict_in_bulk
+        from dualstream.engine.infer.bulk import BulkSettings
+
+        settings = BulkSettings(
+            runs=tuple(runs),
+            weights=tuple(entry.name for entry in entries),
+            device=device,
+            content="features" if features else "predictions",
+            top=top,
+            options=options,
+            thresholds=thresholds,
+        )
+        predict_in_bulk(
+            files,
+            out,
+            settings,
+            workers=workers,
+            shard=part,
+            ray=ray,
+            retry_failed=retry_failed,
+            json=json,
+        )
+        return
+    if given_in_vain := [name for name, value in bulk.items() if value]:
+        raise InputError(f"{' and '.join(given_in_vain)}: give --out FILE too, for work in bulk.")
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -122,14 +214,8 @@ def predict(
                 if predictor is None:
                     from dualstream.engine.infer.predictor import Predictor
 
-                    predictor = Predictor(
-                        load_models(runs, entries, device=device),
-                        fusion=fitted,
-                        window_seconds=window,
-                        segments=segments,
-                        crops=crops,
-                        optimize=optimize,
-                    )
+                    models = load_models(runs, entries, device=device)
+                    predictor = Predictor(models, **options)
                 prediction = predictor.predict(video)
             except VideoError as error:
                 failures[video] = str(error)
@@ -138,7 +224,8 @@ def predict(
                 windows = prediction.window_seconds, prediction.window_probabilities
                 segments_of[video] = find_segments(*windows, prediction.classes, **thresholds)
                 if json:
-                    results.append(_as_dict(prediction, segments_of[video], top))
+                    entry = prediction_entry(prediction, segments_of[video], top=top)
+                    results.append(entry)
                 else:
                     _print(prediction, segments_of[video], top)
             if json:  # else the tables show how far it is
@@ -176,38 +263,34 @@ def _fusion(fusion: Path | None, stream_weights: str | None, *, num_streams: int
 
 def load_models(runs: list[Path], entries: list[WeightsEntry], *, device: str) -> list[Model]:
     """Networks of run folders, then those of published weights, which are fetched if necessary."""
-    from dualstream.engine.run.checkpoint import check_device, load_checkpoint
-    from dualstream.models import create_model
+    from dualstream.engine.infer.recognizer import open_models
+    from dualstream.engine.run.info import read_run
 
-    place = check_device(device)
-    found: list[Model] = []
+    names = [entry.name for entry in entries]
+    with stderr().status(f"loading {', '.join(names)}") if names else nullcontext():
+        found = open_models(runs, names, device=device)
     for run in runs:
-        found.append(checkpoint := load_checkpoint(run, device=device))
+        _, _, info = read_run(run)
         others = [
             str(folder)
-            for name, folder in checkpoint.info.head_folders(
-                checkpoint.info.run_folder(run)
-            ).items()
-            if name != checkpoint.info.head
+            for name, folder in info.head_folders(info.run_folder(run)).items()
+            if name != info.head
         ]
         if others:
             stderr().print(
-                f"{run}: head of {checkpoint.info.head}; other heads: {', '.join(others)}",
+                f"{run}: head of {info.head}; other heads: {', '.join(others)}",
                 soft_wrap=True,
                 markup=False,
             )
-    for entry in entries:
-        with stderr().status(f"loading {entry.name}"):
-            found.append(create_model(entry.model, weights=entry.name).to(place))
     return found
 
 
 def _files(videos: list[str]) -> list[str]:
-    """Return the arguments, folders replaced by the video files in them."""
+    """Return the arguments, lists and folders replaced by the videos in them."""
     from dualstream.clips.data.video_files import list_videos
 
     files: list[str] = []
-    for video in videos:
+    for video in chain.from_iterable(map(_listed, videos)):
         folder = Path(video)
         inside = (
             [str(folder / name) for name in list_videos(folder)] if folder.is_dir() else [video]
@@ -218,26 +301,17 @@ def _files(videos: list[str]) -> list[str]:
     return files
 
 
-def _as_dict(prediction: Prediction, segments: Sequence[Segment], top: int) -> dict[str, Any]:
-    from dualstream.report.timeline_files import segment_entry
-    from dualstream.types import top_classes
+def _listed(video: str) -> list[str]:
+    """Return the videos of `@list.txt`, or of standard input for `-`; else the argument itself."""
+    from dualstream.files import read_lines
 
-    def ranked(values: Any) -> list[dict[str, Any]]:
-        best = top_classes(values, prediction.classes, top)
-        return [{"class": name, "probability": round(share, 6)} for name, share in best]
-
-    return {
-        "source": prediction.source,
-        "top": ranked(prediction.probabilities),
-        "streams": {name: ranked(values) for name, values in prediction.streams.items()},
-        "timeline": [
-            {"start": float(start), "end": float(end), "top": ranked(values)}
-            for (start, end), values in zip(
-                prediction.window_seconds, prediction.window_probabilities, strict=True
-            )
-        ],
-        "segments": [segment_entry(segment) for segment in segments],
-    }
+    if video == "-":
+        lines = sys.stdin.read().splitlines()
+    elif video.startswith("@"):
+        lines = read_lines(video[1:], remedy="Save the list as UTF-8, a video a line.")
+    else:
+        return [video]
+    return [line for line in lines if line.strip()]
 
 
 def _print(prediction: Prediction, segments: Sequence[Segment], top: int) -> None:
