@@ -5,7 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import importlib.util
+import os
 import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,3 +127,52 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [o.status for o in outcomes] == ["done"] * len(jobs)
     assert FlowStore(folder / "flow").path(records[0].path).is_file()
     return folder
+
+
+def free_port() -> int:
+    """A port of this machine where nothing listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """Address of a cluster of two CPUs that `ray start --head` made; skips where Ray is not."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed (dualstream[ray])")
+    folder = Path("/tmp/dualstream-ray") / str(os.getpid())  # sockets need a short path
+    address = f"127.0.0.1:{free_port()}"
+    ray = shutil.which("ray", path=str(Path(sys.executable).parent)) or shutil.which("ray")
+    assert ray is not None
+    command = [ray, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
+    command += [f"--port={address.split(':')[1]}", "--include-dashboard=false"]
+    command += ["--object-store-memory=80000000", f"--temp-dir={folder}"]
+    # A busy machine answers late: no node is given up for that. A token that this machine keeps for
+    # other clusters would shut out `ray health-check`.
+    settings = {
+        "RAY_health_check_timeout_ms": "600000",
+        "RAY_health_check_failure_threshold": "99",
+        "RAY_AUTH_MODE": "disabled",
+    }
+    patch = pytest.MonkeyPatch()
+    for name, value in settings.items():
+        patch.setenv(name, value)
+    head = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    asked = [ray, "health-check", f"--address={address}"]
+    while subprocess.run(asked, capture_output=True, check=False).returncode:
+        assert head.poll() is None
+    yield address
+    processes = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
+    head.send_signal(signal.SIGTERM)
+    head.wait(60)
+    _, alive = psutil.wait_procs(processes, timeout=300)
+    for process in alive:
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+    patch.undo()

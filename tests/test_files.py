@@ -24,6 +24,7 @@ from dualstream.files import (
     cache_folder,
     file_sha256,
     first_line,
+    in_use,
     read_json,
     read_lines,
     read_text,
@@ -226,3 +227,11 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DUALSTREAM_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert cache_folder() == tmp_path / ".cache" / "dualstream"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows protects open files itself")
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with in_use(tmp_path) as first, in_use(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with in_use(tmp_path) as again:
+        assert again is True

@@ -19,6 +19,7 @@
     ├── ReportError                         a report page that cannot be written
     ├── DiskError (also OSError)            a file that cannot be written: full disk, no permission
     ├── SharedMemoryError                   no room for what reading processes hand over
+    ├── ClusterError                        a Ray cluster that cannot be reached
     └── MissingDependencyError (also ImportError)   an optional package is not installed
 
 Messages name the file (or argument), say what was found and what to do about it.
@@ -125,6 +126,10 @@ class DiskError(DualstreamError, OSError):
 
 class SharedMemoryError(DualstreamError):
     """Reading processes have no room in shared memory to hand their batches over."""
+
+
+class ClusterError(DualstreamError):
+    """No Ray cluster can be used at an address."""
 
 
 class MissingDependencyError(DualstreamError, ImportError):

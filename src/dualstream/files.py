@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, text and JSON with clear errors, checksums, the cache."""
+"""Files: written whole or not at all, locks, text and JSON with clear errors, checksums, cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,31 @@ def _full_disk_code(error: BaseException, temporary: Path) -> int | None:
         except OSError as problem:
             return problem.errno
     return None
+
+
+@contextmanager
+def in_use(path: str | os.PathLike[str]) -> Iterator[bool | None]:
+    """Lock a file or folder while the block runs; the system frees it when the process dies.
+
+    Yields whether the lock was free; None on file systems that have no locks.
+    """
+    if sys.platform == "win32":  # open files cannot be removed there: nothing needs a lock
+        yield True
+        return
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY)
+    is_free: bool | None = True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_free = False
+        except OSError:
+            is_free = None
+        yield is_free
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -323,6 +323,22 @@ class Prediction:
         return top_classes(self.probabilities, self.classes, k)
 
 
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What classifiers see of one video: the vectors of its windows in time, before the classes."""
+
+    source: str
+    window_seconds: NDArray[np.float64]
+    """(M, 2) start and end of each window."""
+    vectors: dict[str, NDArray[np.float32]]
+    """Network -> (M, D); of a network with several classifiers `network/head`."""
+
+    def __post_init__(self) -> None:
+        for name, table in self.vectors.items():
+            wanted = (len(self.window_seconds), "D")
+            check_shape(f"Features.vectors[{name!r}]", table, wanted, "float32")
+
+
 def top_classes(
     scores: NDArray[np.floating], classes: Sequence[str], k: int
 ) -> list[tuple[str, float]]:

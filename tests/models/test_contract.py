@@ -136,6 +136,17 @@ def test_vectors_of_the_classifier(of_class):
     assert of_class.embed(segments).shape == (6, of_class.num_features)
 
 
+def test_each_classifier_sees_vectors(network):
+    """Its towers' classifiers, where a network of several streams has no other."""
+    clips = clip_of(network.eval())
+    segments = each(clips, lambda one: torch.stack((one, one, one), dim=1))  # (N, S, C, T, H, W)
+    vectors, classifiers = network.vectors(segments), network.classifiers()
+    assert set(vectors) == set(classifiers) <= set(network.heads)
+    for head, seen in vectors.items():
+        assert seen.shape == (6, classifiers[head].in_features)
+        assert classifiers[head].out_features == K
+
+
 def test_its_input_is_as_declared(network):
     streams = {"rgb": 3, "flow": CHANNELS} if network.towers() else {"clip": CHANNELS}
     assert network.name in MODELS
@@ -302,6 +313,19 @@ def test_grad_cam_of_the_last_layers_is_finite(small):
             # 1, or 0 where no place speaks for the class.
             assert all(most in (0, 1) for most in found.amax(dim=(1, 2, 3)).tolist()), layer
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_vectors_times_the_weights_are_the_logits(small):
+    model, clips = small
+    model.eval()
+    segments = each(clips, lambda one: torch.stack((one, one.flip(0)), dim=1))
+    with torch.inference_mode():
+        for x in (clips, segments):
+            vectors, outputs = model.vectors(x), model.outputs(x)
+            for head, classifier in model.classifiers().items():
+                logits = vectors[head] @ classifier.weight.T + classifier.bias  # (N*S, K)
+                mean = logits.reshape(2, -1, K).mean(dim=1)
+                torch.testing.assert_close(mean, outputs[head], rtol=1e-4, atol=1e-5)
 
 
 def test_the_state_makes_another_the_same_and_checkpointing_changes_nothing(small):

@@ -17,8 +17,9 @@ from dualstream.errors import FlowStoreError, InputError
 
 if TYPE_CHECKING:
     from dualstream.flow.extract.estimate import FlowEstimate, Spread
-    from dualstream.flow.extract.job import FlowJob, FlowOutcome, Layout, Shard
+    from dualstream.flow.extract.job import FlowJob, FlowOutcome, Layout
     from dualstream.flow.extract.run import Directions
+    from dualstream.jobs import Shard
 
 
 def flow(
@@ -90,9 +91,10 @@ def flow(
 ) -> None:
     """Compute the optical flow of videos into a flow store; stopped runs go on where they were."""
     from dualstream.flow.extract.estimate import estimate_flow
-    from dualstream.flow.extract.job import Shard, shard_jobs
+    from dualstream.flow.extract.job import shard_jobs
     from dualstream.flow.extract.run import flow_settings, run_extraction, stores_of, verify_flow
     from dualstream.flow.methods.lookup import params_from_settings
+    from dualstream.jobs import Shard
 
     given = {"--dry-run": dry_run, "--verify": verify, "--ray": ray is not None}
     names = [name for name, is_given in given.items() if is_given]

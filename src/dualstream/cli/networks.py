@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,30 +41,26 @@ class Networks:
             if device != "cpu":
                 raise InputError("An exported file runs on the CPU: leave out --device.")
             return list(self.exported)
-        from dualstream.engine.run.checkpoint import check_device, load_checkpoint
-        from dualstream.models import create_model
+        from dualstream.engine.infer.recognizer import open_models
+        from dualstream.engine.run.info import read_run
 
-        place = check_device(device)
-        found: list[Model] = []
+        names = [entry.name for entry in self.entries]
+        with stderr().status(f"loading {', '.join(names)}") if names else nullcontext():
+            found = open_models(self.runs, names, device=device)
         for run in self.runs:
-            found.append(checkpoint := load_checkpoint(run, device=device))
+            _, _, info = read_run(run)
             others = [
                 str(folder)
-                for name, folder in checkpoint.info.head_folders(
-                    checkpoint.info.run_folder(run)
-                ).items()
-                if name != checkpoint.info.head
+                for name, folder in info.head_folders(info.run_folder(run)).items()
+                if name != info.head
             ]
             if others:
                 stderr().print(
-                    f"{run}: head of {checkpoint.info.head}; other heads: {', '.join(others)}",
+                    f"{run}: head of {info.head}; other heads: {', '.join(others)}",
                     soft_wrap=True,
                     markup=False,
                 )
-        for entry in self.entries:
-            with stderr().status(f"loading {entry.name}"):
-                found.append(create_model(entry.model, weights=entry.name).to(place))
-        return found
+        return list(found)
 
 
 def choose_networks(

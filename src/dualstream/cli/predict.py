@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -31,6 +33,7 @@ from dualstream.errors import InputError, VideoError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dualstream.engine.infer.predictor import PredictorOptions
     from dualstream.scores.timeline import Segment, Thresholds
     from dualstream.types import Prediction
 
@@ -39,7 +42,13 @@ MOST_ROWS = 24
 
 
 def predict(
-    videos: Annotated[list[str], typer.Argument(help="Video files, folders of them, or URLs.")],
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Video files, folders of them, or URLs; @LIST for those in a text file, a line "
+            "each, - for those on standard input."
+        ),
+    ],
     checkpoint: Runs = None,
     weights: Weights = None,
     model: ExportedModel = None,
@@ -79,12 +88,49 @@ def predict(
         float | None, typer.Option(help="Join segments of a class at most so far apart.")
     ] = None,
     least_seconds: Annotated[float | None, typer.Option(help="Leave out shorter segments.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="In bulk: write a line a video to this .jsonl file (or a .parquet), and go on "
+            "with it where an earlier call stopped."
+        ),
+    ] = None,
+    features: Annotated[
+        bool,
+        typer.Option("--features", help="Write what the classifiers see, not classes, to --out."),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that write to --out.  [default: 1; all cores of --ray]", min=1
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster: auto or HOST:PORT. All nodes must see videos and runs "
+            "under the same paths.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only the I-th of N equal parts, for batch schedulers; -I-of-N is added to the "
+            "name of --out.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in --out.")
+    ] = False,
     device: Device = "cpu",
     optimize: Optimize = False,
     json: Json = False,
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.report.overlay_files import overlay_files
+    from dualstream.report.prediction_files import prediction_entry
     from dualstream.report.timeline_files import check_timeline_file, write_timeline
     from dualstream.scores.timeline import check_thresholds, find_segments
     from dualstream.video import probe
@@ -109,6 +155,53 @@ def predict(
     overlays = {} if overlay is None else overlay_files(overlay, files)
     thresholds = cast("Thresholds", {k: v for k, v in given.items() if v is not None})
     check_thresholds(**thresholds)
+    options: PredictorOptions = {
+        "fusion": networks.fusion,
+        "window_seconds": window,
+        "step_seconds": step,
+        "cuts": cuts,
+        "segments": segments,
+        "crops": crops,
+        "optimize": optimize,
+    }
+    bulk = {
+        "--features": features,
+        "--workers": workers,
+        "--ray": ray,
+        "--shard": shard,
+        "--retry-failed": retry_failed,
+    }
+    if out is not None:
+        from dualstream.cli.bulk import predict_in_bulk
+        from dualstream.engine.infer.bulk import BulkSettings
+        from dualstream.jobs import Shard
+
+        alone = {"--timeline": timeline, "--overlay": overlay, "--model": model}
+        if in_vain := [name for name, value in alone.items() if value is not None]:
+            raise InputError(f"{' and '.join(in_vain)}: leave out for work in bulk (--out).")
+        part = None if shard is None else Shard.parse(shard)
+        settings = BulkSettings(
+            runs=tuple(networks.runs),
+            weights=tuple(entry.name for entry in networks.entries),
+            device=device,
+            content="features" if features else "predictions",
+            top=top,
+            options=options,
+            thresholds=thresholds,
+        )
+        predict_in_bulk(
+            files,
+            out,
+            settings,
+            workers=workers,
+            shard=part,
+            ray=ray,
+            retry_failed=retry_failed,
+            json=json,
+        )
+        return
+    if in_vain := [name for name, value in bulk.items() if value]:
+        raise InputError(f"{' and '.join(in_vain)}: give --out FILE too, for work in bulk.")
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -122,16 +215,7 @@ def predict(
                     from dualstream.engine.infer.overlay import write_overlay
                     from dualstream.engine.infer.predictor import Predictor
 
-                    predictor = Predictor(
-                        networks.load(device=device),
-                        fusion=networks.fusion,
-                        window_seconds=window,
-                        step_seconds=step,
-                        cuts=cuts,
-                        segments=segments,
-                        crops=crops,
-                        optimize=optimize,
-                    )
+                    predictor = Predictor(networks.load(device=device), **options)
                 prediction = predictor.predict(video)
                 windows = prediction.window_seconds, prediction.window_probabilities
                 found = find_segments(*windows, prediction.classes, **thresholds)
@@ -149,7 +233,7 @@ def predict(
             else:
                 segments_of[video] = found
                 if json:
-                    results.append(_as_dict(prediction, found, top))
+                    results.append(prediction_entry(prediction, found, top=top))
                     if video in overlays:
                         results[-1]["overlay"] = overlays[video]
                 else:
@@ -172,11 +256,11 @@ def _drawn(progress: Progress, video: str, done: int, total: int) -> None:
 
 
 def list_files(videos: list[str]) -> list[str]:
-    """Return the arguments, folders replaced by the video files in them."""
+    """Return the arguments, lists and folders replaced by the videos in them."""
     from dualstream.clips.data.video_files import list_videos
 
     files: list[str] = []
-    for video in videos:
+    for video in chain.from_iterable(map(_listed, videos)):
         folder = Path(video)
         inside = (
             [str(folder / name) for name in list_videos(folder)] if folder.is_dir() else [video]
@@ -187,27 +271,17 @@ def list_files(videos: list[str]) -> list[str]:
     return files
 
 
-def _as_dict(prediction: Prediction, segments: Sequence[Segment], top: int) -> dict[str, Any]:
-    from dualstream.report.timeline_files import segment_entry
-    from dualstream.types import top_classes
+def _listed(video: str) -> list[str]:
+    """Return the videos of `@list.txt`, or of standard input for `-`; else the argument itself."""
+    from dualstream.files import read_lines
 
-    def ranked(values: Any) -> list[dict[str, Any]]:
-        best = top_classes(values, prediction.classes, top)
-        return [{"class": name, "probability": round(share, 6)} for name, share in best]
-
-    return {
-        "source": prediction.source,
-        "top": ranked(prediction.probabilities),
-        "streams": {name: ranked(values) for name, values in prediction.streams.items()},
-        "timeline": [
-            {"start": float(start), "end": float(end), "top": ranked(values)}
-            for (start, end), values in zip(
-                prediction.window_seconds, prediction.window_probabilities, strict=True
-            )
-        ],
-        "segments": [segment_entry(segment) for segment in segments],
-        "cuts": [round(float(seconds), 3) for seconds in prediction.cut_seconds],
-    }
+    if video == "-":
+        lines = sys.stdin.read().splitlines()
+    elif video.startswith("@"):
+        lines = read_lines(video[1:], remedy="Save the list as UTF-8, a video a line.")
+    else:
+        return [video]
+    return [line for line in lines if line.strip()]
 
 
 def _print(prediction: Prediction, segments: Sequence[Segment], top: int) -> None:

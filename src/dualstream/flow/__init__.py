@@ -15,7 +15,6 @@ from dualstream.flow.extract.estimate import FlowEstimate as FlowEstimate
 from dualstream.flow.extract.estimate import estimate_flow as estimate_flow
 from dualstream.flow.extract.job import FlowJob as FlowJob
 from dualstream.flow.extract.job import FlowOutcome as FlowOutcome
-from dualstream.flow.extract.job import Shard as Shard
 from dualstream.flow.extract.job import shard_jobs as shard_jobs
 from dualstream.flow.extract.run import extract_flow as extract_flow
 from dualstream.flow.methods.lookup import params_from_settings as params_from_settings
@@ -42,3 +41,4 @@ from dualstream.flow.store.folders import write_folder as write_folder
 from dualstream.flow.store.meta import FlowMeta as FlowMeta
 from dualstream.flow.store.store import FlowStore as FlowStore
 from dualstream.flow.store.store import StoredFlow as StoredFlow
+from dualstream.jobs import Shard as Shard

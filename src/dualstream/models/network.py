@@ -193,6 +193,18 @@ class Network(nn.Module):
         with self._explained():
             return self.encode(clips)
 
+    def classifiers(self) -> Mapping[str, nn.Linear]:
+        """Head -> its classifier; a head that is made of the answers of others has none."""
+        return {self.heads[0]: self.classifier}
+
+    def vectors(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Head -> the vectors that its classifier sees, (N*S, D), N by N.
+
+        Input and errors are those of `forward`. In evaluation mode the logits of a segment are
+        `classifiers()[head]` of its vector.
+        """
+        return {self.heads[0]: self.embed(x)}
+
     def check(self, shape: Sequence[int] | Mapping[str, Sequence[int]]) -> None:
         """Raise unless input of a shape is taken; nothing is run.
 

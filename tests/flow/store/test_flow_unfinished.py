@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dualstream.flow.store.unfinished import in_use, remove_abandoned, replacing_folder
+from dualstream.files import in_use
+from dualstream.flow.store.unfinished import remove_abandoned, replacing_folder
 
 
 def test_what_no_one_writes_any_more_is_removed(tmp_path):
@@ -30,7 +31,7 @@ def test_what_another_process_writes_is_left_alone(tmp_path):
     path.write_bytes(b"half")
     code = (
         "import sys; from pathlib import Path\n"
-        "from dualstream.flow.store.unfinished import in_use\n"
+        "from dualstream.files import in_use\n"
         "with in_use(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(

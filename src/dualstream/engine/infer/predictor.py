@@ -27,7 +27,7 @@ from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
-from dualstream.types import Clip, Prediction, Scores, top_classes
+from dualstream.types import Clip, Features, Prediction, Scores, top_classes
 from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
 from dualstream.video.live import LiveReader
@@ -211,6 +211,25 @@ class Predictor:
                     num_unseen + windows.num_unseen + live.num_dropped,
                 )
             num_unseen += windows.num_unseen
+
+    def features(
+        self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
+    ) -> Features:
+        """Return what the networks' classifiers see of each window, the mean over its views.
+
+        Arguments and errors are those of `predict`; fusion and `optimize` have no part in it.
+        """
+        if not isinstance(source, str | os.PathLike):
+            return self._features(source, None)
+        with VideoReader(source, num_threads=num_threads) as video:
+            return self._features(video, os.fspath(source))
+
+    def _features(self, frames: FrameSource, path: str | None) -> Features:
+        from dualstream.engine.infer.features import features_of  # needs torch
+
+        windows = self.clips(frames, self.windows(frames)[0], path=path)
+        crops = self.cropping.num_views
+        return features_of(frames.name, windows, self.recognizers, num_crops=crops)
 
     def windows(self, frames: FrameSource) -> tuple[list[Window], NDArray[np.float64]]:
         """Return the windows of a video, and the times of the cuts between which they lie."""

@@ -117,6 +117,32 @@ Model: TypeAlias = "Trained | Recognizes"
 """The same, or a network of an exported file (`deploy.runtime.open_exported`)."""
 
 
+def open_models(
+    runs: Sequence[str | os.PathLike[str]], weights: Sequence[str] = (), *, device: str = "cpu"
+) -> list[Trained]:
+    """Return the networks of run folders, then those of published weights.
+
+    Args:
+        runs: run folders.
+        weights: names of published weights, which are fetched if necessary.
+        device: where the networks are to be.
+
+    Raises:
+        InputError: no such device.
+        CheckpointError: a run folder that cannot be loaded.
+        UnknownNameError, WeightsError: weights that there are not or that cannot be had.
+    """
+    from dualstream.engine.run.checkpoint import check_device, load_checkpoint
+    from dualstream.models import create_model
+    from dualstream.models.weights import weights_entry
+
+    place = check_device(device)
+    found: list[Trained] = [load_checkpoint(run, device=device) for run in runs]
+    for name in weights:
+        found.append(create_model(weights_entry(name).model, weights=name).to(place))
+    return found
+
+
 @overload
 def as_recognizer(model: Trained) -> Recognizer: ...
 
@@ -218,22 +244,30 @@ def view_logits(
     """
     import torch
 
+    with torch.inference_mode():
+        batches = network_batches(model, clip, normalizer, segments=segments)
+        return torch.cat([(run or model)(views).float().cpu() for views in batches]).numpy()
+
+
+def network_batches(
+    model: Network, clip: Clip | Views, normalizer: Normalizer, *, segments: int
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the views of one video, normalised, a forward pass at a time; see `view_logits`."""
+    import torch
+
     device = next(model.parameters()).device
     at_once = VIEWS_AT_ONCE
     # A network whose first layer joins the frames keeps no more of longer snippets.
     if model.conv_dims == 3 or any(accepts.length is None for accepts in model.inputs.values()):
         at_once = max(1, at_once // max(s.num_frames for s in normalizer.spec.streams.values()))
-    parts = []
     views = clip.data if isinstance(clip, Clip) else clip
     together = segments if model.joins_segments else None
-    with torch.inference_mode():
-        for few in view_batches(views, segments=together, at_once=at_once):
-            part = {
-                name: torch.as_tensor(value).to(device, non_blocking=True)
-                for name, value in few.items()
-            }
-            parts.append((run or model)(normalizer(part)).float().cpu())
-    return torch.cat(parts).numpy()
+    for few in view_batches(views, segments=together, at_once=at_once):
+        part = {
+            name: torch.as_tensor(value).to(device, non_blocking=True)
+            for name, value in few.items()
+        }
+        yield normalizer(part)
 
 
 def view_batches(views: Views, *, segments: int | None, at_once: int) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.hub import hub_address, local_run
 from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
 from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
-from dualstream.files import replacing
+from dualstream.files import file_sha256, replacing
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
 from dualstream.models import create_model, list_weights, load_weights
@@ -318,13 +319,31 @@ def check_device(name: str) -> torch.device:
     return device
 
 
-def _read_weights(root: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a run's `model.safetensors`."""
+def run_sha256(folder: str | os.PathLike[str]) -> str:
+    """Return one checksum of all that the predictions of a run folder depend on.
+
+    Raises:
+        CheckpointError: the folder is no run, or training has written no weights yet.
+    """
+    root = Path(folder)
+    _, _, info = read_run(root)
+    own = [root / name for name in ("recipe.yaml", "classes.txt", "run.json")]
+    files = [*own, _weights_file(info.run_folder(root))]
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
+def _weights_file(root: Path) -> Path:
     path = root / "model.safetensors"
     if not path.is_file():
         raise CheckpointError(
             f"{root} has no weights yet: finish it with `dualstream train --resume {root}`."
         )
+    return path
+
+
+def _read_weights(root: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a run's `model.safetensors`."""
+    path = _weights_file(root)
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""Jobs of an extraction: videos, settings, outcomes and shards."""
+"""Jobs of an extraction: videos, settings, outcomes and their shards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dualstream.flow.methods.params import Direction, FlowParams
 from dualstream.flow.methods.record import Method
 from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.store import FlowStore
+from dualstream.jobs import Shard
 
 Layout = Literal["store", "folders"]
 """One ZIP a video, or folders of images as denseflow and MMAction2 read them."""
@@ -81,51 +82,10 @@ class FlowSettings:
         return find_method(self.template.method)
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of `count` parts of a list of jobs, counted from 1."""
-
-    index: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise InputError(f"A shard is i/n with i in 1..n, for instance 1/4; got {self}.")
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """`2/4` -> the second of four.
-
-        Raises:
-            InputError: another form, or a number out of range.
-        """
-        index, _, count = text.strip().partition("/")
-        if not (index.isdecimal() and count.isdecimal()):
-            raise InputError(f"A shard is i/n with i in 1..n, for instance 1/4; got {text!r}.")
-        return cls(int(index), int(count))
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-
 def shard_jobs(jobs: Sequence[FlowJob], shard: Shard) -> list[FlowJob]:
-    """The jobs of one shard, in their order; the shards of one list share no job and leave none.
-
-    Where every job has its number of frames, the longest videos are dealt out first, each to
-    the shard that has the fewest frames so far (frames 9, 5, 4 in two shards: 9 | 5, 4). Else
-    they are dealt out in turn. The same list gives the same shards on every machine.
-    """
-    if any(job.num_frames is None for job in jobs):
-        return list(jobs[shard.index - 1 :: shard.count])
-    order = sorted(range(len(jobs)), key=lambda n: (-(jobs[n].num_frames or 0), jobs[n].name))
-    load = [0] * shard.count
-    mine = []
-    for n in order:
-        lightest = load.index(min(load))
-        load[lightest] += jobs[n].num_frames or 0
-        if lightest == shard.index - 1:
-            mine.append(n)
-    return [jobs[n] for n in sorted(mine)]
+    """The jobs of one shard, by their frames where every job has a number of them; see `Shard`."""
+    known = [job.num_frames for job in jobs if job.num_frames is not None]
+    return shard.part(jobs, sizes=known if len(known) == len(jobs) else None)
 
 
 def target_folders(jobs: Sequence[FlowJob], settings: FlowSettings) -> list[Path]:

@@ -27,7 +27,7 @@ from dualstream.flow.methods.params import DEFAULT_METHOD, Direction
 from dualstream.flow.store.meta import QUALITY, FlowMeta
 from dualstream.flow.store.store import FlowStore
 from dualstream.flow.store.unfinished import remove_abandoned
-from dualstream.jobs import run_jobs
+from dualstream.jobs.processes import reason_of_death, run_jobs
 from dualstream.version import __version__
 
 Directions = Literal["forward", "backward", "both"]
@@ -90,7 +90,7 @@ def extract_flow(
         MissingDependencyError: `ray` is asked for and not installed (raised at once).
         FlowStoreError: the disk of the store is full, once the video that met it has been
             reported: the others are not begun.
-        FlowError: no Ray cluster can be reached.
+        ClusterError: no Ray cluster can be reached.
     """
     return run_extraction(jobs, flow_settings(root, **options), workers=workers, ray=ray)
 
@@ -212,11 +212,4 @@ def _run_here(
 
 
 def _died(job: FlowJob, exit_code: int) -> FlowOutcome:
-    """Outcome of a job whose process died twice; a negative code is the signal that ended it."""
-    reason = f"its worker process ended with exit code {exit_code}"
-    if exit_code < 0:
-        reason = f"its worker process was ended by signal {-exit_code}"
-    reason += ", and again when it was tried once more"
-    if exit_code == -9:
-        reason += " (often: out of memory; use fewer workers)"
-    return FlowOutcome(job.name, "failed", 0, 0.0, f"{job.path}: {reason}.")
+    return FlowOutcome(job.name, "failed", 0, 0.0, f"{job.path}: {reason_of_death(exit_code)}.")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, ShapeError
-from dualstream.files import replacing
+from dualstream.files import in_use, replacing
 from dualstream.flow.store.fields import (
     META_NAME,
     FlowWriter,
@@ -28,7 +28,6 @@ from dualstream.flow.store.fields import (
     write_errors,
 )
 from dualstream.flow.store.meta import FlowMeta
-from dualstream.flow.store.unfinished import in_use
 
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")

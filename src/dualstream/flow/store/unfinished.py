@@ -6,33 +6,13 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from dualstream.files import in_use
+
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` makes
-
-
-@contextlib.contextmanager
-def in_use(path: Path) -> Iterator[bool]:
-    """Lock a file or folder while the block runs; the system frees it when the process dies.
-
-    Yields whether the lock was free; False too on file systems that have no locks.
-    """
-    if sys.platform == "win32":  # open files cannot be removed there: nothing needs a lock
-        yield True
-        return
-    import fcntl
-
-    descriptor, is_free = os.open(path, os.O_RDONLY), False
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_free = True
-        yield is_free
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

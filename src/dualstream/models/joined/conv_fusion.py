@@ -171,6 +171,12 @@ class ConvFusion(Joined):
         own = [self._modules.get(name) for name in ("fusion", "classifier")]
         return (*(part for part in own if part is not None), *super().head())
 
+    def classifiers(self) -> Mapping[str, nn.Linear]:
+        """The joint classifier, or that of the tower which goes on, and the second stream's own."""
+        joint, *own = self.heads[1:] or self.heads
+        after = self.towers()[self.into].classifier if self.goes_on else self.classifier
+        return {joint: after, **{stream: self.towers()[stream].classifier for stream in own}}
+
     def outputs(
         self, x: Tensor | Mapping[str, Tensor], *, absent: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:

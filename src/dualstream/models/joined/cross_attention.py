@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from dualstream.errors import InputError, ShapeError, check_least
 from dualstream.models.grad_cam import grad_cam
 from dualstream.models.joined.attention import START, AttentionNetwork, check_targets, map_filter
-from dualstream.models.joined.towers import RGB_AND_FLOW, one_input
+from dualstream.models.joined.towers import RGB_AND_FLOW, one_input, seen_by
 from dualstream.models.joined.two_stream import Average, TwoStream
 from dualstream.models.layers.conv import first_convolution
 from dualstream.models.network import FrozenBatchNorm, fold_segments
@@ -175,6 +176,19 @@ class CrossAttention(TwoStream):
     def attend(self, x: Tensor | Mapping[str, Tensor]) -> Attended:
         """Let the streams attend to each other as `outputs` does, and return all that they saw."""
         return self._attended(self._checked_streams(x))
+
+    def vectors(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Stream -> the vectors that its classifier sees, (N*S, D), N by N.
+
+        The towers run twice: to find the maps of all segments, then on each segment once with them.
+        """
+        streams = self._checked_streams(x)
+        found = self._attended(streams)
+        maps = {
+            self.other(stream): seen if streams[stream].ndim == 6 else seen[:, 0]
+            for stream, seen in found.seen.items()
+        }
+        return seen_by(self.classifiers(), partial(self.outputs, x, maps=maps))
 
     def grad_cam(
         self,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from dualstream.errors import InputError
@@ -61,6 +64,15 @@ class Joined(Network):
             "model.towers()[stream].embed(clips)."
         )
 
+    def classifiers(self) -> Mapping[str, nn.Linear]:
+        """Stream -> the classifier of its tower."""
+        return {stream: tower.classifier for stream, tower in self.towers().items()}
+
+    def vectors(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Head -> the vectors that its classifier sees, N by N: (N*S, D), or fewer rows where a
+        head sees several segments at once."""
+        return seen_by(self.classifiers(), partial(self.outputs, x))
+
     @property
     def joins_segments(self) -> bool:
         return any(tower.joins_segments for tower in self.towers().values())
@@ -94,6 +106,20 @@ class Joined(Network):
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`; each tower keeps what is frozen of it in evaluation mode."""
         return super(Network, self).train(mode)
+
+
+def seen_by(classifiers: Mapping[str, nn.Linear], run: Callable[[], object]) -> dict[str, Tensor]:
+    """Head -> all that its classifier sees while `run` is called, one row after another."""
+    found: dict[str, list[Tensor]] = {head: [] for head in classifiers}
+    with ExitStack() as hooks:
+        for head, classifier in classifiers.items():
+
+            def keep(_module: nn.Module, inputs: tuple[Tensor], head: str = head) -> None:
+                found[head].append(inputs[0])
+
+            hooks.enter_context(classifier.register_forward_pre_hook(keep))
+        run()
+    return {head: torch.cat(rows) for head, rows in found.items()}
 
 
 def one_input(tower: Network) -> Accepts:

@@ -126,6 +126,20 @@ def run_jobs(
         _stop(list(busy.values()))
 
 
+def reason_of_death(exit_code: int) -> str:
+    """Say of a job whose process died twice how that was, for the `on_death` of `run_jobs`.
+
+    A negative code is the signal that ended the process.
+    """
+    reason = f"its worker process ended with exit code {exit_code}"
+    if exit_code < 0:
+        reason = f"its worker process was ended by signal {-exit_code}"
+    reason += ", and again when it was tried once more"
+    if exit_code == -9:
+        reason += " (often: out of memory; use fewer workers)"
+    return reason
+
+
 def _start(work: Callable[[Job], Result], job: Job, *, is_retry: bool) -> _Worker[Job]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
