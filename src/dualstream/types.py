@@ -29,6 +29,9 @@ BeyondEnd = Literal["hold", "loop"]
 
 ScoreKind = Literal["logits", "probabilities"]
 
+BACKGROUND = "none of these"
+"""Class of what is none of the others: it makes no segments; `prepare` draws its intervals."""
+
 MODALITY_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "flow": ((0.0, 0.0), (1.0, 1.0)),

@@ -46,6 +46,7 @@ def test_json(tmp_path: Path, source: Path) -> None:
         "out": str(out),
         "format": "hmdb51",
         "videos": 3,
+        "intervals": 0,
         "classes": 2,
         "frames": 9,
         "splits": [{"train": 2, "test": 1}],

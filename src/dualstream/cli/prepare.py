@@ -35,7 +35,7 @@ def prepare(
     ] = None,
     format: Annotated[
         str,
-        typer.Option(help="auto, folders, ucf101, hmdb51, kinetics, something or list."),
+        typer.Option(help="auto, folders, ucf101, hmdb51, kinetics, something, intervals or list."),
     ] = "auto",
     test_fraction: Annotated[
         float | None,
@@ -82,9 +82,10 @@ def prepare(
     summary = {
         "out": str(out),
         "format": preparation.format,
-        "videos": len(manifest),
+        "videos": len(manifest.files),
+        "intervals": sum(record.interval is not None for record in manifest.records),
         "classes": len(manifest.classes),
-        "frames": sum(record.frames for record in manifest.records),
+        "frames": sum(record.frames for record in manifest.files),
         "splits": [{"train": side["train"], "test": side["test"]} for side in sides],
         "reused": reused,
         "problems": dict(Counter(problem.kind for problem in report.problems)),
@@ -99,9 +100,10 @@ def prepare(
 def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:
     from rich.table import Table
 
+    intervals = f"{summary['intervals']} intervals in " if summary["intervals"] else ""
     print(
-        f"{summary['videos']} videos of {summary['classes']} classes, {summary['frames']} frames "
-        f"({summary['format']} annotations)"
+        f"{intervals}{summary['videos']} videos of {summary['classes']} classes, "
+        f"{summary['frames']} frames ({summary['format']} annotations)"
     )
     table = Table("split", "train", "test")
     for number, split in enumerate(summary["splits"], start=1):

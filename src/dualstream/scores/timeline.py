@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, check_shape
-
-BACKGROUND = "none of these"
-"""Class of what is none of the others; it makes no segments."""
-
+from dualstream.types import BACKGROUND as BACKGROUND
 
 ENTER, LEAVE = 0.5, 0.3
 

@@ -173,7 +173,7 @@ def _scores(
         try:
             clip = next(batches).sample(0)
         except DualstreamError as error:
-            failures[record.path] = str(error)
+            failures[record.name] = str(error)
         else:
             scored.append(record)
             rows.append(predictor.scores([clip])[0])
@@ -181,5 +181,5 @@ def _scores(
             listener(done, len(videos))
     if not rows:
         raise ScoresError("No video could be scored; the errors of the single videos say why.")
-    names, labels = tuple(r.path for r in scored), np.array([r.label for r in scored], np.int64)
+    names, labels = tuple(r.name for r in scored), np.array([r.label for r in scored], np.int64)
     return Scores(names, labels, np.stack(rows), predictor.classes, "probabilities"), failures
