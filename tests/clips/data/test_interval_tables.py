@@ -98,3 +98,30 @@ def test_other_columns_are_told(tmp_path: Path, header: str, message: str) -> No
 def test_tables_without_times_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,label\na.mp4,x\n")
     assert detect_format(tmp_path) is None
+
+
+def test_sports1m(tmp_path: Path) -> None:
+    folder = tmp_path / "original"
+    folder.mkdir()
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    url = "https://www.youtube.com/watch?v="
+    (folder / "train_partition.txt").write_text(
+        f"{url}UDqivjS-lpI 0,2\n{url}abc_defghij 1\n{url}UDqivjS-lpI\n"
+    )
+    (folder / "test_partition.txt").write_text(f"{url}-2345678901 1,3\n")
+    assert detect_format(folder) == "sports1m"
+    annotations = read_annotations(folder, "sports1m", root=tmp_path, names=[])
+    assert annotations.may_have_several
+    assert [(e.path_hint, e.label, e.part) for e in annotations.entries] == [
+        ("-2345678901", 1, "test"),
+        ("UDqivjS-lpI", 0, "train"),
+        ("UDqivjS-lpI", 2, "train"),
+        ("abc_defghij", 1, "train"),
+    ]
+    assert [(p.kind, Path(p.where).name) for p in annotations.problems] == [
+        ("label out of range", "test_partition.txt:1"),
+        ("malformed line", "train_partition.txt:3"),
+    ]
+    (tmp_path / "labels.txt").unlink()
+    with pytest.raises(AnnotationError, match=r"original: there is no labels\.txt in it or above"):
+        read_annotations(folder, "sports1m", root=tmp_path, names=[])

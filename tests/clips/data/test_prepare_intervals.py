@@ -164,3 +164,29 @@ def test_a_whole_video_beside_its_intervals(long_videos: Path) -> None:
         ("a.mp4", Interval(2, 4), (0,)),
         ("b.mp4", None, (0, 1)),
     ]
+
+
+def test_exports_of_boris_and_elan_are_found_and_placed(long_videos: Path) -> None:
+    (long_videos / "events.csv").write_text(
+        "Observation id,Media file,Subject,Behavior,Behavior type,Start (s),Stop (s)\n"
+        "o,T:/far/a.mp4,rat,groom,STATE,0.5,1\no,T:/far/a.mp4,rat,rear,STATE,1,4.5\n"
+    )
+    preparation = prepare(long_videos)
+    assert preparation.format == "boris"
+    report = preparation.report()
+    assert names(report) == {"a.mp4#t=0.5,1": ((0,), ("",)), "a.mp4#t=1,4": ((1,), ("",))}
+    assert [p.kind for p in report.problems] == ["in no list", "outside the video"]
+    (long_videos / "events.csv").unlink()
+    (long_videos / "b.txt").write_text("arm\t\t00:00:01.200\t00:00:02.700\twave\n")
+    preparation = prepare(long_videos)
+    assert preparation.format == "elan"
+    assert names(preparation.report()) == {"b.mp4#t=1.2,2.7": ((0,), ("",))}
+
+
+def test_sports1m_videos_have_several_classes(tmp_path: Path, tiny_video: TinyVideo) -> None:
+    tiny_video("data/videos/UDqivjS-lpI.mp4", num_frames=20, size=(16, 16))
+    (tmp_path / "data/labels.txt").write_text("a\nb\nc\n")
+    line = "https://www.youtube.com/watch?v=UDqivjS-lpI 2,0\n"
+    (tmp_path / "data/train_partition.txt").write_text(line)
+    report = prepare(tmp_path / "data").report()
+    assert names(report) == {"UDqivjS-lpI.mp4": ((0, 2), ("train",))}

@@ -28,6 +28,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dualstream.clips.data.annotations.boris import is_boris, read_boris
+from dualstream.clips.data.annotations.elan import is_elan, read_elan
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
@@ -50,9 +52,11 @@ from dualstream.clips.data.annotations.lists import (
     LIST_SUFFIXES,
     is_hmdb51,
     is_list,
+    is_sports1m,
     is_ucf101,
     read_hmdb51,
     read_lists,
+    read_sports1m,
     read_ucf101,
 )
 from dualstream.clips.data.intervals import Interval
@@ -231,16 +235,18 @@ def _folders_in(folder: Path) -> list[Path]:
     return [f for f in found if not any((f / name).is_file() for name in written)]
 
 
-AnnotationFormat = Literal[
-    "folders", "ucf101", "hmdb51", "kinetics", "something", "intervals", "list"
-]
+_OfVideos = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "sports1m"]
+AnnotationFormat = Literal[_OfVideos, "intervals", "boris", "elan", "list"]
 
 _READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
     "ucf101": (is_ucf101, read_ucf101),
     "hmdb51": (is_hmdb51, read_hmdb51),
     "kinetics": (is_kinetics, read_kinetics),
     "something": (is_something, read_something),
+    "sports1m": (is_sports1m, read_sports1m),
     "intervals": (is_intervals, read_intervals),
+    "boris": (is_boris, read_boris),
+    "elan": (is_elan, read_elan),
     "list": (is_list, read_lists),
 }
 """How a file of each format is told, and how it is read; the first one that fits is taken."""
