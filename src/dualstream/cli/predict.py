@@ -136,7 +136,9 @@ def predict(
                 stderr().print(f"{video}: {error}", style="red", markup=False)
             else:
                 windows = prediction.window_seconds, prediction.window_probabilities
-                segments_of[video] = find_segments(*windows, prediction.classes, **thresholds)
+                segments_of[video] = find_segments(
+                    *windows, prediction.classes, labels=prediction.labels, **thresholds
+                )
                 if json:
                     results.append(_as_dict(prediction, segments_of[video], top))
                 else:

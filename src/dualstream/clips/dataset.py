@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from itertools import accumulate
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from dualstream.clips.data.groups import mirrored_labels
@@ -20,7 +21,7 @@ from dualstream.clips.transforms import ColorJitter, Indices
 from dualstream.errors import AnnotationError, FlowStoreError, InputError, check_least
 from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
-from dualstream.types import Clip, ClipSpec
+from dualstream.types import Clip, ClipSpec, Labels
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.index import FrameIndex
 from dualstream.video.times import frames_between
@@ -70,6 +71,8 @@ class ClipDataset(Dataset[Clip]):
     """Stream -> its flow stores, for every stream that reads flow."""
     seed: int = 0
     """Of all that is random, from 0."""
+    labels_each: Labels = "one"
+    """Whether samples have `Clip.targets` too, for their several classes."""
 
     def __post_init__(self) -> None:
         if not self.manifest.records:
@@ -155,10 +158,15 @@ class ClipDataset(Dataset[Clip]):
                 jitter=self.jitter,
                 rng=np.random.default_rng([self.seed, epoch, index]),
             )
-            label = record.label
+            labels = list(record.labels)
             if self.flip and all(view.flip for view in plan.views):
-                label = self._label_when_mirrored[label]
-            return read_clip(plan, video, flow, self.spec, label=label, name=record.name)
+                labels = [self._label_when_mirrored[label] for label in labels]
+            clip = read_clip(plan, video, flow, self.spec, label=labels[0], name=record.name)
+            if self.labels_each == "one":
+                return clip
+            targets = torch.zeros(len(self.manifest.classes))
+            targets[labels] = 1
+            return replace(clip, targets=targets)
 
     def _inside(self, record: VideoRecord) -> range:
         """Frames of the file that are in a record's interval, two at least for flow.

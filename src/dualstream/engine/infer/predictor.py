@@ -31,6 +31,7 @@ from dualstream.flow.methods.lookup import find_method
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.fastest import fastest
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
+from dualstream.scores.views import Average
 from dualstream.types import Clip, ClipSpec, Prediction, Scores
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.source import FrameCache, FrameSource
@@ -108,6 +109,12 @@ class Predictor:
         if weights is not None:
             fusion = weighted_fusion(weights, num_streams=len(networks))
         self.fusion = fusion or Fusion("mean", len(networks))
+        self.labels = self.recognizers[0].labels
+        if self.labels == "several" and not self.fusion.keeps_independent:
+            raise InputError(
+                f"Networks that tell several classes at once are joined by their mean, or with "
+                f"given weights, not by {str(self.fusion)!r}."
+            )
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -146,6 +153,7 @@ class Predictor:
                 recognizer.name: table.mean(axis=0)
                 for recognizer, table in zip(self.recognizers, tables, strict=True)
             },
+            labels=self.labels,
         )
 
     def clips(self, frames: FrameSource, *, path: str | None = None) -> Iterator[Window]:
@@ -187,7 +195,8 @@ class Predictor:
                 # Left and right change places in a mirrored view.
                 mirrored = np.resize(self.cropping.mirrored_views, len(logits))
                 logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
-                rows.append(average_views(logits, average="probabilities"))
+                average: Average = "independent" if self.labels == "several" else "probabilities"
+                rows.append(average_views(logits, average=average))
         return np.stack(rows)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow.methods.params import FlowParams
 from dualstream.models.network import Network
-from dualstream.types import Clip, ClipSpec
+from dualstream.types import Clip, ClipSpec, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,8 @@ class Recognizer:
     classes: tuple[str, ...]
     flow_params: Mapping[str, FlowParams] = field(default_factory=dict)
     """Stream -> settings of its flow method; the defaults of the method where there are none."""
+    labels: Labels = "one"
+    """Whether a video has one of the classes, or several: what its probabilities are of."""
 
 
 Model = Recognizer | Checkpoint | Network | str | os.PathLike[str]
@@ -55,6 +57,7 @@ def as_recognizer(model: Model) -> Recognizer:
         checkpoint.spec,
         checkpoint.classes,
         checkpoint.flow_params,
+        checkpoint.recipe.train.labels,
     )
 
 
@@ -76,6 +79,11 @@ def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizer, ...]:
             raise CheckpointError(
                 f"{found[0].name} and {other.name} have different classes; they must come from "
                 "the same data set."
+            )
+        if other.labels != found[0].labels:
+            raise CheckpointError(
+                f"{found[0].name} and {other.name} were trained with other train.labels "
+                f"({found[0].labels} and {other.labels}): their probabilities cannot be joined."
             )
     names = [one.name for one in found]
     times = [names[: place + 1].count(name) for place, name in enumerate(names)]
