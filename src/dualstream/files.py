@@ -189,18 +189,20 @@ def read_csv(
     *,
     error: type[DualstreamError] = InputError,
     strict: bool = True,
+    delimiter: str = ",",
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of its last line, cells) of each row of a CSV file that is not blank.
 
     Args:
         path, error: as in `read_text`.
         strict: refuse text after a quoted cell, which is joined to the cell otherwise.
+        delimiter: character between two cells.
 
     Raises:
         error: as in `read_text`, or a row that is not CSV; the message names the line.
     """
     lines = read_lines(path, error=error)
-    reader = csv.reader((f"{line}\n" for line in lines), strict=strict)
+    reader = csv.reader((f"{line}\n" for line in lines), strict=strict, delimiter=delimiter)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):

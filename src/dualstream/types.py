@@ -29,6 +29,12 @@ BeyondEnd = Literal["hold", "loop"]
 
 ScoreKind = Literal["logits", "probabilities"]
 
+Labels = Literal["one", "several"]
+"""Classes of a video: one of all, or several, each with a probability of its own."""
+
+BACKGROUND = "none of these"
+"""Class of what is none of the others: it makes no segments; `prepare` draws its intervals."""
+
 MODALITY_SCALES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "flow": ((0.0, 0.0), (1.0, 1.0)),
@@ -228,7 +234,9 @@ class Clip:
     label: torch.Tensor
     """int64, () or (N,); -1 where unknown."""
     name: tuple[str, ...] = field(default=())
-    """Name (manifest path) of each sample."""
+    """Name (manifest path and interval) of each sample."""
+    targets: torch.Tensor | None = None
+    """float32, (K,) or (N, K): 1 for each class of a sample, where it may have several."""
 
     def __post_init__(self) -> None:
         dims = self.label.ndim + 5
@@ -246,17 +254,22 @@ class Clip:
     def sample(self, index: int) -> Clip:
         """Return one sample of a batch."""
         data = {stream: value[index] for stream, value in self.data.items()}
-        return Clip(data, self.label[index], self.name[index : index + 1])
+        targets = None if self.targets is None else self.targets[index]
+        return Clip(data, self.label[index], self.name[index : index + 1], targets)
 
     def pin_memory(self) -> Clip:
         """Page-locked copy, called by torch's loader when the batch goes to a GPU."""
         pinned = {stream: value.pin_memory() for stream, value in self.data.items()}
-        return Clip(pinned, self.label.pin_memory(), self.name)
+        targets = None if self.targets is None else self.targets.pin_memory()
+        return Clip(pinned, self.label.pin_memory(), self.name, targets)
 
     def to(self, device: Any, non_blocking: bool = False) -> Clip:
         """The same values on another device."""
         moved = {s: v.to(device, non_blocking=non_blocking) for s, v in self.data.items()}
-        return Clip(moved, self.label.to(device, non_blocking=non_blocking), self.name)
+        label, targets = self.label.to(device, non_blocking=non_blocking), self.targets
+        if targets is not None:
+            targets = targets.to(device, non_blocking=non_blocking)
+        return Clip(moved, label, self.name, targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,18 +279,23 @@ class Scores:
     names: tuple[str, ...]
     """N video names (manifest paths)."""
     labels: NDArray[np.int64]
-    """(N,) true class, -1 where unknown."""
+    """(N,) true class, -1 where unknown; of several the smallest."""
     scores: NDArray[np.float32]
     """(N, K)."""
     classes: tuple[str, ...]
     """K class names."""
     kind: ScoreKind
+    truth: NDArray[np.bool_] | None = None
+    """(N, K) which classes each video has, where it may have several: probabilities are then those
+    of each class by itself."""
 
     def __post_init__(self) -> None:
         check_choice("score kind", self.kind, ScoreKind)
         n, k = len(self.names), len(self.classes)
         check_shape(f"Scores.scores of {n} names and {k} classes", self.scores, (n, k), "float32")
         check_shape(f"Scores.labels of {n} names", self.labels, (n,), "int64")
+        if self.truth is not None:
+            check_shape(f"Scores.truth of {n} names and {k} classes", self.truth, (n, k), "bool")
         if n and (self.labels.min() < -1 or self.labels.max() >= k):
             raise InputError(
                 f"Labels must lie in -1..{k - 1}, got {self.labels.min()}..{self.labels.max()}."
@@ -289,6 +307,18 @@ class Scores:
     def __len__(self) -> int:
         return len(self.names)
 
+    def rows(self, places: Sequence[int]) -> Scores:
+        """The scores of some of the videos, in the order of their places."""
+        chosen = np.asarray(places, np.int64)
+        return Scores(
+            tuple(self.names[place] for place in places),
+            self.labels[chosen],
+            self.scores[chosen],
+            self.classes,
+            self.kind,
+            None if self.truth is None else self.truth[chosen],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -298,7 +328,7 @@ class Prediction:
     classes: tuple[str, ...]
     """K class names."""
     probabilities: NDArray[np.float32]
-    """(K,) of the whole video, summing to 1."""
+    """(K,) of the whole video, summing to 1 unless it may have several classes (`labels`)."""
     window_seconds: NDArray[np.float64]
     """(M, 2) start and end of each window."""
     window_probabilities: NDArray[np.float32]
@@ -309,6 +339,7 @@ class Prediction:
     """(n,) start of each scene but the first one."""
     window_streams: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Stream name -> (M, K) probabilities of its windows before fusion."""
+    labels: Labels = "one"
 
     def __post_init__(self) -> None:
         k, m = len(self.classes), len(self.window_seconds)

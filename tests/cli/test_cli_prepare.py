@@ -46,6 +46,8 @@ def test_json(tmp_path: Path, source: Path) -> None:
         "out": str(out),
         "format": "hmdb51",
         "videos": 3,
+        "intervals": 0,
+        "background": 0,
         "classes": 2,
         "frames": 9,
         "splits": [{"train": 2, "test": 1}],
@@ -112,3 +114,23 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_intervals_and_background(tmp_path: Path, tiny_video: TinyVideo) -> None:
+    for count, name in enumerate("abc"):
+        tiny_video(f"source/{name}.mp4", num_frames=100, size=(16, 16 + 2 * count))
+    rows = "".join(f"{name}.mp4,0,1,run\n{name}.mp4,2,2.5,walk\n" for name in "abc")
+    (tmp_path / "source/scored.csv").write_text(f"path,start_seconds,end_seconds,label\n{rows}")
+    arguments = [tmp_path / "source", "--out", tmp_path / "out", "--workers", "1"]
+    arguments += ["--background", "0.5", "--test-fraction", "0.3"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    shown = "9 intervals (3 of background) in 3 videos of 3 classes, 300 frames (intervals"
+    assert shown in result.stdout
+    manifest = Manifest.read(tmp_path / "out")
+    assert manifest.classes == ("run", "walk", "none of these")
+    sides = {(r.path, r.splits) for r in manifest.records}
+    assert len(sides) == 3
+    assert {splits for _, splits in sides} == {("train",), ("test",)}
+    summary = json.loads(run(*arguments, "--json").stdout)
+    assert (summary["videos"], summary["intervals"], summary["background"]) == (3, 9, 3)

@@ -1,6 +1,7 @@
 """Presentation times, and windows of frames as they pass by."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dualstream.video.times import (
     cut_windows,
     evenly_spaced,
     frame_indices_at_rate,
+    frames_between,
     frames_shown_at,
     mended_seconds,
     num_samples,
@@ -186,3 +188,38 @@ def test_resample_chooses_as_frame_indices_at_rate_does(steps, fps):
 
 def test_resample_of_nothing():
     assert list(resample(iter(()), 25)) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "least", "expected"),
+    [
+        (0, 1, 1, range(25)),
+        (1, 2, 1, range(25, 50)),
+        (0.98, 1.02, 1, range(25, 26)),  # frame 25 starts at 1 s
+        (1.01, 1.03, 1, range(25, 26)),  # none starts inside: the one on display
+        (1, 1.01, 2, range(25, 27)),
+        (3.96, 4, 2, range(98, 100)),  # the last frame and the one before
+        (3.5, 99, 1, range(88, 100)),
+        (0, 0.001, 3, range(3)),
+    ],
+)
+def test_frames_between(start, end, least, expected):
+    seconds = np.arange(100) / 25
+    assert frames_between(seconds, start, end, least=least) == expected
+    # Seconds count from the first frame; clocks are rounded to milliseconds.
+    late = np.round(seconds * 24 / 23.976, 3) + 7
+    assert frames_between(late, start * 24 / 23.976, end * 24 / 23.976, least=least) == expected
+
+
+def test_frames_between_of_one_frame_and_outside():
+    assert frames_between(np.array([3.0]), 0.5, 1, least=2) == range(1)
+    with pytest.raises(InputError, match=r"4 to 5 s lie outside the video, which is 4\.00 s long"):
+        frames_between(np.arange(100) / 25, 4, 5)
+
+
+@given(cuts=st.lists(st.integers(0, 4000), min_size=2, max_size=8, unique=True))
+def test_neighbouring_intervals_share_no_frame(cuts):
+    seconds = np.arange(120) / 29.97
+    edges = [cut / 1000 for cut in sorted(cuts)]
+    found = [set(frames_between(seconds, a, b)) for a, b in pairwise(edges) if b - a > 0.05]
+    assert sum(map(len, found)) == len(set().union(*found))

@@ -193,7 +193,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
         folder = source if source.is_dir() else source.parent
         jobs = [
             FlowJob(r.path, str(manifest.video_path(r)), r.sha256 or None, r.frames)
-            for r in manifest.records
+            for r in manifest.files
         ]
         return jobs, out or folder / "flow"
     if source.is_file():

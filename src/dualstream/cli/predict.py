@@ -218,7 +218,9 @@ def predict(
                     predictor = Predictor(networks.load(device=device), **options)
                 prediction = predictor.predict(video)
                 windows = prediction.window_seconds, prediction.window_probabilities
-                found = find_segments(*windows, prediction.classes, **thresholds)
+                found = find_segments(
+                    *windows, prediction.classes, labels=prediction.labels, **thresholds
+                )
                 if video in overlays:
                     write_overlay(
                         overlays[video],

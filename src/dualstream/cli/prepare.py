@@ -35,13 +35,25 @@ def prepare(
     ] = None,
     format: Annotated[
         str,
-        typer.Option(help="auto, folders, ucf101, hmdb51, kinetics, something or list."),
+        typer.Option(
+            help="auto, folders, ucf101, hmdb51, kinetics, something, sports1m, intervals, boris, "
+            "elan or list."
+        ),
     ] = "auto",
     test_fraction: Annotated[
         float | None,
         typer.Option(help="Share to test on, for data sets without splits (e.g. 0.25)."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws another test part.")] = 0,
+    background: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw so many intervals without a label for each labelled one (e.g. 0.5), as the "
+            "class 'none of these'."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Another seed draws another test part and background.")
+    ] = 0,
     workers: Annotated[
         int | None, typer.Option(help="Processes that decode.  [default: one a CPU core]", min=1)
     ] = None,
@@ -56,6 +68,8 @@ def prepare(
     kept in OUT/checked.jsonl, so that an interrupted run goes on and a second one is quick.
     """
     from dualstream.clips.data import prepare as layer
+    from dualstream.clips.data.background import add_background
+    from dualstream.types import BACKGROUND
 
     preparation = layer.prepare(
         source,
@@ -73,6 +87,9 @@ def prepare(
             total = len(preparation)
             progress.update("check", done, total, unit="videos", is_kept=video.is_reused)
     report = preparation.report()
+    if background is not None:
+        manifest = add_background(report.manifest, share=background, seed=seed)
+        report = layer.PrepareReport(manifest, report.problems)
     if test_fraction is not None:
         manifest = layer.split_by_source(report.manifest, test_fraction=test_fraction, seed=seed)
         report = layer.PrepareReport(manifest, report.problems)
@@ -82,9 +99,11 @@ def prepare(
     summary = {
         "out": str(out),
         "format": preparation.format,
-        "videos": len(manifest),
+        "videos": len(manifest.files),
+        "intervals": sum(record.interval is not None for record in manifest.records),
+        "background": sum(manifest.classes[r.label] == BACKGROUND for r in manifest.records),
         "classes": len(manifest.classes),
-        "frames": sum(record.frames for record in manifest.records),
+        "frames": sum(record.frames for record in manifest.files),
         "splits": [{"train": side["train"], "test": side["test"]} for side in sides],
         "reused": reused,
         "problems": dict(Counter(problem.kind for problem in report.problems)),
@@ -99,9 +118,11 @@ def prepare(
 def _print(report: PrepareReport, summary: dict[str, Any], *, out: Path) -> None:
     from rich.table import Table
 
+    drawn = f" ({summary['background']} of background)" if summary["background"] else ""
+    intervals = f"{summary['intervals']} intervals{drawn} in " if summary["intervals"] else ""
     print(
-        f"{summary['videos']} videos of {summary['classes']} classes, {summary['frames']} frames "
-        f"({summary['format']} annotations)"
+        f"{intervals}{summary['videos']} videos of {summary['classes']} classes, "
+        f"{summary['frames']} frames ({summary['format']} annotations)"
     )
     table = Table("split", "train", "test")
     for number, split in enumerate(summary["splits"], start=1):

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from dualstream.engine.train.opening import RunOptions, Verb
 
 
+MEASURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class": "mean class",
+    "map": "mean average precision",
+    "hit1": "hit@1",
+}
+"""Names of accuracies in JSON -> as they are printed."""
+
 OptionalData = Annotated[Path | None, typer.Argument(help=DATA_HELP)]
 OptionalRecipe = Annotated[str | None, typer.Option(help=RECIPE_HELP)]
 RunFolder = Annotated[Path | None, typer.Option(help="Run folder to create.")]
@@ -110,7 +119,7 @@ def train(
 
         with _showing("train", out) as tell:
             result = fit.train(resolved, data, out, listener=partial(tell, "train"), **options)
-    is_start = result.measure != "top-1"  # it knows no classes yet
+    is_start = result.measure not in ("top-1", "hit@1")  # it knows no classes yet
     _print_result(
         result,
         f"loss {{loss:.3f}}, training {result.measure} {{top1}}%",
@@ -216,12 +225,12 @@ def test(
     if json:
         print_json({**result.metrics, "scores": result.path})
     else:
-        accuracy = result.accuracy
-        top_5 = "" if accuracy.top_5 is None else f"top-5 {percent(accuracy.top_5)}%  "
-        print(
-            f"{part}: {accuracy.num_videos} videos  top-1 {percent(accuracy.top_1)}%  {top_5}"
-            f"mean class {percent(accuracy.mean_class)}%  -> {result.path}"
+        shares = (
+            f"{MEASURES[k]} {percent(v)}%"
+            for k, v in result.accuracy.as_dict().items()
+            if v is not None
         )
+        print(f"{part}: {len(result.scores)} videos  {'  '.join(shares)}  -> {result.path}")
     if result.failures:
         raise typer.Exit(1)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import accumulate
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from dualstream.clips.data.groups import mirrored_labels
@@ -16,12 +18,13 @@ from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.plan import Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_clip
 from dualstream.clips.transforms import ColorJitter, Indices
-from dualstream.errors import FlowStoreError, InputError, check_least
+from dualstream.errors import AnnotationError, FlowStoreError, InputError, check_least
 from dualstream.flow import FlowFile, FlowFolder, FlowStore, StoredFlow
 from dualstream.flow.methods.params import Direction
-from dualstream.types import Clip, ClipSpec
+from dualstream.types import Clip, ClipSpec, Labels
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.index import FrameIndex
+from dualstream.video.times import frames_between
 
 SampleKey = tuple[int, int]
 """(epoch, index): what is drawn at random for a sample depends on these and the seed only."""
@@ -41,7 +44,7 @@ class FlowStores:
 
 @dataclass(eq=False)
 class ClipDataset(Dataset[Clip]):
-    """One sample a video: V = snippets x boxes views of each stream, at the same places.
+    """One sample a row of the manifest: V = snippets x boxes views of each stream, alike in place.
 
     `dataset[(epoch, index)]`, or `dataset[index]` for epoch 0, gives a `Clip` with data
     (V, C, T, H, W) uint8, snippet by snippet and inside a snippet box by box, and the label. T is
@@ -68,6 +71,8 @@ class ClipDataset(Dataset[Clip]):
     """Stream -> its flow stores, for every stream that reads flow."""
     seed: int = 0
     """Of all that is random, from 0."""
+    labels_each: Labels = "one"
+    """Whether samples have `Clip.targets` too, for their several classes."""
 
     def __post_init__(self) -> None:
         if not self.manifest.records:
@@ -76,6 +81,11 @@ class ClipDataset(Dataset[Clip]):
         self._label_when_mirrored = mirrored_labels(self.manifest.classes)
         self._frame_lists: dict[str, FrameIndex] = {}
         self._num_frames_listed = 0
+        self._frames_inside: dict[str, range] = {}
+        self._intervals_of: defaultdict[str, list[VideoRecord]] = defaultdict(list)
+        for record in self.manifest.records:
+            if record.interval is not None:
+                self._intervals_of[record.path].append(record)
         self._stores: dict[tuple[str, Direction], FlowStore] = {}
         for name, stream in self.spec.flow_streams.items():
             stores = (self.flow or {}).get(name)
@@ -125,14 +135,18 @@ class ClipDataset(Dataset[Clip]):
         epoch, index = key
         record = self.manifest.records[index % len(self)]
         with ExitStack() as files:
-            timeline: Indices = np.arange(record.frames)
+            inside = range(record.frames) if record.interval is None else self._inside(record)
+            timeline: Indices = np.asarray(inside)
             video = None
             if self.spec.frame_streams:
                 video = files.enter_context(self._open_video(record))
-                timeline = np.arange(video.num_frames)
+                if record.interval is None:
+                    inside = range(video.num_frames)
+                timeline = np.asarray(inside)
                 if self.spec.fps is not None:
-                    timeline = frame_indices_at_rate(video.pts_seconds, self.spec.fps)
-            flow = self._open_flow(record, files)
+                    seconds = video.pts_seconds[inside.start : inside.stop]
+                    timeline = inside.start + frame_indices_at_rate(seconds, self.spec.fps)
+            flow = self._open_flow(record, inside, files)
             plan = plan_clip(
                 self.spec,
                 timeline=timeline,
@@ -144,10 +158,41 @@ class ClipDataset(Dataset[Clip]):
                 jitter=self.jitter,
                 rng=np.random.default_rng([self.seed, epoch, index]),
             )
-            label = record.label
+            labels = list(record.labels)
             if self.flip and all(view.flip for view in plan.views):
-                label = self._label_when_mirrored[label]
-            return read_clip(plan, video, flow, self.spec, label=label, name=record.path)
+                labels = [self._label_when_mirrored[label] for label in labels]
+            clip = read_clip(plan, video, flow, self.spec, label=labels[0], name=record.name)
+            if self.labels_each == "one":
+                return clip
+            targets = torch.zeros(len(self.manifest.classes))
+            targets[labels] = 1
+            return replace(clip, targets=targets)
+
+    def _inside(self, record: VideoRecord) -> range:
+        """Frames of the file that are in a record's interval, two at least for flow.
+
+        All intervals of a file are looked up the first time that one is asked for.
+
+        Raises:
+            AnnotationError: the interval lies outside the video.
+        """
+        if record.name not in self._frames_inside:
+            with self._open_video(record) as video:
+                pts_seconds = video.pts_seconds
+            least = 2 if self.spec.flow_streams else 1
+            for other in self._intervals_of[record.path]:
+                assert other.interval is not None
+                start, end = other.interval.start_seconds, other.interval.end_seconds
+                try:
+                    found = frames_between(pts_seconds, start, end, least=least)
+                except InputError as error:
+                    if other is record:
+                        raise AnnotationError(
+                            f"{record.path}: {error} Correct manifest.csv, or prepare it anew."
+                        ) from None
+                else:
+                    self._frames_inside[other.name] = found
+        return self._frames_inside[record.name]
 
     def _open_video(self, record: VideoRecord) -> VideoReader:
         """Reader of a video, which lists its frames only the first time that it is opened."""
@@ -158,8 +203,13 @@ class ClipDataset(Dataset[Clip]):
             self._num_frames_listed += video.num_frames
         return video
 
-    def _open_flow(self, record: VideoRecord, files: ExitStack) -> dict[str, StoredFlow]:
-        """Stored flow of each stream that reads it, if it is what the spec wants."""
+    def _open_flow(
+        self, record: VideoRecord, inside: range, files: ExitStack
+    ) -> dict[str, StoredFlow]:
+        """Stored flow of each stream that reads it, if it is what the spec wants.
+
+        Of an interval, only the fields between its frames `inside`.
+        """
         opened: dict[str, list[FlowFile | FlowFolder]] = {}
         for (name, direction), store in self._stores.items():
             if record.frames < 2:
@@ -192,7 +242,14 @@ class ClipDataset(Dataset[Clip]):
                     f"network wants {fps:g}: stored fields cannot be resampled, as each spans one "
                     "frame of its own rate. Extract flow from videos of that rate."
                 )
-        return {name: StoredFlow(*both) for name, both in opened.items()}
+        if record.interval is None:
+            return {name: StoredFlow(*both) for name, both in opened.items()}
+        return {
+            name: StoredFlow(
+                *both, fields=range(inside.start, min(inside.stop - 1, both[0].num_fields))
+            )
+            for name, both in opened.items()
+        }
 
 
 class JoinedDataset(Dataset[Clip]):

@@ -216,7 +216,7 @@ def _drawn_by_class(
 
 
 def collate(clips: Sequence[Clip]) -> Clip:
-    """Join N samples to a batch: data (N, V, C, T, H, W) and labels (N,).
+    """Join N samples to a batch: data (N, V, C, T, H, W), labels (N,), targets (N, K) if any.
 
     Raises:
         ShapeError: samples of different shapes, such as the windows of videos of different
@@ -234,7 +234,9 @@ def collate(clips: Sequence[Clip]) -> Clip:
     # In a worker, default_collate stacks straight into memory shared with the parent.
     data = {stream: default_collate([clip.data[stream] for clip in clips]) for stream in first.data}
     names = tuple(name for clip in clips for name in clip.name)
-    return Clip(data, torch.stack([clip.label for clip in clips]), names)
+    each = [clip.targets for clip in clips if clip.targets is not None]
+    targets = torch.stack(each) if each else None
+    return Clip(data, torch.stack([clip.label for clip in clips]), names, targets)
 
 
 class _Batches(Dataset[Clip | DualstreamError]):

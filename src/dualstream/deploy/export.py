@@ -118,6 +118,12 @@ def export(
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"A file of the format {format} ends in {SUFFIXES[format]}, got {path}.")
     recognizers = as_recognizers(loaded)
+    for one in recognizers:
+        if one.labels != "one":
+            raise ExportError(
+                f"{one.name} tells several classes at once (train.labels={one.labels}), which "
+                "exported files do not yet: their probabilities are of one class a video."
+            )
     videos = _videos(loaded, data, workers) if int8 else []
     if weights is not None:
         fusion = weighted_fusion(weights, num_streams=len(recognizers))

@@ -16,7 +16,7 @@ from dualstream.deploy.onnx_file import OnnxFile
 from dualstream.engine.infer.recognizer import VIEWS_AT_ONCE, LogitsOf, Views, view_batches
 from dualstream.errors import ExportError, InputError
 from dualstream.flow.methods.params import FlowParams
-from dualstream.types import ClipSpec
+from dualstream.types import ClipSpec, Labels
 
 
 class ExportedFile(Protocol):
@@ -52,6 +52,11 @@ class ExportedNetwork:
     def flow_params(self) -> Mapping[str, FlowParams]:
         """Stream -> settings of its flow method."""
         return self.card.flow_params
+
+    @property
+    def labels(self) -> Labels:
+        """One class a video: others are not exported."""
+        return "one"
 
     @property
     def joins_segments(self) -> bool:

@@ -53,6 +53,7 @@ def training_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDat
         jitter=ColorJitter(**augment.model_dump(include=colours)),
         flip=augment.flip,
         flow=_flow_stores(info),
+        labels_each=recipe.train.labels,
         seed=recipe.train.seed,
     )
 
@@ -65,6 +66,7 @@ def validation_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipD
         sampling=Sampling("segment_centers", segments=recipe.train.segments),
         cropping=Cropping("center"),
         flow=_flow_stores(info),
+        labels_each=recipe.train.labels,
     )
 
 
@@ -76,6 +78,7 @@ def test_dataset(videos: Manifest, recipe: Recipe, info: RunInfo) -> ClipDataset
         sampling=Sampling("evenly_spaced", segments=recipe.test.segments),
         cropping=Cropping(recipe.test.crops),
         flow=_flow_stores(info),
+        labels_each=recipe.train.labels,
     )
 
 

@@ -70,6 +70,11 @@ class PairRecipe(Section):
                 "all streams must have the same data.split, hold_out and hold_out_seed: the "
                 "fusion needs scores of the same videos"
             )
+        if any(recipe.train.labels == "several" for recipe in self.streams.values()):
+            raise ValueError(
+                "train.labels must be one here: train each stream by its own recipe on several "
+                "classes a video, and give all of them to `dualstream predict`"
+            )
         if any(data.folds for data in sections):
             raise ValueError("data.folds is set for each fold; give fusion.folds")
         if any(recipe.train.devices > 1 for recipe in self.streams.values()):

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from dualstream.flow.methods.lookup import check_flow_name
-from dualstream.types import BeyondEnd, Modality, Stacking, StreamSpec
+from dualstream.types import BeyondEnd, Labels, Modality, Stacking, StreamSpec
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -240,6 +240,9 @@ class TrainSection(Section):
     accumulate: Positive = 1
     """Steps whose gradients are added before the weights move."""
     clip_norm: float | None = Field(None, gt=0)
+    labels: Labels = "one"
+    """Classes of a video: one, by cross entropy of the softmax, or several, each by binary cross
+    entropy of its sigmoid; tests and prediction follow it."""
     label_smoothing: Fraction = 0.0
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Name of a loss -> its weight: a head of the network, for the cross entropy of its logits, or

@@ -155,16 +155,21 @@ def example_figures(
     """
     from dualstream.flow import flow_to_rgb, optical_flow, pixels
     from dualstream.video import VideoReader
+    from dualstream.video.times import frames_between
 
-    records = {record.path: record for record in manifest.records}
+    records = {record.name: record for record in manifest.records}
     figures = []
     for name in choose_examples(streams, fused):
         if name not in records:
             continue
         record = records[name]
         with VideoReader(manifest.video_path(record)) as video:
-            step = -(-video.num_frames // LONGEST_EXAMPLE)
-            frames = video.read(list(range(0, video.num_frames, step)))
+            inside = video.available
+            if record.interval is not None:
+                times = record.interval.start_seconds, record.interval.end_seconds
+                inside = frames_between(video.pts_seconds, *times)
+            step = -(-len(inside) // LONGEST_EXAMPLE)
+            frames = video.read(inside[::step])
         drawn = None
         if len(frames) > 1:
             flow = optical_flow(frames, short_side=EXAMPLE_SHORT_SIDE)

@@ -10,9 +10,12 @@ from dualstream.scores.fusion import fuse as fuse
 from dualstream.scores.fusion import make_fusion as make_fusion
 from dualstream.scores.fusion import weighted_fusion as weighted_fusion
 from dualstream.scores.metrics import Accuracy as Accuracy
+from dualstream.scores.metrics import SeveralAccuracy as SeveralAccuracy
+from dualstream.scores.metrics import average_precisions as average_precisions
 from dualstream.scores.metrics import confusion_matrix as confusion_matrix
 from dualstream.scores.metrics import mean_class_accuracy as mean_class_accuracy
 from dualstream.scores.metrics import measure as measure
+from dualstream.scores.metrics import measure_several as measure_several
 from dualstream.scores.metrics import most_confused_pairs as most_confused_pairs
 from dualstream.scores.metrics import per_class_accuracy as per_class_accuracy
 from dualstream.scores.metrics import predicted_classes as predicted_classes

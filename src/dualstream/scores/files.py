@@ -1,6 +1,7 @@
 """Score files: this package's `.npz`, MMAction2's dumped pickles and TSN's `.npz`.
 
-    ours        .npz with names (N,), labels (N,), scores (N, K), classes (K,), kind (); no objects
+    ours        .npz with names (N,), labels (N,), scores (N, K), classes (K,), kind (); no objects;
+                where a video may have several classes truth (N, K) too
     MMAction2   .pkl of `test.py --dump`: a list of dicts with `pred_score` (K,) and `gt_label`
     TSN         .npz of `--save_scores`: object array `scores` (N, 2) of pairs (array of the views'
                 scores (..., K), label), and `labels` (N,)
@@ -45,6 +46,7 @@ def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
     target = Path(path)
     if target.suffix != ".npz":
         raise InputError(f"{target}: scores are written as .npz; give a name that ends in it.")
+    truth: dict[str, Any] = {} if scores.truth is None else {"truth": scores.truth}
     with replacing(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -53,6 +55,7 @@ def write_scores(path: str | os.PathLike[str], scores: Scores) -> None:
             scores=scores.scores,
             classes=np.array(scores.classes, dtype=np.str_),
             kind=np.array(scores.kind),
+            **truth,
         )
 
 
@@ -161,11 +164,18 @@ def _ours(
             f"{source}: is about {len(own_classes)} classes that differ from the "
             f"{len(classes)} given; it belongs to another data set."
         )
-    return _checked(source, own_names, labels, scores, own_classes, str(kind))
+    truth = arrays.get("truth")
+    return _checked(source, own_names, labels, scores, own_classes, str(kind), truth)
 
 
 def _checked(
-    source: Path, names: Any, labels: NDArray[Any], scores: NDArray[Any], classes: Any, kind: Any
+    source: Path,
+    names: Any,
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    classes: Any,
+    kind: Any,
+    truth: NDArray[Any] | None = None,
 ) -> Scores:
     try:
         return Scores(
@@ -174,6 +184,7 @@ def _checked(
             scores.astype(np.float32),
             tuple(map(str, classes)),
             kind,
+            truth,
         )
     except InputError as error:
         raise ScoresError(f"{source}: {error}") from error

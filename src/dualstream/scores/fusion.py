@@ -108,9 +108,19 @@ class Fusion:
             )
         aligned = align(streams)
         first = aligned[0]
+        if first.truth is not None and not self.keeps_independent:
+            raise ScoresError(
+                f"Videos have several classes each, whose probabilities are independent: they are "
+                f"joined by 'mean' or 'weighted' with given weights, not by {str(self)!r}."
+            )
         values = self._join(aligned).astype(np.float32)
         kind: ScoreKind = "logits" if self.method == "svm" else "probabilities"
-        return Scores(first.names, first.labels, values, first.classes, kind)
+        return Scores(first.names, first.labels, values, first.classes, kind, first.truth)
+
+    @property
+    def keeps_independent(self) -> bool:
+        """Whether probabilities that are each class's own stay so: a mean, weighted or not."""
+        return self.method == "mean" or (self.method == "weighted" and not self.temperatures)
 
     def _join(self, aligned: tuple[Scores, ...]) -> NDArray[np.floating]:
         if self.classifier is not None:

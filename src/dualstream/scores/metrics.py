@@ -45,10 +45,30 @@ class ConfusedPair:
     """Of the videos of the true class."""
 
 
+@dataclass(frozen=True)
+class SeveralAccuracy:
+    """Accuracy where a video may have several classes, as fractions."""
+
+    num_videos: int
+    mean_ap: float
+    """Mean of the average precisions of the classes that occur."""
+    hit_1: float
+    """Share of the videos that have the class which is scored highest."""
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The fractions under their names in files and JSON."""
+        return {"map": self.mean_ap, "hit1": self.hit_1}
+
+
 def require_labels(scores: Scores) -> None:
-    """Raise ScoresError unless there is a video and every video's class is known."""
+    """Raise ScoresError unless there is a video and every video's one class is known."""
     if len(scores) == 0:
         raise ScoresError("There are no videos in these scores: nothing to measure.")
+    if scores.truth is not None:
+        raise ScoresError(
+            "The videos of these scores have several classes each; top-1 and the like are of one. "
+            "Measure them with `measure_several`."
+        )
     unknown = [name for name, label in zip(scores.names, scores.labels, strict=True) if label < 0]
     if unknown:
         raise ScoresError(
@@ -113,6 +133,51 @@ def measure(scores: Scores) -> Accuracy:
         top_5=top_k_accuracy(scores, 5) if len(scores.classes) > 5 else None,
         mean_class=mean_class_accuracy(scores),
     )
+
+
+def measure_several(scores: Scores) -> SeveralAccuracy:
+    """Return mean average precision and hit@1 together.
+
+    Raises:
+        ScoresError: there is no video, or it is not known which classes each has.
+    """
+    found = average_precisions(scores)
+    truth = _truth(scores)
+    best = predicted_classes(scores)
+    return SeveralAccuracy(
+        num_videos=len(scores),
+        mean_ap=float(np.nanmean(found)),
+        hit_1=float(truth[np.arange(len(scores)), best].mean()),
+    )
+
+
+def average_precisions(scores: Scores) -> NDArray[np.float64]:
+    """Return (K,) the average precision of each class over the videos; NaN of one without any.
+
+    Videos are ranked by the class's score; it is the mean, over the videos that have the class, of
+    the precision down to their rank. Equal scores share a rank.
+
+    Raises:
+        ScoresError: there is no video, or it is not known which classes each has.
+
+    Source:
+        scikit-learn's `average_precision_score`, without interpolation.
+    """
+    from sklearn.metrics import average_precision_score
+
+    truth = _truth(scores)
+    return np.array(
+        [
+            average_precision_score(own, values) if own.any() else np.nan
+            for own, values in zip(truth.T, scores.scores.T, strict=True)
+        ]
+    )
+
+
+def _truth(scores: Scores) -> NDArray[np.bool_]:
+    if scores.truth is None or not len(scores):
+        raise ScoresError("There is no video of which all classes are known: nothing to measure.")
+    return scores.truth
 
 
 def most_confused_pairs(scores: Scores, count: int = 10) -> tuple[ConfusedPair, ...]:

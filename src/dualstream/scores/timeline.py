@@ -11,11 +11,9 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError, check_shape
-
-BACKGROUND = "none of these"
-"""Class of what is none of the others; it makes no segments."""
-
+from dualstream.errors import InputError, check_choice, check_shape
+from dualstream.types import BACKGROUND as BACKGROUND
+from dualstream.types import Labels
 
 ENTER, LEAVE = 0.5, 0.3
 
@@ -71,36 +69,61 @@ def find_segments(
     window_seconds: NDArray[np.float64],
     probabilities: NDArray[np.floating],
     classes: Sequence[str],
+    *,
+    labels: Labels = "one",
     **thresholds: Unpack[Thresholds],
 ) -> tuple[Segment, ...]:
     """Join the windows of a video to segments of one class each.
 
     A class comes in where its probability is the highest and at least `enter`, and stays while it
     is at least `leave` (hysteresis), unless another one comes in. Then segments of one class that
-    lie near each other become one, and short ones go. `BACKGROUND` counts as nothing.
+    lie near each other become one, and short ones go. `BACKGROUND` counts as nothing. Where
+    several classes may be there at once, each comes and goes by itself.
 
     Args:
         window_seconds: (M, 2) start and end of each window, rising; windows that overlap share
             their common part half and half.
         probabilities: (M, K).
         classes: K names.
+        labels: what the probabilities are of: "several" are independent of each other.
         thresholds: see `Thresholds`.
 
     Returns:
-        Segments in their order; none overlaps another.
+        Segments in their order; none overlaps another of its class, nor of any with "one".
 
     Raises:
+        UnknownNameError: `labels` is neither.
         InputError: see `check_thresholds`.
         ShapeError: tables of other shapes.
     """
     enter, leave, merge_seconds, least_seconds = check_thresholds(**thresholds)
     check_shape("window_seconds", window_seconds, ("M", 2))
     check_shape("probabilities", probabilities, (len(window_seconds), len(classes)))
-    states = Hysteresis(classes, enter=enter, leave=leave)
-    labels = [states.step(row) for row in probabilities]
+    check_choice("labels", labels, Labels)
     edges = _without_overlap(window_seconds)
+    if labels == "one":
+        states = Hysteresis(classes, enter=enter, leave=leave)
+        held = [states.step(row) for row in probabilities]
+        merged = _merged(_runs(held, edges, probabilities, classes), merge_seconds)
+    else:
+        merged = []
+        for label, name in enumerate(classes):
+            column = probabilities[:, label : label + 1]
+            states = Hysteresis([name], enter=enter, leave=leave)
+            held = [states.step(row) for row in column]
+            merged += _merged(_runs(held, edges, column, [name]), merge_seconds)
+    return tuple(sorted(s for s in merged if s.seconds >= least_seconds))
+
+
+def _runs(
+    held: Sequence[int],
+    edges: NDArray[np.float64],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+) -> list[Segment]:
+    """Segments of the windows that follow each other and have one class, -1 for none."""
     runs: list[tuple[int, int, int]] = []  # class, first and last window
-    for window, label in enumerate(labels):
+    for window, label in enumerate(held):
         if label < 0:
             continue
         joins = runs and runs[-1][0] == label and runs[-1][2] == window - 1
@@ -108,7 +131,7 @@ def find_segments(
             runs[-1] = (label, runs[-1][1], window)
         else:
             runs.append((label, window, window))
-    found = [
+    return [
         Segment(
             float(edges[first, 0]),
             float(edges[last, 1]),
@@ -117,8 +140,6 @@ def find_segments(
         )
         for label, first, last in runs
     ]
-    merged = _merged(found, merge_seconds)
-    return tuple(segment for segment in merged if segment.seconds >= least_seconds)
 
 
 def check_thresholds(**thresholds: Unpack[Thresholds]) -> tuple[float, float, float, float]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import InputError, ScoresError, ShapeError, check_choice, first_names
 from dualstream.types import ScoreKind, Scores
+
+Average = Literal[ScoreKind, "independent"]
 
 SMALLEST_PROBABILITY = 1e-12
 """Stands for zero where a logarithm of a stored probability is needed."""
@@ -42,7 +45,7 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def average_views(
-    logits: NDArray[np.floating], *, average: ScoreKind = "logits"
+    logits: NDArray[np.floating], *, average: Average = "logits"
 ) -> NDArray[np.float32]:
     """Average the views (segments x crops) of each video.
 
@@ -51,17 +54,18 @@ def average_views(
         average: "logits" takes the mean of the logits, as TSN's reference code does and
             MMAction2's `average_clips="score"`; "probabilities" takes the mean of their
             softmax, as `average_clips="prob"` does and Simonyan & Zisserman (2014, section 5)
-            describe for the 250 views of a video.
+            describe for the 250 views of a video; "independent" the mean of their sigmoid, for
+            networks that tell several classes at once.
 
     Returns:
-        (N, K) or (K,) float32: logits, or probabilities that sum to 1.
+        (N, K) or (K,) float32: logits, or probabilities that sum to 1, or independent ones.
 
     Raises:
         ShapeError: another number of dimensions, or no view.
         InputError: a value is NaN or infinite.
         UnknownNameError: `average` is not one of the two.
     """
-    check_choice("average of views", average, ScoreKind)
+    check_choice("average of views", average, Average)
     values = np.asarray(logits, np.float64)
     if values.ndim not in (2, 3) or 0 in values.shape[-2:]:
         raise ShapeError(
@@ -72,6 +76,8 @@ def average_views(
         raise InputError("Logits of views hold a NaN or an infinity: the network has diverged.")
     if average == "probabilities":
         values = np.exp(log_softmax(values))
+    elif average == "independent":
+        values = 0.5 * (1 + np.tanh(values / 2))
     mean: NDArray[np.float32] = values.mean(axis=-2).astype(np.float32)
     return mean
 
@@ -97,14 +103,7 @@ def only_common(streams: Sequence[Scores]) -> list[Scores]:
     kept = []
     for stream in streams:
         rows = [row for row, name in enumerate(stream.names) if name in names]
-        kept.append(
-            replace(
-                stream,
-                names=tuple(stream.names[row] for row in rows),
-                labels=stream.labels[rows],
-                scores=stream.scores[rows],
-            )
-        )
+        kept.append(stream.rows(rows))
     return kept
 
 
@@ -133,12 +132,7 @@ def align(streams: Sequence[Scores], *, what: str = "streams") -> tuple[Scores, 
     ordered = []
     for stream in streams:
         place = {name: row for row, name in enumerate(stream.names)}
-        rows = np.array([place[name] for name in first.names], np.int64)
-        ordered.append(
-            replace(
-                stream, names=first.names, labels=stream.labels[rows], scores=stream.scores[rows]
-            )
-        )
+        ordered.append(stream.rows([place[name] for name in first.names]))
     labels = ordered[0].labels.copy()
     for number, stream in enumerate(ordered):
         both_known = (labels >= 0) & (stream.labels >= 0)

@@ -80,6 +80,39 @@ def frames_shown_at(
     return np.maximum(np.searchsorted(pts_seconds, late, side="right") - 1, 0).astype(np.int64)
 
 
+def frames_between(
+    pts_seconds: NDArray[np.float64], start_seconds: float, end_seconds: float, *, least: int = 1
+) -> range:
+    """Frames that start from one time up to another, both in seconds from the first frame.
+
+    A frame that starts within `CLOCK_ROUNDING_SECONDS` before a time counts as starting at it. The
+    frame on display at the start serves where none starts inside. Fewer than `least` frames are
+    filled up with the next ones, at the end of the video with those before: 25 frames a second, 1
+    to 2 s -> 25..49; 1 to 1.01 s, least 2 -> 25, 26.
+
+    Args:
+        pts_seconds: (F,) rising times of the frames.
+        start_seconds, end_seconds: the end after the start.
+        least: frames at least, where the video has as many.
+
+    Raises:
+        InputError: there is no frame at the start.
+    """
+    from_start = pts_seconds - pts_seconds[0]
+    step = float(from_start[-1]) / max(1, len(from_start) - 1)
+    if len(from_start) > 1 and start_seconds >= from_start[-1] + step:
+        raise InputError(
+            f"{start_seconds:g} to {end_seconds:g} s lie outside the video, which is "
+            f"{from_start[-1] + step:.2f} s long."
+        )
+    edges = np.array([start_seconds, end_seconds]) - CLOCK_ROUNDING_SECONDS
+    first, last = (int(place) for place in np.searchsorted(from_start, edges, side="left"))
+    if first == last:
+        first = max(0, first - 1)
+    last = min(max(last, first + least), len(from_start))
+    return range(max(0, min(first, last - least)), last)
+
+
 def num_samples(span_seconds: float, num_frames: int, fps: float) -> int:
     """Samples at a rate that fit a video, whose last frame lasts as long as the mean of the others.
 

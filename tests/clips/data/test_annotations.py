@@ -32,6 +32,7 @@ from dualstream.clips.data.annotations.entries import (
     read_class_list,
     split_number,
 )
+from dualstream.clips.data.intervals import Interval
 from dualstream.errors import AnnotationError, UnknownNameError
 
 
@@ -352,6 +353,8 @@ def test_kinetics_of_three_sets(tmp_path: Path) -> None:
         "train",
         f"{tmp_path}/train.csv:2",
         ("-abc_DEF-01",),
+        Interval(84, 94),
+        is_cut=True,
     )
     # The test set has no labels, so it makes no second split.
     assert counts(annotations) == {(1, "train"): 2, (1, "test"): 1}

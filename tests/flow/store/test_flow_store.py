@@ -442,6 +442,14 @@ def test_stored_flow_is_a_flow_source(store):
         pytest.raises(InputError, match=r"forward flow only.*--direction both"),
     ):
         StoredFlow(there).read([0], direction="backward")
+    with store.open("c/a.mp4") as there, other.open("c/a.mp4") as back_again:
+        part = StoredFlow(there, back_again, fields=range(2, 6))
+        assert part.num_fields == 4
+        assert np.array_equal(part.read([3, 0]).data, there.read([5, 2]))
+        expected = back_again.read([4])
+        assert np.array_equal(part.read([2], direction="backward").data, expected)
+        with pytest.raises(InputError, match="has 4 flow fields, there is no field 4"):
+            part.read([4])
     other.write("c/a.mp4", [back[:5]], facts)
     with (
         store.open("c/a.mp4") as first,

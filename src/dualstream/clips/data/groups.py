@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import PurePosixPath
 
 from dualstream.clips.data.annotations.entries import normalize_class
+from dualstream.clips.data.intervals import video_of
 
 _UCF101 = re.compile(r"(v_\w+_g\d+)_c\d+")
 _HMDB51 = re.compile(r"(.+)_[hulf]_(?:nm|cm)_np\d+_(?:fr|ba|le|ri)_(?:goo|med|bad)_\d+")
@@ -27,11 +28,13 @@ def source_group(name: str) -> str:
     - HMDB-51 and J-HMDB, `<source>_<action>_<body>_<camera>_<people>_<view>_<quality>_<index>`:
       `brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi` -> `April_09_brush_hair`
     - any other name is its own source: `a/b.mp4` -> `a/b.mp4`
+    - intervals are of their video's source: `a/b.mp4#t=84,94` -> `a/b.mp4`
 
     Source: the naming rules on the two data sets' pages (UCF-101: group and clip number;
     HMDB-51: visible body parts h, u, f, l; camera motion nm, cm; number of people npK;
     viewpoint fr, ba, le, ri; quality goo, med, bad).
     """
+    name = video_of(name)
     stem = PurePosixPath(name).stem
     for pattern in (_UCF101, _HMDB51):
         if match := pattern.fullmatch(stem):

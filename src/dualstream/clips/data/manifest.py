@@ -3,6 +3,8 @@
 A manifest is a folder of three files:
 
     manifest.csv    path,label,split1,split2,split3,frames,fps,width,height,sha256
+                    and, where a row may be a piece of a video, start_seconds,end_seconds; several
+                    labels are `2;5`
     classes.txt     one class name a line; label 0 is the first
     dataset.yaml    videos: folder that the paths start from, absolute or from this folder
 """
@@ -24,6 +26,7 @@ import yaml
 
 from dualstream.clips.data.annotations.entries import is_class_name, read_class_list
 from dualstream.clips.data.groups import choose_groups, deal_groups, group_videos
+from dualstream.clips.data.intervals import Interval, seconds_text
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import read_csv, read_text, replacing
 
@@ -33,6 +36,7 @@ Part = Literal["train", "test"]
 MANIFEST_FILE, CLASSES_FILE, DATASET_FILE = "manifest.csv", "classes.txt", "dataset.yaml"
 
 _FACTS = ("frames", "fps", "width", "height", "sha256")
+_TIMES = ("start_seconds", "end_seconds")
 
 
 def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
@@ -43,16 +47,16 @@ def folder_of_manifest(path: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One checked video of a data set."""
+    """One checked video of a data set, or an interval of one."""
 
     path: str
-    """Path from the manifest's root, with `/` between folders; the video's name everywhere."""
+    """Path from the manifest's root, with `/` between folders; names the video's flow too."""
     label: int
-    """Index of the class, from 0."""
+    """Index of the class, from 0; of several the smallest."""
     splits: tuple[str, ...]
     """Side in each split: "train", "test", or "" where the split leaves the video out."""
     frames: int
-    """Number of frames that decode."""
+    """Number of frames of the whole file that decode."""
     fps: float
     """Mean frame rate."""
     width: int
@@ -60,6 +64,10 @@ class VideoRecord:
     height: int
     sha256: str
     """Checksum of the file in lower-case hexadecimal digits; "" where it is not known."""
+    interval: Interval | None = None
+    """The part of the video that is meant; None for all of it."""
+    more_labels: tuple[int, ...] = ()
+    """Further classes that are there at the same time, rising, above `label`."""
 
     def __post_init__(self) -> None:
         if not is_video_name(self.path):
@@ -68,6 +76,8 @@ class VideoRecord:
                 "'.' or line ends."
             )
         check_least(0, label=self.label)
+        if list(self.labels) != sorted(set(self.labels)):
+            raise InputError(f"several labels must rise, got {';'.join(map(str, self.labels))}.")
         check_least(1, frames=self.frames, width=self.width, height=self.height)
         for side in self.splits:
             if side not in ("train", "test", ""):
@@ -77,13 +87,23 @@ class VideoRecord:
         if self.sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise InputError(f"sha256 must be 64 hexadecimal digits or empty, got {self.sha256!r}.")
 
+    @property
+    def name(self) -> str:
+        """Name of the row in scores and messages: its path, and its interval: `a.mp4#t=84,94`."""
+        return self.path if self.interval is None else self.interval.name_in(self.path)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All classes, rising."""
+        return (self.label, *self.more_labels)
+
 
 @dataclass(frozen=True)
 class Manifest:
     """The videos of a data set, their classes and splits."""
 
     records: tuple[VideoRecord, ...]
-    """One a video, paths unique."""
+    """One a video or interval, names unique."""
     classes: tuple[str, ...]
     """Class names; a label is an index into them."""
     root: Path
@@ -98,21 +118,21 @@ class Manifest:
                 )
             if count > 1:
                 raise InputError(f"class {name!r} stands {count} times.")
-        paths: set[str] = set()
+        names: set[str] = set()
         for record in self.records:
-            if record.label >= len(self.classes):
+            if record.labels[-1] >= len(self.classes):
                 raise InputError(
-                    f"{record.path}: label {record.label} is out of range of "
+                    f"{record.name}: label {record.labels[-1]} is out of range of "
                     f"{len(self.classes)} classes."
                 )
             if len(record.splits) != len(self.records[0].splits):
                 raise InputError(
-                    f"{record.path}: {len(record.splits)} splits, where the first record has "
+                    f"{record.name}: {len(record.splits)} splits, where the first record has "
                     f"{len(self.records[0].splits)}."
                 )
-            if record.path in paths:
-                raise InputError(f"{record.path}: two records have this path.")
-            paths.add(record.path)
+            if record.name in names:
+                raise InputError(f"{record.name}: two records have this name.")
+            names.add(record.name)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -121,6 +141,16 @@ class Manifest:
     def num_splits(self) -> int:
         """Number of split columns."""
         return len(self.records[0].splits) if self.records else 0
+
+    @property
+    def files(self) -> tuple[VideoRecord, ...]:
+        """The first record of each video file: what is computed once a file goes by these."""
+        return tuple({record.path: record for record in reversed(self.records)}.values())[::-1]
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether a row has more than one class."""
+        return any(record.more_labels for record in self.records)
 
     def video_path(self, record: VideoRecord) -> Path:
         """File of a record."""
@@ -166,10 +196,12 @@ class Manifest:
             manifest = stack.enter_context(replacing(target / MANIFEST_FILE))
             with manifest.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(_columns(self.num_splits))
+                has_times = any(record.interval for record in self.records)
+                writer.writerow(_columns(self.num_splits, has_times=has_times))
                 for r in self.records:
                     facts = [getattr(r, name) for name in _FACTS]
-                    writer.writerow([r.path, r.label, *r.splits, *facts])
+                    labels = ";".join(map(str, r.labels))
+                    writer.writerow([r.path, labels, *r.splits, *facts, *_times(r) * has_times])
             for path, text in texts.items():
                 temporary = stack.enter_context(replacing(path))
                 temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -280,14 +312,22 @@ def _read_root(folder: Path) -> Path:
     return folder / Path(content.get("videos", "")).expanduser()
 
 
-def _columns(num_splits: int) -> list[str]:
-    return ["path", "label", *(f"split{i + 1}" for i in range(num_splits)), *_FACTS]
+def _times(record: VideoRecord) -> list[str]:
+    """Cells of the interval, empty where all of the video is meant."""
+    found = record.interval
+    return [seconds_text(getattr(found, name)) if found else "" for name in _TIMES]
+
+
+def _columns(num_splits: int, *, has_times: bool) -> list[str]:
+    splits = (f"split{i + 1}" for i in range(num_splits))
+    return ["path", "label", *splits, *_FACTS, *_TIMES * has_times]
 
 
 def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ...]:
     rows = read_csv(path, error=AnnotationError)
     names = [name.strip() for name in next(rows, (1, []))[1]]
-    columns = _columns(sum(name.startswith("split") for name in names))
+    has_times = any(name in names for name in _TIMES)
+    columns = _columns(sum(name.startswith("split") for name in names), has_times=has_times)
     if names != columns:
         missing = [name for name in columns if name not in names]
         found = f"column {missing[0]!r} is missing" if missing else f"found {','.join(names)}"
@@ -297,19 +337,19 @@ def _read_records(path: Path, classes: tuple[str, ...]) -> tuple[VideoRecord, ..
     for line, cells in rows:
         try:
             record = _parse_row(columns, cells)
-            if record.label >= len(classes):
+            if record.labels[-1] >= len(classes):
                 raise InputError(
-                    f"label {record.label} is out of range: {path.parent / CLASSES_FILE} has "
+                    f"label {record.labels[-1]} is out of range: {path.parent / CLASSES_FILE} has "
                     f"{len(classes)} classes, so labels are 0..{len(classes) - 1}."
                 )
-            if record.path in records:
+            if record.name in records:
                 raise InputError(
-                    f"{record.path!r} stands in line {line_of[record.path]} already. Remove one "
+                    f"{record.name!r} stands in line {line_of[record.name]} already. Remove one "
                     "of the two."
                 )
         except InputError as error:
             raise AnnotationError(f"{path}:{line}: {error}") from None
-        records[record.path], line_of[record.path] = record, line
+        records[record.name], line_of[record.name] = record, line
     if not records:
         raise AnnotationError(f"{path}: the manifest lists no video. Run `dualstream prepare`.")
     return tuple(records.values())
@@ -319,14 +359,27 @@ def _parse_row(columns: Sequence[str], cells: Sequence[str]) -> VideoRecord:
     if len(cells) != len(columns):
         raise InputError(f"{len(cells)} cells, where the header has {len(columns)}.")
     row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
-    whole: dict[str, int] = {}
-    for name in ("label", "frames", "width", "height"):
-        if not re.fullmatch(r"-?[0-9]{1,18}", row[name]):
-            raise InputError(f"{name} must be a whole number, got {row[name]!r}.")
-        whole[name] = int(row[name])
+    label, *more_labels = (_whole("label", cell) for cell in row["label"].split(";"))
+    whole = {name: _whole(name, row[name]) for name in ("frames", "width", "height")}
     try:
         fps = float(row["fps"])
     except ValueError:
         raise InputError(f"fps must be a number, got {row['fps']!r}.") from None
-    splits = tuple(row[name] for name in columns[2 : -len(_FACTS)])
-    return VideoRecord(path=cells[0], splits=splits, fps=fps, sha256=row["sha256"], **whole)
+    splits = tuple(row[name] for name in columns if name.startswith("split"))
+    start, end = (row.get(name, "") for name in _TIMES)
+    return VideoRecord(
+        path=cells[0],
+        label=label,
+        splits=splits,
+        fps=fps,
+        sha256=row["sha256"],
+        interval=Interval.parse(start, end) if start or end else None,
+        more_labels=tuple(more_labels),
+        **whole,
+    )
+
+
+def _whole(name: str, cell: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", cell.strip()):
+        raise InputError(f"{name} must be a whole number, got {cell!r}.")
+    return int(cell)

@@ -26,8 +26,15 @@ from dualstream.clips.data.annotations.entries import (
 )
 from dualstream.clips.data.checks import CheckedVideo, check_videos
 from dualstream.clips.data.groups import mirrored_classes
+from dualstream.clips.data.intervals import Interval
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
-from dualstream.clips.data.video_files import is_video, list_files, match_entries
+from dualstream.clips.data.rows import rows_of_video
+from dualstream.clips.data.video_files import (
+    ListedVideo,
+    is_video,
+    list_files,
+    match_entries,
+)
 from dualstream.errors import AnnotationError, InputError, check_choice, check_least
 from dualstream.files import replacing
 
@@ -87,18 +94,23 @@ class Preparation:
         self.root = root
         self.format = format
         self.classes = annotations.classes
+        self._may_have_several = annotations.may_have_several
         self._check = check
         self._problems = list(annotations.problems)
+        check_folders = format != "folders" and not annotations.may_have_several
         self._listed, refused = match_entries(
-            root, names, annotations, self._problems, check_folders=format != "folders"
+            root, names, annotations, self._problems, check_folders=check_folders
         )
-        unlisted = sorted(set(names) - self._listed.keys() - refused)
+        self._of_file: dict[str, dict[Interval | None, ListedVideo]] = defaultdict(dict)
+        for (path, interval), video in self._listed.items():
+            self._of_file[path][interval] = video
+        unlisted = sorted(set(names) - self._of_file.keys() - refused)
         if unlisted and format != "folders":
             what = f"{len(unlisted)} videos are in no list, the first is {unlisted[0]!r}"
             remedy = "They are left out; add them to the lists to use them."
             self._problems.append(Problem("in no list", str(root), what, remedy))
-        self.names = tuple(sorted(self._listed))
-        """The videos to check."""
+        self.names = tuple(sorted(self._of_file))
+        """The video files to check."""
         self._checked: dict[str, CheckedVideo] = {}
 
     def __len__(self) -> int:
@@ -120,10 +132,20 @@ class Preparation:
             pass
         problems = [*self._problems]
         num_splits = max((s for v in self._listed.values() for s in v.sides), default=1)
-        made = (self._record(self._checked[name], num_splits, problems) for name in self.names)
-        records = [record for record in made if record is not None]
+        records = [
+            record
+            for name in self.names
+            for record in self._records(self._checked[name], num_splits, problems)
+        ]
         problems += self._same_content(records)
         problems += self._empty_classes(records)
+        if several := sum(bool(record.more_labels) for record in records):
+            what = f"{several} of {len(records)} videos or intervals have several classes"
+            remedy = (
+                "Train with train.labels=several, or correct the times if the classes exclude "
+                "each other."
+            )
+            problems.append(Problem("overlapping classes", str(self.root), what, remedy))
         if pairs := mirrored_classes(self.classes):
             left, right = (self.classes[label] for label in pairs[0])
             what = f"{len(pairs)} pairs of classes are mirrored ones, as {left!r} and {right!r}"
@@ -141,15 +163,16 @@ class Preparation:
         manifest = Manifest(tuple(records), self.classes, self.root)
         return PrepareReport(manifest, tuple(problems))
 
-    def _record(
+    def _records(
         self, video: CheckedVideo, num_splits: int, problems: list[Problem]
-    ) -> VideoRecord | None:
-        path, listed, facts = str(self.root / video.path), self._listed[video.path], video.facts
+    ) -> list[VideoRecord]:
+        """The rows of one video file; what is wrong with it is added to the problems."""
+        path, facts = str(self.root / video.path), video.facts
         if facts is None:
             what = video.error or "it cannot be decoded"
             remedy = "The video is left out; replace or remove the file."
             problems.append(Problem("broken video", path, what, remedy))
-            return None
+            return []
         if facts.frames_missing:
             missing, total = facts.frames_missing, facts.frames + facts.frames_missing
             what = f"{missing / total:.0%} of its pictures cannot be decoded ({missing} of {total})"
@@ -163,17 +186,28 @@ class Preparation:
             what = "it has 1 frame, and optical flow needs 2"
             remedy = "It is kept for RGB; streams of motion cannot use it. Remove or replace it."
             problems.append(Problem("one frame", path, what, remedy))
-        splits = tuple(listed.sides.get(split + 1, ("", ""))[0] for split in range(num_splits))
+        rows = rows_of_video(
+            self._of_file[video.path],
+            facts,
+            problems,
+            path=path,
+            num_splits=num_splits,
+            may_have_several=self._may_have_several,
+        )
         of_file = facts.frames, facts.fps, facts.width, facts.height, facts.sha256
-        return VideoRecord(video.path, listed.label, splits, *of_file)
+        return [
+            VideoRecord(video.path, r.labels[0], r.sides, *of_file, r.interval, r.labels[1:])
+            for r in rows
+        ]
 
     def _same_content(self, records: Sequence[VideoRecord]) -> Iterator[Problem]:
-        """Problems of one content under two names: in two classes, or in train and test."""
+        """Problems of one content in two files: in two classes, or in train and test."""
         by_content: dict[str, list[VideoRecord]] = defaultdict(list)
-        for record in records:
-            by_content[record.sha256].append(record)
+        for record in {record.path: record for record in reversed(records)}.values():
+            by_content[record.sha256].insert(0, record)
         for first, *copies in by_content.values():
-            if other := next((r for r in copies if r.label != first.label), None):
+            others = (r for r in copies if r.labels != first.labels and r.interval is None)
+            if first.interval is None and (other := next(others, None)):
                 where = str(self.root / other.path)
                 a, b = (f"{r.path!r} ({self.classes[r.label]!r})" for r in (other, first))
                 remedy = "Both are kept as they are; remove the one of the wrong class."
@@ -183,15 +217,16 @@ class Preparation:
                 by_side = {r.splits[split]: r for r in reversed([first, *copies])}
                 if {"train", "test"} <= by_side.keys():
                     trained, tested = by_side["train"].path, by_side["test"].path
-                    _, where = self._listed[tested].sides[split + 1]
+                    file = self._of_file[tested].values()
+                    where = next(v.sides[split + 1][1] for v in file if split + 1 in v.sides)
                     pair = f"{tested!r} (test) has the content of {trained!r} (train)"
                     what = f"split {split + 1}: {pair}"
                     remedy = "Both are kept as listed; remove one to test on unseen videos only."
                     yield Problem("same content in train and test", where, what, remedy)
 
     def _empty_classes(self, records: Sequence[VideoRecord]) -> Iterator[Problem]:
-        used = {record.label for record in records}
-        listed = {video.label for video in self._listed.values()}
+        used = {label for record in records for label in record.labels}
+        listed = {label for video in self._listed.values() for label in video.labels}
         for label, name in enumerate(self.classes):
             if label in used or (self.format == "folders" and label not in listed):
                 continue
@@ -271,9 +306,9 @@ def split_by_source(manifest: Manifest, *, test_fraction: float, seed: int = 0) 
     if any(side for record in manifest.records for side in record.splits):
         raise InputError("test_fraction is for data sets without splits; this one has some.")
     _, test = manifest.hold_out(test_fraction, seed=seed)
-    tested = {record.path for record in test.records}
+    tested = {record.name for record in test.records}
     records = tuple(
-        replace(record, splits=("test" if record.path in tested else "train",))
+        replace(record, splits=("test" if record.name in tested else "train",))
         for record in manifest.records
     )
     return replace(manifest, records=records)

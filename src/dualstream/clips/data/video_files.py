@@ -20,6 +20,7 @@ from dualstream.clips.data.annotations.entries import (
     label_finder,
     normalize_class,
 )
+from dualstream.clips.data.intervals import Interval
 from dualstream.errors import AnnotationError
 
 
@@ -117,13 +118,20 @@ def _parts(name: str) -> tuple[str, ...]:
     return (*(part for part in path.parts[:-1] if part not in ("/", "..")), stem)
 
 
+Place = tuple[str, Interval | None]
+"""A video file and what of it is meant, None for all."""
+
+
 @dataclass
 class ListedVideo:
-    """Class and sides that the lists give one video file."""
+    """Classes and sides that the lists give one video file, or an interval of it."""
 
-    label: int
+    labels: tuple[int, ...]
+    """One, unless a video may have several; in the order of the lists."""
     origin: str
     """`file:line` of its first entry."""
+    may_be_cut: bool = False
+    """Whether the file may hold the interval only; its length tells."""
     sides: dict[int, tuple[Side, str]] = field(default_factory=dict)
     """Split number -> side, and `file:line` of its entry."""
 
@@ -135,30 +143,35 @@ def match_entries(
     problems: list[Problem],
     *,
     check_folders: bool,
-) -> tuple[dict[str, ListedVideo], frozenset[str]]:
+) -> tuple[dict[Place, ListedVideo], frozenset[str]]:
     """Match the lines of annotation files with the videos that they name.
 
     Problems of the lines are added to `problems`; with `check_folders`, lines that contradict the
     class folder of their video are left out.
 
-    Returns class and sides of each listed video, and the videos of which all lines are left out.
+    Returns classes and sides of each listed video or interval, and the video files of which all
+    lines are left out.
     """
     hint_folders = {folder_of(entry.path_hint) for entry in annotations.entries} - {""}
     find_label = label_finder(annotations.classes if check_folders else ())
     index = VideoIndex(names, class_folders={*annotations.classes, *hint_folders})
-    listed: dict[str, ListedVideo] = {}
+    listed: dict[Place, ListedVideo] = {}
     refused: set[str] = set()
     for entry in annotations.entries:
         class_name = annotations.classes[entry.label]
         hints = (entry.path_hint, *entry.alternatives)
-        found = next((f for hint in hints if (f := index.find(hint, class_name=class_name))), ())
+        finds = ((hint, index.find(hint, class_name=class_name)) for hint in hints)
+        hint, found = next((pair for pair in finds if pair[1]), ("", ()))
         if len(found) == 1:
             if problem := _check_folder(entry, found[0], find_label, annotations.classes):
                 problems.append(problem)
                 refused.add(found[0])
                 continue
-            video = listed.setdefault(found[0], ListedVideo(entry.label, entry.origin))
-            if problem := _add_entry(video, entry, found[0], annotations.classes):
+            is_cut = entry.is_cut and hint == entry.path_hint
+            place = found[0], None if is_cut else entry.interval
+            new = ListedVideo((entry.label,), entry.origin, entry.is_cut)
+            video = listed.setdefault(place, new)
+            if problem := _add_entry(video, entry, found[0], annotations):
                 problems.append(problem)
         elif found:
             what = f"{entry.path_hint!r} may be {' or '.join(map(repr, found[:3]))}"
@@ -168,7 +181,7 @@ def match_entries(
             what = f"there is no video {entry.path_hint!r} in {root}"
             remedy = "The line is left out; add the file or remove the line."
             problems.append(Problem("missing file", entry.origin, what, remedy))
-    return listed, frozenset(refused - listed.keys())
+    return listed, frozenset(refused - {path for path, _ in listed})
 
 
 def _check_folder(
@@ -189,12 +202,16 @@ def _check_folder(
 
 
 def _add_entry(
-    video: ListedVideo, entry: Entry, name: str, classes: tuple[str, ...]
+    video: ListedVideo, entry: Entry, name: str, annotations: Annotations
 ) -> Problem | None:
-    if entry.label != video.label:
+    is_further = entry.label not in video.labels
+    if is_further and annotations.may_have_several:
+        video.labels += (entry.label,)
+    elif is_further:
+        classes = annotations.classes
         what = (
             f"{name!r} is of class {classes[entry.label]!r} here and of "
-            f"{classes[video.label]!r} in {video.origin}"
+            f"{classes[video.labels[0]]!r} in {video.origin}"
         )
         remedy = "The line is left out; correct one of the two."
         return Problem("conflicting label", entry.origin, what, remedy)
@@ -202,7 +219,7 @@ def _add_entry(
     in_both = {before, entry.part} == {"train", "test"}
     if not before or (in_both and entry.part == "test"):
         video.sides[entry.split] = entry.part, entry.origin
-    if before is None or earlier == entry.origin:
+    if before is None or earlier == entry.origin or (is_further and not in_both):
         return None
     if in_both:
         what = (

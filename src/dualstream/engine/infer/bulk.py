@@ -282,6 +282,7 @@ def _entry(predictor: Predictor, path: str, settings: BulkSettings) -> dict[str,
         prediction.window_seconds,
         prediction.window_probabilities,
         prediction.classes,
+        labels=prediction.labels,
         **settings.thresholds,
     )
     return prediction_entry(prediction, segments, top=settings.top)

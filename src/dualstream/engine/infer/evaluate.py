@@ -19,7 +19,13 @@ from dualstream.engine.recipe_sections import Crops
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.run.info import FlowFolders, flow_origins, read_run, save_metrics
 from dualstream.errors import CheckpointError, DualstreamError, ScoresError
-from dualstream.scores import Accuracy, measure, write_scores
+from dualstream.scores import (
+    Accuracy,
+    SeveralAccuracy,
+    measure,
+    measure_several,
+    write_scores,
+)
 from dualstream.types import Clip, Scores
 
 
@@ -29,7 +35,8 @@ class Evaluation:
 
     scores: Scores
     """Of the videos that could be read."""
-    accuracy: Accuracy
+    accuracy: Accuracy | SeveralAccuracy
+    """Of several classes a video where the recipe's train.labels says so."""
     failures: Mapping[str, str]
     """Video -> why it could not be scored."""
     path: Path
@@ -87,6 +94,11 @@ def evaluate(
     recipe = checkpoint.recipe.model_copy(update={"test": test})
     origins = flow_origins(checkpoint.info.flow, forward=flow, backward=backward_flow)
     videos = videos_of(manifest, recipe, part)
+    if recipe.train.labels == "one" and videos.has_several_labels:
+        raise CheckpointError(
+            f"Videos of {folder} have several classes, and {checkpoint.folder} was trained with "
+            "train.labels=one. Train it with train.labels=several."
+        )
     checkpoint.model.to(device)
     predictor = Predictor(checkpoint, segments=test.segments, crops=test.crops, optimize=optimize)
     loader = make_loader(
@@ -98,7 +110,7 @@ def evaluate(
     scores, failures = score_videos(predictor, videos, loader, listener)
     path = Path(out or checkpoint.folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
     write_scores(path, scores)
-    accuracy = measure(scores)
+    accuracy = measure(scores) if scores.truth is None else measure_several(scores)
     metrics = {
         "videos": accuracy.num_videos,
         "failed": len(failures),
@@ -183,7 +195,7 @@ def score_videos(
         try:
             clip = next(batches).sample(0)
         except DualstreamError as error:
-            failures[record.path] = str(error)
+            failures[record.name] = str(error)
         else:
             scored.append(record)
             rows.append(predictor.scores([clip])[0])
@@ -191,5 +203,10 @@ def score_videos(
             listener(done, len(videos))
     if not rows:
         raise ScoresError("No video could be scored; the errors of the single videos say why.")
-    names, labels = tuple(r.path for r in scored), np.array([r.label for r in scored], np.int64)
-    return Scores(names, labels, np.stack(rows), predictor.classes, "probabilities"), failures
+    names, labels = tuple(r.name for r in scored), np.array([r.label for r in scored], np.int64)
+    truth = None
+    if predictor.labels == "several":
+        places = np.arange(len(predictor.classes))
+        truth = np.stack([np.isin(places, record.labels) for record in scored])
+    table = np.stack(rows)
+    return Scores(names, labels, table, predictor.classes, "probabilities", truth), failures

@@ -27,6 +27,7 @@ from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
+from dualstream.scores.views import Average
 from dualstream.types import Clip, Features, Prediction, Scores, top_classes
 from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
@@ -121,6 +122,12 @@ class Predictor:
         if weights is not None:
             fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
         self.fusion = fusion or Fusion("mean", len(self.recognizers))
+        self.labels = self.recognizers[0].labels
+        if self.labels == "several" and not self.fusion.keeps_independent:
+            raise InputError(
+                f"Networks that tell several classes at once are joined by their mean, or with "
+                f"given weights, not by {str(self.fusion)!r}."
+            )
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -161,6 +168,7 @@ class Predictor:
                 recognizer.name: table
                 for recognizer, table in zip(self.recognizers, tables, strict=True)
             },
+            labels=self.labels,
         )
 
     def watch(
@@ -286,7 +294,8 @@ class Predictor:
             # Left and right change places in a mirrored view.
             mirrored = np.resize(self.cropping.mirrored_views, len(logits))
             logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
-            rows.append(average_views(logits, average="probabilities"))
+            average: Average = "independent" if self.labels == "several" else "probabilities"
+            rows.append(average_views(logits, average=average))
         return np.stack(rows)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import CheckpointError, InputError
 from dualstream.flow.methods.params import FlowParams
-from dualstream.types import Clip, ClipSpec
+from dualstream.types import Clip, ClipSpec, Labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,10 @@ class Recognizes(Protocol):
         """Stream -> settings of its flow method."""
 
     @property
+    def labels(self) -> Labels:
+        """Whether a video has one of the classes, or several."""
+
+    @property
     def joins_segments(self) -> bool:
         """Whether it sees the segments of a video together."""
 
@@ -73,6 +77,8 @@ class Recognizer:
     classes: tuple[str, ...]
     flow_params: Mapping[str, FlowParams] = field(default_factory=dict)
     """Stream -> settings of its flow method; the defaults of the method where there are none."""
+    labels: Labels = "one"
+    """Whether a video has one of the classes, or several: what its probabilities are of."""
 
     @property
     def joins_segments(self) -> bool:
@@ -172,6 +178,7 @@ def as_recognizer(model: Model) -> Recognizes:
         checkpoint.spec,
         checkpoint.classes,
         checkpoint.flow_params,
+        checkpoint.recipe.train.labels,
     )
 
 
@@ -201,6 +208,11 @@ def as_recognizers(models: Model | Sequence[Model]) -> tuple[Recognizes, ...]:
             raise CheckpointError(
                 f"{found[0].name} and {other.name} have different classes; they must come from "
                 "the same data set."
+            )
+        if other.labels != found[0].labels:
+            raise CheckpointError(
+                f"{found[0].name} and {other.name} were trained with other train.labels "
+                f"({found[0].labels} and {other.labels}): their probabilities cannot be joined."
             )
     names = [one.name for one in found]
     times = [names[: place + 1].count(name) for place, name in enumerate(names)]

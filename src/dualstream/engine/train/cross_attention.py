@@ -73,7 +73,7 @@ class CrossAttentionModule(TrainingModule):
         self.settings = recipe.train.attention
         self.scheduled_epochs = recipe.train.epochs - self.settings.network_epochs
         _, held_out = videos.hold_out(self.settings.hold_out, seed=recipe.train.seed)
-        self.held_out = frozenset(record.path for record in held_out.records)
+        self.held_out = frozenset(record.name for record in held_out.records)
         self.extractor: CrossAttention | None = None
         """The network as it was when its maps were extracted."""
         if self.settings.schedule == "two_phase":

@@ -39,6 +39,7 @@ from dualstream.engine.train.opening import (
 )
 from dualstream.engine.train.run_data import RunData
 from dualstream.engine.train.run_folder import Listener, RunFolder, WholeFileCheckpointIO
+from dualstream.engine.train.several_labels import SeveralLabelsModule
 from dualstream.errors import DiskError, RecipeError, SharedMemoryError
 from dualstream.jobs import keep_freed_memory
 from dualstream.models.trainable import set_trainable
@@ -135,6 +136,8 @@ def classify(run: TrainingRun, listener: Listener | None) -> tuple[TrainingModul
         data = FrozenData(recipe, run.manifest, run.info, model=model, listener=listener)
         return FrozenModule(recipe, model), data
     usual = RunData(recipe, run.manifest, run.info)
+    if recipe.train.labels == "several":
+        return SeveralLabelsModule(recipe, model), usual
     if model.exchanges_maps:
         return CrossAttentionModule(recipe, model, videos=usual.videos["train"]), usual
     if "motion" in recipe.train.losses:

@@ -127,7 +127,7 @@ class FrozenData(RunData):
         assert self.trainer is not None
         # Of the whole manifest: what is drawn for a video is the same for every split.
         dataset, folder = self._dataset(part, self.manifest), self._folders[part]
-        places = {record.path: i for i, record in enumerate(self.manifest.records)}
+        places = {record.name: i for i, record in enumerate(self.manifest.records)}
         ((stream_name, stream),) = dataset.spec.streams.items()
         device = self.trainer.strategy.root_device
 
@@ -166,7 +166,7 @@ class FrozenData(RunData):
     def _names(self) -> dict[Part, list[str]]:
         """Part -> its videos; where epochs are cut (`limit`) only those that will be drawn."""
         names: dict[Part, list[str]] = {
-            part: [record.path for record in videos.records] for part, videos in self.videos.items()
+            part: [record.name for record in videos.records] for part, videos in self.videos.items()
         }
         if self.info.limit is not None:
             drawn, batches = set(), self._batches()
@@ -224,9 +224,9 @@ class FrozenDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
         epoch, index = key
         record = self.videos.records[index % len(self)]
-        views = np.load(feature_path(self.folder, record.path), mmap_mode="r")  # (V, S, ...)
+        views = np.load(feature_path(self.folder, record.name), mmap_mode="r")  # (V, S, ...)
         view = np.random.default_rng([self.seed, epoch, index]).integers(len(views))
-        labels = read_text(_label_path(self.folder, record.path), error=RecipeError).split()
+        labels = read_text(_label_path(self.folder, record.name), error=RecipeError).split()
         return torch.from_numpy(views[view].copy()), int(labels[view])
 
 

@@ -16,6 +16,7 @@ from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import (
     build_model,
     check_device,
+    learns_classes,
     starting_weights,
 )
 from dualstream.engine.run.consistency import check_losses, check_streams
@@ -34,6 +35,7 @@ from dualstream.engine.train.multi_task import (
     samples_of_batch,
     tell_shared_classes,
 )
+from dualstream.engine.train.several_labels import check_labels
 from dualstream.engine.train.stored_flow import check_flow, default_origin, with_flow_of
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import file_sha256
@@ -104,7 +106,7 @@ def open_run(
         )
     folders = named_folders(source, options.get("also", ()))
     manifests = {name: Manifest.read(place) for name, place in folders.items()}
-    _check_recipe(recipe, manifests)
+    _check_recipe(recipe, manifests, learns_classes=teacher is None and learns_classes(recipe))
     common = RunInfo("", "", seed=recipe.train.seed, teacher=teacher, git_commit=git_commit())
     common = replace(common, limit=options.get("limit"))
     if len(folders) == 1:
@@ -183,12 +185,15 @@ def _reopened(folder: Path) -> TrainingRun:
     return TrainingRun(folder, recipe, manifest, info, is_new=False)
 
 
-def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
+def _check_recipe(
+    recipe: Recipe, manifests: Mapping[str, Manifest], *, learns_classes: bool
+) -> None:
     """Raise what making the network, or its device, would raise, and what several data sets do.
 
     Args:
         recipe: of the run.
         manifests: data set -> its manifest.
+        learns_classes: whether labels are looked at.
     """
     sources = starting_weights(recipe)
     samples_of_batch(recipe.train.batch_size, tuple(manifests), recipe.data.shares)
@@ -201,6 +206,8 @@ def _check_recipe(recipe: Recipe, manifests: Mapping[str, Manifest]) -> None:
         check_streams(model, recipe)
         check_losses(model, recipe)
         check_attention(model, recipe)
+    if learns_classes:
+        check_labels(model, recipe, manifests)
     if recipe.data.frozen_views:
         check_frozen(model, recipe)
     for what, applies in {

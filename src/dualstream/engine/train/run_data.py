@@ -130,7 +130,7 @@ def usable_videos(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
 def _warn_of_the_others(manifest: Manifest, recipe: Recipe, used: dict[Part, Manifest]) -> None:
     """Log which videos are not among the usable ones, if any."""
     left_out = [
-        record.path
+        record.name
         for part, videos in used.items()
         for record in set(videos_of(manifest, recipe, part).records) - set(videos.records)
     ]

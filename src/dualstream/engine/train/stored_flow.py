@@ -39,7 +39,7 @@ def default_origin(stream: str, recipe: Recipe, manifest: Manifest, source: Path
 def _method_of(folder: Path, manifest: Manifest) -> str | None:
     """Method of the flow in a store, by the first video that it has; None where it has none."""
     store = FlowStore(folder)
-    for record in manifest.records:
+    for record in manifest.files:
         if store.has(record.path):
             with store.open(record.path) as file:
                 return file.meta.method
@@ -65,8 +65,8 @@ def check_flow(
     Raises:
         FlowStoreError: it has not; names the first videos and the command that computes the rest.
     """
-    records = manifest.subset(recipe.data.split, side).records
-    names = [record.path for record in records if record.frames > 1]
+    files = manifest.subset(recipe.data.split, side).files
+    names = [record.path for record in files if record.frames > 1]
     for folder in (origin.store, origin.backward_store):
         store = None if folder is None else FlowStore(folder)
         missing = [name for name in names if store is not None and not store.has(name)]
@@ -100,7 +100,7 @@ def with_flow_of(
         meta = file.meta
     section = recipe.inputs[stream]
     if section.flow_short_side is None:
-        sides = [min(record.height, record.width) for record in manifest.records]
+        sides = [min(record.height, record.width) for record in manifest.files]
         side = meta.short_side or int(statistics.median_low(sides))
         section = section.model_copy(update={"flow_short_side": side})
         recipe = recipe.model_copy(update={"inputs": {**recipe.inputs, stream: section}})

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, InputError
 from dualstream.flow.methods.params import Direction
+from dualstream.flow.store.fields import check_indices
 from dualstream.flow.store.file import FlowFile, writing_file
 from dualstream.flow.store.folders import FlowFolder
 from dualstream.flow.store.meta import FlowMeta
@@ -108,16 +109,23 @@ class StoredFlow:
     Args:
         forward: what `FlowStore.open` gave.
         backward: the backward flow of the same video, where it is wanted too.
+        fields: the part that is read, None for all: field i here is field `fields[i]` there.
 
     Raises:
         FlowStoreError: the two have another number of fields, size, or bound.
     """
 
     def __init__(
-        self, forward: FlowFile | FlowFolder, backward: FlowFile | FlowFolder | None = None
+        self,
+        forward: FlowFile | FlowFolder,
+        backward: FlowFile | FlowFolder | None = None,
+        *,
+        fields: range | None = None,
     ) -> None:
         self.forward, self.backward = forward, backward
-        self.num_fields, self.size = forward.num_fields, (forward.meta.height, forward.meta.width)
+        self.size = forward.meta.height, forward.meta.width
+        self._fields = range(forward.num_fields) if fields is None else fields
+        self.num_fields = len(self._fields)
         for name in ("num_fields", "height", "width", "bound_px"):
             ours, theirs = (getattr(file.meta, name) for file in (forward, backward or forward))
             if backward is not None and ours != theirs:
@@ -139,5 +147,7 @@ class StoredFlow:
                 f"{self.forward.path} holds forward flow only. Store backward flow with "
                 "`dualstream flow --direction both`."
             )
+        check_indices(indices, self.num_fields, str(file.path))
+        stored = [self._fields[index] for index in indices]
         meta = file.meta
-        return Flow(file.read(indices), meta.method, meta.source, meta.bound_px)
+        return Flow(file.read(stored), meta.method, meta.source, meta.bound_px)

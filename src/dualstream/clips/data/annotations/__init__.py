@@ -2,7 +2,8 @@
 
 Kinetics-400, -600 and -700 (source: the CSV files of DeepMind's kinetics400.tar.gz,
 kinetics600.tar.gz and kinetics700_2020.tar.gz). Videos are named `<id>_000084_000094.mp4` as the
-usual download scripts write them, or `<id>.mp4`, with or without class folders:
+usual download scripts write them, or `<id>.mp4`, with or without class folders; of an `<id>.mp4`
+that is longer than its interval, the interval is meant:
 
     label,youtube_id,time_start,time_end,split
     testifying,---QUuC4vJs,84,94,validate
@@ -23,9 +24,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dualstream.clips.data.annotations.boris import is_boris, read_boris
+from dualstream.clips.data.annotations.elan import is_elan, read_elan
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
@@ -43,15 +47,19 @@ from dualstream.clips.data.annotations.entries import (
     numbered_lines,
     read_class_list,
 )
+from dualstream.clips.data.annotations.interval_tables import is_intervals, read_intervals
 from dualstream.clips.data.annotations.lists import (
     LIST_SUFFIXES,
     is_hmdb51,
     is_list,
+    is_sports1m,
     is_ucf101,
     read_hmdb51,
     read_lists,
+    read_sports1m,
     read_ucf101,
 )
+from dualstream.clips.data.intervals import Interval
 from dualstream.errors import AnnotationError, check_choice
 from dualstream.files import first_line, read_csv, read_json, read_text
 
@@ -89,7 +97,7 @@ def _read_kinetics(file: Path) -> Iterator[ListLine | Problem]:
     for number, cells in rows:
         where, row = f"{file}:{number}", dict(zip(header, map(str.strip, cells), strict=False))
         try:
-            start, end = (int(float(row[name])) for name in ("time_start", "time_end"))
+            interval = Interval.parse(row["time_start"], row["time_end"])
             youtube_id, name = row["youtube_id"], row["label"].strip('"')
         except (KeyError, ValueError, OverflowError):
             youtube_id = name = ""
@@ -97,8 +105,10 @@ def _read_kinetics(file: Path) -> Iterator[ListLine | Problem]:
             yield malformed(where, ",".join(cells), f"write {_KINETICS_ROW}")
             continue
         listed = listed_set(row.get("split", "")) or listed_set(file.stem)
+        start, end = int(interval.start_seconds), int(interval.end_seconds)
         stem = f"{youtube_id}_{start:06d}_{end:06d}"
-        yield ListLine(where, stem, listed, name, alternatives=(youtube_id,))
+        line = ListLine(where, stem, listed, name, alternatives=(youtube_id,))
+        yield replace(line, interval=interval, is_cut=True)
 
 
 _SEPARATOR = re.compile(r"\s*(?:,\s*|(?=\]))")
@@ -225,13 +235,18 @@ def _folders_in(folder: Path) -> list[Path]:
     return [f for f in found if not any((f / name).is_file() for name in written)]
 
 
-AnnotationFormat = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "list"]
+_OfVideos = Literal["folders", "ucf101", "hmdb51", "kinetics", "something", "sports1m"]
+AnnotationFormat = Literal[_OfVideos, "intervals", "boris", "elan", "list"]
 
 _READERS: dict[AnnotationFormat, tuple[Callable[[Path], bool], Callable[[Path], Annotations]]] = {
     "ucf101": (is_ucf101, read_ucf101),
     "hmdb51": (is_hmdb51, read_hmdb51),
     "kinetics": (is_kinetics, read_kinetics),
     "something": (is_something, read_something),
+    "sports1m": (is_sports1m, read_sports1m),
+    "intervals": (is_intervals, read_intervals),
+    "boris": (is_boris, read_boris),
+    "elan": (is_elan, read_elan),
     "list": (is_list, read_lists),
 }
 """How a file of each format is told, and how it is read; the first one that fits is taken."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from dualstream.clips.data.intervals import Interval
 from dualstream.errors import AnnotationError
 from dualstream.files import read_lines
 
@@ -36,7 +37,11 @@ _OfClasses = Literal["conflicting label", "class without video", "mirrored class
 _OfContent = Literal["same content in train and test", "same content in two classes"]
 _OfVideos = Literal["broken video", "truncated video", "undecodable frames", "one frame"]
 _OfFiles = Literal["bad file name", "other files", "outside class folders"]
-ProblemKind = Literal[_OfLines, _OfSplits, _OfLabels, _OfClasses, _OfContent, _OfVideos, _OfFiles]
+_OfTimes = Literal["no times", "wrong times", "outside the video", "overlapping classes"]
+_OfSource = Literal["intervals in train and test", "no background"]
+ProblemKind = Literal[
+    _OfLines, _OfSplits, _OfLabels, _OfClasses, _OfContent, _OfVideos, _OfFiles, _OfTimes, _OfSource
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class Entry:
     """`file:line`."""
     alternatives: tuple[str, ...] = ()
     """Other names that the video may go by."""
+    interval: Interval | None = None
+    """The part of the video that is meant; None for all of it."""
+    is_cut: bool = False
+    """Whether the file called `path_hint`, not one of the alternatives, holds the interval only."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,8 @@ class Annotations:
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...] = ()
+    may_have_several: bool = False
+    """Whether a video, or what intervals share, may have several classes."""
 
 
 def plan_splits(
@@ -243,6 +254,8 @@ class ListLine:
     """None: that of the class name."""
     split: int = 1
     alternatives: tuple[str, ...] = ()
+    interval: Interval | None = None
+    is_cut: bool = False
 
 
 def malformed(where: str, found: object, remedy: str) -> Problem:
@@ -283,6 +296,7 @@ def label_lines(
     *,
     classes: tuple[str, ...] | None,
     class_list: Path | None = None,
+    may_have_several: bool = False,
 ) -> Annotations:
     """Return the labels and splits (see `plan_splits`) that lines give their videos.
 
@@ -302,5 +316,16 @@ def label_lines(
             unknown.append(unknown_class(line.where, line.class_name, class_list, remedy))
             continue
         for split, side in plan[line.split, line.listed]:
-            entries.append(Entry(line.hint, label, split, side, line.where, line.alternatives))
-    return Annotations(classes, tuple(entries), (*problems, *unknown))
+            entries.append(
+                Entry(
+                    line.hint,
+                    label,
+                    split,
+                    side,
+                    line.where,
+                    line.alternatives,
+                    line.interval,
+                    line.is_cut,
+                )
+            )
+    return Annotations(classes, tuple(entries), (*problems, *unknown), may_have_several)

@@ -18,6 +18,11 @@ Paths may hold blanks: a line is split from its right end.
     Archery/v_Archery_g01_c01.avi 2
     Archery/v_Archery_g01_c01 123 2
     Archery/v_Archery_g01_c01.avi,2
+
+Sports-1M, whose videos have one label or several, lines of labels.txt from 0 (source: the README of
+github.com/gtoderici/sports-1m-dataset); videos are called by their YouTube id, `UDqivjS-lpI.mp4`:
+
+    train_partition.txt    https://www.youtube.com/watch?v=UDqivjS-lpI 168,169
 """
 
 from __future__ import annotations
@@ -50,6 +55,7 @@ from dualstream.clips.data.annotations.entries import (
     split_number,
     unknown_class,
 )
+from dualstream.errors import AnnotationError
 from dualstream.files import first_line
 
 _UCF101_NAME = re.compile(r"(train|test)list0*[1-9][0-9]?\.txt")
@@ -259,3 +265,39 @@ def _name_classes(rows: _Rows) -> tuple[str, ...]:
         is_name = is_class_name(folder) and len(labels[folder]) == 1
         names.append(folder if is_name else str(label))
     return tuple(names) if len(set(names)) == len(names) else tuple(map(str, range(len(names))))
+
+
+_SPORTS1M_LINE = re.compile(r"https?://\S*?[?&/](?:v=)?([\w-]{11})(?:&\S*)?\s+(\d+(?:,\d+)*)")
+
+
+def is_sports1m(file: Path) -> bool:
+    """Whether the first line of a text file is a YouTube URL with numbers of classes."""
+    return file.suffix.lower() == ".txt" and bool(_SPORTS1M_LINE.fullmatch(first_line(file)))
+
+
+def read_sports1m(path: Path) -> Annotations:
+    """Read a folder of Sports-1M's partitions, or one of them; labels.txt beside or above."""
+    folder = path if path.is_dir() else path.parent
+    class_list = find_class_list(path) or find_class_list(folder.parent)
+    if class_list is None:
+        raise AnnotationError(f"{folder}: there is no labels.txt in it or above it.")
+    classes = read_class_list(class_list, may_have_numbers=False)
+    allowed = f"{class_list} has 0..{len(classes) - 1}"
+
+    def read(file: Path) -> Iterator[ListLine | Problem]:
+        listed = listed_set(file.stem)
+        for number, line in numbered_lines(file):
+            where, match = f"{file}:{number}", _SPORTS1M_LINE.fullmatch(line)
+            if match is None:
+                yield malformed(where, repr(line), "write `URL label,label`")
+                continue
+            for label in map(int, match.group(2).split(",")):
+                if label < len(classes):
+                    yield ListLine(where, match.group(1), listed, label=label)
+                else:
+                    remedy = "The label is left out; correct it or the class list."
+                    what = f"label {label}, where {allowed}"
+                    yield Problem("label out of range", where, what, remedy)
+
+    found = collect_lines(path, is_sports1m, read)
+    return label_lines(*found, classes=classes, class_list=class_list, may_have_several=True)
