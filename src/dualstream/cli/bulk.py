@@ -38,7 +38,7 @@ def predict_in_bulk(
     job = BulkPrediction(files, out, settings, shard=shard, retry_failed=retry_failed)
     results = job.run(workers=workers, ray=ray)
     total, title, console = len(job.sources), settings.content, stderr()
-    done = kept = failed = 0
+    done = kept = failed = fresh = 0
     with Progress(advice="Go on with the same command: what is written is kept.") as progress:
         for finished, outcome in enumerate(results, start=1):
             if outcome.error is not None:
@@ -50,7 +50,10 @@ def predict_in_bulk(
                 kept += 1
             else:
                 done += 1
-            progress.update(title, finished, total, unit="videos", is_kept=outcome.is_kept)
+            fresh += not outcome.is_kept
+            # Networks were loaded before the first new one, so it says nothing of the rate.
+            is_kept = outcome.is_kept or fresh == 1
+            progress.update(title, finished, total, unit="videos", is_kept=is_kept)
     pace = progress.paces.get(title)
     rate = None if pace is None else pace.rate
     if json:
