@@ -130,5 +130,5 @@ def rearranged(data: Tensor, places: Numbers) -> Tensor:
     """(V, C, T, H, W) with other steps at its steps: `places` are (V, T), as `dropped_pieces`."""
     steps = data.transpose(1, 2).flatten(0, 1)  # (V, C, T, H, W) -> (V * T, C, H, W)
     taken = steps[places.ravel().tolist()]
-    # (V * T, C, H, W) -> (V, C, T, H, W)
-    return taken.unflatten(0, places.shape).transpose(1, 2).contiguous()
+    snippets = taken.reshape(*places.shape, *taken.shape[1:])  # (V, T, C, H, W)
+    return snippets.transpose(1, 2).contiguous()
