@@ -79,7 +79,8 @@ def sensitivity(
         picture. In time a grey flash would be an event of its own, so the neighbours are taken.
     """
     check_least(0, pieces=pieces)
-    falls, edges = [], []
+    falls: list[float] = []
+    edges: list[float] = []
     data = clip.data[stream]
     for first, places in dropped_pieces(frames, pieces=pieces, directions=directions):
         changed = replace(clip, data={**clip.data, stream: rearranged(data, places)})
