@@ -131,7 +131,9 @@ def last_maps(
         # A container comes after its parts and has the output of the last one.
         if has_places and (edge not in stops or stops[edge].startswith(f"{name}.")):
             stops[edge] = name
-    found, passed, ways = set(), set(), [_edge(logits)]
+    found: set[str] = set()
+    passed: set[object] = set()
+    ways = [_edge(logits)]
     while ways:
         edge = ways.pop()
         if edge in stops:
@@ -197,10 +199,10 @@ def _trace(
     found: dict[str, list[tuple[tuple[int, ...], _Edge]]] = {}
 
     def keep(name: str, output: object) -> None:
+        one: tuple[tuple[int, ...], _Edge] = ((), (None, 0))
         if isinstance(output, Tensor):
-            found.setdefault(name, []).append((tuple(output.shape), _edge(output)))
-        else:
-            found.setdefault(name, []).append(((), (None, 0)))
+            one = (tuple(output.shape), _edge(output))
+        found.setdefault(name, []).append(one)
 
     def on_meta(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="meta", requires_grad=False)

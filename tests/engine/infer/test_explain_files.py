@@ -66,8 +66,17 @@ def test_windows_and_layers_have_names_of_their_own(
 ) -> None:
     run = untrained_run(changed(tiny_recipe("rgb"), clip=CLIP), tiny_data, tmp_path / "run")
     layers = ["backbone.layer3", "backbone.layer4"]
-    options = {"layers": layers, "pieces": 0, "with_video": False, "window_seconds": 0.2}
-    windows = list(explain_to_files(video, run, tmp_path / "out", **options))
+    windows = list(
+        explain_to_files(
+            video,
+            run,
+            tmp_path / "out",
+            layers=layers,
+            pieces=0,
+            with_video=False,
+            window_seconds=0.2,
+        )
+    )
     assert [file.array.name for one in windows for file in one.files] == [
         "rgb.backbone.layer3.npz",
         "rgb.backbone.layer4.npz",

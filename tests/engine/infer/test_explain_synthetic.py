@@ -161,7 +161,8 @@ def over_all(found: Explained) -> torch.Tensor:
 def test_pointing_game_and_randomised_weights(trained: Recognizer, data: Path) -> None:
     """The map of a trained network points at the sprite, and depends on what was learnt.
 
-    Seen when this was written: HITS.
+    Seen when this was written: 84% of the frames are hit, 25% by the middle of the picture; with a
+    random head 56% and a correlation of 0.57, with all weights random 0% and 0.10.
 
     Source:
         Adebayo et al. 2018, section 4: maps of a network whose weights are made random, from the

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -80,7 +79,8 @@ def sensitivity(
         picture. In time a grey flash would be an event of its own, so the neighbours are taken.
     """
     check_least(0, pieces=pieces)
-    falls, edges = [], []
+    falls: list[float] = []
+    edges: list[float] = []
     data = clip.data[stream]
     for first, places in dropped_pieces(frames, pieces=pieces, directions=directions):
         changed = replace(clip, data={**clip.data, stream: rearranged(data, places)})
@@ -131,5 +131,5 @@ def rearranged(data: Tensor, places: Numbers) -> Tensor:
     """(V, C, T, H, W) with other steps at its steps: `places` are (V, T), as `dropped_pieces`."""
     steps = data.transpose(1, 2).flatten(0, 1)  # (V, C, T, H, W) -> (V * T, C, H, W)
     taken = steps[places.ravel().tolist()]
-    # (V * T, C, H, W) -> (V, C, T, H, W)
-    return torch.unflatten(taken, 0, places.shape).transpose(1, 2).contiguous()
+    snippets = taken.reshape(*places.shape, *taken.shape[1:])  # (V, T, C, H, W)
+    return snippets.transpose(1, 2).contiguous()
