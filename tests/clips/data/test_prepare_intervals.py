@@ -73,7 +73,7 @@ def test_intervals_outside_their_video_are_told(long_videos: Path) -> None:
         (
             "outside the video",
             "scored.csv:3",
-            "2 to 9 s ends after the video, which is 4.00 s long",
+            f"2 to 9 s ends after the video, which is 4.00 s long{FRAMES}",
         ),
         (
             "outside the video",

@@ -90,20 +90,17 @@ def _inside(
 ) -> Interval | None:
     """The part of an interval that is inside its video, None where there is none."""
     duration = _duration(facts)
-    times = interval.start_seconds, interval.end_seconds
-    if interval.start_seconds >= duration:
-        what = f"{interval} lies outside the video, which is {duration:.2f} s long"
-        remedy = "The line is left out; correct its times."
-        if all(time.is_integer() for time in times) and times[1] <= facts.frames:
+    start, end = interval.start_seconds, interval.end_seconds
+    is_outside, length = start >= duration, f"the video, which is {duration:.2f} s long"
+    if is_outside or end > duration + END_SLACK_SECONDS:
+        what = f"{interval} {'lies outside' if is_outside else 'ends after'} {length}"
+        used = "The line is left out" if is_outside else "It is used up to the end of the video"
+        remedy = f"{used}; correct its times."
+        if start.is_integer() and end.is_integer() and end <= facts.frames:
             what += f" and has {facts.frames} frames: these seem to be numbers of frames"
-            remedy = f"The line is left out; divide by {facts.fps:g}, times are read in seconds."
+            remedy = f"{used}; divide by {facts.fps:g}, times are read in seconds."
         problems.append(Problem("outside the video", origin, what, remedy))
-        return None
-    if interval.end_seconds > duration + END_SLACK_SECONDS:
-        what = f"{interval} ends after the video, which is {duration:.2f} s long"
-        remedy = "It is used up to the end of the video; correct its times."
-        problems.append(Problem("outside the video", origin, what, remedy))
-    return Interval(times[0], min(times[1], duration))
+    return None if is_outside else Interval(start, min(end, duration))
 
 
 def _on_both_sides(rows: list[Row], path: str, num_splits: int) -> list[Problem]:
