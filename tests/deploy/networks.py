@@ -58,5 +58,6 @@ def small(title: str, *, name: str = "run", seed: int = 0) -> Recognizer:
             assert module.running_var is not None
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-    nn.init.normal_(model.classifier.weight, std=0.05) if hasattr(model, "classifier") else None
+    if "classifier" in model._modules:
+        nn.init.normal_(model.classifier.weight, std=0.05)
     return Recognizer(name, model, ClipSpec(streams, short_side=side, crop_size=side), CLASSES)

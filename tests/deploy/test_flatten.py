@@ -50,17 +50,16 @@ def test_a_network_is_flattened_but_for_what_repeats_the_border() -> None:
         repeating,
         nn.Conv3d(8, 4, 1),
     ).eval()
-    for unit in network[:2]:
-        unit.norm.running_mean.uniform_(-1, 1)
-        unit.norm.running_var.uniform_(0.5, 2)
+    for name, value in network.named_buffers():
+        if name.endswith("running_mean"):
+            value.uniform_(-1, 1)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 2)
     x = torch.randn(2, 3, 4, 8, 8)
     with torch.no_grad():
         expected = network(x)
         flatten_convolutions(network)
         found = network(x)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert [type(m).__name__ for m in (network[0].conv, network[1].conv, network[2])] == [
-        "FlatConv",
-        "RepeatingConv3d",
-        "FlatConv",
-    ]
+    kinds = [type(network.get_submodule(name)) for name in ("0.conv", "1.conv", "2")]
+    assert kinds == [FlatConv, RepeatingConv3d, FlatConv]

@@ -18,6 +18,7 @@ from dualstream.engine.infer.explain import explain
 from dualstream.engine.infer.predictor import Predictor, predict
 from dualstream.engine.pair_recipe import FUSION_FILE, PAIR_FILE, PairRecipe
 from dualstream.engine.recipe import dump_recipe
+from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError
 from dualstream.files import write_text
 from dualstream.scores import Fusion
@@ -41,16 +42,16 @@ def pair(runs: list[Path], fusion: Fusion) -> Path:
 
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_a_pair_predicts_what_its_runs_predict(
-    runs: list[Path], pair: Path, fusion: Fusion, tiny_data: Path, crops: str
+    runs: list[Path], pair: Path, fusion: Fusion, tiny_data: Path, crops: Crops
 ) -> None:
     video = tiny_data / "videos/right/right_5.mp4"
-    expected = predict(video, runs, fusion=fusion, crops=crops, window_seconds=0.2)  # type: ignore[arg-type]
+    expected = predict(video, runs, fusion=fusion, crops=crops, window_seconds=0.2)
     networks = open_exported(pair)
     found = predict(
         video,
         networks,
         fusion=networks[0].file.card.fusion,
-        crops=crops,  # type: ignore[arg-type]
+        crops=crops,
         window_seconds=0.2,
     )
     assert len(found.window_seconds) == 2
@@ -86,7 +87,7 @@ def test_segments_and_forms_that_a_file_has_not(tiny_data: Path, tmp_path: Path)
     with pytest.raises(InputError, match="an exported file runs as it is"):
         Predictor(network, optimize=True)
     with pytest.raises(InputError, match="no layers to look into"):
-        explain(tiny_data / "videos/right/right_5.mp4", network)  # type: ignore[arg-type]
+        explain(tiny_data / "videos/right/right_5.mp4", network)
 
 
 def test_the_command_predicts_by_a_file(runs: list[Path], pair: Path, tiny_data: Path) -> None:

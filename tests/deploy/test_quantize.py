@@ -32,9 +32,11 @@ def test_a_pair_of_integers_answers_nearly_as_its_runs(
     runs: list[Path], tiny_data: Path, tmp_path: Path
 ) -> None:
     told: list[tuple[str, int, int]] = []
-    result = export(
-        runs, tmp_path / "a.onnx", int8=True, workers=0, listener=lambda *now: told.append(now)
-    )
+
+    def listener(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    result = export(runs, tmp_path / "a.onnx", int8=True, workers=0, listener=listener)
     assert result.int8 is not None
     # 8 training videos, of which a quarter is held out.
     assert (result.int8.part, result.int8.calibration_videos) == ("held_out", 6)

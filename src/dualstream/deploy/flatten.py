@@ -85,15 +85,15 @@ class FlatConv(nn.Module):
             padding=(int(conv.padding[0]), 0),
             groups=conv.groups,
         )
-        z: Tensor = self.activation(y).unflatten(3, size)
-        return z
+        z: Tensor = self.activation(y)  # (N, C', T', H*W)
+        return z.reshape(-1, *z.shape[1:3], *size)
 
     def _on_images(
         self, frames: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int | None = None
     ) -> Tensor:
         """(N, T, C, H, W) -> (N, T, C', H', W') with the activation."""
         y: Tensor = self.activation(self._images(frames, weight, bias, groups))
-        return torch.unflatten(y, 0, (-1, frames.shape[1]))
+        return y.reshape(-1, frames.shape[1], *y.shape[1:])
 
     def _images(
         self, frames: Tensor, weight: Tensor, bias: Tensor | None, groups: int | None
@@ -131,7 +131,7 @@ class FlatConv(nn.Module):
         count, parts = frames.shape[1], []
         for step in range(self.conv.kernel_size[0]):
             y = self._images(frames, self.conv.weight[:, :, step], None, None)
-            parts.append(self._steps(torch.unflatten(y, 0, (-1, count)))[step])
+            parts.append(self._steps(y.reshape(-1, count, *y.shape[1:]))[step])
         y = reduce(torch.add, parts)
         if self.conv.bias is not None:
             y = y + self.conv.bias[:, None, None]

@@ -81,6 +81,13 @@ class FusionLayer(nn.Module):
         num_classes: K.
     """
 
+    coefficients: Tensor
+    intercepts: Tensor
+    places: Tensor
+    """(R, K) 1 where row R is class K."""
+    unfitted: Tensor
+    """(K,) 1 for the classes that no row is for."""
+
     def __init__(self, fusion: Fusion, *, num_classes: int) -> None:
         super().__init__()
         self.method = fusion.method

@@ -123,6 +123,7 @@ def write_onnx(program: torch.export.ExportedProgram, card: Card, path: Path) ->
                 output_names=list(card.outputs()),
                 opset_version=OPSET,
                 dynamo=True,
+                optimize=False,  # minutes for a deep network; ONNX runtime does it when it loads
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
