@@ -140,7 +140,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("dualstream.engine.infer.recognizer.create_model", load)
+    monkeypatch.setattr("dualstream.models.create_model", load)
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")

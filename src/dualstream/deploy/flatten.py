@@ -54,6 +54,8 @@ class FlatConv(nn.Module):
         super().__init__()
         self.conv = conv
         self.activation = activation
+        # Units that pad to keep a size look at their convolution.
+        self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C', T', H', W')."""

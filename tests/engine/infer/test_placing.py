@@ -39,7 +39,7 @@ def test_a_spot_comes_back_to_where_it_was_cut_from(size: tuple[int, int], flip:
     radius = max(size) // 60
     frame[0, y - radius : y + radius + 1, x - radius : x + radius + 1] = 255
     cut = cut_frames(frame, view, reference=places.reference, size=224)  # (3, 1, 224, 224)
-    numbers, laid = put_back(cut[:1].astype(np.float32) / 255, places)
+    numbers, laid = put_back(np.asarray(cut[:1] / 255, np.float32), places)
     assert numbers.tolist() == [100]
     assert laid.shape == (1, *places.grid)
     assert places.grid == (size if min(size) <= 256 else places.reference)

@@ -286,12 +286,13 @@ class _Drawn:
         for number in numbers:
             snippet, step = np.argwhere(flat == number)[0]
             steps.append(self.stream.data[snippet, :, step])  # (C, h, w)
-        return np.asarray(pictures(np.stack(steps, axis=1)[None], self.stream.spec)[0])
+        drawn: NDArray[np.uint8] = pictures(np.stack(steps, axis=1)[None], self.stream.spec)[0]
+        return drawn
 
     def _in_box(self, image: NDArray[np.uint8], drawing: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The drawing of what was seen, in its place over a pale frame."""
         left, top, right, bottom = self.box
-        placed = (255 - (255 - image) // 3).astype(np.uint8)
+        placed: NDArray[np.uint8] = (255 - (255 - image) // 3).astype(np.uint8)
         placed[top:bottom, left:right] = cv2.resize(drawing, (right - left, bottom - top))
         return placed
 

@@ -116,10 +116,9 @@ def map_at(
         numbers, maps: as `put_back` gives them.
     """
     after = int(np.searchsorted(numbers, number))
-    if after == len(numbers) or (after == 0 and number < numbers[0]):
-        return np.asarray(maps[min(after, len(numbers) - 1)])
-    if numbers[after] == number:
-        return np.asarray(maps[after])
+    nearest: NDArray[np.float32] = maps[min(after, len(numbers) - 1)]
+    if after == len(numbers) or after == 0 or numbers[after] == number:
+        return nearest
     share = np.float32((number - numbers[after - 1]) / (numbers[after] - numbers[after - 1]))
     between: NDArray[np.float32] = (1 - share) * maps[after - 1] + share * maps[after]
     return between
