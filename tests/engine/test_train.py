@@ -59,11 +59,15 @@ def assert_same_weights(first: Path, second: Path) -> None:
 def test_every_modality_trains_to_a_falling_loss(
     modality: str, tiny_data: Path, tmp_path: Path
 ) -> None:
-    recipe = tiny_recipe(modality, epochs=6)
+    recipe = tiny_recipe(modality, epochs=10, optimizer={"name": "adamw", "lr": 0.005})
+    recipe.model.options["dropout"] = 0.0
     result = train(recipe, tiny_data, tmp_path / "run")
     rows = rows_of(tmp_path / "run")
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert float(rows[-1]["train_loss"]) < 0.9 * float(rows[0]["train_loss"])
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 11))
+    # The mean of several epochs: single ones go up and down with a few samples, and differ from
+    # processor to processor.
+    losses = [float(row["train_loss"]) for row in rows]
+    assert sum(losses[-4:]) / 4 < 0.9 * losses[0]
     assert result.train_loss == pytest.approx(float(rows[-1]["train_loss"]), rel=1e-5)
 
 

@@ -255,7 +255,9 @@ def test_odd_sizes(encode):
     path = encode("odd.mp4", frames, pixel_format="yuv444p", options=x264("bframes=0"))
     flow = motion_vectors(path)
     assert flow.size == (75, 101)
-    assert medians(flow).tolist() == [list(SHIFT)] * 5
+    # Vectors are in quarters of a pixel; the texture differs in its last bit from processor to
+    # processor, and with it, now and then, the vector that the encoder takes.
+    assert np.allclose(medians(flow), [SHIFT] * 5, atol=0.25)
 
 
 def test_a_size_that_changes_is_scaled_to_the_video_s(encode):
