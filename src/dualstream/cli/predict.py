@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from dualstream.cli.networks import choose_networks
+from dualstream.cli.networks import Networks, choose_networks
 from dualstream.cli.options import (
     Crops,
     Device,
@@ -27,18 +27,13 @@ from dualstream.cli.options import (
     StreamWeights,
     Weights,
 )
-from dualstream.cli.output import Progress, percent, print_json, stderr, stdout
+from dualstream.cli.output import Progress, print_json, stderr
+from dualstream.cli.prediction_tables import print_prediction
 from dualstream.errors import InputError, VideoError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dualstream.engine.infer.predictor import PredictorOptions
     from dualstream.scores.timeline import Segment, Thresholds
-    from dualstream.types import Prediction
-
-MOST_ROWS = 24
-"""Windows, or segments, that are printed of one video."""
 
 
 def predict(
@@ -130,11 +125,8 @@ def predict(
 ) -> None:
     """Rank the classes of videos with one trained stream or several, flow computed on the way."""
     from dualstream.report.overlay_files import overlay_files
-    from dualstream.report.prediction_files import prediction_entry
-    from dualstream.report.timeline_files import check_timeline_file, write_timeline
-    from dualstream.scores.timeline import check_thresholds, find_segments
-    from dualstream.video import probe
-    from dualstream.video.container import is_url
+    from dualstream.report.timeline_files import check_timeline_file
+    from dualstream.scores.timeline import check_thresholds
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     networks = choose_networks(
@@ -164,44 +156,79 @@ def predict(
         "crops": crops,
         "optimize": optimize,
     }
-    bulk = {
+    in_bulk = {
         "--features": features,
         "--workers": workers,
         "--ray": ray,
         "--shard": shard,
         "--retry-failed": retry_failed,
     }
-    if out is not None:
-        from dualstream.cli.bulk import predict_in_bulk
-        from dualstream.engine.infer.bulk import BulkSettings
-        from dualstream.jobs import Shard
-
-        alone = {"--timeline": timeline, "--overlay": overlay, "--model": model}
-        if in_vain := [name for name, value in alone.items() if value is not None]:
-            raise InputError(f"{' and '.join(in_vain)}: leave out for work in bulk (--out).")
-        part = None if shard is None else Shard.parse(shard)
-        settings = BulkSettings(
-            runs=tuple(networks.runs),
-            weights=tuple(entry.name for entry in networks.entries),
-            device=device,
-            content="features" if features else "predictions",
-            top=top,
-            options=options,
-            thresholds=thresholds,
-        )
-        predict_in_bulk(
+    one_by_one = {"--timeline": timeline, "--overlay": overlay, "--model": model}
+    if out is None:
+        _refuse(in_bulk, "give --out FILE too, for work in bulk.")
+        _one_by_one(
             files,
-            out,
-            settings,
-            workers=workers,
-            shard=part,
-            ray=ray,
-            retry_failed=retry_failed,
+            networks,
+            options,
+            thresholds,
+            timeline=timeline,
+            overlays=overlays,
+            top=top,
+            device=device,
             json=json,
         )
         return
-    if in_vain := [name for name, value in bulk.items() if value]:
-        raise InputError(f"{' and '.join(in_vain)}: give --out FILE too, for work in bulk.")
+    _refuse(one_by_one, "leave out for work in bulk (--out).")
+    from dualstream.cli.bulk import predict_in_bulk
+    from dualstream.engine.infer.bulk import BulkSettings
+    from dualstream.jobs import Shard
+
+    settings = BulkSettings(
+        runs=tuple(networks.runs),
+        weights=tuple(entry.name for entry in networks.entries),
+        device=device,
+        content="features" if features else "predictions",
+        top=top,
+        options=options,
+        thresholds=thresholds,
+    )
+    predict_in_bulk(
+        files,
+        out,
+        settings,
+        workers=workers,
+        shard=None if shard is None else Shard.parse(shard),
+        ray=ray,
+        retry_failed=retry_failed,
+        json=json,
+    )
+
+
+def _refuse(options: Mapping[str, object], advice: str) -> None:
+    """Raise InputError that names those of the options that are given."""
+    if in_vain := [name for name, value in options.items() if value]:
+        raise InputError(f"{' and '.join(in_vain)}: {advice}")
+
+
+def _one_by_one(
+    files: list[str],
+    networks: Networks,
+    options: PredictorOptions,
+    thresholds: Thresholds,
+    *,
+    timeline: Path | None,
+    overlays: Mapping[str, Path],
+    top: int,
+    device: str,
+    json: bool,
+) -> None:
+    """Predict and print each video; exit code 1 if one failed."""
+    from dualstream.report.prediction_files import prediction_entry
+    from dualstream.report.timeline_files import write_timeline
+    from dualstream.scores.timeline import find_segments
+    from dualstream.video import probe
+    from dualstream.video.container import is_url
+
     predictor = None
     failures: dict[str, str] = {}
     results: list[dict[str, Any]] = []
@@ -239,7 +266,7 @@ def predict(
                     if video in overlays:
                         results[-1]["overlay"] = overlays[video]
                 else:
-                    _print(prediction, found, top)
+                    print_prediction(prediction, found, top=top)
                     if video in overlays:
                         print(overlays[video])
             if json:  # else the tables show how far it is
@@ -284,67 +311,3 @@ def _listed(video: str) -> list[str]:
     else:
         return [video]
     return [line for line in lines if line.strip()]
-
-
-def _print(prediction: Prediction, segments: Sequence[Segment], top: int) -> None:
-    from rich.table import Column, Table
-
-    print(prediction.source)
-    streams = prediction.streams if len(prediction.streams) > 1 else {}
-    heads = ["fused", *(Path(name).name for name in streams)] if streams else ["%"]
-    ranking = Table("class", *(Column(head, justify="right") for head in heads))
-    for name, probability in prediction.top(top):
-        place = prediction.classes.index(name)
-        shares = (probability, *(float(values[place]) for values in streams.values()))
-        ranking.add_row(name, *map(percent, shares))
-    stdout().print(ranking)
-    windows = len(prediction.window_seconds)
-    if 1 < windows <= MOST_ROWS:
-        best = prediction.window_probabilities.argmax(axis=1).tolist()
-        rows = [
-            (*seconds, prediction.classes[label], float(shares[label]))
-            for seconds, shares, label in zip(
-                prediction.window_seconds.tolist(),
-                prediction.window_probabilities,
-                best,
-                strict=True,
-            )
-        ]
-        stdout().print(_stretches_table("timeline", rows))
-    elif windows > 1 and segments:
-        rows = [(s.start_seconds, s.end_seconds, s.label, s.confidence) for s in segments]
-        stdout().print(_stretches_table("segments", rows[:MOST_ROWS]))
-        if len(rows) > MOST_ROWS:
-            print(f"... and {len(rows) - MOST_ROWS} more: write all with --timeline FILE")
-    if len(segments) > 1:
-        stdout().print(_totals_table(segments))
-
-
-def _stretches_table(title: str, rows: Sequence[tuple[float, float, str, float]]) -> Table:
-    """Stretches of time: start, end, class, probability."""
-    from rich.table import Column, Table
-
-    seconds, share = (Column(head, justify="right") for head in ("seconds", "%"))
-    table = Table(seconds, "class", share, title=title, title_justify="left")
-    for start, end, label, probability in rows:
-        table.add_row(f"{start:.1f}-{end:.1f}", label, percent(probability))
-    return table
-
-
-def _totals_table(segments: Sequence[Segment]) -> Table:
-    """How often and how long each class is there, as people who score behaviour count it."""
-    from rich.table import Column, Table
-
-    from dualstream.scores.timeline import totals
-
-    heads = ("times", "seconds", "first", "longest")
-    table = Table(
-        "class",
-        *(Column(head, justify="right") for head in heads),
-        title="totals",
-        title_justify="left",
-    )
-    for label, found in totals(segments).items():
-        seconds = (found.seconds, found.first_seconds, found.longest_seconds)
-        table.add_row(label, str(found.count), *(f"{value:.1f}" for value in seconds))
-    return table
