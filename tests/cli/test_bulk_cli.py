@@ -10,7 +10,7 @@ import pytest
 from tests.cli.command import dualstream, succeed
 from tests.engine.tiny import tiny_recipe, untrained_run
 
-from dualstream.cli.predict import _files
+from dualstream.cli.predict import list_files
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_videos_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     listed.write_text(f"x y.mp4\n\n{tmp_path / 'in'}\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("1.mp4\n2.mp4\n"))
     inside = [str(tmp_path / "in/b.mp4"), str(tmp_path / "in/more/a.avi")]
-    assert _files([f"@{listed}", "-", "c.mp4"]) == ["x y.mp4", *inside, "1.mp4", "2.mp4", "c.mp4"]
+    assert list_files([f"@{listed}", "-", "c.mp4"]) == ["x y.mp4", *inside, "1.mp4", "2.mp4", "c.mp4"]
 
 
 def test_lines_and_the_summary(run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_features_are_lines_too(run: Path, tiny_data: Path, tmp_path: Path) -> N
     [
         (["--shard", "1/2", "--features"], "--features and --shard: give --out FILE too"),
         (["--out", "a.csv"], "a.csv: predictions go to a .jsonl or .parquet file"),
-        (["--out", "a.jsonl", "--timeline", "a.csv"], "either --timeline or --out"),
+        (["--out", "a.jsonl", "--timeline", "a.csv"], "--timeline: leave out for work in bulk"),
         (["--out", "a.jsonl", "--shard", "3/2"], "A shard is i/n with i in 1..n"),
         (["--out", "a.jsonl", "--workers", "0"], "--workers"),
     ],
