@@ -26,7 +26,13 @@ def test_videos_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     listed.write_text(f"x y.mp4\n\n{tmp_path / 'in'}\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("1.mp4\n2.mp4\n"))
     inside = [str(tmp_path / "in/b.mp4"), str(tmp_path / "in/more/a.avi")]
-    assert list_files([f"@{listed}", "-", "c.mp4"]) == ["x y.mp4", *inside, "1.mp4", "2.mp4", "c.mp4"]
+    assert list_files([f"@{listed}", "-", "c.mp4"]) == [
+        "x y.mp4",
+        *inside,
+        "1.mp4",
+        "2.mp4",
+        "c.mp4",
+    ]
 
 
 def test_lines_and_the_summary(run: Path, tiny_data: Path, tmp_path: Path) -> None:
