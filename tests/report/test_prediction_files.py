@@ -27,6 +27,7 @@ PREDICTION = Prediction(
     window_seconds=np.array([[0.0, 4.0], [4.0, 8.0]]),
     window_probabilities=np.array([[0.4, 0.5, 0.1], [0.1, 0.9, 0.0]], np.float32),
     streams={"rgb": np.array([0.5, 0.4, 0.1], np.float32), "flow": np.eye(3, dtype=np.float32)[1]},
+    cut_seconds=np.array([4.0]),
 )
 SEGMENTS = (Segment(0.0, 8.0, "jump", 0.7),)
 FEATURES = Features(
@@ -58,6 +59,7 @@ def test_the_entry_of_a_prediction() -> None:
             {"start": 4.0, "end": 8.0, "top": ranked(("jump", 0.9), ("run", 0.1))},
         ],
         "segments": [{"label": "jump", "start": 0.0, "end": 8.0, "confidence": 0.7}],
+        "cuts": [4.0],
     }
     assert json.loads(json.dumps(entry)) == entry
 

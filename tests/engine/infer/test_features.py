@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.engine.tiny import joint_recipe, tiny_recipe, untrained_run
 
+from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.infer.recognizer import as_recognizer, view_logits
 from dualstream.errors import InputError
@@ -37,11 +38,11 @@ def test_the_classifier_makes_the_logits_of_them(
     from dualstream.video import VideoReader
 
     with VideoReader(video) as frames:
-        windows = list(predictor.clips(frames, path=str(video)))
+        windows = list(predictor.clips(frames, predictor.windows(frames)[0], path=str(video)))
     for place, recognizer in enumerate(predictor.recognizers):
         weight, bias = (p.detach().numpy() for p in recognizer.model.classifier.parameters())
         for row, window in zip(found.vectors[recognizer.name], windows, strict=True):
-            normalizer = predictor._normalizers[place]
+            normalizer = Normalizer(recognizer.spec)
             logits = view_logits(recognizer.model, window.clips[place], normalizer, segments=3)
             np.testing.assert_allclose(weight @ row + bias, logits.mean(axis=0), atol=1e-5)
 
