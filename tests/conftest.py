@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,32 @@ KEPT_BYTES = 3 * 2**29
 """Resident memory of a worker above which what tests have freed is given back to the system."""
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+STARTED = time.monotonic()
+
+SLOW_MINUTES = float(os.environ.get("SLOW_MINUTES", "inf"))
+"""Minutes after which no further `slow` test is begun; `scripts/check` gives them, for machines on
+which all tests would outlast CI."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """README's commands first, as they take longest; the other slow tests last."""
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name == "test_readme.py":
+            return 0
+        return 1 if item.get_closest_marker("slow") is None else 2
+
+    items.sort(key=place)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out slow tests for which there is no time."""
+    minutes = (time.monotonic() - STARTED) / 60
+    if minutes > SLOW_MINUTES and item.get_closest_marker("slow") is not None:
+        pytest.skip(f"slow, and {minutes:.0f} minutes have passed; SLOW_MINUTES=inf runs it")
 
 
 @pytest.fixture(scope="module", autouse=True)

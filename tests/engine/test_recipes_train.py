@@ -186,6 +186,7 @@ def test_every_network_has_a_recipe() -> None:
 
 
 @pytest.mark.usefixtures("saving_nothing")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

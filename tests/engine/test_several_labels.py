@@ -93,7 +93,7 @@ def test_a_test_gives_independent_probabilities_and_measures_them(data: Path, ru
     predictor = Predictor(checkpoint, segments=3)
     file = Manifest.read(data).root / written.names[0]
     with VideoReader(file) as video:
-        (window,) = predictor.clips(video)
+        (window,) = predictor.clips(video, predictor.windows(video)[0])
     clips = Normalizer(checkpoint.spec)(window.clips[0].data)
     with torch.no_grad():
         expected = checkpoint.model(clips).sigmoid().mean(dim=0).numpy()

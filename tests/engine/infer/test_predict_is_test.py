@@ -77,6 +77,7 @@ def smaller(name: str) -> Recipe:
     return load_recipe(name, overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*list_recipes()} - {"motionnet"}))  # learns no classes
 def test_prediction_says_what_a_test_says(name: str, data: Path, tmp_path: Path) -> None:
     recipe = smaller(name)

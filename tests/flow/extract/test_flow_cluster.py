@@ -123,6 +123,7 @@ def test_a_node_that_sees_another_folder_says_so(tmp_path, videos, monkeypatch):
         for job in jobs:
             found = run_on_node(work, job, __version__, shared)
             yield on_failure(job, found.reason)
+        marker.with_name("elsewhere").rename(marker)
 
     monkeypatch.setattr("dualstream.flow.extract.cluster.run_on_cluster", on_another_node)
     monkeypatch.setattr("dualstream.flow.extract.cluster.import_ray", lambda: None)
