@@ -110,6 +110,7 @@ def test_what_is_no_number_is_refused(tree: object, message: str) -> None:
         read_pickled_arrays(pickle.dumps(tree, protocol=4), source="file.ckpt")
 
 
+@pytest.mark.slow
 def test_no_single_damaged_byte_ends_the_process() -> None:
     # f8 -> M8 at one byte: numpy's own dtype.__setstate__ then reads metadata that is not there.
     arrays = {"a": {"b": np.arange(6.0).reshape(2, 3)}, "c": np.array(["x"])}

@@ -62,6 +62,7 @@ def test_a_pair_predicts_what_its_runs_predict(
         np.testing.assert_allclose(found.streams[name], values, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file"), [("two_stream", "a.onnx"), ("conv_fusion", "a.onnx"), ("two_stream", "a.pt2")]
 )
@@ -130,6 +131,7 @@ def test_no_torch_is_needed(pair: Path, tiny_data: Path) -> None:
     assert json.loads(result.stdout) == json.loads(expected)
 
 
+@pytest.mark.slow
 def test_the_command_exports_and_says_what(runs: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "pair.onnx"
     printed = succeed("export", *runs, "--out", path, "--stream-weights", "1,3")

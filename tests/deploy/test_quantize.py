@@ -28,6 +28,7 @@ def runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
     return [folder / modality for modality in ("rgb", "flow")]
 
 
+@pytest.mark.slow
 def test_a_pair_of_integers_answers_nearly_as_its_runs(
     runs: list[Path], tiny_data: Path, tmp_path: Path
 ) -> None:

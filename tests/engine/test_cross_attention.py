@@ -68,6 +68,7 @@ def schedule_of(run: Path) -> str:
     return run.parent.name.rstrip("0123456789")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [2, 4, 5])
 def test_a_stopped_run_ends_as_an_unbroken_one(
     run: Path, epoch: int, tiny_data: Path, tmp_path: Path
@@ -156,6 +157,7 @@ def test_each_phase_trains_its_part(
     assert sorted(steps.maps) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_attention_networks_come_near_grad_cam(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

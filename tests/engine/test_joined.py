@@ -30,6 +30,7 @@ from dualstream.errors import (
 from dualstream.models import MODELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two_stream", "conv_fusion"])
 def test_it_trains_resumes_tests_and_predicts(name: str, tiny_data: Path, tmp_path: Path) -> None:
     run, broken, recipe = tmp_path / "run", tmp_path / "broken", joint_recipe(name)

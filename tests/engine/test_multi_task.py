@@ -396,6 +396,7 @@ def test_a_data_set_without_flow(tiny_data: Path, other: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_cross_attention_is_of_one_data_set(tiny_data: Path, other: Path, tmp_path: Path) -> None:
     recipe = load_recipe("cross_attention", ["train.accelerator=cpu"])
     with pytest.raises(RecipeError, match="attention maps of one data set"):

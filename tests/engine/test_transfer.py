@@ -103,6 +103,7 @@ def write_coloured_videos(folder: Path, count: int) -> None:
     Manifest(tuple(records), ("a", "b"), folder / "videos").write(folder)
 
 
+@pytest.mark.slow
 def test_it_learns_to_match_clips_that_it_never_saw(teacher: Path, tmp_path: Path) -> None:
     write_coloured_videos(tmp_path, 80)
     recipe = student_recipe(

@@ -94,6 +94,7 @@ def test_channels_last_keeps_weights_and_output(small, clip):
     torch.testing.assert_close(small(clip), expected)
 
 
+@pytest.mark.slow
 def test_every_form_gives_the_same_and_the_fastest_serves(small, clip, monkeypatch):
     monkeypatch.setattr(forms_of, "_least_seconds", seconds_from(["compiled", "plain"]))
     found = FastestForm(small, name="small")

@@ -161,6 +161,7 @@ def test_shards_share_no_video_and_leave_none(settings: BulkSettings, videos: li
     assert [job.path.name for job in jobs] == [f"a-{n}-of-5.jsonl" for n in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_keeps_lines_and_tries_again(
     settings: BulkSettings, videos: list[str], tmp_path: Path
 ) -> None:

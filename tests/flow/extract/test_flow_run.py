@@ -179,6 +179,7 @@ def kill_the_worker_of(name, store, times):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_the_job_of_a_worker_that_dies_is_tried_once_more(tmp_path, tiny_video, deaths):
     jobs = [

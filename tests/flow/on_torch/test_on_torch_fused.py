@@ -19,6 +19,7 @@ def arguments(seed: int, *shape: int, tau: float = 0.25) -> tuple[torch.Tensor |
     return flow, dual_x / 3, dual_y / 3, normal, offset, limit, tau
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
 def test_the_compiled_iteration_is_the_plain_one(caplog):
     field, plane = (5, 2, 7, 11), (5, 7, 11)
