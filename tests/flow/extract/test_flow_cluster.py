@@ -73,6 +73,7 @@ def wait_for_writing(store, name):
     return found[0]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_tried_once_more(tmp_path, tiny_video, ray_cluster):
     import threading
 
@@ -99,6 +100,7 @@ def test_a_process_that_dies_is_tried_once_more(tmp_path, tiny_video, ray_cluste
     assert not list(store.glob(".*"))
 
 
+@pytest.mark.slow
 def test_closing_cancels_what_is_under_way(tmp_path, tiny_video, ray_cluster):
     jobs = [FlowJob(f"{n}.mp4", str(tiny_video(f"{n}.mp4", num_frames=n))) for n in (2, 400, 401)]
     store = tmp_path / "flow"
