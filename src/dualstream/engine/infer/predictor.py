@@ -1,7 +1,7 @@
 """`Predictor`: networks over a source of frames, for testing, prediction and all else.
 
 A source is cut into windows in time; in each, every network sees a clip of some snippets, read by
-`read_clip` as in training. All networks, streams and windows share the frames, which are decoded
+`read_views` as in training. All networks, streams and windows share the frames, which are decoded
 once, and the flow, which is computed once.
 """
 
