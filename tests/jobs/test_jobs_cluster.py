@@ -4,6 +4,7 @@ import socket
 import sys
 import types
 
+import psutil
 import pytest
 from tests.conftest import free_port
 
@@ -52,6 +53,32 @@ def test_jobs_are_taken_when_there_is_a_place_for_them(ray_cluster):
     results.close()
 
 
+DEAF = """
+import os, pathlib, time
+path = pathlib.Path({path!r})
+path.with_suffix(".new").write_text(str(os.getpid()))
+path.with_suffix(".new").rename(path)
+while True:
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException:
+        pass
+"""
+
+
+def test_a_process_that_drops_every_interrupt_is_ended(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("dualstream.jobs.cluster._CANCEL_SECONDS", 1.0)
+    path = tmp_path / "process"
+    results = results_of(["1", f"exec({DEAF.format(path=str(path))!r})"], ray_cluster)
+    assert next(results) == 1
+    while not path.exists():
+        pass
+    process = psutil.Process(int(path.read_text()))
+    results.close()
+    process.wait()  # pytest's own time limit ends a process that stays
+
+
 def test_nothing_is_cancelled_once_the_connection_is_gone(monkeypatch):
     """Ray would begin a cluster of its own to cancel in, as at the end of a program."""
     ray = types.SimpleNamespace(
@@ -62,7 +89,7 @@ def test_nothing_is_cancelled_once_the_connection_is_gone(monkeypatch):
         ),
         wait=lambda tasks, **_: (tasks[:1], tasks[1:]),
         get=lambda task: task,
-        cancel=lambda task: pytest.fail("cancelled"),
+        cancel=lambda task, **_: pytest.fail("cancelled"),
         exceptions=types.SimpleNamespace(RayError=Exception, RayTaskError=Exception),
     )
     monkeypatch.setitem(sys.modules, "ray", ray)

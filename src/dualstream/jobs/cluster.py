@@ -131,16 +131,18 @@ def _run(
 
 
 def _cancel(ray: Any, tasks: list[Any]) -> None:
-    """End tasks, giving each the time to remove what it has half written.
+    """End tasks: ask each, so that it removes what it has half written, then end its process.
 
-    Python drops an interrupt that comes at a bad moment, so it is sent again. (A Ray that is shut
-    down already would begin a cluster of its own to cancel in.)
+    Python drops an interrupt that comes at a bad moment, so it is sent again; a process that drops
+    them all would outlive even the connection. (A Ray that is shut down already would begin a
+    cluster of its own to cancel in.)
     """
-    end = time.monotonic() + _CANCEL_SECONDS
-    while tasks and ray.is_initialized() and time.monotonic() < end:
-        for reference in tasks:
-            ray.cancel(reference)
-        _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS / 4)
+    for force in (False, True):
+        end = time.monotonic() + _CANCEL_SECONDS
+        while tasks and ray.is_initialized() and time.monotonic() < end:
+            for reference in tasks:
+                ray.cancel(reference, force=force)
+            _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=_CANCEL_SECONDS / 4)
 
 
 def _result(ray: Any, reference: Any) -> Any:
