@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from dualstream.clips.data.manifest import Manifest
     from dualstream.deploy.export import export
     from dualstream.engine.infer.evaluate import evaluate
-    from dualstream.engine.infer.explain import explain
     from dualstream.engine.infer.fuse_runs import fuse_runs
     from dualstream.engine.infer.overlay import write_overlay
-    from dualstream.engine.infer.predictor import Predictor, predict
+    from dualstream.engine.infer.predictor import Predictor, explain, predict
     from dualstream.engine.pair import resume_pair, train_pair
     from dualstream.engine.pair_recipe import list_pairs, load_pair
     from dualstream.engine.recipe import list_recipes, load_recipe
@@ -54,10 +53,9 @@ _HOME = {
         "clips.data.manifest": ("Manifest",),
         "deploy.export": ("export",),
         "engine.infer.evaluate": ("evaluate",),
-        "engine.infer.explain": ("explain",),
         "engine.infer.fuse_runs": ("fuse_runs",),
         "engine.infer.overlay": ("write_overlay",),
-        "engine.infer.predictor": ("Predictor", "predict"),
+        "engine.infer.predictor": ("Predictor", "explain", "predict"),
         "engine.pair": ("resume_pair", "train_pair"),
         "engine.pair_recipe": ("list_pairs", "load_pair"),
         "engine.recipe": ("list_recipes", "load_recipe"),

@@ -14,8 +14,7 @@ from tests.engine.tiny import changed, joint_recipe, tiny_recipe, untrained_run
 
 from dualstream.deploy.export import ExportFormat, export
 from dualstream.deploy.runtime import open_exported
-from dualstream.engine.infer.explain import explain
-from dualstream.engine.infer.predictor import Predictor, predict
+from dualstream.engine.infer.predictor import Predictor, explain, predict
 from dualstream.engine.pair_recipe import FUSION_FILE, PAIR_FILE, PairRecipe
 from dualstream.engine.recipe import dump_recipe
 from dualstream.engine.recipe_sections import Crops

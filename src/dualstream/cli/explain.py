@@ -103,7 +103,7 @@ def _draw(
     options: dict[str, Any],
 ) -> None:
     """The picture alone."""
-    from dualstream.engine.infer.explain import explain as engine
+    from dualstream.engine.infer.predictor import explain as engine
     from dualstream.report.attention import write_attention_strip
 
     with stderr().status(f"looking at {video}"):

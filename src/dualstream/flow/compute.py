@@ -300,7 +300,9 @@ class ComputedFlow:
         wanted = {int(index): self._key(int(index), direction) for index in indices}
         kept = {index: self._cache.get(key) for index, key in wanted.items()}
         fields = {index: field for index, field in kept.items() if field is not None}
-        missing = list(runs(sorted(wanted.keys() - fields.keys())))
+        unknown = sorted(wanted.keys() - fields.keys())
+        share = -(-len(unknown) // self._num_threads)  # so that there is a run for each thread
+        missing = list(runs(unknown, longest=max(1, min(RUN_LENGTH, share))))
         for (first, _), computed in zip(missing, self._computed(missing, direction), strict=True):
             for index, field in enumerate(computed, start=first):
                 fields[index] = field

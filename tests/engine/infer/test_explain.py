@@ -12,12 +12,13 @@ from tests.cli.command import dualstream, succeed
 from tests.engine.test_cross_attention import recipe_of
 from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
-from dualstream.engine.infer.explain import SEEN, explain, pictures
-from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.infer.explain import SEEN, pictures
+from dualstream.engine.infer.predictor import Predictor, explain
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.models.grad_cam import grad_cam
 from dualstream.types import StreamSpec
+from dualstream.video import VideoReader
 
 LAYERS = ["backbone.layer3", "backbone.layer4"]
 
@@ -43,8 +44,6 @@ def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
     stream = window.streams["flow"]
     assert (window.label, list(window.streams), list(stream.maps)) == ("down", ["flow"], LAYERS)
     predictor = Predictor(run, segments=2)
-    from dualstream.video import VideoReader
-
     with VideoReader(video) as frames:
         (plain,) = predictor.clips(frames, predictor.windows(frames)[0])
     model = load_checkpoint(run).model
@@ -52,6 +51,8 @@ def test_maps_are_grad_cam_of_the_clips_that_are_predicted(
     by_hand = grad_cam(model, clips, layers=LAYERS[:1], labels=torch.tensor([1, 1]), scale=False)
     np.testing.assert_allclose(stream.maps[LAYERS[0]], by_hand / by_hand.max(), atol=1e-3)
     assert stream.images.shape == (2, 3, 64, 64, 3)
+    (again,) = predictor.explain(video, layers=LAYERS, label="down")
+    np.testing.assert_array_equal(again.streams["flow"].maps[LAYERS[1]], stream.maps[LAYERS[1]])
     (table,) = predictor.scores(plain.clips)
     assert window.probability == pytest.approx(table[1], abs=1e-6)
     assert stream.probability == pytest.approx(table[1], abs=1e-6)

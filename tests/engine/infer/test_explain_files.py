@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tests.engine.tiny import changed, joint_recipe, tiny_recipe, untrained_run
 
-from dualstream.engine.infer.explain import explain
 from dualstream.engine.infer.explain_files import (
     explain_to_files,
     folders_of,
     write_explanation,
 )
+from dualstream.engine.infer.predictor import explain
 from dualstream.video import VideoReader, probe, read_video
 
 CLIP = {"short_side": 72, "crop_size": 64}

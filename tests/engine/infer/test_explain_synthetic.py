@@ -21,7 +21,8 @@ from tests.engine.tiny import changed, tiny_recipe
 from dualstream.clips.data.manifest import Manifest, VideoRecord
 from dualstream.clips.data.synthetic import SyntheticSpec, class_names, render_video
 from dualstream.clips.data.synthetic.render import MOTIONS, draw_scene, place_order
-from dualstream.engine.infer.explain import ExplainedStream, explain
+from dualstream.engine.infer.explain import ExplainedStream
+from dualstream.engine.infer.predictor import explain
 from dualstream.engine.infer.recognizer import Recognizer, as_recognizer
 from dualstream.engine.train.fit import train
 from dualstream.files import file_sha256

@@ -16,7 +16,7 @@ from tests.engine.tiny import tiny_recipe, untrained_run
 from torch import nn
 
 from dualstream.clips.transforms import Normalizer, normalize
-from dualstream.engine.infer.predictor import Predictor, predict
+from dualstream.engine.infer.predictor import Predictor, PredictorOptions, predict
 from dualstream.engine.infer.recognizer import Recognizer, as_recognizer, view_logits
 from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.errors import (
@@ -104,22 +104,28 @@ def test_a_file_is_decoded_once_for_all_streams(
     ]
 
 
-@pytest.mark.parametrize(("kept_frames", "repeats"), [(1000, False), (0, True)])
-def test_windows_that_overlap_share_frames_and_flow(
+@pytest.mark.parametrize("kept_frames", [1000, 0])
+def test_windows_that_overlap_share_frames_flow_and_logits(
     kept_frames: int,
-    repeats: bool,
     streams: list[Recognizer],
     tiny_video: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tiny_video("long.mp4", num_frames=60, size=(48, 64), fps=20.0)
-    with VideoReader(path) as reader:
-        images = reader.read_all().data
-    apart = [
-        predict(FrameArray(images[first : first + 20], fps=20.0), streams, segments=2).probabilities
-        for first in range(0, 41, 5)
-    ]
-    counted, pairs = CountedReads(monkeypatch), []
+    options: PredictorOptions = {
+        "window_seconds": 1.0,
+        "step_seconds": 0.25,
+        "segments": 2,
+        "cuts": "none",
+    }
+    predictor = Predictor(streams, **options)
+    with VideoReader(path) as video:
+        windows, _ = predictor.windows(video)
+        apart = [
+            predictor.scoring.of_windows().of(predictor.reader(video).read(window))
+            for window in windows
+        ]
+    counted, pairs, views = CountedReads(monkeypatch), [], []
     monkeypatch.setattr(
         "dualstream.engine.infer.window_clips.AHEAD_BYTES", kept_frames * 48 * 64 * 3
     )
@@ -127,11 +133,20 @@ def test_windows_that_overlap_share_frames_and_flow(
     monkeypatch.setattr(
         FieldCache, "put", lambda self, key, field: (pairs.append(key), put(self, key, field))
     )
-    result = predict(path, streams, window_seconds=1.0, step_seconds=0.25, segments=2, cuts="none")
+    hooks = [
+        one.model.register_forward_hook(lambda _, args, __: views.append(len(args[0])))
+        for one in streams
+    ]
+    result = predictor.predict(path)
+    for hook in hooks:
+        hook.remove()
     np.testing.assert_allclose(result.window_seconds[:, 0], np.arange(9) / 4, atol=1e-9)
-    np.testing.assert_array_equal(result.window_probabilities, apart)
-    assert len(set(pairs)) == len(pairs) > 20
-    assert (len(counted.frames) > len(set(counted.frames))) == repeats
+    fused = predictor.fuse(np.stack(apart, axis=1))
+    np.testing.assert_array_equal(result.window_probabilities, fused)
+    # Snippets start at 0, 5, ..., 55, which nine windows hold two of each.
+    assert views == [1] * 12 * len(streams)
+    assert len(set(pairs)) == len(pairs) == 12 * 3
+    assert len(counted.frames) == len(set(counted.frames)) == 12 * 4
 
 
 def test_no_window_lies_across_a_cut(

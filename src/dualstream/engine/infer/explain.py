@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Unpack
 
 import numpy as np
 import torch
@@ -14,9 +12,9 @@ from torch import Tensor
 
 from dualstream.clips.transforms import Normalizer
 from dualstream.engine.infer.placing import Places, places_of, put_back
-from dualstream.engine.infer.predictor import Predictor, PredictorOptions
-from dualstream.engine.infer.recognizer import Model, Recognizer
-from dualstream.engine.infer.sensitivity import PIECES, Sensitivity, sensitivity
+from dualstream.engine.infer.recognizer import Recognizer
+from dualstream.engine.infer.scoring import Scoring
+from dualstream.engine.infer.sensitivity import Sensitivity, sensitivity
 from dualstream.engine.infer.window_clips import WindowClips
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.flow import flow_to_rgb
@@ -33,7 +31,6 @@ from dualstream.models.joined.cross_attention import CrossAttention
 from dualstream.models.network import Network
 from dualstream.report.attention import Look
 from dualstream.types import Clip, StreamSpec, top_classes
-from dualstream.video import VideoReader
 from dualstream.video.source import FrameSource
 
 SEEN = "attention network"
@@ -128,80 +125,28 @@ class ExplainedWindow:
         return rows
 
 
-def explain(
-    source: str | os.PathLike[str] | FrameSource,
-    models: Predictor | Model | Sequence[Model],
-    *,
-    layers: Sequence[str] = (),
-    label: str | None = None,
-    pieces: int = PIECES,
-    **options: Unpack[PredictorOptions],
-) -> Iterator[ExplainedWindow]:
-    """Explain what networks make of a video, stream by stream and window by window.
+class Explainer:
+    """Explains the windows of one video; layers are looked for in the first.
 
-    Where each looked, by Grad-CAM (`models.grad_cam`), and when, by taking pieces of the window
-    away in turn (`sensitivity`). Networks see the snippets that `predict` shows them, with the same
-    options. A network whose streams exchange attention maps has those too, under the name of
-    `SEEN`.
-
-    Args:
-        source: a video file, or frames.
-        models: a predictor, or what one is made of.
-        layers: as `dualstream inspect` shows them; of networks with towers those of the towers.
-            Each gets a map in every network that has it. A network that has none of them, and all
-            for (), are looked at in their last layers with a map of several places (`last_maps`).
-        label: class to speak for; None takes the class found for each window.
-        pieces: of each window, for the sensitivity; each costs a run of the network for each of its
-            streams. 0 leaves it out.
-        options: of the predictor, where it is not given. Crops are the centre.
-
-    Yields:
-        A window, when it is there; nothing is kept of it.
-
-    Raises:
-        UnknownNameError: no such class, or no network has such a layer (lists those there are).
-        InputError: a network without feature maps, other crops, or options of a given predictor.
-        VideoError: the file cannot be read.
+    Arguments and errors are those of `Predictor.explain`.
     """
-    if isinstance(models, Predictor) and options:
-        raise InputError(f"The predictor has its options already; got {', '.join(options)}.")
-    predictor = models if isinstance(models, Predictor) else Predictor(models, **options)
-    if label is not None and label not in predictor.classes:
-        raise UnknownNameError("class", label, predictor.classes)
-    if predictor.cropping.num_views > 1:
-        raise InputError(
-            f"Explanations are of one view of each snippet, the centre; got "
-            f"crops={predictor.cropping.kind!r}. Leave crops out."
-        )
-    return _windows(source, _Explainer(predictor, layers, label, pieces))
-
-
-def _windows(
-    source: str | os.PathLike[str] | FrameSource, explainer: _Explainer
-) -> Iterator[ExplainedWindow]:
-    if not isinstance(source, str | os.PathLike):
-        windows, _ = explainer.predictor.windows(source)
-        for window in explainer.predictor.clips(source, windows):
-            yield explainer.explained(window, source)
-        return
-    with VideoReader(source) as video:
-        windows, _ = explainer.predictor.windows(video)
-        for window in explainer.predictor.clips(video, windows, path=os.fspath(source)):
-            yield explainer.explained(window, video)
-
-
-class _Explainer:
-    """Explains the windows of one video; layers are looked for in the first."""
 
     def __init__(
-        self, predictor: Predictor, layers: Sequence[str], label: str | None, pieces: int
+        self, scoring: Scoring, layers: Sequence[str], label: str | None, pieces: int
     ) -> None:
-        self.predictor = predictor
-        networks = [one for one in predictor.recognizers if isinstance(one, Recognizer)]
-        if len(networks) < len(predictor.recognizers):
+        if label is not None and label not in scoring.classes:
+            raise UnknownNameError("class", label, scoring.classes)
+        if scoring.cropping.num_views > 1:
+            raise InputError(
+                f"Explanations are of one view of each snippet, the centre; got "
+                f"crops={scoring.cropping.kind!r}. Leave crops out."
+            )
+        networks = [one for one in scoring.recognizers if isinstance(one, Recognizer)]
+        if len(networks) < len(scoring.recognizers):
             raise InputError("An exported file has no layers to look into: give the run folder.")
+        self._scoring = scoring
         self._networks = networks
-        self._alone = [Predictor(one) for one in networks]
+        self._alone = [Scoring(one, cropping=scoring.cropping) for one in networks]
         self._layers = tuple(dict.fromkeys(layers))
         self._label = label
         self._pieces = pieces
@@ -209,12 +154,12 @@ class _Explainer:
 
     def explained(self, window: WindowClips, frames: FrameSource) -> ExplainedWindow:
         """Explain one window of the frames."""
-        predictor = self.predictor
+        scoring = self._scoring
         if not self._chosen:
             self._choose(window.clips)
-        tables = predictor.scores(window.clips)  # (networks, K)
-        fused = predictor.fuse(tables[:, None])[0]
-        classes = predictor.classes
+        tables = scoring.scores(window.clips)  # (networks, K)
+        fused = scoring.fuse(tables[:, None])[0]
+        classes = scoring.classes
         row = int(fused.argmax()) if self._label is None else classes.index(self._label)
         several = len(self._networks) > 1
         streams: dict[str, ExplainedStream] = {}

@@ -13,14 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.engine.infer.explain import (
-    ExplainedStream,
-    ExplainedWindow,
-    explain,
-    pictures,
-)
+from dualstream.engine.infer.explain import ExplainedStream, ExplainedWindow, pictures
 from dualstream.engine.infer.placing import map_at
-from dualstream.engine.infer.predictor import Predictor, PredictorOptions
+from dualstream.engine.infer.predictor import Predictor, PredictorOptions, explain
 from dualstream.engine.infer.recognizer import Model
 from dualstream.engine.infer.sensitivity import PIECES
 from dualstream.files import replacing
@@ -175,7 +170,7 @@ def explained_entries(
     entries = []
     for name, path in videos.items():
         with VideoReader(path) as frames:
-            for window in explain(path, predictor, pieces=pieces):
+            for window in predictor.explain(path, pieces=pieces):
                 strips = [
                     jpeg(_Drawn(window, stream, window.streams[stream], layer, frames).strip())
                     for stream in window.streams

@@ -12,27 +12,30 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import Cropping
 from dualstream.engine.infer.live_windows import LiveWindows
-from dualstream.engine.infer.recognizer import Model, Views, as_recognizers
+from dualstream.engine.infer.recognizer import Model, Views
+from dualstream.engine.infer.scoring import Scoring
+from dualstream.engine.infer.sensitivity import PIECES
 from dualstream.engine.infer.window_clips import WindowClips, WindowReader
 from dualstream.engine.infer.windows import Window, check_seconds, find_windows
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
-from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
-from dualstream.scores.views import Average
-from dualstream.types import Clip, Features, Prediction, Scores, top_classes
+from dualstream.scores import Fusion
+from dualstream.types import Clip, Features, Prediction, top_classes
 from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
 from dualstream.video.live import LiveReader
 from dualstream.video.source import FrameSource
+
+if TYPE_CHECKING:
+    from dualstream.engine.infer.explain import ExplainedWindow, Explainer
 
 
 class PredictorOptions(TypedDict, total=False):
@@ -45,7 +48,8 @@ class PredictorOptions(TypedDict, total=False):
     window_seconds: float
     """Length of a window, above 0; the default is 10. See `find_windows`."""
     step_seconds: float | None
-    """From a window's start to the next one's; None, the default, lays them side by side."""
+    """From a window's start to the next one's; None, the default, lays them side by side. Windows
+    that overlap share their snippets (`shared_starts`), each of which is run once."""
     cuts: CutMethod
     """How cuts are found, which no window and no flow lies across; the default is "auto". A video
     that is one window long is not searched."""
@@ -96,16 +100,21 @@ class Predictor:
 
     def __init__(self, models: Model | Sequence[Model], **options: Unpack[PredictorOptions]):
         keep_freed_memory()
-        self.recognizers = as_recognizers(models)
-        self.classes = self.recognizers[0].classes
+        self.scoring = Scoring(
+            models,
+            cropping=Cropping(options.get("crops", "center")),
+            fusion=options.get("fusion"),
+            weights=options.get("weights"),
+            optimize=options.get("optimize", False),
+        )
+        """From views to probabilities."""
+        self.recognizers = self.scoring.recognizers
+        self.classes = self.scoring.classes
+        self.labels = self.scoring.labels
         self.window_seconds = options.get("window_seconds", 10.0)
         self.step_seconds = options.get("step_seconds")
         self.cut_method: CutMethod = options.get("cuts", "auto")
         self.segments = options.get("segments")
-        self.cropping = Cropping(options.get("crops", "center"))
-        optimize = options.get("optimize", False)
-        self._label_when_mirrored = list(mirrored_labels(self.classes))
-        self._running = [one.running(optimize=optimize) for one in self.recognizers]
         check_seconds(window_seconds=self.window_seconds, step_seconds=self.step_seconds)
         check_choice("cuts", self.cut_method, CutMethod)
         if self.segments is not None and self.segments < 1:
@@ -116,18 +125,6 @@ class Predictor:
                     f"{one.name} was exported for {one.num_segments} segments, got "
                     f"{self.segments}: leave `segments` out, or export it for that number."
                 )
-        fusion, weights = options.get("fusion"), options.get("weights")
-        if fusion is not None and weights is not None:
-            raise InputError("Give either fusion or weights.")
-        if weights is not None:
-            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
-        self.fusion = fusion or Fusion("mean", len(self.recognizers))
-        self.labels = self.recognizers[0].labels
-        if self.labels == "several" and not self.fusion.keeps_independent:
-            raise InputError(
-                f"Networks that tell several classes at once are joined by their mean, or with "
-                f"given weights, not by {str(self.fusion)!r}."
-            )
 
     def predict(
         self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
@@ -150,7 +147,8 @@ class Predictor:
 
     def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
         windows, cuts = self.windows(frames)
-        rows = [self.scores(window.views) for window in self.clips(frames, windows, path=path)]
+        scores, reader = self.scoring.of_windows(), self.reader(frames, path=path)
+        rows = [scores.of(window) for window in reader.read_all(windows, known=scores.known)]
         tables = np.stack(rows, axis=1)  # (networks, M, K)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
@@ -191,7 +189,7 @@ class Predictor:
         """
         num_unseen = 0
         for take in live.takes():
-            reader = self.reader(take.buffer)
+            scores, reader = self.scoring.of_windows(), self.reader(take.buffer)
             windows = LiveWindows(
                 live,
                 take,
@@ -203,12 +201,12 @@ class Predictor:
             for window in windows:
                 arrived = take.arrived(window.last - 1)
                 try:
-                    views = reader.read(window).views
+                    clips = reader.read(window, known=scores.known)
                 except InputError:
                     if window.first >= take.buffer.available.start:
                         raise
                     continue  # its frames have passed while they were read
-                table = self.scores(views)
+                table = scores.of(clips)
                 yield Moment(
                     window.start_seconds,
                     window.end_seconds,
@@ -236,8 +234,57 @@ class Predictor:
         from dualstream.engine.infer.features import features_of  # needs torch
 
         windows = self.clips(frames, self.windows(frames)[0], path=path)
-        crops = self.cropping.num_views
+        crops = self.scoring.cropping.num_views
         return features_of(frames.name, windows, self.recognizers, num_crops=crops)
+
+    def explain(
+        self,
+        source: str | os.PathLike[str] | FrameSource,
+        *,
+        layers: Sequence[str] = (),
+        label: str | None = None,
+        pieces: int = PIECES,
+    ) -> Iterator[ExplainedWindow]:
+        """Explain what the networks make of a video, stream by stream and window by window.
+
+        Where each looked, by Grad-CAM (`models.grad_cam`), and when, by taking pieces of the window
+        away in turn (`sensitivity`). Networks see the snippets that `predict` shows them. A network
+        whose streams exchange attention maps has those too, under the name of `SEEN`.
+
+        Args:
+            source: a video file, or frames.
+            layers: as `dualstream inspect` shows them; of networks with towers those of the towers.
+                Each gets a map in every network that has it. A network that has none of them, and
+                all for (), are looked at in their last layers with a map of several places
+                (`last_maps`).
+            label: class to speak for; None takes the class found for each window.
+            pieces: of each window, for the sensitivity; each costs a run of the network for each of
+                its streams. 0 leaves it out.
+
+        Yields:
+            A window, when it is there; nothing is kept of it.
+
+        Raises:
+            UnknownNameError: no such class, or no network has such a layer (lists those there are).
+            InputError: a network without feature maps, an exported file, or crops other than the
+                centre.
+            VideoError: the file cannot be read.
+        """
+        from dualstream.engine.infer.explain import Explainer  # needs torch
+
+        return self._explained(source, Explainer(self.scoring, layers, label, pieces))
+
+    def _explained(
+        self, source: str | os.PathLike[str] | FrameSource, explainer: Explainer
+    ) -> Iterator[ExplainedWindow]:
+        if isinstance(source, str | os.PathLike):
+            path = os.fspath(source)
+            with VideoReader(path) as video:
+                for window in self.clips(video, self.windows(video)[0], path=path):
+                    yield explainer.explained(window, video)
+        else:
+            for window in self.clips(source, self.windows(source)[0]):
+                yield explainer.explained(window, source)
 
     def windows(self, frames: FrameSource) -> tuple[list[Window], NDArray[np.float64]]:
         """Return the windows of a video, and the times of the cuts between which they lie."""
@@ -276,8 +323,14 @@ class Predictor:
 
     def reader(self, frames: FrameSource, *, path: str | None = None) -> WindowReader:
         """Return what reads windows of these frames for the networks; arguments as of `clips`."""
+        overlap = self.step_seconds is not None and self.step_seconds < self.window_seconds
         return WindowReader(
-            frames, self.recognizers, segments=self.segments, cropping=self.cropping, path=path
+            frames,
+            self.recognizers,
+            segments=self.segments,
+            cropping=self.scoring.cropping,
+            step_seconds=self.step_seconds if overlap else None,
+            path=path,
         )
 
     def scores(self, clips: Sequence[Clip | Views]) -> NDArray[np.float32]:
@@ -286,31 +339,11 @@ class Predictor:
         Args:
             clips: one for each network, of segments x crops views.
         """
-        rows = []
-        for logits_of, clip in zip(self._running, clips, strict=True):
-            views = clip.data if isinstance(clip, Clip) else clip
-            segments = len(next(iter(views.values()))) // self.cropping.num_views
-            logits = logits_of(views, segments)
-            # Left and right change places in a mirrored view.
-            mirrored = np.resize(self.cropping.mirrored_views, len(logits))
-            logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
-            average: Average = "independent" if self.labels == "several" else "probabilities"
-            rows.append(average_views(logits, average=average))
-        return np.stack(rows)
+        return self.scoring.scores(clips)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return fused probabilities (M, K) of those of the networks (networks, M, K)."""
-        scores = [
-            Scores(
-                names=tuple(str(i) for i in range(len(table))),
-                labels=np.full(len(table), -1, np.int64),
-                scores=table.astype(np.float32),
-                classes=self.classes,
-                kind="probabilities",
-            )
-            for table in tables
-        ]
-        return probabilities(self.fusion.apply(scores)).astype(np.float32)
+        return self.scoring.fuse(tables)
 
 
 def predict(
@@ -326,3 +359,29 @@ def predict(
     too; for many videos make the predictor once.
     """
     return Predictor(models, **options).predict(source, num_threads=num_threads)
+
+
+def explain(
+    source: str | os.PathLike[str] | FrameSource,
+    models: Predictor | Model | Sequence[Model],
+    *,
+    layers: Sequence[str] = (),
+    label: str | None = None,
+    pieces: int = PIECES,
+    **options: Unpack[PredictorOptions],
+) -> Iterator[ExplainedWindow]:
+    """Explain what networks make of a video, stream by stream and window by window.
+
+    The same as `Predictor(models, **options).explain(source, ...)`, errors too.
+
+    Args:
+        models: a predictor, or what one is made of.
+        options: of the predictor, where it is not given.
+
+    Raises:
+        InputError: options of a given predictor.
+    """
+    if isinstance(models, Predictor) and options:
+        raise InputError(f"The predictor has its options already; got {', '.join(options)}.")
+    predictor = models if isinstance(models, Predictor) else Predictor(models, **options)
+    return predictor.explain(source, layers=layers, label=label, pieces=pieces)

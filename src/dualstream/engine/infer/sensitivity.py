@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dualstream.errors import check_least, check_shape
 from dualstream.types import Clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Numbers = NDArray[np.int64]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dualstream.clips.plan import ClipPlan, Cropping, Sampling, plan_clip
 from dualstream.clips.read import read_views
 from dualstream.engine.infer.recognizer import Recognizes, Views
+from dualstream.engine.infer.snippets import shared_starts, timelines
 from dualstream.engine.infer.windows import Window
 from dualstream.errors import CorruptVideoError
 from dualstream.flow import ComputedFlow, FlowSource
@@ -43,10 +44,15 @@ class WindowClips:
 
     start_seconds: float
     end_seconds: float
+    first: int
+    """Number of its first frame."""
     views: tuple[Views, ...]
-    """Stream -> bytes (V, C, T, H, W), for each network."""
+    """Stream -> bytes (V, C, T, H, W), for each network; without snippets that are known."""
     plans: tuple[ClipPlan, ...]
     """Frames and boxes of each network's views."""
+    snippets: tuple[tuple[int, ...] | None, ...]
+    """For each network: number of the first frame of each snippet, which tells all of it, where
+    windows share them; else None."""
     name: str
     """Of the video."""
 
@@ -76,6 +82,8 @@ class WindowReader:
         recognizers: the networks.
         segments: snippets a window; None takes `default_segments` of each network.
         cropping: views of a snippet.
+        step_seconds: from a window's start to the next one's, where they overlap: their snippets
+            are then laid where they share them. None lays them evenly in each window.
         path: file that the frames are of; methods that read flow which the file holds, such as
             motion vectors, need it.
     """
@@ -87,52 +95,78 @@ class WindowReader:
         *,
         segments: int | None,
         cropping: Cropping,
+        step_seconds: float | None = None,
         path: str | None = None,
     ) -> None:
         self._frames = FrameCache(frames)
         self._recognizers = tuple(recognizers)
-        self._segments, self._cropping = segments, cropping
+        self._segments, self._cropping, self._step = segments, cropping, step_seconds
         self._flow = _FlowOfVideo(path)
 
-    def read_all(self, windows: Sequence[Window]) -> Iterator[WindowClips]:
+    def read_all(
+        self, windows: Sequence[Window], *, known: Sequence[Collection[int]] | None = None
+    ) -> Iterator[WindowClips]:
         """Yield the views of each window.
 
         Frames that a later window needs again are kept for it.
 
         Args:
             windows: in their order.
+            known: for each network the snippets, by their first frames, that need not be read.
+                Those of a window must be among them before the next window is asked for. None
+                reads all snippets of every window.
 
         Raises:
             InputError: a method needs `path`.
             VideoError: the frames cannot be read, or there are none.
         """
-        planned: dict[int, tuple[list[ClipPlan], NDArray[np.int64]]] = {}
+        planned: dict[int, _Planned] = {}
         starts = [window.first for window in windows]
+        seen = None if known is None else [set(snippets) for snippets in known]
         for place, window in enumerate(windows):
             overlapping = range(place + 1, bisect_left(starts, window.last, lo=place + 1))
             for number in (place, *overlapping):
                 if number not in planned:
-                    plans = self._plans(windows[number])
-                    planned[number] = plans, self._needed(plans)
-            plans, _ = planned.pop(place)
-            later = [needed for _, needed in planned.values()]
+                    planned[number] = self._planned(windows[number], seen)
+            now = planned.pop(place)
+            later = [other.needed for other in planned.values()]
             ahead = np.unique(np.concatenate(later)) if later else np.empty(0, np.int64)
             ahead = ahead[ahead < window.last][: AHEAD_BYTES // self._frames.frame_bytes]
             self._flow.computed.forget(before=window.first)
-            views = self._read(plans, ahead)
             yield WindowClips(
-                window.start_seconds, window.end_seconds, views, tuple(plans), self._frames.name
+                window.start_seconds,
+                window.end_seconds,
+                window.first,
+                self._read(now, ahead),
+                tuple(now.plans),
+                tuple(now.snippets),
+                self._frames.name,
             )
 
-    def read(self, window: Window) -> WindowClips:
-        """Return the views of one window; errors as in `read_all`."""
-        return next(self.read_all([window]))
+    def read(
+        self, window: Window, *, known: Sequence[Collection[int]] | None = None
+    ) -> WindowClips:
+        """Return the views of one window; arguments and errors as of `read_all`."""
+        return next(self.read_all([window], known=known))
 
-    def _plans(self, window: Window) -> list[ClipPlan]:
-        return [self._plan(recognizer, window) for recognizer in self._recognizers]
+    def _planned(self, window: Window, seen: Sequence[set[int]] | None) -> _Planned:
+        """Plan a window; its snippets are added to those that are seen."""
+        found = [self._plan(recognizer, window) for recognizer in self._recognizers]
+        plans, snippets = [plan for plan, _ in found], [firsts for _, firsts in found]
+        unread = list(plans)
+        for place, firsts in enumerate(snippets):
+            if seen is None or firsts is None:
+                continue
+            # A snippet that serves twice is read once.
+            new = [n for n, one in enumerate(firsts) if one not in {*seen[place], *firsts[:n]}]
+            unread[place] = replace(plans[place], starts=plans[place].starts[new])
+            seen[place].update(firsts)
+        return _Planned(plans, snippets, unread, self._needed(unread))
 
-    def _plan(self, recognizer: Recognizes, window: Window) -> ClipPlan:
-        """Plan the clip of one network."""
+    def _plan(
+        self, recognizer: Recognizes, window: Window
+    ) -> tuple[ClipPlan, tuple[int, ...] | None]:
+        """Plan the clip of one network; and the first frames of snippets that windows share."""
         frames, spec = self._frames, recognizer.spec
         numbers = frames.available
         first, last = window.first, window.last
@@ -145,28 +179,41 @@ class WindowReader:
                 f"{frames.name} has one frame only; optical flow needs two. Predict it with a "
                 "network that sees RGB."
             )
-        timeline = np.arange(first, last)
+        timeline, seconds = np.arange(first, last), frames.seconds_of(range(first, last))
         if spec.fps is not None:
-            seconds = frames.seconds_of(range(first, last))
             timeline = first + frame_indices_at_rate(seconds, spec.fps)
         positions = max(1, len(timeline) - bool(spec.flow_streams))
         joined = recognizer.joins_segments
         segments = self._segments or recognizer.num_segments
         segments = segments or default_segments(spec, positions=positions, joined=joined)
-        return plan_clip(
+        plan = plan_clip(
             spec,
             timeline=timeline,
             size=frames.size,
             sampling=Sampling("evenly_spaced", segments=segments),
             cropping=self._cropping,
         )
+        starts = None
+        if self._step is not None:
+            starts = shared_starts(
+                seconds,
+                spec,
+                start_seconds=window.start_seconds,
+                step_seconds=self._step,
+                count=segments,
+            )
+        if starts is None:
+            return plan, None
+        shown, places = timelines(seconds, spec, starts)
+        plan = replace(plan, timeline=first + shown, num_fields=len(shown) - 1, starts=places)
+        return plan, None if joined else tuple((first + starts).tolist())
 
-    def _read(self, plans: Sequence[ClipPlan], ahead: NDArray[np.int64]) -> tuple[Views, ...]:
+    def _read(self, planned: _Planned, ahead: NDArray[np.int64]) -> tuple[Views, ...]:
         """Views for each network, read in so many parts that the frames of each fit."""
-        frames = self._frames
-        num_parts = -(-len(self._needed(plans)) * frames.frame_bytes // HELD_BYTES)
+        frames, plans = self._frames, planned.unread
+        num_parts = max(1, -(-len(planned.needed) * frames.frame_bytes // HELD_BYTES))
         parts: list[list[Views]] = [[] for _ in plans]
-        split = [plan.parts(-(-len(plan.starts) // num_parts)) for plan in plans]
+        split = [plan.parts(max(1, -(-len(plan.starts) // num_parts))) for plan in plans]
         for now in zip_longest(*split):  # None for a network whose snippets are all read
             frames.prefetch(np.union1d(self._needed(now), ahead))
             for views, recognizer, plan in zip(parts, self._recognizers, now, strict=True):
@@ -176,16 +223,28 @@ class WindowReader:
         return tuple(
             {name: np.concatenate([part[name] for part in views]) for name in views[0]}
             if len(views) > 1
-            else views[0]
+            else (views or [{}])[0]
             for views in parts
         )
 
     def _needed(self, plans: Sequence[ClipPlan | None]) -> NDArray[np.int64]:
         """Frames that the networks of a window need, rising."""
         pairs = zip(self._recognizers, plans, strict=True)
-        return np.unique(
-            np.concatenate([p.frames_needed(r.spec) for r, p in pairs if p is not None])
-        )
+        needed = [p.frames_needed(r.spec) for r, p in pairs if p is not None]
+        return np.unique(np.concatenate(needed))
+
+
+class _Planned(NamedTuple):
+    """A window that is to be read."""
+
+    plans: list[ClipPlan]
+    """Of each network."""
+    snippets: list[tuple[int, ...] | None]
+    """See `WindowClips.snippets`."""
+    unread: list[ClipPlan]
+    """The plans without the snippets that are known, or are read with a window before."""
+    needed: NDArray[np.int64]
+    """Frames that those need, rising."""
 
 
 class _FlowOfVideo:

@@ -1,0 +1,144 @@
+"""From the views of windows to probabilities: of each network, and of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualstream.clips.data.groups import mirrored_labels
+from dualstream.clips.plan import Cropping
+from dualstream.engine.infer.recognizer import Model, Recognizes, Views, as_recognizers
+from dualstream.engine.infer.window_clips import WindowClips
+from dualstream.errors import InputError
+from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
+from dualstream.scores.views import Average
+from dualstream.types import Clip, Scores
+
+
+class Scoring:
+    """Networks of the same classes, and how their probabilities are joined.
+
+    Args:
+        models: a recognizer or what one is made of, or several with the same classes.
+        cropping: views of a snippet.
+        fusion: fitted on held-out training data; None is the mean.
+        weights: of a weighted mean of the networks, instead of `fusion`.
+        optimize: run the networks in the form that is fastest here.
+
+    Raises:
+        InputError: no network, both of `fusion` and `weights`, or a fusion that networks of several
+            labels do not take.
+        CheckpointError: networks of different classes.
+    """
+
+    def __init__(
+        self,
+        models: Model | Sequence[Model],
+        *,
+        cropping: Cropping,
+        fusion: Fusion | None = None,
+        weights: Sequence[float] | None = None,
+        optimize: bool = False,
+    ) -> None:
+        self.recognizers: tuple[Recognizes, ...] = as_recognizers(models)
+        self.classes = self.recognizers[0].classes
+        self.labels = self.recognizers[0].labels
+        self.cropping = cropping
+        self._label_when_mirrored = list(mirrored_labels(self.classes))
+        self._running = [one.running(optimize=optimize) for one in self.recognizers]
+        if fusion is not None and weights is not None:
+            raise InputError("Give either fusion or weights.")
+        if weights is not None:
+            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
+        self.fusion = fusion or Fusion("mean", len(self.recognizers))
+        if self.labels == "several" and not self.fusion.keeps_independent:
+            raise InputError(
+                f"Networks that tell several classes at once are joined by their mean, or with "
+                f"given weights, not by {str(self.fusion)!r}."
+            )
+
+    def scores(self, clips: Sequence[Clip | Views]) -> NDArray[np.float32]:
+        """Return the probabilities (networks, K) of one video's clips, means over their views.
+
+        Args:
+            clips: one for each network, of segments x crops views.
+        """
+        return np.stack(
+            [
+                self._averaged(self.logits(place, clip.data if isinstance(clip, Clip) else clip))
+                for place, clip in enumerate(clips)
+            ]
+        )
+
+    def logits(self, place: int, views: Views) -> NDArray[np.float32]:
+        """Return the logits of a network, (segments x crops, K), or (crops, K) where it joins them.
+
+        Args:
+            place: of the network.
+            views: of one video, segments x crops.
+        """
+        segments = len(next(iter(views.values()))) // self.cropping.num_views
+        return self._running[place](views, segments)
+
+    def _averaged(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(V, K) logits of views -> (K,) probabilities."""
+        # Left and right change places in a mirrored view.
+        mirrored = np.resize(self.cropping.mirrored_views, len(logits))
+        logits[mirrored] = logits[mirrored][:, self._label_when_mirrored]
+        average: Average = "independent" if self.labels == "several" else "probabilities"
+        return average_views(logits, average=average)
+
+    def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return fused probabilities (M, K) of those of the networks (networks, M, K)."""
+        scores = [
+            Scores(
+                names=tuple(str(i) for i in range(len(table))),
+                labels=np.full(len(table), -1, np.int64),
+                scores=table.astype(np.float32),
+                classes=self.classes,
+                kind="probabilities",
+            )
+            for table in tables
+        ]
+        return probabilities(self.fusion.apply(scores)).astype(np.float32)
+
+    def of_windows(self) -> WindowScores:
+        """Return what scores the windows of one video."""
+        return WindowScores(self)
+
+
+class WindowScores:
+    """Probabilities of the windows of one video, in their order.
+
+    Snippets that windows share go through a network once, each by itself: what is found for it
+    does not depend on the windows that were seen before.
+    """
+
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
+        self.known: list[dict[int, NDArray[np.float32]]] = [{} for _ in scoring.recognizers]
+        """For each network: first frame of a snippet -> logits (crops, K) of its views."""
+
+    def of(self, window: WindowClips) -> NDArray[np.float32]:
+        """Return the probabilities (networks, K) of the next window.
+
+        Args:
+            window: read with `known`.
+        """
+        return np.stack([self._of(place, window) for place in range(len(self.known))])
+
+    def _of(self, place: int, window: WindowClips) -> NDArray[np.float32]:
+        scoring, known, views = self._scoring, self.known[place], window.views[place]
+        snippets = window.snippets[place]
+        if snippets is None:
+            return scoring._averaged(scoring.logits(place, views))
+        for first in [first for first in known if first < window.first]:
+            del known[first]
+        crops = scoring.cropping.num_views
+        new = [first for first in dict.fromkeys(snippets) if first not in known]
+        for number, first in enumerate(new):
+            part = {name: v[number * crops : (number + 1) * crops] for name, v in views.items()}
+            known[first] = scoring.logits(place, part)
+        return scoring._averaged(np.concatenate([known[first] for first in snippets]))
