@@ -18,6 +18,7 @@ from dualstream.engine.infer.predictor import Predictor, PredictorOptions
 from dualstream.engine.infer.recognizer import Model, Recognizer
 from dualstream.engine.infer.sensitivity import PIECES, Sensitivity, sensitivity
 from dualstream.engine.infer.window_clips import WindowClips
+from dualstream.engine.infer.windows import Window
 from dualstream.errors import InputError, UnknownNameError
 from dualstream.flow import flow_to_rgb
 from dualstream.flow.quantize import dequantize
@@ -135,6 +136,7 @@ def explain(
     layers: Sequence[str] = (),
     label: str | None = None,
     pieces: int = PIECES,
+    windows: Sequence[Window] | None = None,
     **options: Unpack[PredictorOptions],
 ) -> Iterator[ExplainedWindow]:
     """Explain what networks make of a video, stream by stream and window by window.
@@ -153,6 +155,7 @@ def explain(
         label: class to speak for; None takes the class found for each window.
         pieces: of each window, for the sensitivity; each costs a run of the network for each of its
             streams. 0 leaves it out.
+        windows: those to explain; None takes all that the predictor finds.
         options: of the predictor, where it is not given. Crops are the centre.
 
     Yields:
@@ -173,20 +176,23 @@ def explain(
             f"Explanations are of one view of each snippet, the centre; got "
             f"crops={predictor.cropping.kind!r}. Leave crops out."
         )
-    return _windows(source, _Explainer(predictor, layers, label, pieces))
+    return _windows(source, _Explainer(predictor, layers, label, pieces), windows)
 
 
 def _windows(
-    source: str | os.PathLike[str] | FrameSource, explainer: _Explainer
+    source: str | os.PathLike[str] | FrameSource,
+    explainer: _Explainer,
+    chosen: Sequence[Window] | None,
 ) -> Iterator[ExplainedWindow]:
+    predictor = explainer.predictor
     if not isinstance(source, str | os.PathLike):
-        windows, _ = explainer.predictor.windows(source)
-        for window in explainer.predictor.clips(source, windows):
+        windows = predictor.windows(source)[0] if chosen is None else chosen
+        for window in predictor.clips(source, windows):
             yield explainer.explained(window, source)
         return
     with VideoReader(source) as video:
-        windows, _ = explainer.predictor.windows(video)
-        for window in explainer.predictor.clips(video, windows, path=os.fspath(source)):
+        windows = predictor.windows(video)[0] if chosen is None else chosen
+        for window in predictor.clips(video, windows, path=os.fspath(source)):
             yield explainer.explained(window, video)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict, Unpack
@@ -130,7 +130,12 @@ class Predictor:
             )
 
     def predict(
-        self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
+        self,
+        source: str | os.PathLike[str] | FrameSource,
+        *,
+        num_threads: int = 1,
+        path: str | None = None,
+        listener: Callable[[int, int], None] | None = None,
     ) -> Prediction:
         """Return the classes of a video and of each of its windows in time.
 
@@ -139,18 +144,28 @@ class Predictor:
         Args:
             source: a video file or URL, or frames.
             num_threads: decoding threads for a file.
+            path: file that given frames are of, see `clips`.
+            listener: called with the windows that are done and their number, first with 0; what it
+                raises ends the work.
 
         Raises:
             VideoError: the file cannot be read.
         """
         if not isinstance(source, str | os.PathLike):
-            return self._predict(source, None)
+            return self._predict(source, path, listener)
         with VideoReader(source, num_threads=num_threads) as video:
-            return self._predict(video, os.fspath(source))
+            return self._predict(video, os.fspath(source), listener)
 
-    def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
+    def _predict(
+        self, frames: FrameSource, path: str | None, listener: Callable[[int, int], None] | None
+    ) -> Prediction:
         windows, cuts = self.windows(frames)
-        rows = [self.scores(window.views) for window in self.clips(frames, windows, path=path)]
+        told = listener or (lambda done, total: None)
+        told(0, len(windows))
+        rows = []
+        for window in self.clips(frames, windows, path=path):
+            rows.append(self.scores(window.views))
+            told(len(rows), len(windows))
         tables = np.stack(rows, axis=1)  # (networks, M, K)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
