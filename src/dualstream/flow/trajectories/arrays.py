@@ -59,6 +59,19 @@ class Trajectories:
         return Trajectories(*(getattr(self, field.name)[places] for field in fields(self)))
 
     @classmethod
+    def from_table(cls, table: NDArray[np.float32]) -> Trajectories:
+        """Trajectories of a table with one in a row, the columns in the order of the fields."""
+        steps = table.shape[1] - 10 - sum(WIDTHS.values())
+        ends = np.cumsum([10, steps, *WIDTHS.values()])[:-1]
+        return cls(*(np.ascontiguousarray(part) for part in np.split(table, ends, axis=1)))
+
+    @classmethod
+    def empty(cls, length: int) -> Trajectories:
+        """No trajectories, of `length` steps."""
+        columns = 10 + 2 * length + sum(WIDTHS.values())
+        return cls.from_table(np.empty((0, columns), np.float32))
+
+    @classmethod
     def joined(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """The trajectories of one or more parts, one after the other."""
         columns = ([getattr(part, field.name) for part in parts] for field in fields(cls))
@@ -113,20 +126,8 @@ def read_trajectories(path: str | os.PathLike[str]) -> Trajectories:
             )
         table.append(row)
     if not table:
-        return empty(15)
-    return from_table(np.stack(table))
-
-
-def from_table(table: NDArray[np.float32]) -> Trajectories:
-    """Trajectories of a table with one in a row, the columns in the order of the fields."""
-    steps = table.shape[1] - 10 - sum(WIDTHS.values())
-    ends = np.cumsum([10, steps, *WIDTHS.values()])[:-1]
-    return Trajectories(*(np.ascontiguousarray(part) for part in np.split(table, ends, axis=1)))
-
-
-def empty(length: int) -> Trajectories:
-    """No trajectories, of `length` steps."""
-    return from_table(np.empty((0, 10 + 2 * length + sum(WIDTHS.values())), np.float32))
+        return Trajectories.empty(15)
+    return Trajectories.from_table(np.stack(table))
 
 
 def save_arrays(path: Path, trajectories: Trajectories, **facts: str) -> None:

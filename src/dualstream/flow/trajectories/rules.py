@@ -18,9 +18,7 @@ CAMERA_PX = 1.0
 LAST_PLACE = 0.999
 
 
-def is_kept(
-    points: NDArray[np.float32], displacements: NDArray[np.float32]
-) -> NDArray[np.bool_]:
+def is_kept(points: NDArray[np.float32], displacements: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return (N,) whether each track moves by itself and smoothly.
 
     Args:
@@ -38,7 +36,7 @@ def is_kept(
     is_lost = (deviation > LARGEST_DEVIATION_PX).any(axis=1)
     jumps = (longest > LARGEST_STEP_PX) & (longest > LARGEST_STEP_SHARE * steps.sum(axis=1))
     is_own = _lengths(displacements).max(axis=1, initial=0) > CAMERA_PX
-    return moves & ~is_lost & ~jumps & is_own
+    return np.asarray(moves & ~is_lost & ~jumps & is_own)
 
 
 def places(

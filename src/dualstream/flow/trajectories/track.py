@@ -20,7 +20,7 @@ from dualstream.flow.camera import estimate_camera_motion, warp_back
 from dualstream.flow.compute import RUN_LENGTH, optical_flow
 from dualstream.flow.images import grey_images, one_opencv_thread
 from dualstream.flow.methods.params import DEFAULT_METHOD
-from dualstream.flow.trajectories.arrays import Trajectories, empty, from_table
+from dualstream.flow.trajectories.arrays import Trajectories
 from dualstream.flow.trajectories.rules import is_kept, places
 from dualstream.types import Flow, Frames
 from dualstream.video.reader import VideoReader
@@ -102,8 +102,8 @@ def dense_trajectories(
             source = FrameArray(source)
         elif isinstance(source, str | os.PathLike):
             source = stack.enter_context(VideoReader(source))
-        parts = list(trajectory_runs(source, params=params))
-    return Trajectories.joined(parts) if parts else empty(params.length)
+        runs = trajectory_runs(source, params=params)
+        return Trajectories.joined([Trajectories.empty(params.length), *runs])
 
 
 def trajectory_runs(
@@ -230,7 +230,9 @@ class _Tracks:
         )
         way = np.hypot(displacements[..., 0], displacements[..., 1]).sum(axis=1)  # above 1 px
         shape = displacements.reshape(len(place), 2 * length) / way[:, None]
-        return from_table(np.concatenate((place, shape, rows[kept, 4 * length + 2 :]), axis=1))
+        return Trajectories.from_table(
+            np.concatenate((place, shape, rows[kept, 4 * length + 2 :]), axis=1)
+        )
 
 
 def _resized(field: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
