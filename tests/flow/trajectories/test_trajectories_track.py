@@ -59,7 +59,7 @@ def test_places_are_numbers_of_frames_and_parts_of_the_picture(moving):
     np.testing.assert_allclose(place[:, 7], place[:, 1] / 128, rtol=1e-5)
     np.testing.assert_allclose(place[:, 8], place[:, 2] / 96, rtol=1e-5)
     np.testing.assert_allclose(place[:, 9], (place[:, 0] - 7.5) / 20, rtol=1e-5)
-    assert set(np.round(place[:, 6], 2)) <= {1, 1.41, 2, 2.83}
+    assert set(np.round(2 * np.log2(place[:, 6]), 3)) <= {0, 1, 2, 3}
     lengths = np.hypot(moving.trajectory[:, ::2], moving.trajectory[:, 1::2]).sum(axis=1)
     np.testing.assert_allclose(lengths, 1, rtol=1e-4)
 

@@ -197,6 +197,7 @@ class _Explainer:
         self, predictor: Predictor, layers: Sequence[str], label: str | None, pieces: int
     ) -> None:
         self.predictor = predictor
+        predictor.check_networks_only("be explained")
         networks = [one for one in predictor.recognizers if isinstance(one, Recognizer)]
         if len(networks) < len(predictor.recognizers):
             raise InputError("An exported file has no layers to look into: give the run folder.")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,22 @@ from numpy.typing import NDArray
 from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import Cropping
 from dualstream.engine.infer.live_windows import LiveWindows
-from dualstream.engine.infer.recognizer import Model, Views, as_recognizers
+from dualstream.engine.infer.recognizer import (
+    Model,
+    Recognizes,
+    SeesVideo,
+    Views,
+    as_recognizers,
+    open_stream,
+)
 from dualstream.engine.infer.window_clips import WindowClips, WindowReader
 from dualstream.engine.infer.windows import Window, check_seconds, find_windows
 from dualstream.engine.recipe_sections import Crops
-from dualstream.errors import InputError, check_choice
+from dualstream.errors import CheckpointError, InputError, check_choice
 from dualstream.jobs import keep_freed_memory
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.scores.views import Average
-from dualstream.types import Clip, Features, Prediction, Scores, top_classes
+from dualstream.types import Clip, Features, Labels, Prediction, Scores, top_classes
 from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
 from dualstream.video.live import LiveReader
@@ -96,8 +103,23 @@ class Predictor:
 
     def __init__(self, models: Model | Sequence[Model], **options: Unpack[PredictorOptions]):
         keep_freed_memory()
-        self.recognizers = as_recognizers(models)
-        self.classes = self.recognizers[0].classes
+        several = isinstance(models, Sequence) and not isinstance(models, str)
+        given = [open_stream(m) for m in cast("Sequence[Model]", models if several else [models])]
+        self.video_streams = {i: one for i, one in enumerate(given) if isinstance(one, SeesVideo)}
+        """Place among the streams -> one that looks at whole windows instead of clips."""
+        networks = [one for one in given if not isinstance(one, SeesVideo)]
+        self.recognizers = as_recognizers(networks) if networks or not given else ()
+        """The networks."""
+        self.names = _names([one.name for one in self.recognizers], self.video_streams)
+        """Of all streams, in the order given."""
+        streams: list[Recognizes | SeesVideo] = [*self.recognizers, *self.video_streams.values()]
+        self.classes = streams[0].classes
+        for other in self.video_streams.values():
+            if other.classes != self.classes:
+                raise CheckpointError(
+                    f"{other.name} and {self.names[0]} have different classes; they must come from "
+                    "the same data set."
+                )
         self.window_seconds = options.get("window_seconds", 10.0)
         self.step_seconds = options.get("step_seconds")
         self.cut_method: CutMethod = options.get("cuts", "auto")
@@ -120,9 +142,11 @@ class Predictor:
         if fusion is not None and weights is not None:
             raise InputError("Give either fusion or weights.")
         if weights is not None:
-            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
-        self.fusion = fusion or Fusion("mean", len(self.recognizers))
-        self.labels = self.recognizers[0].labels
+            fusion = weighted_fusion(weights, num_streams=len(self.names))
+        self.fusion = fusion or Fusion("mean", len(self.names))
+        self.labels: Labels = self.recognizers[0].labels if self.recognizers else "one"
+        if self.labels == "several" and self.video_streams:
+            raise InputError("Trajectories tell one class of a video, the networks several.")
         if self.labels == "several" and not self.fusion.keeps_independent:
             raise InputError(
                 f"Networks that tell several classes at once are joined by their mean, or with "
@@ -150,8 +174,14 @@ class Predictor:
 
     def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
         windows, cuts = self.windows(frames)
-        rows = [self.scores(window.views) for window in self.clips(frames, windows, path=path)]
-        tables = np.stack(rows, axis=1)  # (networks, M, K)
+        tables = np.empty((len(self.names), len(windows), len(self.classes)), np.float32)
+        if self.recognizers:
+            rows = [self.scores(w.views) for w in self.clips(frames, windows, path=path)]
+            of_networks = [i for i in range(len(tables)) if i not in self.video_streams]
+            tables[of_networks] = np.stack(rows, axis=1)  # (networks, M, K)
+        for place, stream in self.video_streams.items():
+            bounds = [(window.first, window.last) for window in windows]
+            tables[place] = stream.window_probabilities(frames, bounds)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
             source=frames.name,
@@ -160,14 +190,10 @@ class Predictor:
             window_seconds=np.array([(w.start_seconds, w.end_seconds) for w in windows]),
             window_probabilities=fused[:-1],
             streams={
-                recognizer.name: table.mean(axis=0)
-                for recognizer, table in zip(self.recognizers, tables, strict=True)
+                name: table.mean(axis=0) for name, table in zip(self.names, tables, strict=True)
             },
             cut_seconds=cuts,
-            window_streams={
-                recognizer.name: table
-                for recognizer, table in zip(self.recognizers, tables, strict=True)
-            },
+            window_streams=dict(zip(self.names, tables, strict=True)),
             labels=self.labels,
         )
 
@@ -189,6 +215,7 @@ class Predictor:
         Raises:
             VideoError: the source cannot be opened, or was lost.
         """
+        self.check_networks_only("watch a live source")
         num_unseen = 0
         for take in live.takes():
             reader = self.reader(take.buffer)
@@ -227,6 +254,7 @@ class Predictor:
 
         Arguments and errors are those of `predict`; fusion and `optimize` have no part in it.
         """
+        self.check_networks_only("give features")
         if not isinstance(source, str | os.PathLike):
             return self._features(source, None)
         with VideoReader(source, num_threads=num_threads) as video:
@@ -238,6 +266,13 @@ class Predictor:
         windows = self.clips(frames, self.windows(frames)[0], path=path)
         crops = self.cropping.num_views
         return features_of(frames.name, windows, self.recognizers, num_crops=crops)
+
+    def check_networks_only(self, what: str) -> None:
+        """Raise InputError where a stream is of trajectories, for what only networks do."""
+        for stream in self.video_streams.values():
+            raise InputError(
+                f"{stream.name} is a stream of trajectories, which cannot {what}: leave it out."
+            )
 
     def windows(self, frames: FrameSource) -> tuple[list[Window], NDArray[np.float64]]:
         """Return the windows of a video, and the times of the cuts between which they lie."""
@@ -311,6 +346,15 @@ class Predictor:
             for table in tables
         ]
         return probabilities(self.fusion.apply(scores)).astype(np.float32)
+
+
+def _names(networks: list[str], others: Mapping[int, SeesVideo]) -> list[str]:
+    """Names of all streams in their order; of equal ones a later one is numbered."""
+    names = list(networks)
+    for place, stream in sorted(others.items()):
+        same = sum(name == stream.name or name.startswith(f"{stream.name} (") for name in names)
+        names.insert(place, f"{stream.name} ({same + 1})" if same else stream.name)
+    return names
 
 
 def predict(

@@ -8,7 +8,7 @@ RUN/recipe.yaml, classes.txt, run.json, metrics.json   as of networks (`engine.r
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,16 @@ from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_facts
 from dualstream.engine.trajectory_recipe import TrajectoryRecipe, load_trajectory_recipe
 from dualstream.errors import CheckpointError, RecipeError
 from dualstream.files import replacing
-from dualstream.flow.trajectories import Trajectories, TrajectoryJob, TrajectoryStore
+from dualstream.flow.trajectories import (
+    Trajectories,
+    TrajectoryJob,
+    TrajectoryStore,
+    trajectory_runs,
+)
 from dualstream.models.fisher import FisherEncoder
 from dualstream.scores.linear import LinearClassifier
+from dualstream.scores.views import softmax
+from dualstream.video.source import FrameSource
 
 CODEBOOK, CLASSIFIER = "codebook.safetensors", "classifier.safetensors"
 
@@ -64,10 +71,46 @@ class TrajectoryModel:
         scores = self.classifier.apply(features, num_classes=len(self.classes))
         return np.asarray(scores[0], np.float32)
 
+    def window_probabilities(
+        self, frames: FrameSource, windows: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        """Return (M, K) of windows of a video: of the trajectories that lie inside each.
+
+        The video is looked at once, and only what the windows of the moment need is held.
+
+        Args:
+            frames: of the video.
+            windows: first frame and one past the last of each, in order.
+        """
+        params = self.recipe.trajectories.params()
+        numbers = range(windows[0][0], max(last for _, last in windows))
+        none = Trajectories.empty(params.length)
+        logits = np.zeros((len(windows), len(self.classes)), np.float32)
+        sums: dict[int, Sums] = {}
+        for run in trajectory_runs(frames, numbers=numbers, params=params):
+            ends = run.place[:, 0]
+            for place in [place for place in sums if windows[place][1] <= ends.min()]:
+                logits[place] = self.logits(sums.pop(place))
+            for place, (first, last) in enumerate(windows):
+                inside = (ends - params.length >= first) & (ends < last)
+                if inside.any():
+                    before = sums.get(place) or sums_of(self.codebook, none)
+                    new = sums_of(self.codebook, run.rows(inside))
+                    sums[place] = {name: before[name] + table for name, table in new.items()}
+        for place, table in sums.items():
+            logits[place] = self.logits(table)
+        return np.asarray(softmax(logits), np.float32)
+
 
 def sums_of(codebook: Codebook, trajectories: Trajectories) -> Sums:
-    """Return what a video's Fisher vector is made of; those of its parts add up."""
-    return {name: one.sums(getattr(trajectories, name)) for name, one in codebook.items()}
+    """Return what a video's Fisher vector is made of; those of its parts add up.
+
+    Descriptors count as a store keeps them, in float16.
+    """
+    return {
+        name: one.sums(getattr(trajectories, name).astype(np.float16).astype(np.float32))
+        for name, one in codebook.items()
+    }
 
 
 def fisher_vector(codebook: Codebook, sums: Sums) -> NDArray[np.float32]:

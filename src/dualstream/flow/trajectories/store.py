@@ -28,6 +28,9 @@ from dualstream.video.times import frames_between
 
 Layout = Literal["arrays", "text"]
 
+_BROKEN = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)
+"""What numpy raises of files that it cannot read."""
+
 LAYOUT = 1
 """Raised whenever equal settings give other numbers than before."""
 
@@ -81,9 +84,9 @@ class TrajectoryStore:
     def holds(self, job: TrajectoryJob) -> bool:
         """Whether the trajectories of a video are there, of the same file."""
         try:
-            with np.load(self.path(job.name)) as arrays:
+            with self.path(job.name).open("rb") as file, np.load(file) as arrays:
                 return str(arrays["sha256"]) in ("", job.sha256) or not job.sha256
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _BROKEN:
             return False
 
     def read(self, name: str) -> Trajectories:
@@ -94,10 +97,10 @@ class TrajectoryStore:
         """
         path = self.path(name)
         try:
-            with np.load(path) as arrays:
+            with path.open("rb") as file, np.load(file) as arrays:
                 parts = [arrays[part.name].astype(np.float32) for part in fields(Trajectories)]
                 return Trajectories(*parts)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise FlowError(
                 f"{path}: no readable trajectories ({error}). Remove the file if it is there, and "
                 "compute them again with `dualstream trajectories`, or with the same training."
