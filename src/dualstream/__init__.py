@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dualstream.engine.train.fit import resume, train
     from dualstream.errors import DualstreamError
     from dualstream.flow import FlowStore, flow_to_rgb, optical_flow
+    from dualstream.flow.trajectories import Trajectories, dense_trajectories
     from dualstream.models import create_model, list_models, list_weights
     from dualstream.scores import fuse, read_scores, write_scores
     from dualstream.types import Clip, ClipSpec, Flow, Frames, Prediction, Scores, StreamSpec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Clip", "ClipSpec", "Flow", "Frames", "Prediction", "Scores", "StreamSpec"]
 __all__ += ["VideoReader", "probe", "read_video", "write_video"]
 __all__ += ["FlowStore", "Manifest", "flow_to_rgb", "optical_flow"]
+__all__ += ["Trajectories", "dense_trajectories"]
 __all__ += ["create_model", "list_models", "list_recipes", "list_weights", "load_recipe"]
 __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
 __all__ += ["load_checkpoint", "push_to_hub", "resume", "train", "write_overlay"]
@@ -64,6 +66,7 @@ _HOME = {
         "engine.train.fit": ("resume", "train"),
         "errors": ("DualstreamError",),
         "flow": ("FlowStore", "flow_to_rgb", "optical_flow"),
+        "flow.trajectories": ("Trajectories", "dense_trajectories"),
         "models": ("create_model", "list_models", "list_weights"),
         "scores": ("fuse", "read_scores", "write_scores"),
         "types": ("Clip", "ClipSpec", "Flow", "Frames", "Prediction", "Scores", "StreamSpec"),

@@ -23,6 +23,7 @@ from dualstream.cli.prepare import prepare
 from dualstream.cli.push import push
 from dualstream.cli.serve import serve
 from dualstream.cli.train import test, train, transfer
+from dualstream.cli.trajectories import trajectories
 from dualstream.cli.watch import watch
 from dualstream.errors import DualstreamError, InputError, RecipeError
 from dualstream.version import __version__
@@ -58,7 +59,7 @@ def _options(
 
 
 for verb in (
-    *(demo, prepare, flow, train, transfer, expand, test, fuse, predict, watch),
+    *(demo, prepare, flow, trajectories, train, transfer, expand, test, fuse, predict, watch),
     *(explain_verb, serve, export, push, models, inspect, doctor),
 ):
     app.command()(verb)

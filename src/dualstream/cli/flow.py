@@ -177,8 +177,8 @@ def _follow(
         raise typer.Exit(1)
 
 
-def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
-    """Videos below `source` and the store to write.
+def find_jobs(source: Path, out: Path | None, *, kind: str = "flow") -> tuple[list[FlowJob], Path]:
+    """Videos below `source` and the store to write, which is called `kind` beside a manifest.
 
     Raises:
         InputError: there is no such file or folder, no video in it, or `out` is missing.
@@ -195,7 +195,7 @@ def find_jobs(source: Path, out: Path | None) -> tuple[list[FlowJob], Path]:
             FlowJob(r.path, str(manifest.video_path(r)), r.sha256 or None, r.frames)
             for r in manifest.files
         ]
-        return jobs, out or folder / "flow"
+        return jobs, out or folder / kind
     if source.is_file():
         jobs = [FlowJob(source.name, str(source))]
     elif source.is_dir():

@@ -42,13 +42,13 @@ class Networks:
                 raise InputError("An exported file runs on the CPU: leave out --device.")
             return list(self.exported)
         from dualstream.engine.infer.recognizer import open_models
-        from dualstream.engine.run.info import read_run
+        from dualstream.engine.run.info import read_facts
 
         names = [entry.name for entry in self.entries]
         with stderr().status(f"loading {', '.join(names)}") if names else nullcontext():
             found = open_models(self.runs, names, device=device)
         for run in self.runs:
-            _, _, info = read_run(run)
+            _, info = read_facts(run)
             others = [
                 str(folder)
                 for name, folder in info.head_folders(info.run_folder(run)).items()

@@ -214,7 +214,8 @@ def show_training(progress: Progress, stage: str, training: TrainProgress) -> No
     """Show where a training stands; without a terminal a line an epoch at least."""
     if training.phase != "train":
         name = stage if training.phase == "test" else f"{stage}, {training.phase}"
-        progress.update(name, training.batch, training.batches, unit="videos")
+        unit = "descriptors" if training.phase == "codebook" else "videos"
+        progress.update(name, training.batch, training.batches, unit=unit)
         return
     if training.batch == training.batches and not training.is_epoch_end:
         return  # a validation may follow, whose accuracy goes in the same line

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dualstream.engine.pair import PairListener, PairResult
     from dualstream.engine.train.fit import TrainResult
     from dualstream.engine.train.opening import RunOptions, Verb
+    from dualstream.engine.train.trajectories import TrajectoryResult
 
 
 MEASURES = {
@@ -92,6 +93,15 @@ def train(
                 trained = resume_pair(resume, listener=tell)
             _print_pair(trained, resume, json=json)
             return
+        from dualstream.engine.trajectory_recipe import is_trajectory_run
+
+        if is_trajectory_run(resume):
+            from dualstream.engine.train.trajectories import resume_trajectories
+
+            with _showing("train", resume) as tell:
+                found = resume_trajectories(resume, listener=partial(tell, "train"))
+            _print_trajectories(found, json=json)
+            return
         from dualstream.engine.train import fit
 
         with _showing("train", resume) as tell:
@@ -105,7 +115,21 @@ def train(
         # Recipes before torch, which loads for seconds.
         from dualstream.engine.pair_recipe import holds_streams, load_pair
         from dualstream.engine.recipe import load_recipe
+        from dualstream.engine.trajectory_recipe import holds_trajectories, load_trajectory_recipe
 
+        if holds_trajectories(recipe):
+            if any((also, flow, backward_flow, limit)):
+                raise InputError(
+                    "A recipe of trajectories computes its own flow, of one data set: leave out "
+                    "--also, --flow, --backward-flow and --limit."
+                )
+            chosen = load_trajectory_recipe(recipe, overrides or ())
+            from dualstream.engine.train.trajectories import train_trajectories
+
+            with _showing("train", out) as tell:
+                found = train_trajectories(chosen, data, out, listener=partial(tell, "train"))
+            _print_trajectories(found, json=json)
+            return
         if holds_streams(recipe):
             pair = load_pair(recipe, overrides or ())
             from dualstream.engine.pair import train_pair
@@ -267,6 +291,19 @@ def _print_result(
         shown = (f"{top.removesuffix('_top1')} {percent(value)}%" for top, value in tops.items())
         print(f"head {name}: top-1 {', '.join(shown)}")
     print(f"Next: {then}")
+
+
+def _print_trajectories(result: TrajectoryResult, *, json: bool) -> None:
+    """Print what a training of trajectories reached, and the next command."""
+    if json:
+        print_json(dataclasses.asdict(result))
+        return
+    without = f", {result.without} without trajectories left out" if result.without else ""
+    print(f"{result.run}: SVM of {result.videos} videos{without}, in {result.seconds:.0f} s")
+    for name in ("cross_validated_top1", "held_out_top1"):
+        if (top1 := getattr(result, name)) is not None:
+            print(f"{name[:-5].replace('_', '-')} top-1 {percent(top1)}%")
+    print(f"Next: dualstream test {result.run}")
 
 
 def _print_pair(result: PairResult, run: Path, *, json: bool) -> None:

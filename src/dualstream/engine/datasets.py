@@ -10,13 +10,14 @@ from dualstream.clips.plan import Cropping, Sampling
 from dualstream.clips.transforms import ColorJitter
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.info import RunInfo
+from dualstream.engine.trajectory_recipe import TrajectoryRecipe
 from dualstream.errors import RecipeError
 from dualstream.flow import FlowStore
 
 Part = Literal["train", "held_out", "test"]
 
 
-def videos_of(manifest: Manifest, recipe: Recipe, part: Part) -> Manifest:
+def videos_of(manifest: Manifest, recipe: Recipe | TrajectoryRecipe, part: Part) -> Manifest:
     """The videos of one part of the recipe's split.
 
     `train` and `held_out` share the split's training videos as `data.hold_out` or `data.folds`

@@ -142,7 +142,7 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
     Raises:
         UnknownNameError: neither a file nor a recipe of the package.
         RecipeError: not UTF-8, not YAML, a key that is unknown or stands twice, a value that does
-            not fit, or a recipe of several networks (`load_pair`).
+            not fit, a recipe of several networks (`load_pair`) or of none.
     """
     values, where = read_recipe(name_or_path)
     if "streams" in values:
@@ -150,13 +150,19 @@ def load_recipe(name_or_path: str | os.PathLike[str], overrides: Sequence[str] =
             f"{where} trains a network for each of several streams, here one is wanted: give the "
             "recipe of one of its streams. `dualstream train` (in Python `train_pair`) takes all."
         )
+    if "trajectories" in values:
+        raise RecipeError(
+            f"{where} is of dense trajectories, here a network is wanted. `dualstream train`, "
+            "`test`, `fuse` and `predict` take it."
+        )
     return resolve(values, [parse_override(override) for override in overrides], where)
 
 
 def read_recipe(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     """Return the sections of a recipe as they stand, and what errors call it; see `load_recipe`."""
     text = str(name_or_path)
-    shipped = shipped_recipes("dualstream.recipes") | shipped_recipes("dualstream.recipes.pairs")
+    packages = ("recipes", "recipes.pairs", "recipes.trajectories")
+    shipped = {k: v for p in packages for k, v in shipped_recipes(f"dualstream.{p}").items()}
     if Path(text).suffix in {".yaml", ".yml"}:
         if not Path(text).is_file():
             raise RecipeError(f"There is no recipe file {text}. Shipped: {tuple(shipped)}.")

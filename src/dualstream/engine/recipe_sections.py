@@ -146,8 +146,8 @@ class AugmentSection(Section):
     """Turns of the colour circle are drawn from -x .. x."""
 
 
-class DataSection(Section):
-    """Which videos, and how many processes read them."""
+class SplitSection(Section):
+    """Which videos are trained on, and how many processes read them."""
 
     split: Positive = 1
     hold_out: Fraction = 0.0
@@ -159,6 +159,20 @@ class DataSection(Section):
     hold_out_seed: int = 0
     """Of `hold_out` and `folds`."""
     workers: int = Field(2, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> SplitSection:
+        if self.folds and (self.folds < 2 or self.fold > self.folds or self.hold_out):
+            raise ValueError(
+                f"folds must be 2 or more, fold one of them and hold_out 0, got folds {self.folds},"
+                f" fold {self.fold}, hold_out {self.hold_out}"
+            )
+        return self
+
+
+class DataSection(SplitSection):
+    """Which videos, and how they are drawn."""
+
     frozen_views: int = Field(0, ge=0)
     """Random views of each training video that go through the frozen stages once, before training;
     each epoch draws one of them (see `engine.frozen`). 0: every epoch computes new ones."""
@@ -167,15 +181,6 @@ class DataSection(Section):
     shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Data set -> its part of every batch in relation to the others', where several are trained on
     (`dualstream train --also`); 1 for those that are not named."""
-
-    @model_validator(mode="after")
-    def _one_way_to_hold_out(self) -> DataSection:
-        if self.folds and (self.folds < 2 or self.fold > self.folds or self.hold_out):
-            raise ValueError(
-                f"folds must be 2 or more, fold one of them and hold_out 0, got folds {self.folds},"
-                f" fold {self.fold}, hold_out {self.hold_out}"
-            )
-        return self
 
 
 class OptimizerSection(Section):

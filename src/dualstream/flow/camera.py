@@ -53,6 +53,7 @@ def estimate_camera_motion(
     *,
     mask: NDArray[np.bool_] | None = None,
     threshold_px: float = 1.0,
+    min_matches: int = 25,
     min_inliers: int = 25,
 ) -> CameraMotion:
     """Homography of the background between neighbouring frames.
@@ -72,6 +73,7 @@ def estimate_camera_motion(
         flow: (T-1, 2, h, w) forward flow of them, on their grid or on that of a short_side.
         mask: (T, h, w) True where people are, whose matches do not count; None counts all.
         threshold_px: largest distance of an inlier from where the homography brings it.
+        min_matches: with fewer matches the homography is the identity.
         min_inliers: with fewer the homography is the identity, as where fewer than a fifth of
             the matches are inliers, or it is not plausible (see `is_plausible`).
 
@@ -111,7 +113,9 @@ def estimate_camera_motion(
             both = np.concatenate(matches, 1)
             # By features and corners, else by features alone; else the camera stands still.
             for voters in (both, matches[0]):
-                homography, ratios[t] = _fit(voters, flow.size, threshold_px, min_inliers)
+                homography, ratios[t] = _fit(
+                    voters, flow.size, threshold_px, min_matches, min_inliers
+                )
                 if homography is not None and _is_nearer(greys[t], greys[t + 1], homography, free):
                     homographies[t] = homography
                     break
@@ -127,12 +131,12 @@ def warp_back(
     """The second image as it would be had the camera not moved by `homography`.
 
     Args:
-        first: (H, W, 3); shows through where the second image has nothing.
-        second: (H, W, 3), read bilinearly.
+        first: (H, W, 3), or (H, W) grey; shows through where the second image has nothing.
+        second: the same, read bilinearly.
         homography: (3, 3) from places in the first image to places in the second.
 
     Returns:
-        (H, W, 3).
+        The same.
     """
     if np.array_equal(homography, np.eye(3)):
         return second
@@ -241,10 +245,14 @@ def _unmasked(matches: Points, masks: NDArray[np.bool_]) -> Points:
 
 
 def _fit(
-    matches: Points, size: tuple[int, int], threshold_px: float, min_inliers: int
+    matches: Points,
+    size: tuple[int, int],
+    threshold_px: float,
+    min_matches: int,
+    min_inliers: int,
 ) -> tuple[NDArray[np.float64] | None, float]:
     """Homography, None where there is none to be trusted, and its share of inliers."""
-    if matches.shape[1] < min_inliers:
+    if matches.shape[1] < max(4, min_matches, min_inliers):
         return None, 0
     found, inliers = cv2.findHomography(matches[0], matches[1], cv2.RANSAC, threshold_px)
     if found is None:

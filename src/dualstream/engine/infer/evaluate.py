@@ -1,4 +1,7 @@
-"""Test of a trained network: every video seen through segments x crops views, scores averaged."""
+"""Test of a trained network: every video seen through segments x crops views, scores averaged.
+
+Runs of dense trajectories, which have no views, are tested too.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import EpochBatches, make_loader
 from dualstream.engine.datasets import Part, test_dataset, videos_of
 from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.infer.trajectories import score_trajectories
 from dualstream.engine.recipe_sections import Crops
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
 from dualstream.engine.run.info import FlowFolders, flow_origins, read_run, save_metrics
-from dualstream.errors import CheckpointError, DualstreamError, ScoresError
+from dualstream.engine.run.trajectory_model import load_trajectory_model
+from dualstream.engine.trajectory_recipe import is_trajectory_run
+from dualstream.errors import CheckpointError, DualstreamError, InputError, ScoresError
 from dualstream.scores import (
     Accuracy,
     SeveralAccuracy,
@@ -82,8 +88,20 @@ def evaluate(
 
     Raises:
         CheckpointError: not a trained run, or the manifest's classes are not the checkpoint's.
+        InputError: an option of networks, of a run of trajectories.
         ScoresError: no video could be scored.
     """
+    if not isinstance(run, Checkpoint) and is_trajectory_run(run):
+        if any((flow, backward_flow, segments, crops, device != "cpu", optimize)):
+            raise InputError(
+                f"{run} is of dense trajectories, which are computed from the whole video on the "
+                "CPU: leave out segments, crops, flow, device and optimize."
+            )
+        model = load_trajectory_model(run)
+        scores, failures = score_trajectories(
+            model, part=part, data=data, workers=workers, listener=listener
+        )
+        return _written(scores, failures, model.folder, part=part, out=out)
     checkpoint = run if isinstance(run, Checkpoint) else load_checkpoint(run, device=device)
     folder = Path(data or checkpoint.info.manifest)
     manifest = Manifest.read(folder)
@@ -108,17 +126,30 @@ def evaluate(
         pin_memory=device.startswith("cuda"),
     )
     scores, failures = score_videos(predictor, videos, loader, listener)
-    path = Path(out or checkpoint.folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
+    views = {"segments": test.segments, "crops": test.crops}
+    return _written(scores, failures, checkpoint.folder, part=part, out=out, **views)
+
+
+def _written(
+    scores: Scores,
+    failures: Mapping[str, str],
+    folder: Path,
+    *,
+    part: Part,
+    out: str | os.PathLike[str] | None,
+    **views: int | str,
+) -> Evaluation:
+    """Measure scores, and write them and their metrics into the run folder."""
+    path = Path(out or folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
     write_scores(path, scores)
     accuracy = measure(scores) if scores.truth is None else measure_several(scores)
     metrics = {
         "videos": accuracy.num_videos,
         "failed": len(failures),
         **accuracy.as_dict(),
-        "segments": test.segments,
-        "crops": test.crops,
+        **views,
     }
-    save_metrics(checkpoint.folder, {part: metrics})
+    save_metrics(folder, {part: metrics})
     return Evaluation(scores, accuracy, failures, path, metrics)
 
 

@@ -141,6 +141,7 @@ class Explainer:
                 f"Explanations are of one view of each snippet, the centre; got "
                 f"crops={scoring.cropping.kind!r}. Leave crops out."
             )
+        scoring.check_networks_only("be explained")
         networks = [one for one in scoring.recognizers if isinstance(one, Recognizer)]
         if len(networks) < len(scoring.recognizers):
             raise InputError("An exported file has no layers to look into: give the run folder.")

@@ -159,12 +159,17 @@ class Predictor:
         windows, cuts = self.windows(frames)
         told = listener or (lambda done, total: None)
         told(0, len(windows))
-        scores, reader = self.scoring.of_windows(), self.reader(frames, path=path)
-        rows = []
-        for window in reader.read_all(windows, known=scores.known):
-            rows.append(scores.of(window))
-            told(len(rows), len(windows))
-        tables = np.stack(rows, axis=1)  # (networks, M, K)
+        names, others = self.scoring.names, self.scoring.video_streams
+        tables = np.empty((len(names), len(windows), len(self.classes)), np.float32)
+        if self.recognizers:
+            of_networks = [place for place in range(len(names)) if place not in others]
+            scores, reader = self.scoring.of_windows(), self.reader(frames, path=path)
+            for number, window in enumerate(reader.read_all(windows, known=scores.known)):
+                tables[of_networks, number] = scores.of(window)
+                told(number + 1, len(windows))
+        for place, stream in others.items():
+            bounds = [(window.first, window.last) for window in windows]
+            tables[place] = stream.window_probabilities(frames, bounds)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
             source=frames.name,
@@ -172,15 +177,9 @@ class Predictor:
             probabilities=fused[-1],
             window_seconds=np.array([(w.start_seconds, w.end_seconds) for w in windows]),
             window_probabilities=fused[:-1],
-            streams={
-                recognizer.name: table.mean(axis=0)
-                for recognizer, table in zip(self.recognizers, tables, strict=True)
-            },
+            streams={name: table.mean(axis=0) for name, table in zip(names, tables, strict=True)},
             cut_seconds=cuts,
-            window_streams={
-                recognizer.name: table
-                for recognizer, table in zip(self.recognizers, tables, strict=True)
-            },
+            window_streams=dict(zip(names, tables, strict=True)),
             labels=self.labels,
         )
 
@@ -202,6 +201,7 @@ class Predictor:
         Raises:
             VideoError: the source cannot be opened, or was lost.
         """
+        self.scoring.check_networks_only("watch a live source")
         num_unseen = 0
         for take in live.takes():
             scores, reader = self.scoring.of_windows(), self.reader(take.buffer)
@@ -240,6 +240,7 @@ class Predictor:
 
         Arguments and errors are those of `predict`; fusion and `optimize` have no part in it.
         """
+        self.scoring.check_networks_only("give features")
         if not isinstance(source, str | os.PathLike):
             return self._features(source, None)
         with VideoReader(source, num_threads=num_threads) as video:

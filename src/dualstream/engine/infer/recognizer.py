@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dualstream.clips.transforms import Normalizer
     from dualstream.engine.run.checkpoint import Checkpoint
     from dualstream.models.network import Network
+    from dualstream.video.source import FrameSource
 
 Views = Mapping[str, Any]
 """Stream -> bytes (V, C, T, H, W) of the views of one video, arrays or tensors."""
@@ -65,6 +66,24 @@ class Recognizes(Protocol):
 
     def running(self, *, optimize: bool = False) -> LogitsOf:
         """Return the function that runs it; `optimize`: in the form that is fastest here."""
+
+
+@runtime_checkable
+class SeesVideo(Protocol):
+    """A stream that looks at all frames of a window, not at clips: `TrajectoryModel`."""
+
+    @property
+    def name(self) -> str:
+        """Name of its scores."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K class names."""
+
+    def window_probabilities(
+        self, frames: FrameSource, windows: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        """Return (M, K) of windows from a first frame up to another, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +138,15 @@ Trained: TypeAlias = "Recognizer | Checkpoint | Network | str | os.PathLike[str]
 """A recognizer or what one is made of: a trained checkpoint or its run folder, or a network that
 brings its input and classes (`create_model(..., weights=...)`)."""
 
-Model: TypeAlias = "Trained | Recognizes"
-"""The same, or a network of an exported file (`deploy.runtime.open_exported`)."""
+Model: TypeAlias = "Trained | Recognizes | SeesVideo"
+"""The same, a network of an exported file (`deploy.runtime.open_exported`), or a stream of
+trajectories (`load_trajectory_model`, or its run folder)."""
 
 
 def open_models(
     runs: Sequence[str | os.PathLike[str]], weights: Sequence[str] = (), *, device: str = "cpu"
-) -> list[Trained]:
-    """Return the networks of run folders, then those of published weights.
+) -> list[Model]:
+    """Return the streams of run folders, then those of published weights.
 
     Args:
         runs: run folders.
@@ -143,10 +163,28 @@ def open_models(
     from dualstream.models.weights import weights_entry
 
     place = check_device(device)
-    found: list[Trained] = [load_checkpoint(run, device=device) for run in runs]
+    found: list[Model] = [open_stream(run) for run in runs]
+    found = [
+        load_checkpoint(m, device=device) if isinstance(m, str | os.PathLike) else m for m in found
+    ]
     for name in weights:
         found.append(create_model(weights_entry(name).model, weights=name).to(place))
     return found
+
+
+def open_stream(model: Model) -> Model:
+    """Return the stream of trajectories that a run folder is of; anything else as it is.
+
+    Raises:
+        CheckpointError: its training has not ended, or a file is broken.
+    """
+    from dualstream.engine.trajectory_recipe import is_trajectory_run
+
+    if isinstance(model, str | os.PathLike) and is_trajectory_run(model):
+        from dualstream.engine.run.trajectory_model import load_trajectory_model
+
+        return load_trajectory_model(model)
+    return model
 
 
 @overload
@@ -161,6 +199,11 @@ def as_recognizer(model: Model) -> Recognizes:
     """Return the recognizer that a model stands for; errors as in `as_recognizers`."""
     if isinstance(model, Recognizes):
         return model
+    if isinstance(model, SeesVideo):
+        raise InputError(
+            f"{model.name} is a stream of trajectories and no network: it can be tested, fused and "
+            "predict videos."
+        )
     from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
     from dualstream.models.network import Network
 

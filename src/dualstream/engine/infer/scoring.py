@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.clips.data.groups import mirrored_labels
 from dualstream.clips.plan import Cropping
-from dualstream.engine.infer.recognizer import Model, Recognizes, Views, as_recognizers
+from dualstream.engine.infer.recognizer import (
+    Model,
+    Recognizes,
+    SeesVideo,
+    Views,
+    as_recognizers,
+    open_stream,
+)
 from dualstream.engine.infer.window_clips import WindowClips
-from dualstream.errors import InputError
+from dualstream.errors import CheckpointError, InputError
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.scores.views import Average
-from dualstream.types import Clip, Scores
+from dualstream.types import Clip, Labels, Scores
 
 
 class Scoring:
-    """Networks of the same classes, and how their probabilities are joined.
+    """Streams of the same classes, and how their probabilities are joined.
 
     Args:
         models: a recognizer or what one is made of, or several with the same classes.
         cropping: views of a snippet.
         fusion: fitted on held-out training data; None is the mean.
-        weights: of a weighted mean of the networks, instead of `fusion`.
+        weights: of a weighted mean of the streams, instead of `fusion`.
         optimize: run the networks in the form that is fastest here.
 
     Raises:
         InputError: no network, both of `fusion` and `weights`, or a fusion that networks of several
             labels do not take.
-        CheckpointError: networks of different classes.
+        CheckpointError: streams of different classes.
     """
 
     def __init__(
@@ -42,17 +50,34 @@ class Scoring:
         weights: Sequence[float] | None = None,
         optimize: bool = False,
     ) -> None:
-        self.recognizers: tuple[Recognizes, ...] = as_recognizers(models)
-        self.classes = self.recognizers[0].classes
-        self.labels = self.recognizers[0].labels
+        several = isinstance(models, Sequence) and not isinstance(models, str)
+        given = [open_stream(m) for m in cast("Sequence[Model]", models if several else [models])]
+        self.video_streams = {i: one for i, one in enumerate(given) if isinstance(one, SeesVideo)}
+        """Place among the streams -> one that looks at whole windows instead of clips."""
+        networks = [one for one in given if not isinstance(one, SeesVideo)]
+        self.recognizers = as_recognizers(networks) if networks or not given else ()
+        """The networks."""
+        self.names = _names([one.name for one in self.recognizers], self.video_streams)
+        """Of all streams, in the order given."""
+        streams: list[Recognizes | SeesVideo] = [*self.recognizers, *self.video_streams.values()]
+        self.classes = streams[0].classes
+        for other in self.video_streams.values():
+            if other.classes != self.classes:
+                raise CheckpointError(
+                    f"{other.name} and {self.names[0]} have different classes; they must come from "
+                    "the same data set."
+                )
+        self.labels: Labels = self.recognizers[0].labels if self.recognizers else "one"
+        if self.labels == "several" and self.video_streams:
+            raise InputError("Trajectories tell one class of a video, the networks several.")
         self.cropping = cropping
         self._label_when_mirrored = list(mirrored_labels(self.classes))
         self._running = [one.running(optimize=optimize) for one in self.recognizers]
         if fusion is not None and weights is not None:
             raise InputError("Give either fusion or weights.")
         if weights is not None:
-            fusion = weighted_fusion(weights, num_streams=len(self.recognizers))
-        self.fusion = fusion or Fusion("mean", len(self.recognizers))
+            fusion = weighted_fusion(weights, num_streams=len(self.names))
+        self.fusion = fusion or Fusion("mean", len(self.names))
         if self.labels == "several" and not self.fusion.keeps_independent:
             raise InputError(
                 f"Networks that tell several classes at once are joined by their mean, or with "
@@ -91,7 +116,7 @@ class Scoring:
         return average_views(logits, average=average)
 
     def fuse(self, tables: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return fused probabilities (M, K) of those of the networks (networks, M, K)."""
+        """Return fused probabilities (M, K) of those of the streams (streams, M, K)."""
         scores = [
             Scores(
                 names=tuple(str(i) for i in range(len(table))),
@@ -104,9 +129,25 @@ class Scoring:
         ]
         return probabilities(self.fusion.apply(scores)).astype(np.float32)
 
+    def check_networks_only(self, what: str) -> None:
+        """Raise InputError where a stream is of trajectories, for what only networks do."""
+        for stream in self.video_streams.values():
+            raise InputError(
+                f"{stream.name} is a stream of trajectories, which cannot {what}: leave it out."
+            )
+
     def of_windows(self) -> WindowScores:
         """Return what scores the windows of one video."""
         return WindowScores(self)
+
+
+def _names(networks: list[str], others: Mapping[int, SeesVideo]) -> list[str]:
+    """Names of all streams in their order; of equal ones a later one is numbered."""
+    names = list(networks)
+    for place, stream in sorted(others.items()):
+        same = sum(name == stream.name or name.startswith(f"{stream.name} (") for name in names)
+        names.insert(place, f"{stream.name} ({same + 1})" if same else stream.name)
+    return names
 
 
 class WindowScores:

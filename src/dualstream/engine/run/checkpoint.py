@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.hub import hub_address, local_run
-from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_run
+from dualstream.engine.run.info import COPY_AGAIN, RunInfo, read_facts, read_run
+from dualstream.engine.run.trajectory_model import CLASSIFIER, CODEBOOK
+from dualstream.engine.trajectory_recipe import is_trajectory_run
 from dualstream.errors import CheckpointError, InputError, RecipeError, UnknownNameError
 from dualstream.files import file_sha256, replacing
 from dualstream.flow.methods.lookup import params_from_values
@@ -326,9 +328,12 @@ def run_sha256(folder: str | os.PathLike[str]) -> str:
         CheckpointError: the folder is no run, or training has written no weights yet.
     """
     root = Path(folder)
-    _, _, info = read_run(root)
+    _, info = read_facts(root)
     own = [root / name for name in ("recipe.yaml", "classes.txt", "run.json")]
-    files = [*own, _weights_file(info.run_folder(root))]
+    weights = [root / name for name in (CODEBOOK, CLASSIFIER)]
+    if not is_trajectory_run(root):
+        weights = [_weights_file(info.run_folder(root))]
+    files = [*own, *weights]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 

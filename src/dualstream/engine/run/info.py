@@ -28,6 +28,7 @@ import torch
 
 from dualstream.engine.pair_recipe import PAIR_FILE
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
+from dualstream.engine.recipe_sections import Section
 from dualstream.errors import CheckpointError, InputError, RecipeError
 from dualstream.files import read_json, read_lines, write_text
 from dualstream.version import __version__
@@ -130,7 +131,7 @@ def flow_origins(
     return origins
 
 
-def start_run(folder: Path, recipe: Recipe, classes: tuple[str, ...], info: RunInfo) -> None:
+def start_run(folder: Path, recipe: Section, classes: tuple[str, ...], info: RunInfo) -> None:
     """Write what is known before training: recipe, classes, origin."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
@@ -152,6 +153,15 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
     """Return recipe, classes and origin of a run folder."""
+    classes, info = read_facts(folder)
+    try:
+        return load_recipe(folder / "recipe.yaml"), classes, info
+    except RecipeError as error:
+        raise CheckpointError(f"{error} {COPY_AGAIN}") from error
+
+
+def read_facts(folder: Path) -> tuple[tuple[str, ...], RunInfo]:
+    """Return classes and origin of a run folder, whatever its recipe is of."""
     if (folder / PAIR_FILE).is_file():
         runs = ", ".join(sorted(str(path.parent) for path in folder.glob("*/recipe.yaml")))
         raise CheckpointError(
@@ -163,12 +173,8 @@ def read_run(folder: Path) -> tuple[Recipe, tuple[str, ...], RunInfo]:
                 f"{folder} is not a run folder: {name} is missing. "
                 "`dualstream train` writes run folders."
             )
-    try:
-        recipe = load_recipe(folder / "recipe.yaml")
-    except RecipeError as error:
-        raise CheckpointError(f"{error} {COPY_AGAIN}") from error
     classes = tuple(read_lines(folder / "classes.txt", error=CheckpointError, remedy=COPY_AGAIN))
-    return recipe, classes, _read_info(folder / "run.json")
+    return classes, _read_info(folder / "run.json")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -34,9 +34,10 @@ class TrainProgress:
     """Mean over the batches of this epoch so far (of this process)."""
     held_out_top1: float | None = None
     """Of the last validation, 0..1."""
-    phase: Literal["train", "frozen stages", "test"] = "train"
+    phase: Literal["train", "frozen stages", "trajectories", "codebook", "encode", "test"] = "train"
     """With "frozen stages", which come before training, and "test", which comes after it in the
-    training of a pair, `batch` and `batches` count videos."""
+    training of a pair, `batch` and `batches` count videos; so they do with what comes before the
+    SVM of trajectories, but the descriptors of their "codebook"."""
     is_epoch_end: bool = False
     """Whether the epoch is over, its validation too, and its files are written."""
 

@@ -1,0 +1,1 @@
+"""Recipes of trajectories, a stream each; `engine.pair_recipe` reads them."""
