@@ -22,6 +22,7 @@ PUBLIC_NAMES = {
     "Predictor",
     "Scores",
     "StreamSpec",
+    "Teacher",
     "VideoReader",
     "__version__",
     "create_model",

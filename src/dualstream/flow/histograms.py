@@ -174,4 +174,4 @@ def _directions(
     first = cells * bins
     total = np.bincount((first + low % bins).ravel(), (magnitude - share).ravel(), num_cells * bins)
     total += np.bincount((first + (low + 1) % bins).ravel(), share.ravel(), num_cells * bins)
-    return total.reshape(num_cells, bins)
+    return np.asarray(total, np.float64).reshape(num_cells, bins)
