@@ -21,6 +21,7 @@ from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.push import push
+from dualstream.cli.teach import teach
 from dualstream.cli.train import test, train, transfer
 from dualstream.cli.watch import watch
 from dualstream.errors import DualstreamError, InputError, RecipeError
@@ -61,6 +62,7 @@ for verb in (
     *(explain_verb, export, push, models, inspect, doctor),
 ):
     app.command()(verb)
+app.add_typer(teach, name="teach")
 app.add_typer(weights, name="weights")
 
 

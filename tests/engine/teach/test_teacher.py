@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_review_gives_the_least_certain_windows_that_nobody_marked(taught: ds.Te
     assert {one.video for one in found} == {"c.mp4"}  # the others are reviewed
     assert [one.certainty for one in found] == sorted(one.certainty for one in found)
     times = sorted((one.start_seconds, one.end_seconds) for one in found)
-    assert all(end <= start + 1e-6 for (_, end), (start, _) in zip(times, times[1:], strict=False))
+    assert all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(times))
     timeline = taught.timeline("c.mp4")
     assert found[0].certainty == pytest.approx(float(timeline.certainty.min()))
     taught.mark("c.mp4", found[0].start_seconds, found[0].end_seconds, "down")
@@ -251,7 +252,9 @@ def test_missing_and_changed_videos(
     with pytest.raises(VideoError, match="has changed since it was added"):
         teacher.train()
     assert teacher.add_video(video).is_reviewed
-    with pytest.raises(CheckpointError, match="was trained before 'mine.mp4' was added or changed"):
+    with pytest.raises(
+        CheckpointError, match=r"was trained before 'mine.mp4' was added or changed"
+    ):
         teacher.timeline("mine.mp4")
     teacher.train()
     assert teacher.timeline("mine.mp4").window_seconds[-1, 1] == pytest.approx(9)

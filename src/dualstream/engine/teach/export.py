@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dualstream.clips.data.intervals import cut_overlaps
 from dualstream.clips.data.manifest import MANIFEST_FILE, Manifest, VideoRecord
 from dualstream.clips.data.prepare import split_by_source
-from dualstream.engine.teach.head import Head
 from dualstream.engine.teach.project import Project
 from dualstream.engine.teach.settings import TeachSettings, is_run
 from dualstream.errors import AnnotationError, InputError
+
+if TYPE_CHECKING:
+    from dualstream.engine.teach.head import Head
 
 RUNS_FOLDER, TIMELINE_FILE = "runs", "timeline.csv"
 
@@ -135,9 +138,11 @@ def _write_run(
 
 
 def recipe_values(name: str, settings: TeachSettings) -> dict[str, object]:
-    """Return the recipe of a head on published weights."""
-    from dataclasses import asdict
+    """Return the recipe of a head on published weights.
 
+    `dualstream train` takes it for a longer training on the same marks. Its `train` is what the
+    recipe jhmdb_i3d_linear has; the head that is taught is not made by it.
+    """
     from dualstream.engine.teach.features import spec_of_weights
     from dualstream.models.weights import weights_entry
 
@@ -159,5 +164,11 @@ def recipe_values(name: str, settings: TeachSettings) -> dict[str, object]:
         },
         "inputs": {stream: asdict(one) for stream, one in spec.streams.items()},
         "augment": {"crop": "center", "flip": False},
+        "train": {
+            "epochs": 20,
+            "batch_size": 32,
+            "optimizer": {"name": "adamw", "lr": 0.003, "weight_decay": 0.05},
+            "schedule": {"name": "cosine"},
+        },
         "test": {"segments": 1, "crops": "center"},
     }

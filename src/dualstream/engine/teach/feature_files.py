@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dualstream.engine.teach.features import StepFeatures, joined
+from dualstream.engine.teach.steps import StepFeatures, joined
 from dualstream.errors import DualstreamError, VideoError
 from dualstream.files import replacing, write_text
 from dualstream.video import VideoReader
@@ -186,7 +186,9 @@ def _part_file(folder: Path, first: int) -> Path:
 
 
 def _write_part(file: Path, rows: Sequence[tuple[tuple[float, float], Mapping[str, Any]]]) -> None:
-    tables: dict[str, Any] = {name: np.stack([blocks[name] for _, blocks in rows]) for name in rows[0][1]}
+    tables: dict[str, Any] = {
+        name: np.stack([blocks[name] for _, blocks in rows]) for name in rows[0][1]
+    }
     with replacing(file, keep_suffix=True) as temporary:
         np.savez(temporary, seconds=np.array([times for times, _ in rows]), **tables)
 

@@ -1,15 +1,10 @@
-"""What the classifier of a project sees: features of the steps of a video, of both streams.
-
-A video is cut into steps that lie side by side. Of each step a frozen network sees some frames, and
-another one their flow, or histograms of that flow are taken. A window is some neighbouring steps,
-whose mean it has: windows that overlap share their steps, which are computed once.
-"""
+"""Frozen networks and histograms over the steps of a video, which is decoded once for all."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +16,10 @@ from dualstream.engine.infer.recognizer import Recognizer, as_recognizer
 from dualstream.engine.infer.window_clips import HELD_BYTES, WindowReader
 from dualstream.engine.infer.windows import Window, find_windows
 from dualstream.engine.teach.settings import HISTOGRAMS, TeachSettings, is_run
-from dualstream.errors import InputError, check_shape
+from dualstream.engine.teach.steps import MOTION, RGB
+from dualstream.errors import InputError
 from dualstream.flow import optical_flow
-from dualstream.flow.histograms import boundary_histogram, flow_histogram, root_normalized
+from dualstream.flow.histograms import boundary_histogram, flow_histogram
 from dualstream.models import create_model
 from dualstream.models.fastest import channels_last, fold_batch_norms
 from dualstream.models.weights import weights_entry
@@ -31,59 +27,8 @@ from dualstream.types import ClipSpec
 from dualstream.video import VideoReader, frame_indices_at_rate
 from dualstream.video.source import FrameCache, FrameSource
 
-RGB, MOTION = "rgb", "motion"
-"""Names of the networks' blocks."""
-
-HISTOGRAM_BLOCKS = ("hof", "mbh_x", "mbh_y")
-"""Blocks of motion without a network."""
-
 FLOW_SIDE = 120
 """Short side in pixels of the frames whose flow goes into histograms."""
-
-
-@dataclass(frozen=True, eq=False)
-class StepFeatures:
-    """Features of steps, or of windows, of one video."""
-
-    seconds: NDArray[np.float64]
-    """(M, 2) start and end of each, from the first frame."""
-    blocks: Mapping[str, NDArray[np.float32]]
-    """Name -> (M, D)."""
-
-    def __post_init__(self) -> None:
-        check_shape("StepFeatures.seconds", self.seconds, ("M", 2))
-        for name, table in self.blocks.items():
-            check_shape(
-                f"StepFeatures.blocks[{name!r}]", table, (len(self.seconds), "D"), "float32"
-            )
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-
-def joined(parts: Sequence[StepFeatures]) -> StepFeatures:
-    """Return the features of parts of a video, at least one, one after the other."""
-    return StepFeatures(
-        np.concatenate([part.seconds for part in parts]),
-        {name: np.concatenate([part.blocks[name] for part in parts]) for name in parts[0].blocks},
-    )
-
-
-def windows_of(steps: StepFeatures, *, count: int) -> StepFeatures:
-    """Return the features of the windows of `count` neighbouring steps, one from each step on.
-
-    They are means over the steps; histograms are then scaled (`root_normalized`). A video of fewer
-    steps is one window. Of steps 0, 1, 2, 3 and a count of 2 the windows are 0-1, 1-2, 2-3.
-    """
-    count = min(count, len(steps))
-    firsts = np.arange(len(steps) - count + 1)
-    seconds = np.stack((steps.seconds[firsts, 0], steps.seconds[firsts + count - 1, 1]), axis=1)
-    blocks = {}
-    for name, table in steps.blocks.items():
-        # (windows, count, D) -> (windows, D)
-        means = table[firsts[:, None] + np.arange(count)].mean(axis=1)
-        blocks[name] = root_normalized(means) if name in HISTOGRAM_BLOCKS else means
-    return StepFeatures(seconds, blocks)
 
 
 class FeatureExtractor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.clips.data.groups import deal_groups
-from dualstream.engine.teach.features import RGB
+from dualstream.engine.teach.steps import RGB
 from dualstream.errors import ShapeError
 from dualstream.scores.views import softmax
 from dualstream.types import Labels

@@ -13,10 +13,10 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.engine.teach.features import StepFeatures
 from dualstream.engine.teach.head import Head
 from dualstream.engine.teach.project import Project
 from dualstream.engine.teach.report import TeachReport
+from dualstream.engine.teach.steps import StepFeatures
 from dualstream.errors import CheckpointError, InputError
 from dualstream.files import replacing, write_text
 from dualstream.scores.timeline import Segment, Thresholds, find_segments

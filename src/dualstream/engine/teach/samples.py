@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.clips.data.groups import group_videos
-from dualstream.engine.teach.features import StepFeatures
 from dualstream.engine.teach.marks import Mark
 from dualstream.engine.teach.project import Project
+from dualstream.engine.teach.steps import StepFeatures
 from dualstream.errors import AnnotationError
 from dualstream.types import BACKGROUND, Labels
 
@@ -98,9 +98,10 @@ def label_windows(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], list[NDArray[np.int64]]]:
     """Return what the marks of one video say of its windows.
 
-    A window has the label of a mark that covers more than half of it, and each mark has one window at least,
-    the one it covers most. Where only one label may be, the one that covers most counts. In a
-    reviewed video windows that no mark touches are background. All others are unknown.
+    A window has the label of a mark that covers more than half of it, and each mark has one window
+    at least, the one it covers most. Where only one label may be, that of such a short mark counts,
+    or else the one that covers most. In a reviewed video windows that no mark touches are
+    background. All others are unknown.
 
     Args:
         seconds: (M, 2) start and end of each window.
@@ -126,7 +127,10 @@ def label_windows(
         touched |= share > 0
         windows = np.flatnonzero(share > LEAST_SHARE + 1e-9)
         if not len(windows) and share.any():
-            windows = np.array([int(share.argmax())])
+            # Of windows that it covers alike, the one in whose middle it is.
+            off = np.abs(seconds.sum(axis=1) - mark.start_seconds - mark.end_seconds)
+            windows = np.array([int((share.round(6) - 1e-7 * off).argmax())])
+            share[windows] += 1  # it goes before longer marks, which have other windows
         chosen.append(windows)
         known[windows] = True
         if (label := places.get(mark.label)) is not None:  # else background among several labels

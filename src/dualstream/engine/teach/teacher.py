@@ -30,6 +30,7 @@ from dualstream.types import BACKGROUND
 
 if TYPE_CHECKING:
     from dualstream.engine.teach.feature_files import Listener
+    from dualstream.engine.teach.features import FeatureExtractor
     from dualstream.engine.teach.model import Suggestion, TaughtModel, VideoTimeline
     from dualstream.engine.teach.report import TeachReport
     from dualstream.scores.timeline import Thresholds
@@ -68,6 +69,7 @@ class Teacher:
         self, folder: str | os.PathLike[str], settings: TeachSettings | None = None
     ) -> None:
         self.folder = Path(folder)
+        self._extractor: tuple[tuple[str, str], FeatureExtractor] | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -335,18 +337,25 @@ class Teacher:
     def predict(
         self, path: str | os.PathLike[str], *, device: str = "cpu", **thresholds: Unpack[Thresholds]
     ) -> VideoTimeline:
-        """Return the timeline of any video file; its features are not kept.
+        """Return the timeline of any video file; its features are not kept, the networks are.
 
         Raises:
             CheckpointError: not trained yet, or with other settings.
             VideoError: the file cannot be read.
         """
-        from dualstream.engine.teach.model import timeline_of
-        from dualstream.engine.teach.training import features_of_file
+        from dualstream.engine.teach.model import read_model, timeline_of
+        from dualstream.engine.teach.training import extractor_of, features_of_file
 
-        project = self.project()
-        model = self._model(project)
-        windows = features_of_file(project, Path(path), device=device)
+        project, model = self.project(), read_model(self.folder)
+        digest = project.settings.features_digest()
+        if model.features_digest != digest:
+            raise CheckpointError(
+                f"{self.folder} was trained with other networks or steps. Run: dualstream teach "
+                f"train {self.folder}"
+            )
+        if self._extractor is None or self._extractor[0] != (digest, device):
+            self._extractor = (digest, device), extractor_of(project, device=device)
+        windows = features_of_file(Path(path), self._extractor[1], steps_of_window=model.steps)
         return timeline_of(model, os.fspath(path), windows, **thresholds)
 
     def _change(
@@ -367,8 +376,8 @@ class Teacher:
         **thresholds: Unpack[Thresholds],
     ) -> VideoTimeline:
         from dualstream.engine.teach.feature_files import FeatureFiles
-        from dualstream.engine.teach.features import windows_of
         from dualstream.engine.teach.model import timeline_of
+        from dualstream.engine.teach.steps import windows_of
         from dualstream.engine.teach.training import features_folder
 
         files = FeatureFiles(features_folder(project), model.features_digest)

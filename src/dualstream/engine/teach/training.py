@@ -19,7 +19,6 @@ from dualstream.engine.teach.feature_files import (
     TeachProgress,
     compute_all,
 )
-from dualstream.engine.teach.features import HISTOGRAM_BLOCKS, StepFeatures, windows_of
 from dualstream.engine.teach.head import (
     OUTER_FOLDS,
     Head,
@@ -33,6 +32,7 @@ from dualstream.engine.teach.model import TaughtModel, taught_on, timeline_of, w
 from dualstream.engine.teach.project import FEATURES_FOLDER, Project
 from dualstream.engine.teach.report import MeasuredOver, TeachReport, measure
 from dualstream.engine.teach.samples import Samples, check_teachable, collect_samples
+from dualstream.engine.teach.steps import HISTOGRAM_BLOCKS, StepFeatures, windows_of
 from dualstream.errors import VideoNotFoundError
 from dualstream.report.timeline_files import write_timeline
 
@@ -154,7 +154,9 @@ def extractor_of(project: Project, *, device: str) -> FeatureExtractor:
     return FeatureExtractor(project.settings, device=device)
 
 
-def features_of_file(project: Project, file: Path, *, device: str) -> StepFeatures:
+def features_of_file(
+    file: Path, extractor: FeatureExtractor, *, steps_of_window: int
+) -> StepFeatures:
     """Compute the features of the windows of a file, and keep none of them.
 
     Raises:
@@ -162,13 +164,12 @@ def features_of_file(project: Project, file: Path, *, device: str) -> StepFeatur
     """
     from dualstream.video import VideoReader
 
-    extractor = extractor_of(project, device=device)
     with VideoReader(file) as video:
         steps, first = extractor.steps(video), float(video.pts_seconds[0])
         rows = list(extractor.features(video, steps))
     seconds = np.array([(step.start_seconds - first, step.end_seconds - first) for step in steps])
     blocks = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return windows_of(StepFeatures(seconds, blocks), count=project.settings.steps)
+    return windows_of(StepFeatures(seconds, blocks), count=steps_of_window)
 
 
 def _once_a_content(
