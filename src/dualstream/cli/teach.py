@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -213,7 +214,7 @@ def train(folder: Folder, device: Device = "cpu", json: Json = False) -> None:
     teacher = _opened(folder)
     advice = "Go on with the same command: what is computed is kept."
     with Progress(advice=advice) as progress:
-        report = teacher.train(device=device, listener=lambda training: _show(progress, training))
+        report = teacher.train(device=device, listener=partial(_show, progress))
     if json:
         print_json({"folder": str(folder), **report.entry()})
     else:
@@ -289,9 +290,9 @@ def predict(
     thresholds = _thresholds(enter, leave)
     found = []
     with Progress() as progress:
-        for number, file in enumerate(files, start=1):
-            found.append(teacher.predict(file, device=device, **thresholds))
-            progress.update("predict", number, len(files), unit="videos")
+        for file in files:
+            show = partial(_show, progress, of=file)
+            found.append(teacher.predict(file, device=device, listener=show, **thresholds))
     if json:
         print_json({"videos": [one.entry() for one in found]})
     else:
@@ -320,11 +321,13 @@ def show(folder: Folder, json: Json = False) -> None:
         print_project(project, report, is_stale=teacher.is_stale)
 
 
-def _show(progress: Progress, training: TeachProgress) -> None:
-    names = {"features": ("features", "seconds"), "fit": ("learn", "parts"), "runs": ("write", "")}
-    stage, unit = names[training.phase]
-    if training.total and training.phase != "runs":
-        progress.update(stage, training.done, training.total, unit=unit, details=training.video)
+def _show(progress: Progress, training: TeachProgress, *, of: str = "") -> None:
+    """Show how far a training is, or the prediction `of` a file."""
+    stages = {"features": (of or "features", "seconds"), "fit": ("learn", "parts")}
+    if training.phase in stages and training.total:
+        stage, unit = stages[training.phase]
+        details = "" if of else training.video
+        progress.update(stage, training.done, training.total, unit=unit, details=details)
 
 
 def _thresholds(enter: float | None, leave: float | None) -> Any:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -134,6 +135,21 @@ class Project:
         """Return the project with a video, in place of that of its name where there is one."""
         others = (video for video in self.videos if video.name != new.name)
         return replace(self, videos=tuple(sorted((*others, new), key=lambda video: video.name)))
+
+    def with_settings(self, settings: TeachSettings) -> Project:
+        """Return the project with other settings.
+
+        Raises:
+            InputError: it has marks that overlap, and there shall be one label at a time.
+        """
+        if settings.labels == "one":
+            for mark, other in pairwise(self.marks):  # by video and start
+                if mark.video == other.video and other.start_seconds < mark.end_seconds:
+                    raise InputError(
+                        f"labels cannot be 'one': {mark} and {other} overlap. Erase one of them in "
+                        "the time that they share."
+                    )
+        return replace(self, settings=settings)
 
     def free_name(self, file: Path) -> str:
         """Return a name for a file: its own, with as many folders as tell it from the others."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace as dataclass_replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
@@ -84,7 +83,7 @@ class Teacher:
                     write_project(Project(self.folder, settings or TeachSettings()))
         project = self.project()
         if settings is not None and settings != project.settings:
-            self._change(lambda project: (_with_settings(project, settings), None))
+            self._change(lambda project: (project.with_settings(settings), None))
 
     def project(self) -> Project:
         """Return the state of the project at this moment, read from its files."""
@@ -312,8 +311,12 @@ class Teacher:
             UnknownNameError: no such video.
             InputError: thresholds out of range.
         """
+        from dualstream.engine.teach.model import read_model
+        from dualstream.engine.teach.training import kept_timeline
+
         project = self.project()
-        return self._timeline(project, self._model(project), project.video(video), **thresholds)
+        of = project.video(video)
+        return kept_timeline(project, read_model(self.folder), of, **thresholds)
 
     def review(self, *, most: int = 20) -> tuple[Suggestion, ...]:
         """Return the windows that teach most if they are marked next, the least certain first.
@@ -326,18 +329,29 @@ class Teacher:
         Raises:
             CheckpointError: as of `timeline`.
         """
-        from dualstream.engine.teach.model import suggestions
+        from dualstream.engine.teach.model import read_model, suggestions
+        from dualstream.engine.teach.training import kept_timeline
 
         check_least(1, most=most)
-        project = self.project()
-        model = self._model(project)
-        timelines = [self._timeline(project, model, video) for video in project.videos]
+        project, model = self.project(), read_model(self.folder)
+        timelines = [kept_timeline(project, model, video) for video in project.videos]
         return suggestions(timelines, project, most=most)
 
     def predict(
-        self, path: str | os.PathLike[str], *, device: str = "cpu", **thresholds: Unpack[Thresholds]
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        listener: Listener | None = None,
+        **thresholds: Unpack[Thresholds],
     ) -> VideoTimeline:
         """Return the timeline of any video file; its features are not kept, the networks are.
+
+        Args:
+            path: of the file.
+            device: where the networks run.
+            listener: called with the progress; an error that it raises stops the prediction.
+            thresholds: as of `timeline`.
 
         Raises:
             CheckpointError: not trained yet, or with other settings.
@@ -355,7 +369,9 @@ class Teacher:
             )
         if self._extractor is None or self._extractor[0] != (digest, device):
             self._extractor = (digest, device), extractor_of(project, device=device)
-        windows = features_of_file(Path(path), self._extractor[1], steps_of_window=model.steps)
+        windows = features_of_file(
+            Path(path), self._extractor[1], steps_of_window=model.steps, listener=listener
+        )
         return timeline_of(model, os.fspath(path), windows, **thresholds)
 
     def _change(
@@ -368,47 +384,10 @@ class Teacher:
             write_manifest(project)
             return value
 
-    def _timeline(
-        self,
-        project: Project,
-        model: TaughtModel,
-        video: ProjectVideo,
-        **thresholds: Unpack[Thresholds],
-    ) -> VideoTimeline:
-        from dualstream.engine.teach.feature_files import FeatureFiles
-        from dualstream.engine.teach.model import timeline_of
-        from dualstream.engine.teach.steps import windows_of
-        from dualstream.engine.teach.training import features_folder
-
-        files = FeatureFiles(features_folder(project), model.features_digest)
-        steps = files.read(video.sha256)
-        if steps is None:
-            raise CheckpointError(
-                f"{self.folder} was trained before {video.name!r} was added or changed. Run: "
-                f"dualstream teach train {self.folder}"
-            )
-        windows = windows_of(steps, count=model.steps)
-        return timeline_of(model, video.name, windows, **thresholds)
-
-    def _model(self, project: Project) -> TaughtModel:
+    def _model_or_none(self) -> TaughtModel | None:
         from dualstream.engine.teach.model import read_model
 
-        return read_model(self.folder)
-
-    def _model_or_none(self) -> TaughtModel | None:
         try:
-            return self._model(self.project())
+            return read_model(self.folder)
         except CheckpointError:
             return None
-
-
-def _with_settings(project: Project, settings: TeachSettings) -> Project:
-    """The project with other settings; InputError where its marks do not go with them."""
-    if settings.labels == "one":
-        for mark, other in pairwise(project.marks):
-            if mark.video == other.video and other.start_seconds < mark.end_seconds:
-                raise InputError(
-                    f"labels cannot be 'one': {mark} and {other} overlap. Erase one of them in the "
-                    "time that they share."
-                )
-    return dataclass_replace(project, settings=settings)

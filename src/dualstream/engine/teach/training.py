@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,23 @@ from dualstream.engine.teach.head import (
     folds_of,
     held_out_probabilities,
 )
-from dualstream.engine.teach.model import TaughtModel, taught_on, timeline_of, write_model
-from dualstream.engine.teach.project import FEATURES_FOLDER, Project
+from dualstream.engine.teach.model import (
+    TaughtModel,
+    VideoTimeline,
+    taught_on,
+    timeline_of,
+    write_model,
+)
+from dualstream.engine.teach.project import FEATURES_FOLDER, Project, ProjectVideo
 from dualstream.engine.teach.report import MeasuredOver, TeachReport, measure
 from dualstream.engine.teach.samples import Samples, check_teachable, collect_samples
 from dualstream.engine.teach.steps import HISTOGRAM_BLOCKS, StepFeatures, windows_of
-from dualstream.errors import VideoNotFoundError
+from dualstream.errors import CheckpointError, VideoNotFoundError
 from dualstream.report.timeline_files import write_timeline
 
 if TYPE_CHECKING:
     from dualstream.engine.teach.features import FeatureExtractor
+    from dualstream.scores.timeline import Thresholds
 
 
 @dataclass
@@ -155,7 +162,11 @@ def extractor_of(project: Project, *, device: str) -> FeatureExtractor:
 
 
 def features_of_file(
-    file: Path, extractor: FeatureExtractor, *, steps_of_window: int
+    file: Path,
+    extractor: FeatureExtractor,
+    *,
+    steps_of_window: int,
+    listener: Listener | None = None,
 ) -> StepFeatures:
     """Compute the features of the windows of a file, and keep none of them.
 
@@ -166,10 +177,34 @@ def features_of_file(
 
     with VideoReader(file) as video:
         steps, first = extractor.steps(video), float(video.pts_seconds[0])
-        rows = list(extractor.features(video, steps))
+        total = round(steps[-1].end_seconds - first)
+        rows = []
+        for step, row in zip(steps, extractor.features(video, steps), strict=True):
+            rows.append(row)
+            if listener is not None:
+                done = round(step.end_seconds - first)
+                listener(TeachProgress("features", done, total, str(file)))
     seconds = np.array([(step.start_seconds - first, step.end_seconds - first) for step in steps])
     blocks = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return windows_of(StepFeatures(seconds, blocks), count=steps_of_window)
+
+
+def kept_timeline(
+    project: Project, model: TaughtModel, video: ProjectVideo, **thresholds: Unpack[Thresholds]
+) -> VideoTimeline:
+    """Return the timeline of a video of a project by its kept features.
+
+    Raises:
+        CheckpointError: the classifier was taught before the video was added or changed.
+        InputError: thresholds out of range.
+    """
+    steps = FeatureFiles(features_folder(project), model.features_digest).read(video.sha256)
+    if steps is None:
+        raise CheckpointError(
+            f"{project.folder} was trained before {video.name!r} was added or changed. Run: "
+            f"dualstream teach train {project.folder}"
+        )
+    return timeline_of(model, video.name, windows_of(steps, count=model.steps), **thresholds)
 
 
 def _once_a_content(
