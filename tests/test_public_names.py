@@ -22,6 +22,7 @@ PUBLIC_NAMES = {
     "Predictor",
     "Scores",
     "StreamSpec",
+    "Teacher",
     "Trajectories",
     "VideoReader",
     "__version__",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dualstream.engine.recipe import list_recipes, load_recipe
     from dualstream.engine.run.checkpoint import load_checkpoint
     from dualstream.engine.run.push import push_to_hub
+    from dualstream.engine.teach.teacher import Teacher
     from dualstream.engine.train.fit import resume, train
     from dualstream.errors import DualstreamError
     from dualstream.flow import FlowStore, flow_to_rgb, optical_flow
@@ -41,7 +42,7 @@ __all__ += ["list_pairs", "load_pair", "resume_pair", "train_pair"]
 __all__ += ["load_checkpoint", "push_to_hub", "resume", "train", "write_overlay"]
 __all__ += ["Predictor", "evaluate", "fuse", "fuse_runs", "predict", "read_scores", "write_scores"]
 __all__ += ["export"]
-__all__ += ["explain"]
+__all__ += ["Teacher", "explain"]
 __all__ += ["DualstreamError", "__version__"]
 
 # OpenMP's threads spin while they wait for one another, unless told otherwise before torch is
@@ -63,6 +64,7 @@ _HOME = {
         "engine.recipe": ("list_recipes", "load_recipe"),
         "engine.run.checkpoint": ("load_checkpoint",),
         "engine.run.push": ("push_to_hub",),
+        "engine.teach.teacher": ("Teacher",),
         "engine.train.fit": ("resume", "train"),
         "errors": ("DualstreamError",),
         "flow": ("FlowStore", "flow_to_rgb", "optical_flow"),

@@ -24,8 +24,10 @@ from dualstream.types import Scores
 
 VERBS = {
     *("demo", "prepare", "flow", "train", "transfer", "expand", "test", "fuse", "predict"),
-    *("explain", "models", "weights", "inspect"),
+    *("explain", "models", "weights", "inspect", "teach"),
 }
+
+SUB_VERBS = {"weights": ["list"], "teach": ["train"]}
 
 
 def test_help_lists_every_verb() -> None:
@@ -39,7 +41,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_explains_itself(verb: str) -> None:
-    assert "--json" in succeed(verb, *(["list"] if verb == "weights" else []), "--help")
+    assert "--json" in succeed(verb, *SUB_VERBS.get(verb, []), "--help")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.push import push
 from dualstream.cli.serve import serve
+from dualstream.cli.teach import teach
 from dualstream.cli.train import test, train, transfer
 from dualstream.cli.trajectories import trajectories
 from dualstream.cli.watch import watch
@@ -63,6 +64,7 @@ for verb in (
     *(explain_verb, serve, export, push, models, inspect, doctor),
 ):
     app.command()(verb)
+app.add_typer(teach, name="teach")
 app.add_typer(weights, name="weights")
 
 

@@ -136,8 +136,13 @@ class _Worker:
 
     @property
     def _explains(self) -> bool:
-        one_view = self._default.cropping.num_views == 1
-        return one_view and all(isinstance(one, Recognizer) for one in self._recognizers)
+        scoring = self._default.scoring
+        only_networks = not scoring.video_streams
+        return (
+            only_networks
+            and scoring.cropping.num_views == 1
+            and all(isinstance(one, Recognizer) for one in self._recognizers)
+        )
 
     def take(self, order: Order | Cancel) -> None:
         """Begin with an order, or give one up."""

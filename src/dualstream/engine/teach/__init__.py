@@ -1,0 +1,1 @@
+"""Teaching one's own actions from a few marked intervals."""
