@@ -21,6 +21,7 @@ from dualstream.cli.models import models, weights
 from dualstream.cli.predict import predict
 from dualstream.cli.prepare import prepare
 from dualstream.cli.push import push
+from dualstream.cli.serve import serve
 from dualstream.cli.train import test, train, transfer
 from dualstream.cli.watch import watch
 from dualstream.errors import DualstreamError, InputError, RecipeError
@@ -58,7 +59,7 @@ def _options(
 
 for verb in (
     *(demo, prepare, flow, train, transfer, expand, test, fuse, predict, watch),
-    *(explain_verb, export, push, models, inspect, doctor),
+    *(explain_verb, serve, export, push, models, inspect, doctor),
 ):
     app.command()(verb)
 app.add_typer(weights, name="weights")

@@ -9,35 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from dualstream.engine.infer.explain import ExplainedStream, ExplainedWindow, pictures
-from dualstream.engine.infer.placing import map_at
+from dualstream.engine.infer.drawn_map import DrawnMap
+from dualstream.engine.infer.explain import ExplainedWindow
 from dualstream.engine.infer.predictor import Predictor, PredictorOptions, explain
 from dualstream.engine.infer.recognizer import Model
 from dualstream.engine.infer.sensitivity import PIECES
 from dualstream.files import replacing
-from dualstream.report.explanation import (
-    Moment,
-    TimeBar,
-    explanation_strip,
-    jpeg,
-    overlay_in_box,
-    with_bar,
-)
+from dualstream.report.explanation import jpeg
 from dualstream.report.explanation_page import write_explanation_page
 from dualstream.report.page import ExplanationEntry
 from dualstream.video import VideoReader
 from dualstream.video.source import FrameSource
-from dualstream.video.times import evenly_spaced
 from dualstream.video.write import write_video
-
-MOMENTS = 6
-"""Columns of a strip."""
-FRAMES_AT_ONCE = 32
-"""Frames of an overlay video that are held; bounds memory, changes no result."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,7 @@ def write_explanation(
             stem = f"{name}.{layer}" if len(stream.maps) > 1 else name
             stem = re.sub(r"[^\w.() -]+", "-", stem) + (f"_{number}" if number > 1 else "")
             base = Path(folder) / stem
-            drawn = _Drawn(window, name, stream, layer, frames)
+            drawn = DrawnMap(window, name, stream, layer, frames)
             files = StreamFiles(
                 name,
                 layer,
@@ -172,7 +157,7 @@ def explained_entries(
         with VideoReader(path) as frames:
             for window in predictor.explain(path, pieces=pieces):
                 strips = [
-                    jpeg(_Drawn(window, stream, window.streams[stream], layer, frames).strip())
+                    jpeg(DrawnMap(window, stream, window.streams[stream], layer, frames).strip())
                     for stream in window.streams
                     for layer in window.streams[stream].maps
                 ]
@@ -232,83 +217,7 @@ def write_page(
     return write_explanation_page(path, entries, title=title)
 
 
-class _Drawn:
-    """One map of a stream, laid over the frames of its video."""
-
-    def __init__(
-        self,
-        window: ExplainedWindow,
-        name: str,
-        stream: ExplainedStream,
-        layer: str,
-        frames: FrameSource,
-    ) -> None:
-        self.window, self.name, self.stream, self.layer = window, name, stream, layer
-        self.source = frames
-        self.numbers, self.maps = stream.over_frames(layer)
-        self.seconds = np.array([stream.seconds[number] for number in self.numbers.tolist()])
-        self.bar = TimeBar(
-            window.start_seconds,
-            window.end_seconds,
-            self.seconds,
-            stream.sensitivity.seconds,
-            stream.sensitivity.falls,
-        )
-        self.box = stream.places.box(frames.size)
-
-    def strip(self) -> NDArray[np.uint8]:
-        """Moments at equal distance among the frames that were seen."""
-        shown = evenly_spaced(len(self.numbers), min(MOMENTS, len(self.numbers)))
-        images = self.source.read(self.numbers[shown].tolist()).data
-        drawings = self._flow_at(self.numbers[shown]) if self.stream.spec.is_flow else None
-        moments = []
-        for column, place in enumerate(shown):
-            rows = [images[column]]
-            if drawings is not None:
-                rows.append(self._in_box(images[column], drawings[column]))
-            rows.append(overlay_in_box(rows[-1], self.maps[place], self.box))
-            moments.append(Moment(float(self.seconds[place]), rows))
-        title = (
-            f"{self.name}, {self.layer}: {self.window.label} {self.stream.probability:.3f}"
-            f" (all together {self.window.probability:.3f})"
-        )
-        return explanation_strip(moments, self.bar, title=title)
-
-    def _flow_at(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Flow that was seen at frames (M,), drawn on one scale: (M, h, w, 3)."""
-        flat = self.stream.places.frames
-        steps = []
-        for number in numbers:
-            snippet, step = np.argwhere(flat == number)[0]
-            steps.append(self.stream.data[snippet, :, step])  # (C, h, w)
-        drawn: NDArray[np.uint8] = pictures(np.stack(steps, axis=1)[None], self.stream.spec)[0]
-        return drawn
-
-    def _in_box(self, image: NDArray[np.uint8], drawing: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The drawing of what was seen, in its place over a pale frame."""
-        left, top, right, bottom = self.box
-        placed: NDArray[np.uint8] = (255 - (255 - image) // 3).astype(np.uint8)
-        placed[top:bottom, left:right] = cv2.resize(drawing, (right - left, bottom - top))
-        return placed
-
-    def video(self) -> Iterator[NDArray[np.uint8]]:
-        """Frames of the window with the map over them and the bars below."""
-        available = self.source.available
-        seconds = self.source.seconds_of(available)
-        inside = np.flatnonzero(
-            (seconds >= self.window.start_seconds) & (seconds < self.window.end_seconds)
-        )
-        numbers = available.start + inside
-        for first in range(0, len(numbers), FRAMES_AT_ONCE):
-            chosen = numbers[first : first + FRAMES_AT_ONCE].tolist()
-            read = self.source.read(chosen)
-            for number, image, at in zip(chosen, read.data, read.pts_seconds, strict=True):
-                heat = map_at(number, self.numbers, self.maps)
-                laid = overlay_in_box(image, heat, self.box)
-                yield with_bar(laid, self.bar, at_seconds=float(at))
-
-
-def _write_array(path: Path, drawn: _Drawn) -> Path:
+def _write_array(path: Path, drawn: DrawnMap) -> Path:
     found = drawn.stream.sensitivity
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(

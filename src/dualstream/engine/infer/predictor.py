@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -127,7 +127,12 @@ class Predictor:
                 )
 
     def predict(
-        self, source: str | os.PathLike[str] | FrameSource, *, num_threads: int = 1
+        self,
+        source: str | os.PathLike[str] | FrameSource,
+        *,
+        num_threads: int = 1,
+        path: str | None = None,
+        listener: Callable[[int, int], None] | None = None,
     ) -> Prediction:
         """Return the classes of a video and of each of its windows in time.
 
@@ -136,19 +141,29 @@ class Predictor:
         Args:
             source: a video file or URL, or frames.
             num_threads: decoding threads for a file.
+            path: file that given frames are of, see `clips`.
+            listener: called with the windows that are done and their number, first with 0; what it
+                raises ends the work.
 
         Raises:
             VideoError: the file cannot be read.
         """
         if not isinstance(source, str | os.PathLike):
-            return self._predict(source, None)
+            return self._predict(source, path, listener)
         with VideoReader(source, num_threads=num_threads) as video:
-            return self._predict(video, os.fspath(source))
+            return self._predict(video, os.fspath(source), listener)
 
-    def _predict(self, frames: FrameSource, path: str | None) -> Prediction:
+    def _predict(
+        self, frames: FrameSource, path: str | None, listener: Callable[[int, int], None] | None
+    ) -> Prediction:
         windows, cuts = self.windows(frames)
+        told = listener or (lambda done, total: None)
+        told(0, len(windows))
         scores, reader = self.scoring.of_windows(), self.reader(frames, path=path)
-        rows = [scores.of(window) for window in reader.read_all(windows, known=scores.known)]
+        rows = []
+        for window in reader.read_all(windows, known=scores.known):
+            rows.append(scores.of(window))
+            told(len(rows), len(windows))
         tables = np.stack(rows, axis=1)  # (networks, M, K)
         fused = self.fuse(np.concatenate((tables, tables.mean(axis=1, keepdims=True)), axis=1))
         return Prediction(
@@ -244,6 +259,7 @@ class Predictor:
         layers: Sequence[str] = (),
         label: str | None = None,
         pieces: int = PIECES,
+        windows: Sequence[Window] | None = None,
     ) -> Iterator[ExplainedWindow]:
         """Explain what the networks make of a video, stream by stream and window by window.
 
@@ -260,6 +276,7 @@ class Predictor:
             label: class to speak for; None takes the class found for each window.
             pieces: of each window, for the sensitivity; each costs a run of the network for each of
                 its streams. 0 leaves it out.
+            windows: those to explain; None takes all that `windows` finds.
 
         Yields:
             A window, when it is there; nothing is kept of it.
@@ -272,18 +289,23 @@ class Predictor:
         """
         from dualstream.engine.infer.explain import Explainer  # needs torch
 
-        return self._explained(source, Explainer(self.scoring, layers, label, pieces))
+        return self._explained(source, Explainer(self.scoring, layers, label, pieces), windows)
 
     def _explained(
-        self, source: str | os.PathLike[str] | FrameSource, explainer: Explainer
+        self,
+        source: str | os.PathLike[str] | FrameSource,
+        explainer: Explainer,
+        chosen: Sequence[Window] | None,
     ) -> Iterator[ExplainedWindow]:
         if isinstance(source, str | os.PathLike):
             path = os.fspath(source)
             with VideoReader(path) as video:
-                for window in self.clips(video, self.windows(video)[0], path=path):
+                windows = self.windows(video)[0] if chosen is None else chosen
+                for window in self.clips(video, windows, path=path):
                     yield explainer.explained(window, video)
         else:
-            for window in self.clips(source, self.windows(source)[0]):
+            windows = self.windows(source)[0] if chosen is None else chosen
+            for window in self.clips(source, windows):
                 yield explainer.explained(window, source)
 
     def windows(self, frames: FrameSource) -> tuple[list[Window], NDArray[np.float64]]:

@@ -1,0 +1,101 @@
+"""Messages between the service and its worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dualstream.serve.documents import PredictOptions
+from dualstream.serve.refusal import Kind
+
+
+@dataclass(frozen=True)
+class Order:
+    """Something to do; its number comes back with the answer."""
+
+    number: int
+    path: str
+    """Of the video."""
+    name: str
+    """By which messages call the video."""
+
+
+@dataclass(frozen=True)
+class Check(Order):
+    """Look at the header of a video; the answer is its length in seconds."""
+
+
+@dataclass(frozen=True)
+class Predict(Order):
+    """Predict a video, and write what was found to a folder; the answer is None."""
+
+    folder: str
+    options: PredictOptions
+
+
+@dataclass(frozen=True)
+class Explain(Order):
+    """Draw where the streams looked in a window to a folder; the answer is None."""
+
+    folder: str
+    start_seconds: float
+    end_seconds: float
+    options: PredictOptions
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Give up an order, as soon as it is possible."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The networks are loaded; what `/v1/models` tells of them."""
+
+    models: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """The networks cannot be loaded."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an order is."""
+
+    number: int
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A network has run over so many windows at once."""
+
+    num_windows: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """An order is carried out."""
+
+    number: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An order cannot be carried out."""
+
+    number: int
+    kind: Kind | None
+    """None where it was given up on demand."""
+    message: str
+    detail: str = ""
+    """For the log: where in the code an unexpected error came up."""
