@@ -12,11 +12,10 @@ from dualstream.report.prediction_files import prediction_entry
 from dualstream.report.timeline_files import write_timeline
 from dualstream.scores.timeline import find_segments, totals
 from dualstream.serve.documents import PredictOptions
+from dualstream.serve.messages import RESULT
 from dualstream.types import Prediction
 from dualstream.video import VideoReader
 
-RESULT = "result.json"
-"""What `ResultDocument` describes; written last."""
 TIMELINES = ("timeline.csv", "timeline.srt")
 CURVES = 8
 """Classes that the page draws over time."""

@@ -16,18 +16,21 @@ from dualstream.engine.infer.windows import window_between
 from dualstream.files import replacing, write_text
 from dualstream.flow import flow_to_rgb, optical_flow
 from dualstream.report.explanation import Moment, jpeg
+from dualstream.serve.messages import EXPLANATION
 from dualstream.serve.refusal import RefusedError
 from dualstream.video import VideoReader
 from dualstream.video.source import FrameSource
 
-EXPLANATION = "explanation.json"
-"""What `ExplanationDocument` describes, with names of files in place of addresses."""
 MOMENTS = 12
 """Of a window."""
 SHORT_SIDE_PX = 240
 """Of the pictures, which the page shows small."""
 FLOW_METHOD = "dis"
 """Of the flow that is drawn where no network sees any: quick, for the eye alone."""
+FAST_PERCENT = 98.0
+"""Percentile of its lengths that is drawn fully saturated."""
+LEAST_PX = 0.5
+"""Shortest motion that is drawn so; noise stays pale."""
 
 
 def write_moments(
@@ -108,7 +111,10 @@ def _flow_pictures(
     for place in places.tolist():
         frames = video.read([numbers[place], numbers[place] + 1])
         fields.append(optical_flow(frames, method=FLOW_METHOD, short_side=SHORT_SIDE_PX).data[0])
-    drawn = flow_to_rgb(np.stack(fields))
+    whole = np.stack(fields)
+    # Few pixels move fast: by the longest motion most of the picture would be white.
+    fast = float(np.percentile(np.hypot(whole[:, 0], whole[:, 1]), FAST_PERCENT))
+    drawn = flow_to_rgb(whole, max_px=max(fast, LEAST_PX))
     return [(at, "flow", "optical flow", image) for at, image in zip(seconds, drawn, strict=True)]
 
 

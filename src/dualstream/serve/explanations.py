@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dualstream.serve.answers import RESULT
 from dualstream.serve.database import Job
-from dualstream.serve.explaining import EXPLANATION
-from dualstream.serve.messages import Explain
+from dualstream.serve.messages import EXPLANATION, RESULT, Explain
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.service import Service
 from dualstream.serve.worker_process import WorkerDiedError

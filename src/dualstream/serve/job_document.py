@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from dualstream.serve.answers import RESULT
 from dualstream.serve.database import Job
+from dualstream.serve.messages import RESULT
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.service import Service
 

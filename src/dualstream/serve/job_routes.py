@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -10,7 +11,6 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
-from dualstream.serve.answers import RESULT
 from dualstream.serve.database import Job
 from dualstream.serve.documents import (
     FINISHED,
@@ -19,6 +19,7 @@ from dualstream.serve.documents import (
     JobDocument,
 )
 from dualstream.serve.job_document import job_document
+from dualstream.serve.messages import RESULT
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.service import Service
 
@@ -31,6 +32,15 @@ FORMS: dict[Form, tuple[str, str]] = {
     "csv": ("timeline.csv", "text/csv; charset=utf-8"),
     "srt": ("timeline.srt", "application/x-subrip; charset=utf-8"),
 }
+
+VIDEO_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+}
+OTHER_TYPE = "application/octet-stream"
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorDocument, "description": "There is no such job."},
@@ -119,6 +129,26 @@ async def job_file(request: Request, job_id: JobId, form: Form) -> Response:
             "cache-control": "no-store",
         },
     )
+
+
+@router.get(
+    "/{job_id}/video",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {kind: {} for kind in (*VIDEO_TYPES.values(), OTHER_TYPE)}},
+        206: {"description": "A part of it."},
+        416: {"description": "There is no such part."},
+        **_UNKNOWN,
+    },
+)
+async def job_video(request: Request, job_id: JobId) -> Response:
+    """Return the video of a job, whole or in parts, for players."""
+    _, job = _job(request, job_id)
+    if not os.path.isfile(job.path):
+        raise RefusedError("not-found", "The video of this job was removed.")
+    # What the file says of itself is not believed: nothing but a player may take it.
+    kind = VIDEO_TYPES.get(os.path.splitext(job.path)[1].lower(), OTHER_TYPE)
+    return FileResponse(job.path, media_type=kind, headers={"cache-control": "private"})
 
 
 @router.get(

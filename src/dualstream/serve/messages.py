@@ -8,6 +8,11 @@ from typing import Any
 from dualstream.serve.documents import PredictOptions
 from dualstream.serve.refusal import Kind
 
+RESULT = "result.json"
+"""File that the worker leaves for a job that is done, last of all; see `ResultDocument`."""
+EXPLANATION = "explanation.json"
+"""File that it leaves for an explained window: `ExplanationDocument` with names of files."""
+
 
 @dataclass(frozen=True)
 class Order:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dualstream.engine.infer.predictor import PredictorOptions
 from dualstream.errors import InputError, check_least
+
+if TYPE_CHECKING:
+    from dualstream.engine.infer.predictor import PredictorOptions
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names by which a machine calls itself."""
@@ -24,7 +27,7 @@ class NetworkSettings:
     exported: Path | None = None
     """File of `dualstream export`, in place of both."""
     device: str = "cpu"
-    options: PredictorOptions = field(default_factory=PredictorOptions)
+    options: PredictorOptions = field(default_factory=dict)  # type: ignore[assignment]
     """Of `Predictor`; requests may ask for other windows."""
 
     def __post_init__(self) -> None:

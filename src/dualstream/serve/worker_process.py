@@ -15,7 +15,6 @@ from typing import Any
 from dualstream.serve.messages import Batch, Cancel, Done, Failed, NotReady, Progress, Ready
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.settings import Limits, NetworkSettings
-from dualstream.serve.worker import work
 
 STOP_SECONDS = 5.0
 RESTART_SECONDS = 2.0
@@ -77,7 +76,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         arguments = (theirs, self._networks, self._limits)
-        self._process = context.Process(target=work, args=arguments, daemon=True)
+        self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()  # so that the death of the process ends `ours`
         self._connection = ours
@@ -198,6 +197,13 @@ class WorkerProcess:
         if process.is_alive():
             process.kill()
             await asyncio.to_thread(process.join, STOP_SECONDS)
+
+
+def _work(connection: Connection, networks: NetworkSettings, limits: Limits) -> None:
+    """Main function of the process; torch is imported there alone."""
+    from dualstream.serve.worker import work
+
+    work(connection, networks, limits)
 
 
 def _how(code: int) -> str:

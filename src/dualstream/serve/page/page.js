@@ -1,0 +1,608 @@
+// The page of `dualstream serve`: a video goes in, its timeline comes out. No library, no build.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const MOST_ROWS = 500;
+const RECORD_SECONDS = 300;
+const state = { job: null, result: null, url: null, wanted: null, explaining: false };
+const explained = { windows: [], pictures: new Map(), asked: new Set(), shown: new Map() };
+
+// --- the service -------------------------------------------------------------------------------
+
+function headers() {
+  const token = sessionStorage.getItem("token");
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+async function call(path, options = {}) {
+  const answer = await fetch(path, { ...options, headers: headers() });
+  if (answer.ok) return answer;
+  if (answer.status === 401) askForToken();
+  let message = `The service answered ${answer.status}.`;
+  try { message = (await answer.json()).message; } catch { /* no JSON */ }
+  throw new Error(message);
+}
+
+function askForToken() {
+  $("token-form").hidden = false;
+  $("token").focus();
+}
+
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", $("token").value);
+  $("token-form").hidden = true;
+  complain("");
+  start();
+});
+
+function complain(message) {
+  $("problem").textContent = message;
+  $("problem").hidden = !message;
+}
+
+// --- a video goes in ----------------------------------------------------------------------------
+
+function options() {
+  const given = new URLSearchParams({ wait: "false", top: "5" });
+  const seconds = { window: "window_seconds", step: "step_seconds", merge: "merge_seconds" };
+  for (const [id, name] of Object.entries(seconds)) {
+    if ($(id).value !== "") given.set(name, $(id).value);
+  }
+  if ($("enter").value !== "") given.set("enter", Number($("enter").value) / 100);
+  return given;
+}
+
+function upload(file, name) {
+  complain("");
+  reset();
+  showWork("Sending the video", 0);
+  state.wanted = new XMLHttpRequest();
+  const request = state.wanted;
+  request.open("POST", `/v1/predict?${options()}`);
+  for (const [key, value] of Object.entries(headers())) request.setRequestHeader(key, value);
+  request.upload.addEventListener("progress", (event) => {
+    if (event.lengthComputable) showWork("Sending the video", event.loaded / event.total);
+  });
+  request.addEventListener("load", () => {
+    let answer = {};
+    try { answer = JSON.parse(request.responseText); } catch { /* no JSON */ }
+    if (request.status === 401) askForToken();
+    if (request.status >= 300) {
+      fail(answer.message || `The service answered ${request.status}.`);
+      return;
+    }
+    showVideo(URL.createObjectURL(file));
+    follow(answer);
+  });
+  request.addEventListener("error", () => fail("The service cannot be reached."));
+  request.addEventListener("abort", () => fail("Given up."));
+  const form = new FormData();
+  form.append("file", file, name);
+  request.send(form);
+}
+
+function fail(message) {
+  $("work").hidden = true;
+  complain(message);
+}
+
+function showWork(text, share) {
+  $("work").hidden = false;
+  if ($("status").textContent !== text) $("status").textContent = text;
+  if (share === null) $("progress").removeAttribute("value");
+  else $("progress").value = share;
+}
+
+$("file").addEventListener("change", () => {
+  const [file] = $("file").files;
+  if (file) upload(file, file.name);
+  $("file").value = "";
+});
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  $("drop").addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", kind === "dragover");
+    const [file] = kind === "drop" ? event.dataTransfer.files : [];
+    if (file) upload(file, file.name);
+  });
+}
+$("cancel").addEventListener("click", async () => {
+  if (state.job) await call(`/v1/jobs/${state.job.id}`, { method: "DELETE" }).catch(() => {});
+  else if (state.wanted) state.wanted.abort();
+});
+
+// --- the camera ---------------------------------------------------------------------------------
+
+let camera = null;
+let recorder = null;
+
+$("camera").addEventListener("click", async () => {
+  complain("");
+  try {
+    camera = await navigator.mediaDevices.getUserMedia({ video: true, audio: false });
+  } catch (error) {
+    complain(`The camera cannot be used (${error.message || error.name}).`);
+    return;
+  }
+  $("preview").srcObject = camera;
+  $("preview").play();
+  $("recorder").hidden = false;
+  $("record").focus();
+});
+$("record").addEventListener("click", () => {
+  if (recorder) { recorder.stop(); return; }
+  const parts = [];
+  recorder = new MediaRecorder(camera);
+  recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
+  recorder.addEventListener("stop", () => {
+    const type = recorder.mimeType.split(";")[0];
+    closeCamera();
+    upload(new Blob(parts, { type }), type === "video/mp4" ? "camera.mp4" : "camera.webm");
+  });
+  recorder.start(1000);
+  $("record").textContent = "Stop, and look at it";
+  setTimeout(() => recorder && recorder.state === "recording" && recorder.stop(), RECORD_SECONDS * 1000);
+});
+$("camera-off").addEventListener("click", closeCamera);
+
+function closeCamera() {
+  if (camera) camera.getTracks().forEach((track) => track.stop());
+  camera = recorder = null;
+  $("preview").srcObject = null;
+  $("recorder").hidden = true;
+  $("record").textContent = "Record";
+}
+
+// --- a job is followed --------------------------------------------------------------------------
+
+async function follow(job) {
+  state.job = job;
+  history.replaceState(null, "", `#job=${job.id}`);
+  showJob(job);
+  while (state.job && state.job.id === job.id && ["queued", "running"].includes(job.state)) {
+    try {
+      for await (const change of events(job.id)) {
+        job = change;
+        showJob(job);
+      }
+    } catch (error) {
+      showWork(`${error.message} Asking again.`, null);
+    }
+    await new Promise((done) => setTimeout(done, 500));
+    try {
+      job = await (await call(`/v1/jobs/${job.id}`)).json();
+    } catch (error) {
+      fail(error.message);
+      return;
+    }
+  }
+  if (!state.job || state.job.id !== job.id) return;
+  if (job.state === "done" && !job.result) {
+    job = await (await call(`/v1/jobs/${job.id}`)).json();
+  }
+  $("work").hidden = true;
+  if (job.state === "done") showResult(job.result);
+  else complain(job.state === "failed" ? job.failure.message : "Given up.");
+}
+
+async function* events(id) {
+  const answer = await call(`/v1/jobs/${id}/events`);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const parts = text.split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const data = /^event: job\ndata: (.*)$/m.exec(part);
+      if (data) yield JSON.parse(data[1]);
+    }
+  }
+}
+
+function showJob(job) {
+  if (job.state === "queued") {
+    showWork(job.ahead ? `Waiting; ${job.ahead} before this one` : "Waiting", null);
+  } else if (job.state === "running") {
+    const { stage, done, total } = job.progress || { stage: "windows", done: 0, total: 0 };
+    const text = stage === "cuts" ? "Looking for cuts" : "Looking at the video";
+    showWork(text, total ? done / total : null);
+  }
+}
+
+// --- the answer ---------------------------------------------------------------------------------
+
+function reset() {
+  $("answer").hidden = true;
+  $("video").pause();
+  if (state.url) URL.revokeObjectURL(state.url);
+  for (const url of explained.pictures.values()) URL.revokeObjectURL(url);
+  Object.assign(state, { job: null, result: null, url: null, explaining: false });
+  Object.assign(explained, { windows: [], pictures: new Map(), asked: new Set(), shown: new Map() });
+  $("pictures").replaceChildren();
+  $("explain").setAttribute("aria-pressed", "false");
+  $("explain-status").textContent = "";
+  history.replaceState(null, "", location.pathname);
+}
+
+function showVideo(url) {
+  state.url = url;
+  $("unplayable").hidden = true;
+  $("video").hidden = !url;
+  $("still").hidden = true;
+  if (url) $("video").src = url;
+  else unplayable();
+}
+
+async function showVideoOf(id) {
+  const address = `/v1/jobs/${id}/video`;
+  if (!sessionStorage.getItem("token")) showVideo(address);
+  else showVideo(URL.createObjectURL(await (await call(address)).blob())); // players bring no token
+}
+
+function unplayable() {
+  $("video").hidden = true;
+  $("unplayable").hidden = false;
+}
+$("video").addEventListener("error", () => state.url && unplayable());
+
+let clock = 0; // seconds of the video's clock, where it cannot be played
+const now = () => ($("video").hidden ? clock : $("video").currentTime);
+const duration = () => state.result.video.seconds;
+
+function seek(seconds) {
+  clock = Math.min(Math.max(seconds, 0), duration());
+  if (!$("video").hidden) $("video").currentTime = clock;
+  moved();
+}
+
+function showResult(result) {
+  state.result = result;
+  const names = Object.keys(result.curves);
+  const inPieces = result.totals.map((total) => total.label);
+  state.colors = new Map();
+  for (const name of [...inPieces, ...names]) {
+    if (!state.colors.has(name)) state.colors.set(name, state.colors.size % 8);
+  }
+  $("legend").replaceChildren(...names.map((name) => {
+    const item = document.createElement("li");
+    item.append(key(name), name);
+    return item;
+  }));
+  fill($("totals"), result.totals, (total) => [
+    [key(total.label), total.label], total.count, total.seconds.toFixed(1),
+    total.longest_seconds.toFixed(1), total.first_seconds.toFixed(1),
+  ], 1);
+  fill($("pieces"), result.segments.slice(0, MOST_ROWS), (piece) => {
+    const jump = document.createElement("button");
+    jump.type = "button";
+    jump.textContent = time(piece.start);
+    jump.setAttribute("aria-label", `Go to ${time(piece.start)}, ${piece.label}`);
+    jump.addEventListener("click", () => seek(piece.start));
+    return [[jump], time(piece.end), [key(piece.label), piece.label],
+      (100 * piece.confidence).toFixed(0)];
+  }, 3);
+  $("nothing").hidden = result.segments.length > 0;
+  $("timeline").setAttribute("aria-valuemax", duration());
+  $("answer").hidden = false;
+  draw();
+  moved();
+}
+
+function key(name) {
+  const mark = document.createElement("span");
+  mark.className = `key k${state.colors.get(name)}`;
+  return mark;
+}
+
+function fill(table, rows, cellsOf, firstNumber) {
+  table.tBodies[0].replaceChildren(...rows.map((row) => {
+    const line = document.createElement("tr");
+    cellsOf(row).forEach((content, place) => {
+      const cell = document.createElement("td");
+      if (place >= firstNumber) cell.className = "number";
+      cell.append(...(Array.isArray(content) ? content : [String(content)]));
+      line.append(cell);
+    });
+    return line;
+  }));
+}
+
+function time(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;
+}
+
+// --- drawing in time ----------------------------------------------------------------------------
+
+const pictures = {}; // canvases without the line of the present time
+
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function canvasOf(id) {
+  const canvas = $(id);
+  const scale = window.devicePixelRatio || 1;
+  canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
+  canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  return [context, canvas.clientWidth, canvas.clientHeight];
+}
+
+function draw() {
+  if (!state.result || $("answer").hidden) return;
+  drawTimeline();
+  drawCurves();
+  for (const id of ["timeline", "curves"]) {
+    const copy = document.createElement("canvas");
+    copy.width = $(id).width;
+    copy.height = $(id).height;
+    copy.getContext("2d").drawImage($(id), 0, 0);
+    pictures[id] = copy;
+  }
+  drawNow();
+}
+
+function drawTimeline() {
+  const [context, width, height] = canvasOf("timeline");
+  const x = (seconds) => (width * seconds) / duration();
+  context.font = "14px system-ui, sans-serif";
+  for (const piece of state.result.segments) {
+    const [left, right] = [x(piece.start), x(piece.end)];
+    context.fillStyle = color(`--c${state.colors.get(piece.label)}`);
+    context.fillRect(left, 6, Math.max(right - left - 1, 1), height - 26);
+    context.fillStyle = color("--ground");
+    if (context.measureText(piece.label).width < right - left - 10) {
+      context.fillText(piece.label, left + 5, (height - 20) / 2 + 8);
+    }
+  }
+  context.fillStyle = color("--text");
+  for (const cut of state.result.cuts) context.fillRect(x(cut), 0, 1, height - 18);
+  context.font = "12px system-ui, sans-serif";
+  context.fillStyle = color("--soft");
+  const step = niceStep(duration() / Math.max(width / 90, 1));
+  for (let at = 0; at <= duration(); at += step) {
+    context.fillRect(x(at), height - 18, 1, 4);
+    const text = step < 1 ? time(at) : time(at).slice(0, -2);
+    context.fillText(text, Math.min(x(at) + 3, width - context.measureText(text).width), height - 4);
+  }
+}
+
+function niceStep(least) {
+  return [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600].find((one) => one >= least) || 7200;
+}
+
+function drawCurves() {
+  const [context, width, height] = canvasOf("curves");
+  const { timeline, curves } = state.result;
+  context.strokeStyle = color("--line");
+  for (const share of [0, 0.5, 1]) {
+    const y = 4 + (1 - share) * (height - 8);
+    context.beginPath();
+    context.moveTo(0, y);
+    context.lineTo(width, y);
+    context.stroke();
+  }
+  context.lineWidth = 2;
+  for (const [name, values] of Object.entries(curves).reverse()) {
+    context.strokeStyle = color(`--c${state.colors.get(name)}`);
+    context.beginPath();
+    values.forEach((value, place) => {
+      const { start, end } = timeline[place];
+      const y = 4 + (1 - value) * (height - 8);
+      context.lineTo((width * start) / duration(), y);
+      context.lineTo((width * end) / duration(), y);
+    });
+    context.stroke();
+  }
+}
+
+function drawNow() {
+  for (const [id, picture] of Object.entries(pictures)) {
+    const context = $(id).getContext("2d");
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, picture.width, picture.height);
+    context.drawImage(picture, 0, 0);
+    context.fillStyle = color("--text");
+    context.fillRect((picture.width * now()) / duration() - 1, 0, 3, picture.height);
+    context.restore();
+  }
+}
+
+window.addEventListener("resize", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+// --- the present time ---------------------------------------------------------------------------
+
+function windowAt(seconds) {
+  const { timeline } = state.result;
+  let low = 0;
+  let high = timeline.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (seconds < timeline[middle].end) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function moved() {
+  if (!state.result) return;
+  const seconds = now();
+  const { top } = state.result.timeline[windowAt(seconds)];
+  const piece = state.result.segments.find((one) => one.start <= seconds && seconds < one.end);
+  $("clock").textContent = `${seconds.toFixed(1)} s`;
+  $("timeline").setAttribute("aria-valuenow", seconds.toFixed(1));
+  $("timeline").setAttribute("aria-valuetext", `${seconds.toFixed(1)} s: ${piece ? piece.label : "nothing sure"}`);
+  $("ranking").replaceChildren(...top.map((one) => {
+    const line = document.createElement("li");
+    const share = document.createElement("span");
+    share.className = "share";
+    share.textContent = `${(100 * one.probability).toFixed(1)} %`;
+    line.append(one.class, share);
+    return line;
+  }));
+  drawNow();
+  showPictures();
+  if (state.explaining && (isStill())) askSoon();
+}
+
+const isStill = () => $("video").hidden || $("video").paused;
+for (const kind of ["timeupdate", "seeked", "pause"]) $("video").addEventListener(kind, moved);
+
+$("timeline").addEventListener("pointerdown", (event) => {
+  const at = (pointer) => {
+    const box = $("timeline").getBoundingClientRect();
+    seek(((pointer.clientX - box.left) / box.width) * duration());
+  };
+  at(event);
+  $("timeline").setPointerCapture(event.pointerId);
+  $("timeline").addEventListener("pointermove", at);
+  const end = () => $("timeline").removeEventListener("pointermove", at);
+  $("timeline").addEventListener("pointerup", end, { once: true });
+  $("timeline").addEventListener("pointercancel", end, { once: true });
+});
+$("timeline").addEventListener("keydown", (event) => {
+  const starts = state.result.segments.map((piece) => piece.start);
+  const at = now();
+  const moves = {
+    ArrowRight: at + 1, ArrowUp: at + 1, ArrowLeft: at - 1, ArrowDown: at - 1, Home: 0, End: duration(),
+    PageDown: starts.find((start) => start > at + 0.05) ?? duration(),
+    PageUp: starts.findLast((start) => start < at - 0.05) ?? 0,
+  };
+  if (event.key in moves) seek(moves[event.key]);
+  else if (event.key === " " && !$("video").hidden) $("video").paused ? $("video").play() : $("video").pause();
+  else return;
+  event.preventDefault();
+});
+
+// --- where the streams looked -------------------------------------------------------------------
+
+$("explain").addEventListener("click", () => {
+  state.explaining = !state.explaining;
+  $("explain").setAttribute("aria-pressed", String(state.explaining));
+  if (state.explaining) ask();
+  else $("pictures").replaceChildren(), explained.shown.clear();
+});
+
+let soon = 0;
+function askSoon() {
+  clearTimeout(soon);
+  soon = setTimeout(ask, 400);
+}
+
+async function ask() {
+  const place = windowAt(now());
+  if (!state.result || explained.asked.has(place)) return;
+  explained.asked.add(place);
+  const { job } = state;
+  $("explain-status").textContent = "Looking where the networks looked; the first time takes a while.";
+  try {
+    const answer = await call(`/v1/jobs/${job.id}/explanation?seconds=${now()}`);
+    const found = await answer.json();
+    if (state.job !== job) return;
+    explained.windows.push(found);
+    $("explain-status").textContent =
+      `What speaks for ${found.label}, ${time(found.start)} to ${time(found.end)}.`;
+    showPictures();
+  } catch (error) {
+    explained.asked.delete(place);
+    $("explain-status").textContent = error.message;
+  }
+}
+
+function showPictures() {
+  if (!state.explaining && $("video").hidden === false) return;
+  const seconds = now();
+  const found = explained.windows.find((one) => one.start <= seconds && seconds <= one.end);
+  if (!found) return;
+  const nearest = new Map();
+  for (const picture of found.pictures) {
+    const best = nearest.get(picture.text);
+    const distance = Math.abs(picture.seconds - seconds);
+    if (!best || distance < Math.abs(best.seconds - seconds)) nearest.set(picture.text, picture);
+  }
+  for (const [text, picture] of nearest) {
+    if (picture.kind === "frame" && !$("video").hidden) continue;
+    if (explained.shown.get(text) !== picture.href) showPicture(text, picture);
+  }
+}
+
+async function showPicture(text, picture) {
+  explained.shown.set(text, picture.href);
+  if (!explained.pictures.has(picture.href)) {
+    const blob = await (await call(picture.href)).blob();
+    explained.pictures.set(picture.href, URL.createObjectURL(blob));
+  }
+  if (explained.shown.get(text) !== picture.href) return;
+  const url = explained.pictures.get(picture.href);
+  if (picture.kind === "frame") {
+    $("still").src = url;
+    $("still").alt = `Frame at ${picture.seconds.toFixed(2)} s`;
+    $("still").hidden = false;
+    return;
+  }
+  let figure = [...$("pictures").children].find((one) => one.dataset.text === text);
+  if (!figure) {
+    figure = document.createElement("figure");
+    figure.dataset.text = text;
+    figure.append(document.createElement("img"), document.createElement("figcaption"));
+    $("pictures").append(figure);
+  }
+  figure.firstChild.src = url;
+  figure.firstChild.alt = `${text}, at ${picture.seconds.toFixed(2)} seconds`;
+  figure.lastChild.textContent = text;
+}
+
+// --- saving and forgetting ----------------------------------------------------------------------
+
+for (const button of document.querySelectorAll("[data-form]")) {
+  button.addEventListener("click", async () => {
+    try {
+      const answer = await call(`/v1/jobs/${state.job.id}/result.${button.dataset.form}`);
+      const url = URL.createObjectURL(await answer.blob());
+      const link = document.createElement("a");
+      link.href = url;
+      link.download = `${state.result.source.replace(/\.[^.]*$/, "")}.${button.dataset.form}`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 10000);
+    } catch (error) { complain(error.message); }
+  });
+}
+$("forget").addEventListener("click", async () => {
+  await call(`/v1/jobs/${state.job.id}`, { method: "DELETE" }).catch(() => {});
+  reset();
+  $("file").focus();
+});
+
+// --- beginning ----------------------------------------------------------------------------------
+
+async function start() {
+  try {
+    const models = await (await call("/v1/models")).json();
+    const names = models.networks.map((one) => one.name).join(" and ");
+    $("networks").textContent = `${names}, ${models.classes.length} classes`;
+    $("window").placeholder = models.window_seconds;
+    if (models.step_seconds) $("step").placeholder = models.step_seconds;
+    $("explain").hidden = !models.explains;
+    const { upload_bytes: bytes, video_seconds: seconds } = models.limits;
+    $("limits").textContent = `Up to ${Math.round(bytes / 1e6)} MB and ${Math.round(seconds / 60)} minutes.`;
+    const known = /^#job=([0-9a-f]{32})$/.exec(location.hash);
+    if (known) {
+      const job = await (await call(`/v1/jobs/${known[1]}`)).json();
+      await showVideoOf(job.id);
+      follow(job);
+    }
+  } catch (error) {
+    complain(error.message);
+  }
+}
+
+$("camera").hidden = !navigator.mediaDevices || !window.MediaRecorder;
+start();

@@ -1,0 +1,215 @@
+"""`dualstream serve` under load: many clients upload at once, beside `predict` on the same files.
+
+    python benchmarks/serve.py VIDEO... --weights i3d_rgb_kinetics400 --segments 1
+
+Each of `--clients` clients uploads one of the files, all at the same moment, to a service with a
+queue of `--queue`; those that are refused (429) come again as the answer tells them. Counted are
+the codes of all answers, the seconds until the last job is done, and the largest memory of the
+service's two processes together. `predict` is the same networks in this process, each file once;
+its throughput is that of the same list of files one after the other.
+
+With Chromium and playwright installed the page is timed too: its first paint, and the longest task
+of the browser's main thread while it shows a timeline of ten minutes in windows of a second.
+
+Results go to benchmarks/results/serve.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from measure import FOLDER, versions, write_json
+
+PACKAGES = ("torch", "fastapi", "uvicorn", "dualstream")
+TASKS = """
+window.tasks = [];
+new PerformanceObserver((list) => list.getEntries().forEach((e) => window.tasks.push(e.duration)))
+  .observe({ type: "longtask", buffered: true });
+"""
+
+
+def main() -> None:
+    """Measure, print a table, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("--weights", default="i3d_rgb_kinetics400")
+    parser.add_argument("--segments", type=int, default=1)
+    parser.add_argument("--window", type=float, default=10.0)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--queue", type=int, default=24)
+    given = parser.parse_args()
+    files = [given.videos[number % len(given.videos)] for number in range(given.clients)]
+    alone = predict_seconds(given)
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = start(given, folder)
+        try:
+            codes, seconds, peak = load(url, process.pid, files)
+            page = page_times(url)
+        finally:
+            process.terminate()
+            process.wait()
+    expected = sum(alone[str(file)] for file in files)
+    results: dict[str, Any] = {
+        "codes": codes,
+        "videos_per_minute": {
+            "serve": 60 * len(files) / seconds,
+            "predict": 60 * len(files) / expected,
+        },
+        "share_of_predict": expected / seconds,
+        "peak_mib": peak / 2**20,
+        **page,
+    }
+    print(f"answers            {', '.join(f'{n} x {code}' for code, n in sorted(codes.items()))}")
+    print(f"serve              {60 * len(files) / seconds:.1f} videos a minute")
+    print(f"predict            {60 * len(files) / expected:.1f} videos a minute")
+    print(f"serve / predict    {expected / seconds:.2f}")
+    print(f"largest memory     {peak / 2**20:.0f} MiB")
+    for name, value in page.items():
+        print(f"{name:18} {value:.0f}")
+    write_json(
+        FOLDER / "results" / "serve.json",
+        seconds={"serve": [seconds], "predict": [expected]},
+        settings={key: str(value) for key, value in vars(given).items()},
+        results=results,
+        packages=versions(*PACKAGES),
+    )
+
+
+def predict_seconds(given: argparse.Namespace) -> dict[str, float]:
+    """Seconds that `predict` takes for each file, after one that warms it up."""
+    from dualstream.engine.infer.predictor import Predictor
+    from dualstream.engine.infer.recognizer import open_models
+
+    predictor = Predictor(
+        open_models([], [given.weights]), window_seconds=given.window, segments=given.segments
+    )
+    predictor.predict(given.videos[0])
+    found = {}
+    for file in given.videos:
+        begun = time.perf_counter()
+        predictor.predict(file)
+        found[str(file)] = time.perf_counter() - begun
+    return found
+
+
+def start(given: argparse.Namespace, folder: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the service; returns its process and address."""
+    command = [sys.executable, "-m", "dualstream", "serve", "--weights", given.weights]
+    command += ["--segments", str(given.segments), "--window", str(given.window), "--port", "0"]
+    command += ["--max-queue", str(given.queue), "--data", folder]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().split()[-1]
+
+
+def load(url: str, pid: int, files: list[Path]) -> tuple[dict[int, int], float, int]:
+    """Upload all files at once; returns codes, seconds until all are done, and peak memory."""
+    codes: Counter[int] = Counter()
+    at_once = threading.Barrier(len(files))
+    contents = {file: file.read_bytes() for file in set(files)}
+    clients = [
+        threading.Thread(target=_client, args=(url, file, contents[file], at_once, codes))
+        for file in files
+    ]
+    begun = time.perf_counter()
+    for client in clients:
+        client.start()
+    peak = 0
+    while any(client.is_alive() for client in clients):
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        peak = max(peak, sum(process.memory_info().rss for process in processes))
+        time.sleep(0.2)
+    return dict(codes), time.perf_counter() - begun, peak
+
+
+def _client(
+    url: str, file: Path, content: bytes, at_once: threading.Barrier, codes: Counter[int]
+) -> None:
+    with httpx.Client(base_url=url, timeout=600) as client:
+        at_once.wait()
+        while True:
+            answer = client.post("/v1/predict", files={"file": (file.name, content)})
+            codes[answer.status_code] += 1
+            if answer.status_code != 429:
+                break
+            time.sleep(int(answer.headers["retry-after"]) * random.uniform(0.5, 1))
+        job = answer.json()
+        while job.get("state") in ("queued", "running"):
+            time.sleep(0.5)
+            job = client.get(f"/v1/jobs/{job['id']}").json()
+        assert job["state"] == "done", job
+
+
+def page_times(url: str) -> dict[str, float]:
+    """First paint of the page, and its longest task with ten minutes of timeline, milliseconds."""
+    chromium = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return {}
+    if chromium is None:
+        return {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.add_init_script(TASKS)
+        job = json.dumps(ten_minutes())
+        page.route("**/v1/jobs/*", lambda route: route.fulfill(body=job))
+        page.goto(f"{url}#job={'0' * 32}")
+        page.wait_for_selector("#answer:visible")
+        page.focus("#timeline")
+        for key in ("ArrowRight", "PageDown", "End", "Home") * 10:
+            page.keyboard.press(key)
+        page.wait_for_timeout(500)
+        paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        found = {
+            "first paint, ms": float(page.evaluate(paint)),
+            "longest task, ms": float(page.evaluate("Math.max(0, ...window.tasks)")),
+        }
+        browser.close()
+    return found
+
+
+def ten_minutes() -> dict[str, Any]:
+    """A finished job of ten minutes: 600 windows, 300 segments, eight classes."""
+    names = [f"class {number}" for number in range(8)]
+    ranked = [{"class": name, "probability": 0.125} for name in names[:5]]
+    segments = [
+        {"label": names[n % 8], "start": 2.0 * n, "end": 2.0 * n + 1.5, "confidence": 0.9}
+        for n in range(300)
+    ]
+    result = {
+        "source": "long.mp4",
+        "top": ranked,
+        "streams": {},
+        "timeline": [{"start": n, "end": n + 1.0, "top": ranked} for n in range(600)],
+        "segments": segments,
+        "cuts": [],
+        "video": {"width": 64, "height": 48, "fps": 25, "frames": 15000, "seconds": 600.0},
+        "totals": [
+            {"label": n, "count": 38, "seconds": 57, "first_seconds": 0, "longest_seconds": 1.5}
+            for n in names
+        ],
+        "curves": {name: [random.random() for _ in range(600)] for name in names},
+    }
+    return {"id": "0" * 32, "state": "done", "name": "long.mp4", "result": result}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The page in a real browser: a video goes in, its timeline comes out, and everybody can use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serve.service import Running, until, upload
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium with a camera that shows a test picture."""
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    flags += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def service(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    found = Running(run, tmp_path_factory.mktemp("page"), "--token", "open")
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def page(browser: Any, service: Running) -> Iterator[Any]:
+    """The page, on which nothing may go wrong."""
+    found = browser.new_page(viewport={"width": 1200, "height": 900})
+    found.set_default_timeout(60_000)
+    wrong: list[str] = []
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.on(
+        "console",
+        lambda message: (
+            wrong.append(message.text)
+            if message.type == "error" and "401" not in message.text
+            else None
+        ),
+    )
+    found.goto(service.url)
+    found.fill("#token", "open")
+    found.click("#token-form button")
+    found.wait_for_selector("#networks:has-text('2 classes')")
+    yield found
+    found.close()
+    assert wrong == []
+
+
+def violations(page: Any) -> str:
+    """What axe-core has to say, empty where all is well."""
+    found = axe.Axe().run(page)
+    return found.generate_report() if found.violations_count else ""
+
+
+def test_an_upload_shows_its_timeline(page: Any, service: Running, videos: Path) -> None:
+    assert violations(page) == ""
+    page.set_input_files("#file", videos / "long.mp4")
+    page.wait_for_selector("#answer:visible")
+    with service.client(authorization="Bearer open") as client:
+        job = page.evaluate("location.hash").removeprefix("#job=")
+        found = client.get(f"/v1/jobs/{job}").json()["result"]
+    assert len(found["timeline"]) == 30
+    rows = page.locator("#pieces tbody tr")
+    assert rows.count() == len(found["segments"])
+    first = found["segments"][0]
+    told = rows.first.inner_text().split("\t")
+    assert told[0] == f"0:{first['start']:04.1f}"
+    assert told[2] == first["label"]
+    totals = page.locator("#totals tbody tr").first.inner_text().split("\t")
+    assert totals[:2] == [found["totals"][0]["label"], str(found["totals"][0]["count"])]
+    legend = page.locator("#legend").inner_text().split()
+    assert sorted(legend) == ["down", "right"]
+
+    slider = page.get_by_role("slider", name="Timeline")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#clock:text('2.0 s')")
+    here = found["timeline"][20]["top"][0]
+    assert slider.get_attribute("aria-valuetext").startswith("2.0 s: ")
+    assert page.locator("#ranking li").first.inner_text().split()[0] == here["class"]
+    page.keyboard.press("Home")
+    page.wait_for_selector("#clock:text('0.0 s')")
+
+    page.get_by_role("button", name="Show motion").click()
+    page.wait_for_selector("#pictures figure:nth-child(2) img")
+    texts = page.locator("figcaption").all_inner_texts()
+    assert texts[0].startswith(("where rgb looked", "optical flow"))
+    assert page.locator("#pictures img").first.evaluate("image => image.naturalWidth") > 0
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save CSV").click()
+    assert download.value.suggested_filename == "long.csv"
+    assert Path(download.value.path()).read_text().startswith("source,label,start_seconds")
+    for scheme, size in (("light", 1200), ("dark", 1200), ("dark", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": size, "height": 800})
+        assert violations(page) == "", scheme
+        assert page.evaluate("document.documentElement.scrollWidth") <= size
+
+    page.get_by_role("button", name="Forget this video").click()
+    page.wait_for_selector("#answer", state="hidden")
+    with service.client(authorization="Bearer open") as client:
+        until(lambda: client.get(f"/v1/jobs/{job}").status_code == 404)
+
+
+def test_what_is_no_video_is_explained(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("no video")
+    page.set_input_files("#file", tmp_path / "notes.mp4")
+    alert = page.get_by_role("alert")
+    alert.filter(has_text="not a media file").wait_for()
+    assert page.locator("#work").is_hidden()
+    page.evaluate("1")  # the refusal is a line in the console, not an error of the page
+
+
+def test_the_camera_is_recorded(page: Any) -> None:
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Stop, and look at it").click()
+    page.wait_for_selector("#answer:visible")
+    assert page.locator("#ranking li").count() == 2
+    assert page.locator("#recorder").is_hidden()
+
+
+def test_a_job_is_found_again_by_its_address(browser: Any, service: Running, videos: Path) -> None:
+    with service.client(authorization="Bearer open") as client:
+        job = upload(client, videos / "short.mp4").json()["id"]
+    page = browser.new_page()
+    page.goto(f"{service.url}/#job={job}")
+    page.fill("#token", "open")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer:visible")
+    assert re.match(r"(right|down)", page.locator("#ranking li").first.inner_text())
+    page.close()
+
+
+def test_a_real_clip(shared: Path, browser: Any, tmp_path: Path) -> None:
+    """I3D with its Kinetics weights, where they are."""
+    from dualstream.files import cache_folder
+
+    if not (cache_folder() / "weights" / "i3d_rgb_kinetics400.safetensors").is_file():
+        pytest.skip("the weights i3d_rgb_kinetics400 are not in the cache folder")
+    service = Running(None, tmp_path, "--weights", "i3d_rgb_kinetics400", "--window", "4")
+    page = browser.new_page()
+    page.goto(service.url)
+    page.set_input_files("#file", shared / "clips" / "arm_wrestling.mp4")
+    page.wait_for_selector("#answer:visible", timeout=300_000)
+    told = page.locator("#pieces tbody tr").all_inner_texts()
+    assert [row.split("\t")[2] for row in told] == ["arm wrestling"] * len(told)
+    assert told[0].startswith("0:00.0\t")
+    page.close()
+    service.end()
