@@ -108,4 +108,7 @@ class Running:
             self.process.kill() if kill else self.process.terminate()
         code = self.process.wait(60)
         self._reader.join(10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
         return code

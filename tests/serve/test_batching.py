@@ -12,6 +12,7 @@ import torch
 from tests.engine.tiny import tiny_recipe, untrained_run
 
 from dualstream.engine.infer.recognizer import Recognizer, as_recognizer
+from dualstream.errors import ShapeError
 from dualstream.serve.batching import Batched, all_alone
 
 
@@ -69,6 +70,6 @@ def test_what_does_not_fit_runs_by_itself(recognizer: Recognizer) -> None:
 def test_an_error_reaches_who_waits_for_it(recognizer: Recognizer) -> None:
     run = Batched(recognizer).running()
     broken = {"rgb": np.zeros((3, 5, 1, 32, 32), np.uint8)}
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(ShapeError, match="needs C = 3"):
         run(broken, 3)
     assert run(clip(1, 3), 3).shape[-1] == 2

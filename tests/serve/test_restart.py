@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from tests.serve.service import Running, until, upload
 
@@ -20,7 +22,8 @@ def test_jobs_outlast_a_kill(run: Path, videos: Path, tmp_path: Path) -> None:
     options = ("--answer-seconds", "0", "--max-queue", "60", "--max-running", "2")
     first = Running(run, tmp_path, *options)
     with first.client() as client:
-        jobs = [upload(client, videos / "long.mp4").json()["id"] for _ in range(30)]
+        quick = {"window_seconds": 0.5}
+        jobs = [upload(client, videos / "long.mp4", **quick).json()["id"] for _ in range(50)]
         half = upload(client, videos / "long.mp4").json()["id"]
         (tmp_path / "jobs" / half / "video.mp4").unlink(missing_ok=True)  # a lost file
     first.end(kill=True)
@@ -107,9 +110,10 @@ def test_a_video_that_kills_its_worker_twice(run: Path, videos: Path, tmp_path: 
             def killed() -> bool:
                 found = client.get(f"/v1/jobs/{job['id']}").json()
                 if found["progress"] is not None:
-                    for line in os.popen(f"pgrep -P {service.process.pid}").read().split():
-                        if b"multiprocessing.spawn" in Path(f"/proc/{line}/cmdline").read_bytes():
-                            os.kill(int(line), signal.SIGKILL)
+                    for child in psutil.Process(service.process.pid).children():
+                        with contextlib.suppress(psutil.Error):
+                            if "spawn_main" in " ".join(child.cmdline()):
+                                child.kill()
                 return found["state"] in FINISHED
 
             until(killed)

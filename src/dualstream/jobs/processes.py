@@ -180,7 +180,7 @@ def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # An end by an exception, so that `finally` clauses run.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(-number))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     connection.send(None)  # ready
     while True:
         try:
@@ -196,11 +196,16 @@ def _serve(connection: Connection, work: Callable[[Job], Result]) -> None:
         connection.send(result)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let this process end at once when the one that spawned it ends, however that is."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def keep_freed_memory() -> None:

@@ -14,13 +14,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from dualstream.serve import job_routes, predict_routes
+from dualstream.serve import job_routes, predict_routes, project_routes
 from dualstream.serve.documents import ErrorDocument, HealthDocument, ModelsDocument
 from dualstream.serve.explanations import Explanations
 from dualstream.serve.guard import Guard, refusal_document, refusal_headers
 from dualstream.serve.observe import LOGGER
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.service import Service
+from dualstream.serve.trainings import Trainings
 from dualstream.version import __version__
 
 PAGE = Path(__file__).with_name("page")
@@ -37,12 +38,15 @@ CLOSED = 499
 def make_app(service: Service) -> FastAPI:
     """Return the web application of a service, which it starts and stops."""
 
+    trainings = Trainings(service.settings.networks.device)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         try:
             yield
         finally:
+            await trainings.stop()
             await service.stop()
 
     app = FastAPI(
@@ -60,7 +64,9 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.explanations = Explanations(service)
     app.include_router(predict_routes.router)
+    app.state.trainings = trainings
     app.include_router(job_routes.router)
+    app.include_router(project_routes.router)
     _add_facts(app, service)
     for address, (name, kind) in PAGE_FILES.items():
         _add_page_file(app, address, PAGE / name, kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -120,18 +119,3 @@ class WatchedFrames:
         """Frames by number, when that was told."""
         self._on_read(max(indices, default=0))
         return self._source.read(indices)
-
-
-class Pace:
-    """Lets something through a few times a second, and at its end."""
-
-    def __init__(self, seconds: float = 0.2) -> None:
-        self._seconds, self._last = seconds, float("-inf")
-
-    def is_due(self, *, at_end: bool = False) -> bool:
-        """Whether it is time."""
-        now = time.monotonic()
-        if at_end or now - self._last >= self._seconds:
-            self._last = now
-            return True
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
 
 from dualstream.serve.refusal import RefusedError
 
@@ -23,6 +25,8 @@ FORM_BYTES = 2**16
 """What the form around an upload may take."""
 SILENCE_SECONDS = 30.0
 """After which a client that sends nothing is given up."""
+DRAIN_SECONDS = 10.0
+"""How long an upload that is refused is listened to."""
 MOST_NAME = 200
 """Characters of a file's name that are kept."""
 
@@ -114,6 +118,17 @@ async def _next(body: AsyncIterator[bytes]) -> bytes | None:
         raise RefusedError(
             "timeout", f"Nothing came for {SILENCE_SECONDS:g} seconds; send the video again."
         ) from None
+
+
+async def drain(request: Request, *, most_bytes: int) -> None:
+    """Take what the client of a refused upload still sends, so that it comes to hear why."""
+    left = most_bytes + FORM_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
 
 
 def too_large(most_bytes: int) -> RefusedError:

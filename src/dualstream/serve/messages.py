@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,14 @@ class Explain(Order):
     start_seconds: float
     end_seconds: float
     options: PredictOptions
+
+
+@dataclass(frozen=True)
+class AddToProject(Order):
+    """Add a video to a project of taught actions; the answer is None."""
+
+    project: str
+    """Folder."""
 
 
 @dataclass(frozen=True)
@@ -104,3 +113,18 @@ class Failed:
     message: str
     detail: str = ""
     """For the log: where in the code an unexpected error came up."""
+
+
+class Pace:
+    """Lets messages about progress through a few times a second, and at the end."""
+
+    def __init__(self, seconds: float = 0.2) -> None:
+        self._seconds, self._last = seconds, float("-inf")
+
+    def is_due(self, *, at_end: bool = False) -> bool:
+        """Whether it is time."""
+        now = time.monotonic()
+        if at_end or now - self._last >= self._seconds:
+            self._last = now
+            return True
+        return False

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from dualstream.serve.database import Job
@@ -22,15 +19,11 @@ from dualstream.serve.documents import (
     PredictQuery,
     Source,
 )
-from dualstream.serve.intake import FORM_BYTES, allowed_path, fetch, receive, too_large
+from dualstream.serve.intake import FORM_BYTES, allowed_path, drain, fetch, receive, too_large
 from dualstream.serve.job_document import job_document
+from dualstream.serve.json_body import read_json
 from dualstream.serve.refusal import RefusedError, as_kind
 from dualstream.serve.service import Service
-
-DRAIN_SECONDS = 10.0
-"""How long an upload that is refused is listened to, so that the client hears why."""
-
-Document = TypeVar("Document", bound=BaseModel)
 
 router = APIRouter(tags=["predict"])
 
@@ -88,7 +81,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     try:
         job = await _take_in(request, service, query)
     except RefusedError:
-        await _drain(request, service)
+        await drain(request, most_bytes=service.settings.limits.upload_bytes)
         raise
     if query.wait and job.video_seconds <= service.settings.limits.answer_seconds:
         job = await _wait(request, service, job)
@@ -141,38 +134,6 @@ async def _named(service: Service, source: Source, folder: Path) -> tuple[Path, 
         )
     most = settings.limits.upload_bytes
     return await asyncio.to_thread(fetch, source.url, folder, most_bytes=most)
-
-
-async def read_json(request: Request, model: type[Document]) -> Document:
-    """Return the JSON body of a request, of at most `FORM_BYTES`.
-
-    Raises:
-        RefusedError: it is longer, no JSON, or another document.
-    """
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES:
-            raise RefusedError("too-large", f"The JSON has more than {FORM_BYTES} bytes.")
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        told = json.loads(error.json(include_input=False, include_url=False, include_context=False))
-        text = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in told
-        )
-        raise RefusedError("invalid", text) from error
-
-
-async def _drain(request: Request, service: Service) -> None:
-    """Take what the client still sends, so that it comes to hear the answer."""
-    left = service.settings.limits.upload_bytes + FORM_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for chunk in request.stream():
-                left -= len(chunk)
-                if left < 0:
-                    return
 
 
 async def _wait(request: Request, service: Service, job: Job) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -27,7 +28,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._event_loop.call_soon_threadsafe(self._service.begin_to_stop)
-        super().handle_exit(sig, frame)
+        # uvicorn would end the process by the signal before the service has stopped.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str], None] = print) -> None:
@@ -69,6 +72,7 @@ async def _run(service: Service, listener: socket.socket, on_ready: Callable[[],
         on_ready()
         await server.serve(sockets=[listener])
     finally:
+        await app.state.trainings.stop()
         await service.stop()
 
 

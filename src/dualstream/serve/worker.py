@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,12 +16,14 @@ from typing import Any
 from dualstream.engine.infer.predictor import Predictor, PredictorOptions
 from dualstream.engine.infer.recognizer import Model, Recognizer, Recognizes, as_recognizers
 from dualstream.errors import DiskError, DualstreamError, InputError, VideoError
+from dualstream.jobs.processes import die_with_parent
 from dualstream.serve.answers import write_answer
 from dualstream.serve.batching import Batched, all_alone
-from dualstream.serve.checked_video import Pace, WatchedFrames, check_header, checked_video
+from dualstream.serve.checked_video import WatchedFrames, check_header, checked_video
 from dualstream.serve.documents import PredictOptions
 from dualstream.serve.explaining import write_moments
 from dualstream.serve.messages import (
+    AddToProject,
     Batch,
     Cancel,
     Check,
@@ -31,6 +32,7 @@ from dualstream.serve.messages import (
     Failed,
     NotReady,
     Order,
+    Pace,
     Predict,
     Progress,
     Ready,
@@ -50,7 +52,7 @@ class _CancelledError(Exception):
 def work(connection: Connection, networks: NetworkSettings, limits: Limits) -> None:
     """Main function of the worker process: load the networks, then carry out orders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service ends its worker
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     sending = threading.Lock()
 
     def send(message: Any) -> None:
@@ -70,13 +72,6 @@ def work(connection: Connection, networks: NetworkSettings, limits: Limits) -> N
         except (EOFError, OSError):
             os._exit(0)
         worker.take(order)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _load(networks: NetworkSettings) -> tuple[Recognizes, ...]:
@@ -116,6 +111,7 @@ class _Worker:
             Check: ThreadPoolExecutor(CHECKS_AT_ONCE),
             Predict: ThreadPoolExecutor(limits.concurrency),
             Explain: ThreadPoolExecutor(1),
+            AddToProject: ThreadPoolExecutor(1),
         }
 
     def described(self) -> dict[str, Any]:
@@ -162,6 +158,8 @@ class _Worker:
                 self._predict(order)
             elif isinstance(order, Explain):
                 self._explain(order)
+            elif isinstance(order, AddToProject):
+                self._add_to_project(order)
             self._send(Done(order.number, value))
         except BaseException as error:
             self._send(_failure(order, error))
@@ -211,6 +209,13 @@ class _Worker:
                 WatchedFrames(video, read), path=order.path, listener=advanced
             )
             write_answer(Path(order.folder), prediction, video, order.name, order.options)
+
+    def _add_to_project(self, order: AddToProject) -> None:
+        from dualstream.engine.teach.teacher import Teacher
+
+        with checked_video(order.path, order.name, self._limits):
+            pass
+        Teacher(order.project).add_video(order.path)
 
     def _explain(self, order: Explain) -> None:
         with (
