@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.engine.infer.drawn_map import DrawnMap
-from dualstream.engine.infer.explain import explain
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.infer.windows import window_between
 from dualstream.files import replacing, write_text
@@ -61,7 +60,7 @@ def write_moments(
     )
     if window is None:
         raise RefusedError("invalid", "There is no frame in this window.")
-    explained = next(explain(path, predictor, pieces=0, windows=[window]))
+    explained = next(predictor.explain(path, pieces=0, windows=[window]))
     folder.mkdir(parents=True, exist_ok=True)
     sees_flow = any(stream.spec.is_flow for stream in explained.streams.values())
     pictures: list[tuple[float, str, str, NDArray[np.uint8]]] = []
