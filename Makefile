@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean .venv
+.PHONY: demo test check clean chromium .venv
 
 .venv: .venv/ready
 
@@ -15,7 +15,17 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/dualstream demo --out demo
 
-test: .venv/ready
+# The page is tested in a real browser. Where it cannot be installed, those tests are skipped and say
+# so. About half a minute on two cores, once.
+chromium:
+	@if ! command -v chromium > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+	  start=$$(date +%s); \
+	  (timeout 300 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install \
+	    -qq -y --no-install-recommends chromium) > /dev/null 2>&1 || true; \
+	  echo "chromium: $$(command -v chromium || echo none), $$(( $$(date +%s) - start )) s"; \
+	fi
+
+test: .venv/ready chromium
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 
 check: test

@@ -78,6 +78,7 @@ class Running:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **env},
         )
+        self.folder = folder
         self.log: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

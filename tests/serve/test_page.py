@@ -153,6 +153,45 @@ def test_a_job_is_found_again_by_its_address(browser: Any, service: Running, vid
     page.close()
 
 
+def test_actions_are_taught(page: Any, service: Running, run: Path, videos: Path) -> None:
+    pytest.importorskip("dualstream.engine.teach", reason="this dualstream cannot teach")
+    from dualstream.engine.teach.settings import TeachSettings
+    from dualstream.engine.teach.teacher import Teacher
+
+    Teacher(service.folder / "projects" / "squares", TeachSettings(rgb=str(run)))
+    page.get_by_role("button", name="Teach your own actions").click()
+    page.fill("#project", "squares")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#lesson:visible")
+    page.set_input_files("#lesson-files", videos / "long.mp4")
+    slider = page.get_by_role("slider", name="Time of the video")
+    slider.wait_for()
+    until(lambda: page.evaluate("document.querySelector('#lesson-video').readyState") >= 1)
+    for label, start in (("begins", 0), ("ends", 2)):
+        page.fill("#label", label)
+        slider.focus()
+        page.keyboard.press("Home")
+        for second in range(start + 1):
+            until(lambda at=second: slider.get_attribute("aria-valuenow") == f"{at}.0")
+            if second < start:
+                page.keyboard.press("ArrowRight")
+        page.keyboard.press("i")
+        page.keyboard.press("ArrowRight")
+        until(lambda at=start + 1: slider.get_attribute("aria-valuenow") == f"{at}.0")
+        page.keyboard.press("o")
+        page.locator("#marks tbody").get_by_text(label, exact=True).wait_for()
+    marks = [row.split("\t")[:4] for row in page.locator("#marks tbody tr").all_inner_texts()]
+    assert marks == [["0:00.0", "0:01.0", "begins", "you"], ["0:02.0", "0:03.0", "ends", "you"]]
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.locator("#review-block").wait_for()
+    page.locator("#marks tbody").get_by_text("machine").first.wait_for()
+    assert violations(page) == ""
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="Erase begins from 0:00.0").click()
+    page.get_by_text("Something has changed since").wait_for()
+
+
 def test_a_real_clip(shared: Path, browser: Any, tmp_path: Path) -> None:
     """I3D with its Kinetics weights, where they are."""
     from dualstream.files import cache_folder

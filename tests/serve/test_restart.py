@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_a_second_service_a_killed_worker_and_a_gentle_end(
             until(lambda: client.get("/healthz").json()["running"] == 0)
             after = {path.name for path in (tmp_path / "jobs").iterdir()}
             assert len(after - before) <= 1  # it may have been quicker than the client
+
+            # One that leaves in the middle of its upload.
+            head = (
+                "POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n"
+                "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+                'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+            )
+            address = ("127.0.0.1", int(one.url.rpartition(":")[2]))
+            with socket.create_connection(address) as leaving:
+                leaving.sendall(head.encode() + bytes(10_000))
+                until(lambda: len(list((tmp_path / "jobs").iterdir())) > len(after))
+            until(lambda: {path.name for path in (tmp_path / "jobs").iterdir()} == after)
 
             # What still waits at the end is there for the next service.
             waiting = [upload(client, videos / "long.mp4", wait=False).json() for _ in range(5)]

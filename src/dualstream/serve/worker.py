@@ -136,13 +136,8 @@ class _Worker:
 
     @property
     def _explains(self) -> bool:
-        scoring = self._default.scoring
-        only_networks = not scoring.video_streams
-        return (
-            only_networks
-            and scoring.cropping.num_views == 1
-            and all(isinstance(one, Recognizer) for one in self._recognizers)
-        )
+        one_view = self._default.scoring.cropping.num_views == 1
+        return one_view and all(isinstance(one, Recognizer) for one in self._recognizers)
 
     def take(self, order: Order | Cancel) -> None:
         """Begin with an order, or give one up."""
@@ -247,12 +242,12 @@ def _failure(order: Order, error: BaseException) -> Failed:
     if isinstance(error, DiskError):
         refusal = disk_refusal(error)
         return Failed(order.number, refusal.kind, str(refusal))
-    if isinstance(error, VideoError | InputError):
-        kind = "video" if isinstance(error, VideoError) else "invalid"
-        # Errors name the file as the service keeps it.
-        message = str(error).replace(order.path, order.name)
-        return Failed(order.number, "video" if kind == "video" else "invalid", message)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    text = str(error).replace(order.path, order.name)  # errors name the file as it is kept here
+    if isinstance(error, VideoError):
+        return Failed(order.number, "video", text)
+    if isinstance(error, InputError):
+        return Failed(order.number, "invalid", text)
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return Failed(
             order.number,
             "memory",
@@ -260,7 +255,7 @@ def _failure(order: Order, error: BaseException) -> Failed:
             "a shorter window_seconds.",
         )
     if isinstance(error, DualstreamError):
-        return Failed(order.number, "internal", str(error).replace(order.path, order.name))
+        return Failed(order.number, "internal", text)
     detail = "".join(traceback.format_exception(error))
     return Failed(
         order.number,

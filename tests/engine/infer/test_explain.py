@@ -199,6 +199,13 @@ def test_a_predictor_is_taken_as_it_is(tiny_data: Path, video: Path, tmp_path: P
     last = windows[1].streams["rgb"]
     assert sorted(last.seconds) == [5, 6, 7, 8, 9]
     assert last.sensitivity.seconds[:, 0] == pytest.approx([0.2, 0.24, 0.28, 0.32, 0.36])
+    with VideoReader(video) as frames:
+        found, _ = predictor.windows(frames)
+    (alone,) = predictor.explain(video, pieces=0, windows=found[1:])
+    assert (alone.start_seconds, alone.probability) == (
+        windows[1].start_seconds,
+        windows[1].probability,
+    )
     with pytest.raises(InputError, match="has its options already; got segments"):
         explain(video, predictor, segments=2)
     with pytest.raises(InputError, match="one view of each snippet"):

@@ -406,3 +406,23 @@ def test_two_hours_are_predicted_in_constant_memory(
     assert windows == 12
     assert end == pytest.approx(7200, abs=1)
     assert growth < 1.2  # 720 times as long
+
+
+def test_a_listener_hears_of_each_window_and_can_end_the_work(
+    run_folders: list[Path], tiny_data: Path
+) -> None:
+    video, told = tiny_data / "videos/right/right_5.mp4", list[tuple[int, int]]()
+    predictor = Predictor(run_folders[0], window_seconds=0.1)
+    whole = predictor.predict(video, listener=lambda done, total: told.append((done, total)))
+    assert told == [(number, 4) for number in range(5)]
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 1:
+            raise RuntimeError("enough")
+
+    told.clear()
+    with VideoReader(video) as frames, pytest.raises(RuntimeError, match="enough"):
+        predictor.predict(frames, path=str(video), listener=stop)
+    assert told == [(0, 4), (1, 4)]
+    assert len(whole.window_seconds) == 4

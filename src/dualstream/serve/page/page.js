@@ -278,7 +278,7 @@ function showResult(result) {
   fill($("totals"), result.totals, (total) => [
     [key(total.label), total.label], total.count, total.seconds.toFixed(1),
     total.longest_seconds.toFixed(1), total.first_seconds.toFixed(1),
-  ], 1);
+  ]);
   fill($("pieces"), result.segments.slice(0, MOST_ROWS), (piece) => {
     const jump = document.createElement("button");
     jump.type = "button";
@@ -287,7 +287,7 @@ function showResult(result) {
     jump.addEventListener("click", () => seek(piece.start));
     return [[jump], time(piece.end), [key(piece.label), piece.label],
       (100 * piece.confidence).toFixed(0)];
-  }, 3);
+  });
   $("nothing").hidden = result.segments.length > 0;
   $("timeline").setAttribute("aria-valuemax", duration());
   $("answer").hidden = false;
@@ -301,12 +301,13 @@ function key(name) {
   return mark;
 }
 
-function fill(table, rows, cellsOf, firstNumber) {
+function fill(table, rows, cellsOf) {
+  const isNumber = [...table.tHead.rows[0].cells].map((cell) => cell.className === "number");
   table.tBodies[0].replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
     cellsOf(row).forEach((content, place) => {
       const cell = document.createElement("td");
-      if (place >= firstNumber) cell.className = "number";
+      if (isNumber[place]) cell.className = "number";
       cell.append(...(Array.isArray(content) ? content : [String(content)]));
       line.append(cell);
     });
@@ -636,7 +637,7 @@ async function showProject(project) {
     video.seconds.toFixed(1), project.marks.filter((mark) => mark.video === video.name).length,
     [reviewedBox(video)],
     [button("Remove", () => removeLesson(video.name), `Remove ${video.name} and its marks`)],
-  ], 5);
+  ]);
   $("marking").hidden = !lesson.video;
   showReport();
   if (project.training.state === "running" && !wasTraining) followTraining();
@@ -694,6 +695,7 @@ async function openLesson(name) {
     const blob = await trying(async () => (await call(address)).blob());
     if (blob) lesson.url = URL.createObjectURL(blob);
   }
+  $("lesson-unplayable").hidden = true;
   $("lesson-video").src = lesson.url || address;
   $("marking").hidden = false;
   $("marking-title").textContent = `Mark ${name}`;
@@ -726,7 +728,7 @@ function showMarks() {
     [one.by === "you"
       ? button("Erase", () => unmark(one), `Erase ${one.label} from ${time(one.start)}`)
       : button("Take over", () => addMark(one), `Mark ${one.label} from ${time(one.start)}`)],
-  ], 5);
+  ]);
   movedLesson();
 }
 
@@ -767,6 +769,9 @@ $("mark-end").addEventListener("click", endMark);
 function seekLesson(seconds) {
   $("lesson-video").currentTime = Math.min(Math.max(seconds, 0), lessonVideo().seconds);
 }
+$("lesson-video").addEventListener("error", () => {
+  $("lesson-unplayable").hidden = !lesson.video;
+});
 for (const kind of ["timeupdate", "seeked", "loadedmetadata"]) {
   $("lesson-video").addEventListener(kind, movedLesson);
 }
@@ -872,10 +877,13 @@ async function showReport() {
   $("review-block").hidden = !trained;
   $("train-notes").replaceChildren();
   if (!trained) return;
-  const percent = (share) => (share === null ? "unknown" : `${(100 * share).toFixed(0)} %`);
+  const percent = (share) => `${(100 * share).toFixed(0)} %`;
+  const measured = report.accuracy === null
+    ? "Nothing could be held out to measure with."
+    : `Right in ${percent(report.accuracy)} of what was held out; always saying the most frequent ` +
+      `would be right in ${percent(report.chance)}.`;
   $("train-status").textContent =
-    `Right in ${percent(report.accuracy)} of what was held out (always the most frequent: ` +
-    `${percent(report.chance)}).${stale ? " Something has changed since: train again." : ""}`;
+    `${measured}${stale ? " Something has changed since: train again." : ""}`;
   $("train-notes").replaceChildren(...report.notes.map((note) => {
     const item = document.createElement("li");
     item.textContent = note;
@@ -887,7 +895,7 @@ async function showReport() {
     [button(one.label, () => addMark(one), `Mark ${one.label} from ${time(one.start)}`)],
     [button(one.runner_up, () => addMark({ ...one, label: one.runner_up }),
       `Mark ${one.runner_up} from ${time(one.start)}`)],
-  ], 5);
+  ]);
 }
 
 async function look(one) {
