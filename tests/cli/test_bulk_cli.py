@@ -35,6 +35,7 @@ def test_videos_of_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_lines_and_the_summary(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     videos = sorted(str(path) for path in (tiny_data / "videos/right").iterdir())[:3]
@@ -58,6 +59,7 @@ def test_lines_and_the_summary(run: Path, tiny_data: Path, tmp_path: Path) -> No
     assert "window_seconds was 10.0, now 3.0" in refused.stderr
 
 
+@pytest.mark.slow
 def test_features_are_lines_too(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     video = tiny_data / "videos/right/right_0.mp4"
     out = tmp_path / "a.jsonl"

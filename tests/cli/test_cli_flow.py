@@ -239,6 +239,7 @@ def test_wrong_calls(tmp_path, tiny_video):
             run(video, "--out", tmp_path / "flow", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path, tiny_video, workers):

@@ -70,6 +70,7 @@ def test_an_onnx_file_gives_the_logits_of_the_network(title: str, tmp_path: Path
     np.testing.assert_allclose(network.running()(views, 4), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_torch_export_file_gives_the_logits_of_the_network(tmp_path: Path) -> None:
     recognizer = small("conv_fusion")
     result = export(recognizer, tmp_path / "a.pt2", format="torch-export", segments=4)
@@ -109,6 +110,7 @@ def test_the_fusion_in_the_graph_is_that_of_the_scores(fusion: Fusion) -> None:
     np.testing.assert_allclose(found.sum(dim=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch-export"])
 def test_both_streams_and_their_fusion_are_one_file_with_two_inputs(
     format: module.ExportFormat, tmp_path: Path

@@ -39,6 +39,7 @@ def pair(runs: list[Path], fusion: Fusion) -> Path:
     return export(runs, runs[0].parent / "pair.onnx", fusion=fusion).path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_a_pair_predicts_what_its_runs_predict(
     runs: list[Path], pair: Path, fusion: Fusion, tiny_data: Path, crops: Crops
@@ -150,6 +151,7 @@ def test_the_command_exports_and_says_what(runs: list[Path], tmp_path: Path) -> 
     assert (done.code, "--out FILE" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_folder_of_several_streams_is_one_file(
     tiny_data: Path, fusion: Fusion, tmp_path: Path
 ) -> None:

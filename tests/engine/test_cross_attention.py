@@ -83,6 +83,7 @@ def test_a_stopped_run_ends_as_an_unbroken_one(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_it_is_tested_and_predicts(run: Path, tiny_data: Path) -> None:
     tested = ds.evaluate(run, workers=0)
     assert tested.failures == {}
@@ -93,6 +94,7 @@ def test_it_is_tested_and_predicts(run: Path, tiny_data: Path) -> None:
     np.testing.assert_allclose(predicted.probabilities, tested.scores.scores[0], atol=0.03)
 
 
+@pytest.mark.slow
 def test_no_label_reaches_the_test_path(run: Path, tiny_data: Path, tmp_path: Path) -> None:
     """Other labels of the test videos, in the files as well, change no score."""
     whole = Manifest.read(tiny_data)
@@ -139,6 +141,7 @@ class Steps:
         before.update(now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
 def test_each_phase_trains_its_part(
     schedule: str, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,6 +188,7 @@ def test_attention_networks_come_near_grad_cam(
         assert np.mean(agreements[-20:]) > 0.1  # of the constant map: 0
 
 
+@pytest.mark.slow
 def test_a_recipe_says_how_maps_are_learnt(tiny_data: Path, tmp_path: Path) -> None:
     recipe, run = recipe_of("end_to_end"), tmp_path / "run"
     with pytest.raises(RecipeError, match=r"say in train\.attention how they are learnt"):

@@ -43,6 +43,7 @@ def test_spatial_stream_falls_to_chance_when_sprites_are_blank(tmp_path: Path) -
     assert accuracy_of("demo_rgb", blank, tmp_path / "blank", epochs=30) <= 0.52
 
 
+@pytest.mark.slow
 def test_demo_goes_on_with_what_is_there(tmp_path: Path) -> None:
     spec = SyntheticSpec(
         num_looks=2, num_motions=2, train_videos_per_class=3, test_videos_per_class=2

@@ -157,6 +157,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_equal(tiny_data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", epochs=40)
     run_quietly(train_command(tiny_data, recipe, tmp_path / "unbroken"))

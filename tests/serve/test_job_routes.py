@@ -113,6 +113,7 @@ def test_forgetting_removes_everything(client: TestClient, videos: Path) -> None
     assert client.get(f"/v1/jobs/{job}").status_code == 404
 
 
+@pytest.mark.slow
 def test_one_at_a_time_a_queue_and_giving_up(run: Path, videos: Path, tmp_path: Path) -> None:
     limits = {"concurrency": 1, "queue": 2, "answer_seconds": 0, "keep_seconds": 2.0}
     with client_of(settings_of(run, tmp_path, limits=limits)) as client:

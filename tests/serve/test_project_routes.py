@@ -56,6 +56,7 @@ def mark(client: TestClient, base: str, *values: Any, **more: Any) -> Any:
     return client.post(f"{base}/marks", json=body)
 
 
+@pytest.mark.slow
 def test_marks_become_a_timeline(client: TestClient, base: str, acted_videos: list[Path]) -> None:
     for video in acted_videos:
         assert add(client, base, video).status_code == 200

@@ -170,6 +170,7 @@ def test_files_and_page_from_the_command_line(tiny_data: Path, video: Path, tmp_
     assert (two.code, "the picture of one video" in two.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_layers_are_looked_for_in_every_network(
     tiny_data: Path, video: Path, tmp_path: Path
 ) -> None:

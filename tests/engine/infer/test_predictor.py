@@ -388,6 +388,7 @@ def write_two_hours(path: Path, seed: Path) -> None:
                 target.mux(packet)
 
 
+@pytest.mark.slow
 def test_two_hours_are_predicted_in_constant_memory(
     tmp_path: Path, tiny_video: Callable[..., Path], run_folders: list[Path]
 ) -> None:

@@ -186,6 +186,7 @@ def test_the_card(hub: FolderHub, run: Path) -> None:
     assert "| test videos | 75.0 |  | 62.5 | 4 |" in text
 
 
+@pytest.mark.slow
 def test_several_streams(hub: FolderHub, tiny_data: Path, tmp_path: Path) -> None:
     root = tmp_path / "both"
     recipes = {name: tiny_recipe(name) for name in ("rgb", "flow")}

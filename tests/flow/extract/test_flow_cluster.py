@@ -28,6 +28,7 @@ def files_of(store):
     return {str(f.relative_to(store)): f.read_bytes() for f in store.rglob("*") if f.is_file()}
 
 
+@pytest.mark.slow
 def test_the_same_files_as_without_ray(tmp_path, videos, ray_cluster):
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
