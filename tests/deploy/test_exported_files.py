@@ -57,7 +57,7 @@ def test_another_version_is_named(exported: Path, tmp_path: Path, format: str | 
         OnnxFile(path)
 
 
-@pytest.mark.parametrize("key", ["networks", "classes", "fusion", "precision", "version"])
+@pytest.mark.parametrize("key", ["networks", "labels", "classes", "fusion", "precision", "version"])
 def test_metadata_that_lack_something(exported: Path, tmp_path: Path, key: str) -> None:
     content = card_of(exported)
     del content[key]

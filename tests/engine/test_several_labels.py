@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.cli.test_cli_watch import invoke as watch_call
 from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.loader import collate
 from dualstream.clips.transforms import Normalizer
+from dualstream.deploy.export import ExportFormat, export
+from dualstream.deploy.runtime import open_exported
 from dualstream.engine.datasets import training_dataset
 from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.infer.predictor import Predictor
@@ -24,7 +28,7 @@ from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
 from dualstream.engine.train.opening import open_run
 from dualstream.engine.train.several_labels import SeveralLabelsModule
-from dualstream.errors import CheckpointError, InputError, RecipeError
+from dualstream.errors import CheckpointError, RecipeError, ScoresError
 from dualstream.scores import Fusion, SeveralAccuracy, measure_several, read_scores
 from dualstream.video import VideoReader
 
@@ -102,6 +106,52 @@ def test_a_test_gives_independent_probabilities_and_measures_them(data: Path, ru
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)
 
 
+def test_watch_tells_all_classes_that_are_there(data: Path, run: Path, tmp_path: Path) -> None:
+    """Untrained, each class has about .5."""
+    video, told = data / "videos/right/right_5.mp4", tmp_path / "told"
+    options = ("--window", 0.2, "--step", 0.2, "--most-delay", 60, "--no-cuts", "--top", 1)
+    hook = f'echo "$DUALSTREAM_LABEL $DUALSTREAM_PROBABILITY" >> {told}'
+    result = watch_call(
+        video, "--checkpoint", run, *options, "--enter", 0.3, "--json", "--hook", hook
+    )
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    for line in lines:
+        assert set(line["labels"]) == {"left", "moving", "right"}
+        assert line["label"] == line["labels"][0] == line["top"][0]["class"]
+        assert len(line["top"]) == 1
+    came_in = dict(one.split() for one in told.read_text().splitlines())
+    assert set(came_in) == {"left", "moving", "right"}  # each once, with its own probability
+    assert len(set(came_in.values())) == 3
+    plain = watch_call(video, "--checkpoint", run, *options, "--enter", 0.3)
+    assert all(f"{name} " in plain.stdout.splitlines()[0] for name in came_in)
+    quiet = watch_call(video, "--checkpoint", run, *options, "--enter", 0.9)
+    assert quiet.stdout.startswith("0.0-0.2 s: nothing ")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_an_exported_file_tells_several_classes(
+    data: Path, run: Path, tmp_path: Path, suffix: str
+) -> None:
+    format: ExportFormat = "onnx" if suffix == ".onnx" else "torch-export"
+    fusion = Fusion("product", 2)
+    result = export([run, run], tmp_path / f"a{suffix}", format=format, fusion=fusion)
+    networks = open_exported(result.path)
+    assert result.card.labels == networks[0].labels == "several"
+    video = data / "videos/right/right_5.mp4"
+    expected = Predictor([run, run], fusion=fusion).predict(video)
+    found = Predictor(networks, fusion=networks[0].file.card.fusion).predict(video)
+    assert found.labels == "several"
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    assert found.probabilities.sum() > 1.2
+    clips = {name: np.zeros((1, *shape), np.uint8) for name, shape in result.card.shapes().items()}
+    table = networks[0].file.run(clips, list(result.card.outputs()))
+    (first, second, probabilities) = (table[name] for name in result.card.outputs())
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-(first + second) / 2)), atol=1e-5)
+    with pytest.raises(ScoresError, match="not by 'max'"):
+        export([run, run], tmp_path / f"b{suffix}", format=format, fusion=Fusion("max", 2))
+
+
 def test_training_on_several_classes_ends_with_what_it_learnt(data: Path, tmp_path: Path) -> None:
     told = train(changed(several(), train__epochs=2), data, tmp_path / "run")
     assert told.measure == "hit@1"
@@ -147,9 +197,7 @@ def test_networks_of_other_labels_are_not_joined(
     one = untrained_run(tiny_recipe(), other, tmp_path / "one")
     with pytest.raises(CheckpointError, match=r"other train\.labels \(several and one\)"):
         Predictor([run, one])
-    with pytest.raises(
-        InputError, match="joined by their mean, or with given weights, not by 'max'"
-    ):
+    with pytest.raises(ScoresError, match="'weighted' with given weights, not by 'max'"):
         Predictor([run, run], fusion=Fusion("max", 2))
     with pytest.raises(CheckpointError, match=r"have several classes, and .*one was trained with"):
         evaluate(one, data=data, workers=0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dualstream.errors import ScoresError
+from dualstream.errors import ScoresError, UnknownNameError
 from dualstream.scores import (
     align,
     average_precisions,
@@ -21,6 +22,7 @@ from dualstream.scores import (
     read_scores,
     write_scores,
 )
+from dualstream.scores.timeline import Presence
 from dualstream.types import Scores
 
 TRUTH = [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0]]
@@ -79,12 +81,35 @@ def test_only_means_join_independent_probabilities() -> None:
     joined = fuse([scores(), scores(order=(3, 2, 1, 0))], weights=[1, 3])
     np.testing.assert_allclose(joined.scores, TABLE, atol=1e-6)
     assert measure_several(joined) == measure_several(scores())
-    with pytest.raises(
-        ScoresError, match="by 'mean' or 'weighted' with given weights, not by 'max"
-    ):
-        fuse([scores(), scores()], method="max")
+    held_out = replace(scores(), names=tuple("efgh"))
+    for method in ("max", "svm", "weighted"):
+        with pytest.raises(ScoresError, match=f"with given weights, not by '{method}'"):
+            fuse([scores(), scores()], method=method, fit_on=[held_out, held_out])
     with pytest.raises(ScoresError, match="several classes each"):
         fit_fusion([scores()], method="weighted")
+
+
+def test_product_is_the_geometric_mean_of_the_odds() -> None:
+    one = replace(scores(), scores=np.array([[0.9, 0.5, 1, 0]] * 4, np.float32))
+    other = replace(scores(), scores=np.array([[0.5, 0.5, 1, 0.3]] * 4, np.float32))
+    joined = fuse([one, other], method="product")
+    # Odds of 9 and 1: 3. Odds of 1e-12 and .43: 6.5e-7.
+    np.testing.assert_allclose(joined.scores[0], [0.75, 0.5, 1, 0], atol=1e-6)
+    assert joined.truth is not None
+    logits = np.log([9.0, 1.0, 1e20, 1e-20]).astype(np.float32)
+    as_logits = replace(one, scores=np.tile(logits, (4, 1)), kind="logits")
+    np.testing.assert_allclose(fuse([as_logits]).scores, one.scores, atol=1e-6)
+
+
+def test_which_classes_are_there() -> None:
+    rows = np.array([[0.9, 0.1, 0.8], [0.4, 0.6, 0.9], [0.2, 0.6, 0.9], [0.1, 0.2, 0.9]])
+    classes = ("walk", "talk", "none of these")
+    several = Presence(classes, labels="several", enter=0.5, leave=0.3)
+    assert [several.step(row) for row in rows] == [(0,), (0, 1), (1,), ()]
+    one = Presence(classes, labels="one", enter=0.5, leave=0.3)
+    assert [one.step(row) for row in rows] == [(0,), (), (), ()]
+    with pytest.raises(UnknownNameError, match="labels"):
+        Presence(classes, labels="both", enter=0.5, leave=0.3)  # type: ignore[arg-type]
 
 
 def test_independent_average_of_views() -> None:

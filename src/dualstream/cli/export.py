@@ -9,7 +9,7 @@ import typer
 
 from dualstream.cli.networks import load_fusion
 from dualstream.cli.options import DATA_HELP, FittedFusion, Json, StreamWeights
-from dualstream.cli.output import Progress, percent, print_json
+from dualstream.cli.output import HEADS, Progress, percent, print_json
 
 
 def export(
@@ -104,8 +104,10 @@ def export(
     )
     if result.int8 is not None:
         before, after = result.int8.before, result.int8.after
+        key = "top1" if card.labels == "one" else "map"
+        shares = [percent(one.as_dict()[key] or 0.0) for one in (before, after)]
         print(
-            f"int8, {before.num_videos} videos ({result.int8.part}): top-1 "
-            f"{percent(before.top_1)} % before, {percent(after.top_1)} % after"
+            f"int8, {before.num_videos} videos ({result.int8.part}): "
+            f"{HEADS[key].removesuffix(' %')} {shares[0]} % before, {shares[1]} % after"
         )
     print(f"{result.path}: {size / 2**20:.1f} MiB")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dualstream.cli.options import Json, numbers
-from dualstream.cli.output import percent, print_json, stdout
+from dualstream.cli.output import HEADS, percent, print_json, stdout
 
 if TYPE_CHECKING:
     from dualstream.engine.infer.fuse_runs import FusedRuns
@@ -105,15 +105,14 @@ def show(result: FusedRuns) -> None:
     """Print the accuracy of the streams and their fusion as a table."""
     from rich.table import Column, Table
 
-    has_top_5 = all(row.top_5 is not None for row in result.accuracy.values())
-    heads = ("top-1 %", *["top-5 %"] * has_top_5, "mean class %")
+    rows = {name: row.as_dict() for name, row in result.accuracy.items()}
+    told = [key for key in HEADS if all(row.get(key) is not None for row in rows.values())]
     table = Table(
         Column("stream", overflow="fold"),
-        *(Column(head, justify="right") for head in heads),
+        *(Column(HEADS[key], justify="right") for key in told),
         title=f"{len(result.fused)} videos, fusion: {result.fusion}",
         title_justify="left",
     )
-    for name, row in result.accuracy.items():
-        values = (row.top_1, row.top_5, row.mean_class)
-        table.add_row(name, *(percent(value) for value in values if value is not None))
+    for name, row in rows.items():
+        table.add_row(name, *(percent(row[key] or 0.0) for key in told))
     stdout().print(table)

@@ -23,6 +23,15 @@ SECONDS_BETWEEN_LINES = 30.0
 json_printed = False
 """Whether this command has printed its JSON object."""
 
+HEADS = {
+    "top1": "top-1 %",
+    "top5": "top-5 %",
+    "mean_class": "mean class %",
+    "map": "mean AP %",
+    "hit1": "hit@1 %",
+}
+"""Key of an accuracy in JSON -> head of its column."""
+
 
 def print_json(value: object) -> None:
     """Print one JSON object on stdout and nothing else."""

@@ -75,7 +75,7 @@ def watch(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a window.")] = False,
 ) -> None:
     """Follow a camera or stream: the classes of the last seconds, window by window."""
-    from dualstream.scores.timeline import Hysteresis, check_thresholds
+    from dualstream.scores.timeline import Presence, check_thresholds
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
     networks = choose_networks(
@@ -100,7 +100,8 @@ def watch(
         crops=crops,
         optimize=optimize,
     )
-    state, label = Hysteresis(predictor.classes, enter=enters, leave=leaves), -1
+    states = Presence(predictor.classes, labels=predictor.labels, enter=enters, leave=leaves)
+    present: tuple[int, ...] = ()
     with (
         LiveReader(
             source,
@@ -113,59 +114,71 @@ def watch(
         _Hook(hook) as command,
     ):
         for moment in predictor.watch(live, most_delay_seconds=most_delay):
-            before, label = label, state.step(moment.probabilities)
-            present = predictor.classes[label] if label >= 0 else None
-            print_line(_as_dict(moment, present, top) if json else _as_text(moment, top))
-            if present is not None and label != before:
-                command.run(present, moment)
+            before, present = present, states.step(moment.probabilities)
+            surest = sorted(present, key=lambda label: -moment.probabilities[label])
+            several = predictor.labels == "several"
+            if json:
+                print_line(_as_dict(moment, surest, top, several=several))
+            else:
+                print_line(_as_text(moment, surest if several else None, top))
+            for label in surest:
+                if label not in before:
+                    command.run(label, moment)
 
 
-def _as_dict(moment: Moment, label: str | None, top: int) -> dict[str, Any]:
-    """A line of `watch --json`."""
+def _as_dict(moment: Moment, surest: list[int], top: int, *, several: bool) -> dict[str, Any]:
+    """A line of `watch --json`; of networks of several labels with all those that are there."""
+    names = [moment.classes[label] for label in surest]
     return {
         "time": round(moment.end_seconds, 3),
         "start": round(moment.start_seconds, 3),
-        "label": label,
+        "label": names[0] if names else None,
+        **({"labels": names} if several else {}),
         "top": [{"class": name, "probability": round(p, 6)} for name, p in moment.top(top)],
         "delay_seconds": round(moment.delay_seconds, 3),
         "dropped": moment.num_dropped,
     }
 
 
-def _as_text(moment: Moment, top: int) -> str:
-    ranked = ", ".join(f"{name} {percent(share)}" for name, share in moment.top(top))
+def _as_text(moment: Moment, surest: list[int] | None, top: int) -> str:
+    """A line for people: the classes that are there, or those that rank first for None."""
+    told = moment.top(top)
+    if surest is not None:
+        told = [(moment.classes[n], float(moment.probabilities[n])) for n in surest]
+    ranked = ", ".join(f"{name} {percent(share)}" for name, share in told) or "nothing"
     dropped = f", {moment.num_dropped} frames dropped" if moment.num_dropped else ""
     stretch = f"{moment.start_seconds:.1f}-{moment.end_seconds:.1f} s"
     return f"{stretch}: {ranked}   ({moment.delay_seconds:.2f} s late{dropped})"
 
 
 class _Hook:
-    """A command that is run for each class that comes in, one at a time."""
+    """A command that is run for each class that comes in, for a class once at a time."""
 
     def __init__(self, command: str | None) -> None:
         self._command = command
-        self._running: subprocess.Popen[bytes] | None = None
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._running is not None:
-            self._running.wait()
+        for running in self._running.values():
+            running.wait()
 
-    def run(self, label: str, moment: Moment) -> None:
-        """Start the command, unless it still runs from before."""
+    def run(self, label: int, moment: Moment) -> None:
+        """Start the command for a class by number, unless it still runs for it from before."""
         if self._command is None:
             return
-        if self._running is not None and self._running.poll() is None:
+        name = moment.classes[label]
+        if label in self._running and self._running[label].poll() is None:
             stderr().print(
-                f"--hook still runs, so it is not run for {label!r} at {moment.end_seconds:.1f} s.",
+                f"--hook still runs, so it is not run for {name!r} at {moment.end_seconds:.1f} s.",
                 markup=False,
             )
             return
         told = {
-            "DUALSTREAM_LABEL": label,
-            "DUALSTREAM_PROBABILITY": f"{float(moment.probabilities.max()):.6f}",
+            "DUALSTREAM_LABEL": name,
+            "DUALSTREAM_PROBABILITY": f"{float(moment.probabilities[label]):.6f}",
             "DUALSTREAM_SECONDS": f"{moment.end_seconds:.3f}",
         }
-        self._running = subprocess.Popen(self._command, shell=True, env=os.environ | told)
+        self._running[label] = subprocess.Popen(self._command, shell=True, env=os.environ | told)

@@ -2,6 +2,8 @@
 
     format      "dualstream-export-1"
     version     of the package that wrote it
+    labels      "one" class a video, whose probabilities are the softmax of the logits, or
+                "several", whose are the sigmoids
     classes     names, in the order of logits and probabilities
     fusion      how the networks' probabilities become one, as fusion.json has it
     networks    for each: its name, the network it is, the name of the input of each of its streams,
@@ -26,7 +28,7 @@ from dualstream.errors import DualstreamError, ExportError
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
 from dualstream.scores import Fusion
-from dualstream.types import ClipSpec, StreamSpec
+from dualstream.types import ClipSpec, Labels, StreamSpec
 from dualstream.version import __version__
 
 FORMAT = "dualstream-export-1"
@@ -69,6 +71,8 @@ class Card:
     networks: tuple[NetworkCard, ...]
     classes: tuple[str, ...]
     fusion: Fusion
+    labels: Labels = "one"
+    """Whether a video has one of the classes, or several."""
     precision: str = "float32"
     """Of weights and activations: float32 or int8."""
     version: str = __version__
@@ -100,6 +104,7 @@ class Card:
                 "format": FORMAT,
                 "version": self.version,
                 "precision": self.precision,
+                "labels": self.labels,
                 "classes": self.classes,
                 "fusion": self.fusion.values(),
                 "networks": networks,
@@ -140,6 +145,7 @@ class Card:
                 networks=tuple(_network(values) for values in content["networks"]),
                 classes=tuple(content["classes"]),
                 fusion=Fusion.from_values(content["fusion"], where=path),
+                labels=content["labels"],
                 precision=content["precision"],
                 version=content["version"],
             )

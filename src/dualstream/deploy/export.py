@@ -93,7 +93,8 @@ def export(
         InputError: no network, or options that do not fit.
         MissingDependencyError: the packages of the extra `export` are not installed.
         ExportError: the network cannot be exported, or the file answers otherwise than eager.
-        CheckpointError: a run folder cannot be loaded, or classes differ.
+        CheckpointError: a run folder cannot be loaded, or classes or labels differ.
+        ScoresError: a fusion that does not join several labels, where networks tell those.
         DiskError: the file cannot be written.
     """
     check_choice("format", format, ExportFormat)
@@ -118,12 +119,6 @@ def export(
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"A file of the format {format} ends in {SUFFIXES[format]}, got {path}.")
     recognizers = as_recognizers(loaded)
-    for one in recognizers:
-        if one.labels != "one":
-            raise ExportError(
-                f"{one.name} tells several classes at once (train.labels={one.labels}), which "
-                "exported files do not yet: their probabilities are of one class a video."
-            )
     videos = _videos(loaded, data, workers) if int8 else []
     if weights is not None:
         fusion = weighted_fusion(weights, num_streams=len(recognizers))
@@ -133,6 +128,8 @@ def export(
             f"The fusion joins {fusion.num_streams} streams, got {len(recognizers)} networks: give "
             "those that it was made with, in their order."
         )
+    if recognizers[0].labels == "several":
+        fusion.check_several()
     card = make_card(recognizers, fusion, segments=[segments or _segments(m) for m in loaded])
     networks = [one.model for one in recognizers]
     graph = Graph(networks, card)

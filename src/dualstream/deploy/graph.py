@@ -18,6 +18,7 @@ from dualstream.engine.infer.recognizer import Recognizer
 from dualstream.errors import ExportError
 from dualstream.scores import Fusion
 from dualstream.scores.views import SMALLEST_PROBABILITY
+from dualstream.types import Labels
 
 TRACED_SAMPLES = 2
 """N of the clips that a network is traced with; torch takes 1 for a constant."""
@@ -44,7 +45,7 @@ class Graph(nn.Module):
         if flat:
             for network in self.networks:
                 flatten_convolutions(network)
-        self.fusion = FusionLayer(card.fusion, num_classes=len(card.classes))
+        self.fusion = FusionLayer(card.fusion, num_classes=len(card.classes), labels=card.labels)
 
     def forward(self, clips: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Logits of each network and fused probabilities, (N, K) each.
@@ -79,6 +80,7 @@ class FusionLayer(nn.Module):
     Args:
         fusion: of the networks.
         num_classes: K.
+        labels: "one" takes the softmax of logits, "several" their sigmoids.
     """
 
     coefficients: Tensor
@@ -88,8 +90,9 @@ class FusionLayer(nn.Module):
     unfitted: Tensor
     """(K,) 1 for the classes that no row is for."""
 
-    def __init__(self, fusion: Fusion, *, num_classes: int) -> None:
+    def __init__(self, fusion: Fusion, *, num_classes: int, labels: Labels = "one") -> None:
         super().__init__()
+        self.labels = labels
         self.method = fusion.method
         self.exponents = tuple(
             weight / temperature
@@ -106,6 +109,8 @@ class FusionLayer(nn.Module):
 
     def forward(self, logits: Sequence[Tensor]) -> Tensor:
         """Logits (N, K) of each network -> fused probabilities (N, K)."""
+        if self.labels == "several":
+            return self._independent(torch.stack(list(logits)))
         shares = torch.stack([values.softmax(dim=1) for values in logits])  # (networks, N, K)
         if self.method in ("svm", "logistic"):
             return self._classified(shares)
@@ -118,6 +123,12 @@ class FusionLayer(nn.Module):
             weighted = self._sum(logs, self.exponents or self.weights)
             return weighted.softmax(dim=1)
         return self._sum(shares, self.weights)
+
+    def _independent(self, logits: Tensor) -> Tensor:
+        """(networks, N, K) -> (N, K) probabilities of each class by itself."""
+        if self.method == "product":
+            return logits.mean(dim=0).sigmoid()
+        return self._sum(logits.sigmoid(), self.weights)
 
     def _sum(self, values: Tensor, weights: Sequence[float]) -> Tensor:
         """(networks, N, K) -> (N, K)."""
@@ -167,7 +178,7 @@ def make_card(
         )
         for one, name, count in zip(recognizers, names, segments, strict=True)
     )
-    return Card(networks, recognizers[0].classes, fusion)
+    return Card(networks, recognizers[0].classes, fusion, recognizers[0].labels)
 
 
 def _identifiers(names: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from dualstream.engine.infer.evaluate import score_videos
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.run.checkpoint import Checkpoint
 from dualstream.errors import DualstreamError, ExportError
-from dualstream.scores import Accuracy, measure
+from dualstream.scores import Accuracy, SeveralAccuracy, accuracy_of
 from dualstream.types import Clip
 
 CALIBRATION_VIDEOS = 100
@@ -40,8 +40,8 @@ class Int8:
 
     part: Part
     """held_out, or test for a recipe that holds out none."""
-    before: Accuracy
-    after: Accuracy
+    before: Accuracy | SeveralAccuracy
+    after: Accuracy | SeveralAccuracy
     calibration_videos: int
 
 
@@ -218,7 +218,7 @@ def _accuracy(
     runs: Sequence[Videos],
     listener: Callable[[str, int, int], object],
     what: str,
-) -> Accuracy:
+) -> Accuracy | SeveralAccuracy:
     """Accuracy of a file's networks, fused, on the part that the runs keep."""
     streams = []
     for network, run in zip(file.card.networks, runs, strict=True):
@@ -232,7 +232,7 @@ def _accuracy(
             predictor, run.videos(part), run.clips(part, segments=segments), tell
         )
         streams.append(scores)
-    return measure(file.card.fusion.apply(streams))
+    return accuracy_of(file.card.fusion.apply(streams))
 
 
 def _test_segments(network: NetworkCard, run: Videos) -> int:

@@ -55,8 +55,8 @@ class ExportedNetwork:
 
     @property
     def labels(self) -> Labels:
-        """One class a video: others are not exported."""
-        return "one"
+        """Whether a video has one of the classes, or several."""
+        return self.file.card.labels
 
     @property
     def joins_segments(self) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from dualstream.clips.data.manifest import Manifest
 from dualstream.clips.data.prepare import prepare
@@ -80,7 +81,7 @@ def run_demo(
         listener(stage, done, progress.epochs * progress.batches, progress.train_loss)
 
     result = train_pair(recipe, data, folder / "runs", listener=tell)
-    spatial, temporal, fused = result.fused.accuracy.values()
+    spatial, temporal, fused = (cast("Accuracy", one) for one in result.fused.accuracy.values())
     page = folder / "runs" / result.fused.files["report"].name  # as the caller names the folder
     return DemoResult(spatial, temporal, fused, page, seconds=time.monotonic() - started)
 

@@ -3,6 +3,7 @@
 from dualstream.scores.files import read_scores as read_scores
 from dualstream.scores.files import write_scores as write_scores
 from dualstream.scores.fusion import FITTED_METHODS as FITTED_METHODS
+from dualstream.scores.fusion import SEVERAL_METHODS as SEVERAL_METHODS
 from dualstream.scores.fusion import Fusion as Fusion
 from dualstream.scores.fusion import FusionMethod as FusionMethod
 from dualstream.scores.fusion import fit_fusion as fit_fusion
@@ -11,6 +12,7 @@ from dualstream.scores.fusion import make_fusion as make_fusion
 from dualstream.scores.fusion import weighted_fusion as weighted_fusion
 from dualstream.scores.metrics import Accuracy as Accuracy
 from dualstream.scores.metrics import SeveralAccuracy as SeveralAccuracy
+from dualstream.scores.metrics import accuracy_of as accuracy_of
 from dualstream.scores.metrics import average_precisions as average_precisions
 from dualstream.scores.metrics import confusion_matrix as confusion_matrix
 from dualstream.scores.metrics import mean_class_accuracy as mean_class_accuracy

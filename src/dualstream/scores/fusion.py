@@ -8,6 +8,9 @@
     svm        multi-class linear SVM on the stacked L2-normalised softmax scores
     logistic   logistic regression on the same features
 
+Where a video may have several classes, probabilities are of each class by itself (sigmoids). Then
+there are the mean, given weights, and the product, which is the geometric mean of the odds.
+
 The mean and the SVM are those of Simonyan & Zisserman 2014 (section 2). Whatever is learned is
 learned from `fit_on`, the scores of training videos that the networks were not trained on; the
 videos that are then measured must not be among them.
@@ -31,15 +34,20 @@ from dualstream.scores.pool import fit_pool, pooled
 from dualstream.scores.views import (
     SMALLEST_PROBABILITY,
     align,
+    independent_probabilities,
     log_probabilities,
     log_softmax,
     probabilities,
+    sigmoid,
 )
-from dualstream.types import ScoreKind, Scores
+from dualstream.types import Labels, ScoreKind, Scores
 
 FusionMethod = Literal["mean", "weighted", "max", "product", "svm", "logistic"]
 FITTED_METHODS = ("weighted", "svm", "logistic")
 """Methods that learn from held-out training videos (weighted: unless the weights are given)."""
+
+SEVERAL_METHODS = ("mean", "weighted", "product")
+"""Methods that join several labels (weighted: with given weights)."""
 
 FORMAT, FORMAT_1 = "dualstream-fusion-2", "dualstream-fusion-1"
 """Written and read; files of version 1 know no temperatures and are read too."""
@@ -88,18 +96,20 @@ class Fusion:
             return f"{self.method}, C = {self.classifier.c:g}"
         return self.method
 
-    def apply(self, streams: Sequence[Scores]) -> Scores:
+    def apply(self, streams: Sequence[Scores], *, labels: Labels | None = None) -> Scores:
         """Join streams, given in the order that the fusion was made for.
 
         Args:
             streams: `num_streams` of them, the same videos in any order, the same classes.
+            labels: "several" where a video may have several classes; None tells it by `truth`.
 
         Returns:
             Scores in the order of the first stream: probabilities, of "svm" the decision
             values (kind "logits"; their softmax is a ranking and no calibrated probability).
 
         Raises:
-            ScoresError: another number of streams, or they cannot be aligned.
+            ScoresError: another number of streams, they cannot be aligned, or a method that does
+                not join several labels.
         """
         if len(streams) != self.num_streams:
             raise ScoresError(
@@ -108,19 +118,30 @@ class Fusion:
             )
         aligned = align(streams)
         first = aligned[0]
-        if first.truth is not None and not self.keeps_independent:
-            raise ScoresError(
-                f"Videos have several classes each, whose probabilities are independent: they are "
-                f"joined by 'mean' or 'weighted' with given weights, not by {str(self)!r}."
-            )
-        values = self._join(aligned).astype(np.float32)
+        if labels == "several" or (labels is None and first.truth is not None):
+            self.check_several()
+            values = self._join_independent(aligned).astype(np.float32)
+        else:
+            values = self._join(aligned).astype(np.float32)
         kind: ScoreKind = "logits" if self.method == "svm" else "probabilities"
         return Scores(first.names, first.labels, values, first.classes, kind, first.truth)
 
-    @property
-    def keeps_independent(self) -> bool:
-        """Whether probabilities that are each class's own stay so: a mean, weighted or not."""
-        return self.method == "mean" or (self.method == "weighted" and not self.temperatures)
+    def check_several(self) -> None:
+        """Raise ScoresError unless several labels can be joined: each class by itself."""
+        if self.method not in SEVERAL_METHODS or self.temperatures:
+            raise ScoresError(
+                f"Videos have several classes each, whose probabilities are independent: they are "
+                f"joined by 'mean', 'product', or 'weighted' with given weights, not by "
+                f"{str(self)!r}."
+            )
+
+    def _join_independent(self, aligned: tuple[Scores, ...]) -> NDArray[np.floating]:
+        shares = np.stack([independent_probabilities(stream) for stream in aligned])  # (S, N, K)
+        if self.method != "product":
+            weights = self.weights or (1.0 / self.num_streams,) * self.num_streams
+            return np.tensordot(np.asarray(weights), shares, axes=1)
+        inside = np.clip(shares, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        return sigmoid((np.log(inside) - np.log1p(-inside)).mean(axis=0))
 
     def _join(self, aligned: tuple[Scores, ...]) -> NDArray[np.floating]:
         if self.classifier is not None:
@@ -260,6 +281,11 @@ def make_fusion(
         if fit_on is not None:
             raise InputError("Give `weights`, or `fit_on` to fit them on, not both.")
         return weighted_fusion(weights, num_streams=len(streams))
+    if streams[0].truth is not None and (method in FITTED_METHODS or method == "max"):
+        raise ScoresError(
+            f"Videos have several classes each: their scores are joined by 'mean', 'product', or "
+            f"'weighted' with given weights, not by {method!r}."
+        )
     if fit_on is not None:
         return fit_fusion(fit_on, method=method)
     if method in FITTED_METHODS:

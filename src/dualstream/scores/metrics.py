@@ -151,6 +151,11 @@ def measure_several(scores: Scores) -> SeveralAccuracy:
     )
 
 
+def accuracy_of(scores: Scores) -> Accuracy | SeveralAccuracy:
+    """Return what `measure_several` finds where videos may have several classes, else `measure`."""
+    return measure(scores) if scores.truth is None else measure_several(scores)
+
+
 def average_precisions(scores: Scores) -> NDArray[np.float64]:
     """Return (K,) the average precision of each class over the videos; NaN of one without any.
 

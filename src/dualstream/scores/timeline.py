@@ -99,19 +99,15 @@ def find_segments(
     enter, leave, merge_seconds, least_seconds = check_thresholds(**thresholds)
     check_shape("window_seconds", window_seconds, ("M", 2))
     check_shape("probabilities", probabilities, (len(window_seconds), len(classes)))
-    check_choice("labels", labels, Labels)
     edges = _without_overlap(window_seconds)
-    if labels == "one":
-        states = Hysteresis(classes, enter=enter, leave=leave)
-        held = [states.step(row) for row in probabilities]
-        merged = _merged(_runs(held, edges, probabilities, classes), merge_seconds)
-    else:
-        merged = []
-        for label, name in enumerate(classes):
-            column = probabilities[:, label : label + 1]
-            states = Hysteresis([name], enter=enter, leave=leave)
-            held = [states.step(row) for row in column]
-            merged += _merged(_runs(held, edges, column, [name]), merge_seconds)
+    states = Presence(classes, labels=labels, enter=enter, leave=leave)
+    present = [states.step(row) for row in probabilities]
+    # Of one class a video all are one track, in which the next class ends the one before.
+    tracks = [range(len(classes))] if labels == "one" else [(n,) for n in range(len(classes))]
+    merged: list[Segment] = []
+    for track in tracks:
+        held = [next((label for label in now if label in track), -1) for now in present]
+        merged += _merged(_runs(held, edges, probabilities, classes), merge_seconds)
     return tuple(sorted(s for s in merged if s.seconds >= least_seconds))
 
 
@@ -185,6 +181,30 @@ class Hysteresis:
             self._current = -1
         is_nothing = self._current >= 0 and self._classes[self._current] == BACKGROUND
         return -1 if is_nothing else self._current
+
+
+class Presence:
+    """Which classes are there, window by window: one at most, or several, each by itself.
+
+    Args:
+        classes, enter, leave: as of `Hysteresis`.
+        labels: what the probabilities are of: "several" are independent of each other.
+    """
+
+    def __init__(
+        self, classes: Sequence[str], *, labels: Labels, enter: float, leave: float
+    ) -> None:
+        check_choice("labels", labels, Labels)
+        groups = [classes] if labels == "one" else [[name] for name in classes]
+        self._states = [Hysteresis(group, enter=enter, leave=leave) for group in groups]
+
+    def step(self, probabilities: NDArray[np.floating]) -> tuple[int, ...]:
+        """Return the numbers of the classes in the next window (K,), rising."""
+        if len(self._states) == 1:
+            label = self._states[0].step(probabilities)
+            return (label,) if label >= 0 else ()
+        pairs = enumerate(self._states)
+        return tuple(n for n, state in pairs if state.step(probabilities[n : n + 1]) >= 0)
 
 
 def _without_overlap(window_seconds: NDArray[np.float64]) -> NDArray[np.float64]:

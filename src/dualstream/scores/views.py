@@ -44,6 +44,12 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.exp(log_softmax(logits)).astype(np.float32)
 
 
+def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return 1 / (1 + exp(-logits)) in float64, for logits of any size."""
+    values: NDArray[np.float64] = 0.5 * (1 + np.tanh(np.asarray(logits, np.float64) / 2))
+    return values
+
+
 def average_views(
     logits: NDArray[np.floating], *, average: Average = "logits"
 ) -> NDArray[np.float32]:
@@ -77,7 +83,7 @@ def average_views(
     if average == "probabilities":
         values = np.exp(log_softmax(values))
     elif average == "independent":
-        values = 0.5 * (1 + np.tanh(values / 2))
+        values = sigmoid(values)
     mean: NDArray[np.float32] = values.mean(axis=-2).astype(np.float32)
     return mean
 
@@ -87,6 +93,13 @@ def probabilities(scores: Scores) -> NDArray[np.float64]:
     if scores.kind == "probabilities":
         return scores.scores.astype(np.float64)
     return np.exp(log_softmax(scores.scores))
+
+
+def independent_probabilities(scores: Scores) -> NDArray[np.float64]:
+    """Return (N, K) probabilities of each class by itself: the sigmoid of logits, or the scores."""
+    if scores.kind == "probabilities":
+        return scores.scores.astype(np.float64)
+    return sigmoid(scores.scores)
 
 
 def log_probabilities(scores: Scores) -> NDArray[np.float64]:

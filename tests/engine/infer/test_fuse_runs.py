@@ -10,7 +10,7 @@ from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
 from dualstream import fuse_runs
 from dualstream.errors import InputError
-from dualstream.scores import Accuracy, write_scores
+from dualstream.scores import Accuracy, SeveralAccuracy, read_scores, write_scores
 from dualstream.types import Scores
 
 
@@ -45,6 +45,24 @@ def test_streams_fusion_accuracy_and_files(tmp_path: Path) -> None:
     assert str(weighted.fusion) == "weighted, 0.75 : 0.25"
     assert weighted.accuracy["fused (weighted)"].top_1 == 1.0
     assert weighted.files == {}
+
+
+def test_scores_of_several_classes(tmp_path: Path) -> None:
+    truth = np.array([[True, True, False], [False, True, False]])
+    tables = [[[0.9, 0.8, 0.1], [0.2, 0.4, 0.6]], [[0.7, 0.2, 0.3], [0.8, 0.9, 0.4]]]
+    for name, table in zip("ab", tables, strict=True):
+        values, labels = np.array(table, np.float32), np.array([0, 1])
+        one = Scores(("x", "y"), labels, values, ("w", "t", "s"), "probabilities", truth)
+        for file in ("scores.npz", "scores_held_out.npz"):  # which nothing is fitted on
+            write_scores(tmp_path / name / file, one)
+    result = fuse_runs([tmp_path / "a", tmp_path / "b"], out=tmp_path, all_methods=True)
+    assert result.fusion.method == "mean"
+    assert list(result.accuracy) == ["a", "b", "fused (mean)", "fused (product)"]
+    # b: x has w below y, which has none: 1/2. t: both have it: 1.
+    assert result.accuracy["b"] == SeveralAccuracy(2, mean_ap=0.75, hit_1=1.0)
+    assert read_scores(result.files["scores"]).truth is not None
+    with pytest.raises(InputError, match="one class a video"):
+        fuse_runs([tmp_path / "a", tmp_path / "b"], report=tmp_path / "page.html")
 
 
 def test_unknown_classes_are_not_measured(tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ from dualstream.errors import CheckpointError, DualstreamError, InputError, Scor
 from dualstream.scores import (
     Accuracy,
     SeveralAccuracy,
-    measure,
-    measure_several,
+    accuracy_of,
     write_scores,
 )
 from dualstream.types import Clip, Scores
@@ -142,7 +141,7 @@ def _written(
     """Measure scores, and write them and their metrics into the run folder."""
     path = Path(out or folder / f"scores{'' if part == 'test' else f'_{part}'}.npz")
     write_scores(path, scores)
-    accuracy = measure(scores) if scores.truth is None else measure_several(scores)
+    accuracy = accuracy_of(scores)
     metrics = {
         "videos": accuracy.num_videos,
         "failed": len(failures),

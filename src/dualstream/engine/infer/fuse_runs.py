@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, get_args
 from dualstream.errors import InputError
 from dualstream.scores import (
     FITTED_METHODS,
+    SEVERAL_METHODS,
     Accuracy,
     Fusion,
     FusionMethod,
+    SeveralAccuracy,
+    accuracy_of,
     make_fusion,
-    measure,
     only_common,
     read_scores,
     write_scores,
@@ -45,8 +47,9 @@ class FusedRuns:
     fused: Scores
     """In the order of the first stream."""
     fusion: Fusion
-    accuracy: Mapping[str, Accuracy]
-    """Of each stream, then "fused (mean)" and so on; empty where a true class is unknown."""
+    accuracy: Mapping[str, Accuracy | SeveralAccuracy]
+    """Of each stream, then "fused (mean)" and so on, of several classes a video where the scores
+    are; empty where a true class is unknown."""
     files: Mapping[str, Path]
     """Files that were written: "scores" and "fusion", "report"."""
     advice: str = ""
@@ -91,7 +94,8 @@ def fuse_runs(
             looked; needs `data`, and run folders in `streams`.
 
     Raises:
-        InputError: options that do not belong together, or a method without held-out scores.
+        InputError: options that do not belong together, a method without held-out scores, or a
+            report of several classes a video.
         ScoresError: a file cannot be read, the streams cannot be aligned, or a video is in both
             the scored and the held-out ones.
         DiskError: a file cannot be written.
@@ -106,24 +110,27 @@ def fuse_runs(
         )
     scores = _read(paths, TEST_SCORES, common=common)
     named = dict(zip(_short_names(paths), scores, strict=True))
-    held_out = None
+    held_out, several = None, scores[0].truth is not None if scores else False
+    if several and report is not None:
+        raise InputError("A page (--report) is of one class a video; these scores are of several.")
     learns = method in (None, *FITTED_METHODS) and weights is None
-    if fit or (
-        (learns or all_methods) and all((path / HELD_OUT_SCORES).is_file() for path in paths)
-    ):
+    fits = (learns or all_methods) and not several
+    if fit or (fits and all((path / HELD_OUT_SCORES).is_file() for path in paths)):
         held_out = _read([Path(path) for path in fit or paths], HELD_OUT_SCORES, common=common)
     fusion = make_fusion(
         scores, method=method, weights=weights, fit_on=held_out if weights is None else None
     )
     fused = fusion.apply(scores)
-    accuracy: dict[str, Accuracy] = {}
+    accuracy: dict[str, Accuracy | SeveralAccuracy] = {}
     if (fused.labels >= 0).all():
         measured = {**named, f"fused ({fusion.method})": fused}
         for other in get_args(FusionMethod) if all_methods else ():
+            if several and other not in SEVERAL_METHODS:
+                continue
             if other != fusion.method and (held_out is not None or other not in FITTED_METHODS):
                 joined = make_fusion(scores, method=other, fit_on=held_out).apply(scores)
                 measured[f"fused ({other})"] = joined
-        accuracy = {name: measure(one) for name, one in measured.items()}
+        accuracy = {name: accuracy_of(one) for name, one in measured.items()}
     files: dict[str, Path] = {}
     if out is not None:
         target = Path(out)
@@ -138,7 +145,7 @@ def fuse_runs(
         files["report"] = _write_page(
             Path(report), named, fused, title, data=data, facts=more, explanations=found
         )
-    is_unfitted = method is None and fusion.method == "mean" and len(scores) > 1
+    is_unfitted = not several and method is None and fusion.method == "mean" and len(scores) > 1
     return FusedRuns(named, fused, fusion, accuracy, files, UNFITTED if is_unfitted else "")
 
 

@@ -36,8 +36,8 @@ class Scoring:
         optimize: run the networks in the form that is fastest here.
 
     Raises:
-        InputError: no network, both of `fusion` and `weights`, or a fusion that networks of several
-            labels do not take.
+        InputError: no network, or both of `fusion` and `weights`.
+        ScoresError: a fusion that does not join several labels, where networks tell those.
         CheckpointError: streams of different classes.
     """
 
@@ -78,11 +78,8 @@ class Scoring:
         if weights is not None:
             fusion = weighted_fusion(weights, num_streams=len(self.names))
         self.fusion = fusion or Fusion("mean", len(self.names))
-        if self.labels == "several" and not self.fusion.keeps_independent:
-            raise InputError(
-                f"Networks that tell several classes at once are joined by their mean, or with "
-                f"given weights, not by {str(self.fusion)!r}."
-            )
+        if self.labels == "several":
+            self.fusion.check_several()
 
     def scores(self, clips: Sequence[Clip | Views]) -> NDArray[np.float32]:
         """Return the probabilities (networks, K) of one video's clips, means over their views.
@@ -127,7 +124,8 @@ class Scoring:
             )
             for table in tables
         ]
-        return probabilities(self.fusion.apply(scores)).astype(np.float32)
+        fused = self.fusion.apply(scores, labels=self.labels)
+        return probabilities(fused).astype(np.float32)
 
     def check_networks_only(self, what: str) -> None:
         """Raise InputError where a stream is of trajectories, for what only networks do."""
