@@ -201,15 +201,19 @@ def read_csv(
     Raises:
         error: as in `read_text`, or a row that is not CSV; the message names the line.
     """
-    lines = read_lines(path, error=error)
-    reader = csv.reader((f"{line}\n" for line in lines), strict=strict, delimiter=delimiter)
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as reason:
-        where = f"{os.fspath(path)}:{reader.line_num}"
-        raise error(f"{where}: not a CSV row ({reason}).") from None
+        with open(path, encoding="utf-8-sig") as lines:  # it may be larger than memory
+            reader = csv.reader(lines, strict=strict, delimiter=delimiter)
+            try:
+                for cells in reader:
+                    if any(cell.strip() for cell in cells):
+                        yield reader.line_num, cells
+            except csv.Error as reason:
+                where = f"{os.fspath(path)}:{reader.line_num}"
+                raise error(f"{where}: not a CSV row ({reason}).") from None
+    except (OSError, UnicodeDecodeError):
+        read_text(path, error=error)  # raises, and names the line
+        raise
 
 
 def first_line(path: str | os.PathLike[str]) -> str:

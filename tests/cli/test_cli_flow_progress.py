@@ -73,3 +73,20 @@ def test_failed_videos_take_their_time_and_give_no_field() -> None:
     assert run.rate_and_left == (None, 8)
     run.end(1, 10, after=1)
     assert run.rate_and_left == (2, 2.5)
+
+
+def test_what_an_outcome_costs_does_not_grow_with_the_jobs() -> None:
+    """A sum over all videos at each of a million would take hours."""
+
+    class Counted(dict):  # type: ignore[type-arg]
+        looks = 0
+
+        def values(self):  # type: ignore[no-untyped-def]
+            Counted.looks += 1
+            return super().values()
+
+    run = Run(*[10] * 50)
+    run.seen._pairs = Counted(run.seen._pairs or {})
+    for number in range(50):
+        run.end(number, 9, after=1.0)
+    assert Counted.looks == 0

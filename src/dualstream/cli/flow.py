@@ -223,7 +223,7 @@ class FlowOutcomes:
         self.outcomes: list[FlowOutcome] = []
         self._title, self._progress, self._num_jobs = title, progress, len(jobs)
         self._pairs = known if len(known) == len(jobs) else None
-        self._done_pairs = 0
+        self._done_pairs, self._all_pairs = 0, sum(known.values())
 
     @property
     def pairs_per_second(self) -> float | None:
@@ -239,7 +239,7 @@ class FlowOutcomes:
         if self._pairs is not None:
             details = f"{done}/{total} videos"
             self._done_pairs += self._pairs[outcome.name]
-            done, total, unit = self._done_pairs, sum(self._pairs.values()), "pairs"
+            done, total, unit = self._done_pairs, self._all_pairs, "pairs"
         is_kept = outcome.status == "kept"
         self._progress.update(self._title, done, total, unit=unit, details=details, is_kept=is_kept)
 

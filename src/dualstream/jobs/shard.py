@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,11 @@ class Shard:
         """
         if sizes is None:
             return list(items[self.index - 1 :: self.count])
-        load = [0] * self.count
+        load = [(0, shard) for shard in range(self.count)]  # a heap
         mine = []
         for place in sorted(range(len(items)), key=lambda place: -sizes[place]):
-            lightest = load.index(min(load))
-            load[lightest] += sizes[place]
+            size, lightest = load[0]
+            heapq.heapreplace(load, (size + sizes[place], lightest))
             if lightest == self.index - 1:
                 mine.append(place)
         return [items[place] for place in sorted(mine)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dualstream.clips.data import manifest as manifest_module
 from dualstream.clips.data.annotations.entries import read_class_list
 from dualstream.clips.data.groups import source_group
 from dualstream.clips.data.manifest import Manifest, VideoRecord, is_video_name
@@ -398,3 +400,12 @@ def test_folds_hold_every_video_out_once() -> None:
             manifest.fold(number, folds=count)
     with pytest.raises(AnnotationError, match="Nothing can be held out"):
         Manifest((record("x.mp4"),), ("a",), Path()).fold(1, folds=2)
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet="ab./\\: é\n-~", max_size=12))
+def test_plain_names_are_those_that_a_closer_look_takes_too(path: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_module, "_PLAIN_NAME", re.compile(r"(?!)"))
+        closer_look = is_video_name(path)
+    assert is_video_name(path) == closer_look

@@ -21,7 +21,7 @@ Layout = Literal["store", "folders"]
 Status = Literal["done", "kept", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FlowJob:
     """One video whose flow is wanted."""
 
@@ -35,7 +35,7 @@ class FlowJob:
     """Frames of the video where they are known; weighs it in shards and in progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FlowOutcome:
     """Outcome of one job."""
 
@@ -90,11 +90,16 @@ def shard_jobs(jobs: Sequence[FlowJob], shard: Shard) -> list[FlowJob]:
 
 def target_folders(jobs: Sequence[FlowJob], settings: FlowSettings) -> list[Path]:
     """Folders that will be written to; InputError if two jobs have one target."""
-    names: dict[Path, str] = {}
-    for direction in settings.roots:
-        for job in jobs:
-            target = settings.target(job.name, direction)
-            if target in names:
-                raise InputError(f"Videos {names[target]!r} and {job.name!r} both go to {target}.")
-            names[target] = job.name
-    return sorted({target.parent for target in names})
+    first = next(iter(settings.roots))
+    names: dict[str, str] = {}
+    parents: dict[str, str] = {}
+    for job in jobs:  # there may be millions: their paths are not kept as objects
+        target = settings.target(job.name, first)
+        key = str(target)
+        if key in names:
+            raise InputError(f"Videos {names[key]!r} and {job.name!r} both go to {key}.")
+        names[key] = job.name
+        parents.setdefault(str(target.parent), job.name)
+    return sorted(
+        {settings.target(name, d).parent for d in settings.roots for name in parents.values()}
+    )
