@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean chromium .venv
+.PHONY: demo docs test check clean chromium .venv
 
 .venv: .venv/ready
 
@@ -14,6 +14,10 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	$(BIN)/dualstream demo --out demo
+
+docs: .venv/ready
+	$(BIN)/python docs/figures/draw.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The page is tested in a real browser. Where it cannot be installed, those tests are skipped and say
 # so. About half a minute on two cores, once.
@@ -31,4 +35,4 @@ test: .venv/ready chromium
 check: test
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

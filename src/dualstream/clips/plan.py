@@ -286,7 +286,8 @@ def bidirectional_indices(
     Start 10, count 6, stride 1: forward 13, 14, 15; backward 12, 11, 10.
 
     Args:
-        starts, stride: as in `snippet_indices`.
+        starts: as in `snippet_indices`.
+        stride: as in `snippet_indices`.
         count: L, even; forward and backward fields together.
         num_fields: fields of the video; indices beyond the end are the last one.
 

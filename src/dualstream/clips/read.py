@@ -31,8 +31,12 @@ def read_clip(
     """Return what `read_views` reads as tensors, with the class of the sample.
 
     Args:
-        plan, frames, flow, spec: as of `read_views`, as its errors are.
-        label, name: of the sample: its class, and for instance its path in a manifest.
+        plan: as of `read_views`, whose errors are raised too.
+        frames: as of `read_views`.
+        flow: as of `read_views`.
+        spec: as of `read_views`.
+        label: class of the sample.
+        name: of the sample, for instance its path in a manifest.
     """
     import torch
 

@@ -124,7 +124,8 @@ def cut_frames(
 
     Args:
         frames: (F, H, W, 3) RGB.
-        view, reference: box on the reference grid, and (H, W) of that grid.
+        view: box on the reference grid.
+        reference: (H, W) of that grid.
         size: side of the result in pixels.
         steps: (T,) which of the frames, in which order; by default all.
         color: change of colours, if any.

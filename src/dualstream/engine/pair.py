@@ -80,7 +80,7 @@ def train_pair(
     Raises:
         InputError: `run` holds another training.
         FlowStoreError: videos lack flow; names the command that makes it. Nothing is trained yet.
-        Those of `train` and `evaluate`.
+        DualstreamError: those of `train` and `evaluate`.
     """
     started = time.monotonic()
     folder, source = Path(run).absolute(), folder_of_manifest(manifest_folder)

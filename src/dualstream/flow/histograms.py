@@ -89,7 +89,8 @@ def boundary_histogram(
     of the cell, in pixels of flow a pixel of the picture.
 
     Args:
-        fields, grid: as of `flow_histogram`, whose errors are raised too.
+        fields: as of `flow_histogram`, whose errors are raised too.
+        grid: as of `flow_histogram`.
 
     Returns:
         (times, rows, columns, 2, bins): of x, of y.

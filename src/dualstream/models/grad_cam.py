@@ -119,7 +119,8 @@ def last_maps(
     modules with the same output the outermost is taken.
 
     Args:
-        x, within: see `feature_maps`.
+        x: see `feature_maps`.
+        within: see `feature_maps`.
 
     Raises:
         InputError: no layer has a map of several places.

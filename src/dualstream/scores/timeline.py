@@ -187,7 +187,9 @@ class Presence:
     """Which classes are there, window by window: one at most, or several, each by itself.
 
     Args:
-        classes, enter, leave: as of `Hysteresis`.
+        classes: as of `Hysteresis`.
+        enter: as of `Hysteresis`.
+        leave: as of `Hysteresis`.
         labels: what the probabilities are of: "several" are independent of each other.
     """
 
@@ -260,7 +262,8 @@ def frame_accuracy(
     """Part of a video's time in which the class, or that there is none, is the true one.
 
     Args:
-        found, truth: each without overlap.
+        found: segments without overlap.
+        truth: segments without overlap.
         duration_seconds: of the video, above 0.
     """
     if not duration_seconds > 0:
@@ -298,7 +301,8 @@ def segment_f1(
     A true segment is found once; a second one whose best partner it is is wrong.
 
     Args:
-        found, truth: video -> segments. Videos without any count in neither.
+        found: video -> segments. Videos without any count in neither.
+        truth: the same of what is right.
         iou: least intersection over union, above 0 up to 1.
 
     Returns:
@@ -324,7 +328,8 @@ def mean_average_precision(
     """Mean over the true classes of the average precision of segments, the surest first.
 
     Args:
-        found, truth: video -> segments.
+        found: video -> segments.
+        truth: the same of what is right.
         iou: least intersection over union, above 0 up to 1.
 
     Returns:

@@ -101,7 +101,8 @@ def write_timed_video(
         frames: (H, W, 3) RGB bytes and their seconds from 0 on, rising; `VideoReader.images`
             gives such.
         fps: mean frames a second, above 0, which the encoder reckons with.
-        crf, preset: see `write_video`.
+        crf: see `write_video`.
+        preset: see `write_video`.
 
     Raises:
         InputError: a suffix of a container without times, times that do not rise, or below 0; and

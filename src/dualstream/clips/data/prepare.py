@@ -262,7 +262,8 @@ def prepare(
             `ANNOTATION_FOLDERS`, the source itself and its folder of videos that has lists is
             taken, and other lists are told. Without any, the videos' folders are their classes.
         format: form of the annotations; "auto" tells it from the files.
-        workers, journal: see `check_videos`.
+        workers: see `check_videos`.
+        journal: see `check_videos`.
         check: decode each video whole; otherwise frames are counted by their packets only.
 
     Raises:

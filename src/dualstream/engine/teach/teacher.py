@@ -171,7 +171,8 @@ class Teacher:
 
         Args:
             video: name or path.
-            start_seconds, end_seconds: from the first frame.
+            start_seconds: from the first frame.
+            end_seconds: from the first frame.
             label: of the action; `none of these` says that it is none of the others.
             replace: erase other labels in that time.
 
@@ -202,7 +203,9 @@ class Teacher:
         Marks that reach beyond the stretch keep the rest.
 
         Args:
-            video, start_seconds, end_seconds: as of `mark`, whose errors are raised too.
+            video: as of `mark`, whose errors are raised too.
+            start_seconds: from the first frame.
+            end_seconds: from the first frame.
             label: the only one that is erased; None erases all.
         """
         stretch = Interval(start_seconds, end_seconds)

@@ -122,7 +122,7 @@ def trajectory_runs(
         params: None takes the authors'.
 
     Raises:
-        As `dense_trajectories`.
+        DualstreamError: as of `dense_trajectories`.
     """
     params = params or TrajectoryParams()
     if _kernel is None:
