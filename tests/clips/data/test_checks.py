@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+import json
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,23 @@ def test_foreign_journal_is_replaced(tmp_path: Path, tiny_video: TinyVideo) -> N
     (video,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
     assert not video.is_reused
     assert len(journal.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("frames", {"a": 1}), ("frames", True), ("width", "3"), ("fps", None), ("sha256", 5)],
+)
+def test_row_of_other_types_is_not_read(
+    tmp_path: Path, tiny_video: TinyVideo, name: str, value: object
+) -> None:
+    tiny_video("a.mp4", num_frames=3)
+    journal = tmp_path / "checked.jsonl"
+    (before,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
+    row = json.loads(journal.read_text())
+    row["facts"][name] = value
+    journal.write_text(json.dumps(row) + "\n" + "[" * 100_000 + "\n")
+    (again,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
+    assert (again.is_reused, again.facts) == (False, before.facts)
 
 
 def test_journal_that_cannot_be_written(tmp_path: Path, tiny_video: TinyVideo) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 from dualstream.errors import DiskError, VideoError, check_least
 from dualstream.files import file_sha256, write_text
@@ -162,8 +163,18 @@ def _read_journal(path: Path) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             values = json.loads(line)
-            values["facts"] = VideoFacts(**values["facts"])
-            rows[values["path"]] = _Row(**values)
+            row = _Row(**{**values, "facts": VideoFacts(**values["facts"])})
+            if _has_types(row) and _has_types(row.facts):
+                rows[row.path] = row
     return rows
+
+
+def _has_types(read: _Row | VideoFacts) -> bool:
+    """Whether every field is of its type: a line of JSON may hold anything."""
+    types = get_type_hints(type(read))
+    return all(
+        isinstance(getattr(read, name), kind) and (kind is bool or getattr(read, name) is not True)
+        for name, kind in types.items()
+    )
