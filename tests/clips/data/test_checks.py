@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-import json
 from pathlib import Path
 
+import av
 import pytest
 from tests.clips.data.cut_video import cut_video
 
@@ -81,6 +83,26 @@ def test_bad_file_is_an_outcome(tmp_path: Path, tiny_video: TinyVideo, workers: 
     assert facts.frames == 4
     assert outcomes["zero.mp4"].facts is None
     assert "zero.mp4" in (outcomes["zero.mp4"].error or "")
+
+
+def test_a_rate_that_cannot_be_right_is_an_outcome(tmp_path: Path) -> None:
+    """An IVF file has its clock in its head: here a frame lasts for months."""
+    path = tmp_path / "a.ivf"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height = 64, 48
+        for number in range(8):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack("<2I", 1, 10_000_000)
+    path.write_bytes(content)
+    for decode in (False, True):
+        (video,) = check_videos(tmp_path, ["a.ivf"], decode=decode)
+        assert video.facts is None
+        assert "clock is damaged" in str(video.error)
 
 
 def test_no_videos_and_no_workers(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
-from dualstream.errors import DiskError, VideoError, check_least
+from dualstream.errors import CorruptVideoError, DiskError, VideoError, check_least
 from dualstream.files import file_sha256, write_text
 from dualstream.jobs import run_jobs
 from dualstream.video import VideoReader, probe
@@ -57,14 +57,19 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
     if frames is None:
         with VideoReader(path) as reader:
             frames = reader.num_frames
+    # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
+    if not (fps := round(info.fps, 6)) > 0:
+        raise CorruptVideoError(
+            f"{os.fspath(path)!r} claims {info.fps:.3g} frames a second: its clock is damaged. "
+            "Copy or download it again."
+        )
     try:
         digest = file_sha256(path)
     except OSError as error:
         raise VideoError(f"{os.fspath(path)!r} cannot be read ({error.strerror}).") from error
     return VideoFacts(
         frames=frames,
-        # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
-        fps=round(info.fps, 6),
+        fps=fps,
         width=info.width,
         height=info.height,
         frames_from_header=info.num_frames_from_header,
