@@ -92,6 +92,9 @@ def _read(path: str) -> str:
     """All frames, and three of them by number, which must be the same."""
     from dualstream.video import VideoReader, read_video
 
+    if _is_large(path):  # all of its frames may be honest, and fill any memory
+        with VideoReader(path) as reader:
+            return f"{len(reader.read([0, reader.num_frames - 1]).data)} frames, large"
     frames = read_video(path)
     if (np.diff(frames.pts_seconds) <= 0).any() or not np.isfinite(frames.pts_seconds).all():
         raise WrongResultError(f"times do not rise: {frames.pts_seconds[:20].tolist()}")

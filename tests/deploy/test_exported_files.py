@@ -49,6 +49,17 @@ def test_metadata_that_are_gone_or_cut_off(exported: Path, tmp_path: Path) -> No
         OnnxFile(cut)
 
 
+def test_metadata_that_are_no_text(exported: Path, tmp_path: Path) -> None:
+    text = json.dumps(card_of(exported))
+    path = with_card(exported, tmp_path / "bytes.onnx", text)
+    path.write_bytes(path.read_bytes().replace(text[:8].encode(), b"\xff" * 8))
+    with pytest.raises(ExportError, match=r"bytes\.onnx: its metadata are no text"):
+        OnnxFile(path)
+    deep = with_card(exported, tmp_path / "deep.onnx", "[" * 100_000)
+    with pytest.raises(ExportError, match=r"deep\.onnx: its metadata are cut off"):
+        OnnxFile(deep)
+
+
 @pytest.mark.parametrize("format", ["dualstream-export-7", None])
 def test_another_version_is_named(exported: Path, tmp_path: Path, format: str | None) -> None:
     content = {**card_of(exported), "format": format, "version": "7.1"}

@@ -239,6 +239,7 @@ def test_numbers_must_be_finite(override: str, key: str, number: str) -> None:
     [
         ("[1, 2]", "must hold sections"),
         ("a: [", "is not YAML"),
+        ("[" * 3000, "is not YAML"),
         ("title: x", "model: Field req"),
         (
             "title: x\nmodel: {name: tsn}\ntitle: y",

@@ -293,6 +293,23 @@ def test_resume_refuses_a_changed_manifest(tiny_data: Path, tmp_path: Path) -> N
         resume(tmp_path / "run")
 
 
+def test_resume_from_a_broken_state_says_so(tiny_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        train(tiny_recipe(), tiny_data, run, listener=stop_in_epoch(1))
+    state = run / "trainer.ckpt"
+    whole = state.read_bytes()
+    for content in (whole[: len(whole) // 2], whole.replace(b"PK\1\2", b"PK\1\3"), b"no state"):
+        state.write_bytes(content)
+        with pytest.raises(
+            CheckpointError, match=r"trainer\.ckpt is broken .* Copy the file again"
+        ):
+            resume(run)
+    torch.save({"epoch": 1}, state)
+    with pytest.raises(CheckpointError, match=r"trainer\.ckpt is no state of a training run"):
+        resume(run)
+
+
 def test_resume_of_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a run folder"):
         resume(tmp_path)

@@ -365,3 +365,15 @@ def test_reading_numpy_scores_does_not_import_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_array_whose_head_is_no_python(tmp_path: Path) -> None:
+    """numpy reads the head of an array with Python's tokenizer, whose errors are its own."""
+    np.savez(tmp_path / "a.npz", scores=np.eye(3))
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        content = archive.read("scores.npy")
+    broken = tmp_path / "broken.npz"
+    with zipfile.ZipFile(broken, "w") as archive:
+        archive.writestr("scores.npy", content.replace(b"{'descr'", b"{((((((("))
+    with pytest.raises(ScoresError, match=r"broken\.npz: is not a readable \.npz file"):
+        read_scores(broken)

@@ -272,3 +272,35 @@ def test_whatever_pyav_raises_names_the_file(error):
         list(packets_of(Broken(), None))
     with pytest.raises(VideoError, match=rf"odd\.ts.*{said}"):
         decode_packet(Broken(), None)
+
+
+def written_as(path, codec, pts):
+    """A file of a grey picture at each of the times, in seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr24"
+        if codec != "flashsv":
+            stream.pix_fmt = "yuv420p"
+        for seconds in pts:
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+            picture.pts = round(25 * seconds)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_codec_that_shows_bits_of_memory_is_not_read(tmp_path):
+    path = written_as(tmp_path / "a.flv", "flashsv", [0.0, 0.04])
+    with pytest.raises(VideoError, match=r"a\.flv' is coded as flashsv.*Convert it to H\.264"):
+        read_video(path)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.ivf", "libvpx")])
+def test_a_clock_that_cannot_be_right(tmp_path, name, codec):
+    """One that packets tell and one that is found by decoding."""
+    month = written_as(tmp_path / f"month{name}", codec, [0, 0.04, 30 * 86_400])
+    assert len(read_video(month).data) == 3
+    path = written_as(tmp_path / name, codec, [0, 0.04, 32 * 86_400])
+    for call in (read_video, functools.partial(read_video, fps=25)):
+        with pytest.raises(CorruptVideoError, match=r"32 days after its first one.*clock is damag"):
+            call(path)

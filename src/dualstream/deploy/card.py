@@ -129,7 +129,7 @@ class Card:
             )
         try:
             content = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ExportError(
                 f"{path}: its metadata are cut off ({error}). {EXPORT_AGAIN}"
             ) from None

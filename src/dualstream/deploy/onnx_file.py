@@ -51,7 +51,12 @@ class OnnxFile:
                 f"{self.path} cannot be run by ONNX runtime {runtime.__version__}: {reason}. "
                 f"{EXPORT_AGAIN}"
             ) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ExportError(
+                f"{self.path}: its metadata are no text ({error}). {EXPORT_AGAIN}"
+            ) from error
         self.card = Card.from_json(metadata.get(KEY), path=self.path)
         inputs = [one.name for one in self._session.get_inputs()]
         outputs = [one.name for one in self._session.get_outputs()]

@@ -58,7 +58,8 @@ def read_yaml(text: str, where: str) -> Any:
         loader = _UniqueKeyLoader(text)
         loader.name = where
         return loader.get_single_data()
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-01
+    # ValueError: a date such as 2020-13-01; RecursionError: lists in lists without end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{where} is not YAML: {error}") from error
 
 

@@ -17,7 +17,6 @@ import io
 import os
 import pickle
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,7 +127,9 @@ def _read_npz(file: IO[bytes], source: Path) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             return {Path(name).stem: _read_member(archive, name, source) for name in names}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except ScoresError:
+        raise
+    except Exception as error:  # of zipfile, zlib, numpy: even of Python's own tokenizer
         raise ScoresError(
             f"{source}: is not a readable .npz file ({error}). It may be cut off; write it again."
         ) from error

@@ -34,6 +34,10 @@ UNINITIALISED_CODECS = frozenset({"mjpeg"})
 """Codecs of which FFmpeg leaves parts of damaged pictures as memory happened to be; such pictures
 are refused."""
 
+UNSAFE_CODECS = frozenset({"flashsv"})
+"""Codecs of which FFmpeg shows such parts without any sign of damage, another picture each time;
+they are not read at all. (Screen recordings in Flash; its second version is sound.)"""
+
 SILENT_CODECS = frozenset({"hevc"})
 """Codecs of which FFmpeg patches damaged pictures up without marking them as corrupt."""
 
@@ -79,7 +83,8 @@ def open_video(
         VideoNotFoundError: no such file.
         NoVideoStreamError: a folder, audio only, a playlist or script, or no media file.
         CorruptVideoError: an empty file, or one whose structure is broken.
-        VideoError: a codec that FFmpeg does not know, or another failure of opening.
+        VideoError: a codec that FFmpeg does not know, or one of `UNSAFE_CODECS`, or another
+            failure of opening.
     """
     name = os.fspath(path)
     camera = None if Path(name).is_file() else camera_format(name)
@@ -119,6 +124,12 @@ def open_video(
             f"{name!r} has no video stream (found: {kinds}). Pass a file with moving pictures."
         )
     stream = known[0]
+    if (codec := stream.codec_context.codec.canonical_name) in UNSAFE_CODECS:
+        container.close()
+        raise VideoError(
+            f"{name!r} is coded as {codec}, of which FFmpeg shows bits of memory where a picture "
+            "is damaged. Convert it to H.264."
+        )
     stream.codec_context.thread_count = num_threads
     if num_threads > 1:
         stream.thread_type = "AUTO"

@@ -26,7 +26,7 @@ from dualstream.video.index import (
     packet_index,
 )
 from dualstream.video.packets import is_h264_reference, nal_length_bytes
-from dualstream.video.times import DEFAULT_FPS, in_seconds, mended_seconds
+from dualstream.video.times import DEFAULT_FPS, check_clock, in_seconds, mended_seconds
 
 SKIPPABLE_CODECS = frozenset({"h264"})
 """Codecs whose decoder can leave out pictures that no other refers to and stay exact."""
@@ -261,7 +261,7 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
     Returns the list, and the first picture if all were decoded.
 
     Raises:
-        CorruptVideoError: no frame can be decoded.
+        CorruptVideoError: no frame can be decoded, or their times cannot be right.
     """
     time_base = decoder.stream.time_base
     packets = list_packets(decoder.container, decoder.stream)
@@ -270,6 +270,7 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
         stores_pts = decoder.container.format.name in PTS_FORMATS
         index = packet_index(packets, stores_pts=stores_pts, time_base=time_base)
         if index is not None:
+            check_clock(index.pts_seconds, decoder.path)
             return index, None
     first: Any | None = None
     pts: list[float] = []
@@ -280,5 +281,6 @@ def frames_of(decoder: Decoder) -> tuple[FrameIndex, Any | None]:
         raise no_frame_error(decoder.path)
     step = 1 / float(decoder.stream.average_rate or DEFAULT_FPS)
     seconds = mended_seconds(in_seconds(np.asarray(pts, np.float64), time_base), step=step)
+    check_clock(seconds, decoder.path)
     stored = len(pts) + decoder.num_refused if packets is None else packets.num_stored
     return counted_index(seconds, num_stored=stored), first

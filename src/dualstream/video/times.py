@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.errors import InputError
+from dualstream.errors import CorruptVideoError, InputError
 from dualstream.types import Frames
 
 DEFAULT_FPS = 25.0
@@ -23,6 +23,8 @@ RESTART_STEPS = 32
 """A clock that falls back by more frames (and by 1 s) was started anew; by less, its times only
 came in the order of decoding (AVI)."""
 
+MOST_DAYS = 31
+"""Longest video that is read."""
 
 TimedImage = tuple[NDArray[np.uint8], float]
 """(H, W, 3) RGB bytes and the time in seconds from which they are shown."""
@@ -111,6 +113,21 @@ def frames_between(
         first = max(0, first - 1)
     last = min(max(last, first + least), len(from_start))
     return range(max(0, min(first, last - least)), last)
+
+
+def check_clock(pts_seconds: NDArray[np.float64], source: str) -> None:
+    """Raise CorruptVideoError where the last frame comes more than `MOST_DAYS` after the first.
+
+    A damaged clock tells of millions of years. Windows and samples at a rate are made over all of
+    a video's time, so that eight frames would fill any memory.
+    """
+    days = float(pts_seconds[-1] - pts_seconds[0]) / 86_400
+    if not days <= MOST_DAYS:
+        raise CorruptVideoError(
+            f"{source!r} has its last frame {days:.3g} days after its first one; videos of up to "
+            f"{MOST_DAYS} days are read. Its clock is damaged: copy or download it again, or cut "
+            "it into pieces."
+        )
 
 
 def num_samples(span_seconds: float, num_frames: int, fps: float) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import pytest
 from tests.clips.data.cut_video import cut_video
 
@@ -82,6 +85,26 @@ def test_bad_file_is_an_outcome(tmp_path: Path, tiny_video: TinyVideo, workers: 
     assert "zero.mp4" in (outcomes["zero.mp4"].error or "")
 
 
+def test_a_rate_that_cannot_be_right_is_an_outcome(tmp_path: Path) -> None:
+    """An IVF file has its clock in its head: here a frame lasts for months."""
+    path = tmp_path / "a.ivf"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height = 64, 48
+        for number in range(8):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack("<2I", 1, 10_000_000)
+    path.write_bytes(content)
+    for decode in (False, True):
+        (video,) = check_videos(tmp_path, ["a.ivf"], decode=decode)
+        assert video.facts is None
+        assert "clock is damaged" in str(video.error)
+
+
 def test_no_videos_and_no_workers(tmp_path: Path) -> None:
     assert list(check_videos(tmp_path, (), workers=2)) == []
     with pytest.raises(InputError, match="workers must be at least 1, got 0"):
@@ -150,6 +173,23 @@ def test_foreign_journal_is_replaced(tmp_path: Path, tiny_video: TinyVideo) -> N
     (video,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
     assert not video.is_reused
     assert len(journal.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("frames", {"a": 1}), ("frames", True), ("width", "3"), ("fps", None), ("sha256", 5)],
+)
+def test_row_of_other_types_is_not_read(
+    tmp_path: Path, tiny_video: TinyVideo, name: str, value: object
+) -> None:
+    tiny_video("a.mp4", num_frames=3)
+    journal = tmp_path / "checked.jsonl"
+    (before,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
+    row = json.loads(journal.read_text())
+    row["facts"][name] = value
+    journal.write_text(json.dumps(row) + "\n" + "[" * 100_000 + "\n")
+    (again,) = check_videos(tmp_path, ["a.mp4"], journal=journal)
+    assert (again.is_reused, again.facts) == (False, before.facts)
 
 
 def test_journal_that_cannot_be_written(tmp_path: Path, tiny_video: TinyVideo) -> None:

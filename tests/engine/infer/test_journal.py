@@ -101,7 +101,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     written(path)
-    for line in ("{", "[]", '{"top": 1}', "\0\0"):
+    for line in (
+        *("{", "[]", '{"top": 1}', "\0\0", '{"source": {}}', '{"source": 1}'),
+        *('{"source": "a", "error": {}}', "[" * 100_000),
+    ):
         path.write_text(f'{{"source": "a"}}\n{line}\n')
         with (
             pytest.raises(InputError, match=r"a\.jsonl:2: .*Remove it"),

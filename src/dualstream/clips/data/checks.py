@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
-from dualstream.errors import DiskError, VideoError, check_least
+from dualstream.errors import CorruptVideoError, DiskError, VideoError, check_least
 from dualstream.files import file_sha256, write_text
 from dualstream.jobs import run_jobs
 from dualstream.video import VideoReader, probe
@@ -56,14 +57,19 @@ def check_video(path: str | os.PathLike[str], *, decode: bool = True) -> VideoFa
     if frames is None:
         with VideoReader(path) as reader:
             frames = reader.num_frames
+    # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
+    if not (fps := round(info.fps, 6)) > 0:
+        raise CorruptVideoError(
+            f"{os.fspath(path)!r} claims {info.fps:.3g} frames a second: its clock is damaged. "
+            "Copy or download it again."
+        )
     try:
         digest = file_sha256(path)
     except OSError as error:
         raise VideoError(f"{os.fspath(path)!r} cannot be read ({error.strerror}).") from error
     return VideoFacts(
         frames=frames,
-        # Sums of presentation times carry rounding errors: 29.999999999999996 is 30.
-        fps=round(info.fps, 6),
+        fps=fps,
         width=info.width,
         height=info.height,
         frames_from_header=info.num_frames_from_header,
@@ -162,8 +168,18 @@ def _read_journal(path: Path) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             values = json.loads(line)
-            values["facts"] = VideoFacts(**values["facts"])
-            rows[values["path"]] = _Row(**values)
+            row = _Row(**{**values, "facts": VideoFacts(**values["facts"])})
+            if _has_types(row) and _has_types(row.facts):
+                rows[row.path] = row
     return rows
+
+
+def _has_types(read: _Row | VideoFacts) -> bool:
+    """Whether every field is of its type: a line of JSON may hold anything."""
+    types = get_type_hints(type(read))
+    return all(
+        isinstance(getattr(read, name), kind) and (kind is bool or getattr(read, name) is not True)
+        for name, kind in types.items()
+    )

@@ -144,7 +144,9 @@ def _read(path: Path) -> dict[str, str | None]:
         try:
             entry = json.loads(line)
             source, error = entry["source"], entry.get("error")
-        except (ValueError, TypeError, KeyError, AttributeError):
+            if not isinstance(source, str) or not isinstance(error, str | None):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(
                 f"{path}:{number}: this is not a line of a video. Remove it, or give another file."
             ) from None

@@ -14,10 +14,17 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from dualstream.engine.recipe import Recipe
 from dualstream.engine.run.checkpoint import save_weights
+from dualstream.engine.run.info import COPY_AGAIN
 from dualstream.engine.train.module import TrainingModule
+from dualstream.errors import CheckpointError
 from dualstream.files import replacing, write_text
 
 LOG_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "held_out_loss", "held_out_top1")
+
+STATE_KEYS = frozenset(
+    {"epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states"}
+)
+"""Entries of a state, among others, that training goes on from."""
 
 
 @dataclass(frozen=True)
@@ -151,3 +158,19 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
     ) -> None:
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = "cpu",
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a state; CheckpointError if the file is broken, or no state of training."""
+        try:
+            state = super().load_checkpoint(Path(path), map_location, weights_only)
+        except Exception as error:  # of torch's zip files and pickles: damage comes in many forms
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"{path} is broken ({reason}). {COPY_AGAIN}") from error
+        if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+            raise CheckpointError(f"{path} is no state of a training run. {COPY_AGAIN}")
+        return state

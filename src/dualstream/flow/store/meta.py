@@ -82,9 +82,9 @@ class FlowMeta:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FlowStoreError(f"{path}: meta.json is not JSON ({error}).") from error
-        if not isinstance(values, dict) or values.get("format") not in FORMATS:
+        if not isinstance(values, dict) or values.get("format") not in (*FORMATS,):
             raise FlowStoreError(
                 f"{path}: meta.json does not say {' or '.join(map(repr, FORMATS))}; the file was "
                 "not written by `dualstream flow`, or by a later version of it."
@@ -96,6 +96,11 @@ class FlowMeta:
             raise FlowStoreError(f"{path}: meta.json lacks {', '.join(missing)}.")
         for name, most in (("height", MOST_PX), ("width", MOST_PX), ("num_fields", math.inf)):
             if not isinstance(values[name], int) or not 1 <= values[name] <= most:
+                raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
+        kinds = {"method": str, "params": dict, "step": int, "fps": int | float, "source": str}
+        kinds |= {"source_sha256": str | None, "version": str, "direction": str}
+        for name, kind in kinds.items():
+            if not isinstance(values[name], kind):
                 raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
         try:
             return cls(**{name: values[name] for name in known})
