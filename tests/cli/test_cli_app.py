@@ -24,7 +24,7 @@ from dualstream.types import Scores
 
 VERBS = {
     *("demo", "prepare", "flow", "train", "transfer", "expand", "test", "fuse", "predict"),
-    *("explain", "models", "weights", "inspect", "teach"),
+    *("explain", "models", "weights", "inspect", "teach", "trajectories"),
 }
 
 SUB_VERBS = {"weights": ["list"], "teach": ["train"]}

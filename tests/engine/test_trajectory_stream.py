@@ -37,6 +37,8 @@ from dualstream.errors import (
 from dualstream.scores import write_scores
 from dualstream.types import Scores
 
+pytest.importorskip("dualstream.flow._trajectories")  # installed without a compiler
+
 MOTIONS = {"down": (0, 2), "right": (2, 0)}
 CHEAP = (
     "trajectories.scales=1",

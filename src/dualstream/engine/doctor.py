@@ -148,7 +148,7 @@ def check_kernel() -> Finding:
     if not kernel.is_available():
         return (
             "note",
-            "not compiled; torch computes TV-L1, several times slower",
+            "not compiled; torch computes TV-L1, several times slower; no dense trajectories",
             f"Install GCC or Clang, then: {_pip('--force-reinstall --no-deps dualstream')}",
         )
     y, x = np.mgrid[:64, :64].astype(np.float64)

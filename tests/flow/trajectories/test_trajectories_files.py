@@ -21,6 +21,8 @@ from dualstream.flow.trajectories import (
 )
 from dualstream.flow.trajectories.rules import is_kept, places
 
+pytest.importorskip("dualstream.flow._trajectories")  # installed without a compiler
+
 
 def track(*steps: float) -> np.ndarray:
     """Points (L + 1, 2) that move to the right by these steps."""

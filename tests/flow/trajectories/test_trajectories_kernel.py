@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 
-kernel = importlib.import_module("dualstream.flow._trajectories")
+kernel = pytest.importorskip("dualstream.flow._trajectories")
 
 SIDE, LENGTH, STEP = 64, 3, 16
 EPSILON, CELL = 0.05, 256

@@ -15,6 +15,8 @@ from dualstream.flow.trajectories.track import level_sizes
 from dualstream.types import Frames
 from dualstream.video.source import FrameArray
 
+pytest.importorskip("dualstream.flow._trajectories")  # installed without a compiler
+
 MOVING = {"square": 56, "start": (16, 20), "motion": (2, 0)}
 
 
