@@ -97,8 +97,8 @@ class FlowMeta:
         for name, most in (("height", MOST_PX), ("width", MOST_PX), ("num_fields", math.inf)):
             if not isinstance(values[name], int) or not 1 <= values[name] <= most:
                 raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
-        kinds = {"method": str, "params": dict, "step": int, "fps": int | float, "source": str}
-        kinds |= {"source_sha256": str | None, "version": str, "direction": str}
+        kinds: dict[str, Any] = {"method": str, "params": dict, "step": int, "fps": int | float}
+        kinds |= {"source": str, "source_sha256": str | None, "version": str, "direction": str}
         for name, kind in kinds.items():
             if not isinstance(values[name], kind):
                 raise FlowStoreError(f"{path}: meta.json has {name} {values[name]!r}.")
