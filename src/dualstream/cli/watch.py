@@ -26,7 +26,7 @@ from dualstream.cli.output import percent, print_line, stderr
 from dualstream.errors import InputError
 
 if TYPE_CHECKING:
-    from dualstream.engine.infer.predictor import Moment
+    from dualstream.engine.infer.live_windows import Moment
     from dualstream.scores.timeline import Thresholds
 
 

@@ -11,8 +11,8 @@ from tests.conftest import moving_square
 from tests.engine.tiny import tiny_recipe, untrained_run
 from tests.video.live_server import served, transport_stream
 
-from dualstream.engine.infer.live_windows import LiveWindows
-from dualstream.engine.infer.predictor import Moment, Predictor
+from dualstream.engine.infer.live_windows import LiveWindows, Moment
+from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.infer.recognizer import Recognizer, as_recognizer
 from dualstream.types import Prediction
 from dualstream.video import VideoReader, write_video

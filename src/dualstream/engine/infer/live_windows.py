@@ -1,15 +1,40 @@
-"""Windows of a live source while its frames come in."""
+"""Windows of a live source while its frames come in, and what is seen in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dualstream.engine.infer.windows import Window, sliding, window_between
+from dualstream.types import top_classes
 from dualstream.video.cuts import LEAST_SCENE_SECONDS, NEIGHBOURS, CutFinder
 from dualstream.video.live import LiveReader, Take
 from dualstream.video.times import CLOCK_ROUNDING_SECONDS
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What a live source shows in one window."""
+
+    start_seconds: float
+    end_seconds: float
+    classes: tuple[str, ...]
+    """K class names."""
+    probabilities: NDArray[np.float32]
+    """(K,)."""
+    streams: dict[str, NDArray[np.float32]]
+    """Stream name -> (K,) probabilities before fusion."""
+    delay_seconds: float
+    """From the coming in of the window's last frame until now."""
+    num_dropped: int
+    """Frames so far that no window held, as the machine was too slow."""
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes, best first."""
+        return top_classes(self.probabilities, self.classes, k)
 
 
 class LiveWindows:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.clips.plan import Cropping
-from dualstream.engine.infer.live_windows import LiveWindows
+from dualstream.engine.infer.live_windows import LiveWindows, Moment
 from dualstream.engine.infer.recognizer import Model, Views
 from dualstream.engine.infer.scoring import Scoring
 from dualstream.engine.infer.sensitivity import PIECES
@@ -28,7 +27,7 @@ from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
 from dualstream.scores import Fusion
-from dualstream.types import Clip, Features, Prediction, top_classes
+from dualstream.types import Clip, Features, Prediction
 from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
 from dualstream.video.live import LiveReader
@@ -60,28 +59,6 @@ class PredictorOptions(TypedDict, total=False):
     optimize: bool
     """Run the networks in the form that is fastest here; off by default, as finding it takes up to
     a minute."""
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """What a live source shows in one window."""
-
-    start_seconds: float
-    end_seconds: float
-    classes: tuple[str, ...]
-    """K class names."""
-    probabilities: NDArray[np.float32]
-    """(K,)."""
-    streams: dict[str, NDArray[np.float32]]
-    """Stream name -> (K,) probabilities before fusion."""
-    delay_seconds: float
-    """From the coming in of the window's last frame until now."""
-    num_dropped: int
-    """Frames so far that no window held, as the machine was too slow."""
-
-    def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes, best first."""
-        return top_classes(self.probabilities, self.classes, k)
 
 
 class Predictor:
