@@ -26,6 +26,8 @@ STATE_KEYS = frozenset(
 )
 """Entries of a state, among others, that training goes on from."""
 
+Phase = Literal["train", "frozen stages", "trajectories", "codebook", "encode", "test"]
+
 
 @dataclass(frozen=True)
 class TrainProgress:
@@ -41,7 +43,7 @@ class TrainProgress:
     """Mean over the batches of this epoch so far (of this process)."""
     held_out_top1: float | None = None
     """Of the last validation, 0..1."""
-    phase: Literal["train", "frozen stages", "trajectories", "codebook", "encode", "test"] = "train"
+    phase: Phase = "train"
     """With "frozen stages", which come before training, and "test", which comes after it in the
     training of a pair, `batch` and `batches` count videos; so they do with what comes before the
     SVM of trajectories, but the descriptors of their "codebook"."""

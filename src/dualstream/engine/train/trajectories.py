@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from dualstream.engine.run.trajectory_model import (
     store_of,
     sums_of,
 )
-from dualstream.engine.train.run_folder import Listener, TrainProgress
+from dualstream.engine.train.run_folder import Listener, Phase, TrainProgress
 from dualstream.engine.trajectory_recipe import TrajectoryRecipe, load_trajectory_recipe
 from dualstream.errors import (
     AnnotationError,
@@ -56,7 +55,7 @@ VECTORS = "fisher_vectors.npy"
 ROWS_AT_ONCE = 256
 """Fisher vectors that are held while their products are formed; bounds memory."""
 
-Tell = Callable[[str, int, int], None]
+Tell = Callable[[Phase, int, int], None]
 """Phase, done, total -> None."""
 
 
@@ -167,9 +166,9 @@ def _fit(
 ) -> TrajectoryResult:
     started = time.monotonic()
 
-    def tell(phase: str, done: int, total: int) -> None:
+    def tell(phase: Phase, done: int, total: int) -> None:
         if listener is not None:
-            listener(TrainProgress(0, 1, done, total, phase=phase))  # type: ignore[arg-type]
+            listener(TrainProgress(0, 1, done, total, phase=phase))
 
     videos, store = videos_of(manifest, recipe, "train"), store_of(recipe, info.manifest)
     _extract(store, videos, workers=recipe.data.workers, tell=tell)
@@ -331,7 +330,7 @@ def _folds(videos: Manifest, folds: int) -> Iterator[tuple[Manifest, Manifest]]:
 def _held_out_top1(
     model: TrajectoryModel, videos: Manifest, store: TrajectoryStore, tell: Tell
 ) -> float:
-    _extract(store, videos, workers=model.recipe.data.workers, tell=partial(tell))
+    _extract(store, videos, workers=model.recipe.data.workers, tell=tell)
     right = 0
     for record in videos.records:
         logits = model.logits(sums_of(model.codebook, store.read(record.name)))
