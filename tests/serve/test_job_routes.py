@@ -13,6 +13,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.serve.service import client_of, settings_of, until, upload
 
+from dualstream.serve.service import Service
+
 NOBODY = "0" * 32
 
 
@@ -148,3 +150,25 @@ def test_a_job_without_an_answer(client: TestClient, videos: Path) -> None:
         answer = client.get(f"/v1/jobs/{job}/{path}")
         if client.get(f"/v1/jobs/{job}").status_code == 200:
             assert (answer.status_code, answer.json()["error"]) == (409, "conflict")
+
+
+def test_what_a_late_worker_leaves_goes_too(client: TestClient, videos: Path) -> None:
+    service = client.app_state["service"]
+    jobs = service.settings.folder / "jobs"
+    kept = upload(client, videos / "short.mp4").json()["id"]
+    late = jobs / ("e" * 32)
+    late.mkdir()
+    (late / "result.json").write_text("{}")
+    service._coming.add("d" * 32)
+    (jobs / ("d" * 32)).mkdir()
+    client.portal.call(_sweep, service)
+    assert not late.exists()
+    assert (jobs / ("d" * 32)).is_dir()
+    assert (jobs / kept / "result.json").is_file()
+    service._coming.clear()
+    client.portal.call(_sweep, service)
+    assert not (jobs / ("d" * 32)).exists()
+
+
+async def _sweep(service: Service) -> None:
+    service.sweep()

@@ -250,7 +250,10 @@ def fetch(url: str, folder: Path, *, most_bytes: int) -> tuple[Path, str]:
         RefusedError: another kind of address, it cannot be had, or it is too large.
         OSError: the file cannot be written.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RefusedError(
             "invalid", "Only addresses that begin with http:// or https:// are fetched."

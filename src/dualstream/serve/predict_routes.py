@@ -67,7 +67,7 @@ def _error(text: str) -> dict[str, Any]:
         415: _error("Neither a form nor JSON."),
         422: _error("No video, or options that cannot be used."),
         429: _error("Too many videos wait; Retry-After tells for how long."),
-        503: _error("The service is about to end."),
+        503: _error("The service is about to end, or too busy."),
         507: _error("The disk is full."),
     },
 )

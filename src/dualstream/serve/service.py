@@ -25,6 +25,8 @@ DATABASE = "jobs.sqlite"
 JOBS = "jobs"
 MOST_ATTEMPTS = 2
 """Times that a job is begun whose worker dies."""
+CHECK_SECONDS = 120.0
+"""Longest that looking at a header may take, or the start of a worker before it."""
 SWEEP_SECONDS = 20.0
 SPARE_BYTES = 64 * 10**6
 """That must stay free on the disk beside an upload."""
@@ -56,10 +58,10 @@ class Service:
         self._folder = settings.folder / JOBS
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._alone: str | None = None
-        self._num_coming = 0
+        self._coming: set[str] = set()
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
-        self._mean_seconds = 5.0
+        self._mean_seconds = 1.0
         self.database = JobDatabase(settings.folder / DATABASE)
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -134,7 +136,7 @@ class Service:
         """
         self.check_room(num_bytes=num_bytes)
         folder = self._folder / secrets.token_hex(16)
-        self._num_coming += 1
+        self._coming.add(folder.name)
         try:
             folder.mkdir(mode=0o700)
             yield folder
@@ -145,7 +147,7 @@ class Service:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            self._num_coming -= 1
+            self._coming.discard(folder.name)
 
     def check_room(self, *, num_bytes: int = 0) -> None:
         """Raise RefusedError where no further job can be taken; see `place`."""
@@ -153,9 +155,10 @@ class Service:
             raise RefusedError(
                 "stopping", "The service is about to end. Try again later.", retry_after_seconds=30
             )
-        waiting = self.database.count("queued") + self._num_coming
+        waiting = self.database.count("queued") + len(self._coming)
         if waiting >= self.settings.limits.queue:
-            seconds = waiting * self._mean_seconds / self.settings.limits.concurrency
+            # By then a quarter is done: who comes again finds room, and the worker never rests.
+            seconds = waiting * self._mean_seconds / self.settings.limits.concurrency / 4
             raise RefusedError(
                 "queue-full",
                 f"{waiting} videos wait already. Try again later.",
@@ -173,9 +176,16 @@ class Service:
         for _ in range(MOST_ATTEMPTS):
             try:
                 number = self.worker.next_number()
-                return float(await self.worker.carry_out(Check(number, str(path), name)))
+                async with asyncio.timeout(CHECK_SECONDS):
+                    return float(await self.worker.carry_out(Check(number, str(path), name)))
             except WorkerDiedError:  # perhaps of another video
                 continue
+            except TimeoutError:
+                raise RefusedError(
+                    "unavailable",
+                    "The service is too busy. Try again later.",
+                    retry_after_seconds=60,
+                ) from None
         raise RefusedError("video", f"Looking at {name!r} made the worker process die, twice.")
 
     def add(
@@ -345,10 +355,14 @@ class Service:
                 self.sweep()
 
     def sweep(self) -> None:
-        """Remove jobs that were kept long enough."""
+        """Remove jobs that were kept long enough, and what a late worker left of removed ones."""
         for job in self.database.expired(time.time() - self.settings.limits.keep_seconds):
             self.remove(job)
             log("job-removed", job=job.id)
+        kept = {job.id for job in self.database.in_state("queued", "running", "done")}
+        for folder in self._folder.iterdir():
+            if folder.name not in kept | self._coming:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def health(self) -> dict[str, Any]:
         """Return how the service is."""

@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const MOST_ROWS = 500;
+const ROWS_AT_ONCE = 40;
 const RECORD_SECONDS = 300;
 const state = { job: null, result: null, url: null, wanted: null, explaining: false };
 const explained = { windows: [], pictures: new Map(), asked: new Set(), shown: new Map() };
@@ -291,8 +292,7 @@ function showResult(result) {
   $("nothing").hidden = result.segments.length > 0;
   $("timeline").setAttribute("aria-valuemax", duration());
   $("answer").hidden = false;
-  draw();
-  moved();
+  requestAnimationFrame(() => { draw(); moved(); }); // a task of its own
 }
 
 function key(name) {
@@ -303,7 +303,7 @@ function key(name) {
 
 function fill(table, rows, cellsOf) {
   const isNumber = [...table.tHead.rows[0].cells].map((cell) => cell.className === "number");
-  table.tBodies[0].replaceChildren(...rows.map((row) => {
+  const lineOf = (row) => {
     const line = document.createElement("tr");
     cellsOf(row).forEach((content, place) => {
       const cell = document.createElement("td");
@@ -312,7 +312,17 @@ function fill(table, rows, cellsOf) {
       line.append(cell);
     });
     return line;
-  }));
+  };
+  const body = table.tBodies[0];
+  const atOnce = rows.length > ROWS_AT_ONCE ? 0 : rows.length;
+  body.replaceChildren(...rows.slice(0, atOnce).map(lineOf));
+  const filling = (body.filling = {}); // long tables come bit by bit, so that the page stays quick
+  const more = (first) => {
+    if (body.filling !== filling || first >= rows.length) return;
+    body.append(...rows.slice(first, first + ROWS_AT_ONCE).map(lineOf));
+    setTimeout(more, 0, first + ROWS_AT_ONCE);
+  };
+  setTimeout(more, 0, atOnce);
 }
 
 function time(seconds) {
@@ -322,10 +332,15 @@ function time(seconds) {
 
 // --- drawing in time ----------------------------------------------------------------------------
 
-const pictures = {}; // canvases without the line of the present time
+let colors = null; // of the scheme, read once
 
 function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  if (!colors) {
+    const style = getComputedStyle(document.documentElement);
+    const names = ["--ground", "--text", "--soft", "--line", ...[0, 1, 2, 3, 4, 5, 6, 7].map((n) => `--c${n}`)];
+    colors = Object.fromEntries(names.map((one) => [one, style.getPropertyValue(one).trim()]));
+  }
+  return colors[name];
 }
 
 function canvasOf(id) {
@@ -333,7 +348,8 @@ function canvasOf(id) {
   const scale = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
   canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
-  const context = canvas.getContext("2d");
+  // Drawn by the processor: such small pictures are not worth the way to a graphics card and back.
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.scale(scale, scale);
   return [context, canvas.clientWidth, canvas.clientHeight];
 }
@@ -342,13 +358,6 @@ function draw() {
   if (!state.result || $("answer").hidden) return;
   drawTimeline();
   drawCurves();
-  for (const id of ["timeline", "curves"]) {
-    const copy = document.createElement("canvas");
-    copy.width = $(id).width;
-    copy.height = $(id).height;
-    copy.getContext("2d").drawImage($(id), 0, 0);
-    pictures[id] = copy;
-  }
   drawNow();
 }
 
@@ -406,21 +415,19 @@ function drawCurves() {
   }
 }
 
+const heads = [...document.querySelectorAll(".head")]; // lines at the present time
+
 function drawNow() {
-  for (const [id, picture] of Object.entries(pictures)) {
-    const context = $(id).getContext("2d");
-    context.save();
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, picture.width, picture.height);
-    context.drawImage(picture, 0, 0);
-    context.fillStyle = color("--text");
-    context.fillRect((picture.width * now()) / duration() - 1, 0, 3, picture.height);
-    context.restore();
-  }
+  const percent = Math.min((100 * now()) / duration(), 99.7);
+  for (const head of heads) head.style.transform = `translateX(${percent}%)`;
 }
 
 window.addEventListener("resize", draw);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  colors = null;
+  draw();
+  drawLesson();
+});
 
 // --- the present time ---------------------------------------------------------------------------
 
