@@ -139,7 +139,7 @@ def test_one_at_a_time_a_queue_and_giving_up(run: Path, videos: Path, tmp_path: 
                 for job in jobs
             )
         )
-        until(lambda: not any((tmp_path / "jobs").iterdir()), seconds=30)  # kept for 2 seconds
+        until(lambda: not any((tmp_path / "jobs").iterdir()))  # kept for 2 seconds
         assert service.database.ids() == set()
 
 

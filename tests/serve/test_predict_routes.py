@@ -31,7 +31,7 @@ def untouched(client: TestClient) -> Iterator[None]:
     """The test leaves no file behind."""
     before = folders(client)
     yield
-    until(lambda: folders(client) == before, seconds=10)
+    until(lambda: folders(client) == before)
 
 
 def refused(answer: Any, status: int, kind: str) -> str:

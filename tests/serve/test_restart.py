@@ -76,7 +76,7 @@ def test_a_second_service_a_killed_worker_and_a_gentle_end(
                     "/v1/predict",
                     files={"file": ("a.mp4", (videos / "long.mp4").read_bytes())},
                     params={"window_seconds": 0.1, "step_seconds": 0.1},
-                    timeout=httpx.Timeout(60, read=0.05),
+                    timeout=httpx.Timeout(None, read=0.05),
                 )
             until(lambda: client.get("/healthz").json()["running"] == 0)
             after = {path.name for path in (tmp_path / "jobs").iterdir()}
@@ -103,7 +103,7 @@ def test_a_second_service_a_killed_worker_and_a_gentle_end(
             asked.start()
             until(lambda: len(one.events("job-queued")) >= 8)
             assert one.end() == 0
-            asked.join(30)
+            asked.join()
         assert answers[0] in (200, 202, 503)
         text = "".join(str(entry) for entry in one.log)
         assert "long.mp4" not in text  # no names of files in the log
