@@ -118,7 +118,7 @@ def clock_back(work: Path) -> str:
     from dualstream.flow.extract.run import extract_flow
 
     ticks = (time.time() - 3600.0 * n for n in itertools.count())
-    with mock.patch("time.time", lambda: next(ticks)):
+    with mock.patch("time.time", side_effect=ticks):
         report = prepare(work / "data", journal=work / "clock.jsonl").report()
         jobs = [
             FlowJob(r.path, str(report.manifest.video_path(r))) for r in report.manifest.records
