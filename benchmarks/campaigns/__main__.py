@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import files, videos
+from . import files, kills, places, videos
 from .records import run_cases, table
 
 
@@ -19,6 +19,10 @@ def main() -> None:
         verb = verbs.add_parser(name)
         verb.add_argument("--count", type=int, default=count)
         verb.add_argument("--only", type=int, metavar="SEED", help="write this file and stop")
+    verb = verbs.add_parser("kills")
+    for name, count in (("flow", 200), ("train", 50), ("prepare", 50), ("predict", 50)):
+        verb.add_argument(f"--{name}", type=int, default=count)
+    verbs.add_parser("places")
     options = parser.parse_args()
     seconds = None if options.minutes is None else 60 * options.minutes
     records_file = options.work / f"{options.verb}.jsonl"
@@ -54,6 +58,21 @@ def main() -> None:
                 seconds=seconds,
             )
         print(table(records, by="kind", title="kind"))
+    elif options.verb == "places":
+        places.write_data(options.work / "places")
+        for name in places.PLACES:
+            found = places.record_of(name, options.work / "places")
+            print(f"{found['place']}: {found['verdict']}. {found['detail']}", flush=True)
+    else:
+        work = kills.work_folder(options.work)
+        for name in kills.VERBS:
+            records = run_cases(
+                range(getattr(options, name)),
+                options.work / f"kills-{name}.jsonl",
+                lambda seed, name=name: {"verb": name, **kills.record_of(seed, name, work)},
+                seconds=None if seconds is None else seconds / len(kills.VERBS),
+            )
+            print(table(records, by="verb", title="command"))
 
 
 if __name__ == "__main__":

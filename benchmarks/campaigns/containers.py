@@ -66,7 +66,8 @@ def moving_square(num_frames: int, height: int, width: int) -> NDArray[np.uint8]
     texture = np.random.default_rng(7).integers(40, 255, (20, 20, 3), dtype=np.uint8)
     frames = np.full((num_frames, height, width, 3), 30, np.uint8)
     for t in range(num_frames):
-        frames[t, 12:32, 8 + 2 * t : 28 + 2 * t] = texture
+        left = (8 + 2 * t) % (width - 20)
+        frames[t, 12:32, left : left + 20] = texture
     return frames
 
 

@@ -255,11 +255,20 @@ def write_sources(folder: Path) -> Path:
     if (folder / "done").is_file():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    _write_scores(folder)
-    _write_data(folder)
+    write_small(folder)
     _write_runs(folder)
     (folder / "done").touch()
     return folder
+
+
+SMALL = frozenset(KINDS) - {"run folder", "exported .onnx", "recipe", "recipe of a pair", *SELDOM}
+"""Kinds that need no network."""
+
+
+def write_small(folder: Path) -> None:
+    """Write sound folders of the kinds that need no network."""
+    _write_scores(folder)
+    _write_data(folder)
 
 
 def _write_scores(folder: Path) -> None:
@@ -353,13 +362,23 @@ def _write_runs(folder: Path) -> None:
         export(folder / "run", folder / suffix[1:] / f"a{suffix}", format=format_name)
 
 
-def damaged(seed: int, sources: Path) -> tuple[str, str, bytes, list[str]]:
-    """Make the file of one seed: its kind, name, bytes, and what was done to it."""
+def kind_of(seed: int) -> str:
+    """Kind of the file of one seed."""
+    return _drawn(seed)[0]
+
+
+def _drawn(seed: int) -> tuple[str, str]:
+    """Kind and name of the file of one seed."""
     rng = random.Random(f"file {seed}")
     kind = rng.choice(sorted(KINDS))
     if kind in SELDOM and rng.random() < 0.75:
         kind = "recipe"
-    name = rng.choice(KINDS[kind].files)
+    return kind, rng.choice(KINDS[kind].files)
+
+
+def damaged(seed: int, sources: Path) -> tuple[str, str, bytes, list[str]]:
+    """Make the file of one seed: its kind, name, bytes, and what was done to it."""
+    kind, name = _drawn(seed)
     data, done = damage(name, (sources / KINDS[kind].folder / name).read_bytes(), seed)
     return kind, name, data, done
 

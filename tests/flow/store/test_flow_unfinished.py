@@ -3,9 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from dualstream.files import in_use
+from dualstream.flow.store.file import writing_file
+from dualstream.flow.store.folders import writing_folder
+from dualstream.flow.store.meta import FlowMeta
 from dualstream.flow.store.unfinished import remove_abandoned, replacing_folder
 
 
@@ -61,3 +65,29 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
         folder.write_text("")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("layout", ["store", "folders"])
+def test_a_run_that_cleans_up_before_the_lock_costs_nothing(tmp_path, monkeypatch, layout):
+    """Two runs on one store: the other one finds a file that is made and not locked yet."""
+    from dualstream.flow.store import unfinished
+
+    lock, found = unfinished.in_use, []
+
+    def late(path):
+        if len(found) < 3 and path not in found:
+            found.append(path)
+            with monkeypatch.context() as other_run:
+                other_run.setattr(unfinished, "in_use", lock)
+                unfinished.remove_abandoned(tmp_path)
+        return lock(path)
+
+    monkeypatch.setattr(unfinished, "in_use", late)
+    writing = writing_file if layout == "store" else writing_folder
+    target = tmp_path / "a.mp4.zip"
+    field = np.zeros((2, 2, 8, 8), np.uint8 if layout == "store" else np.float32)
+    with writing(target, FlowMeta(method="dis")) as writer:
+        writer.add(field)
+    assert len(found) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4.zip"]
+    assert writer.meta.num_fields == 2

@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dualstream.files import in_use
 from dualstream.flow.extract.job import FlowJob, FlowOutcome, FlowSettings
 from dualstream.flow.extract.video_job import extract_video
+from dualstream.flow.store.unfinished import held
 from dualstream.jobs.cluster import import_ray, run_on_cluster
 
 
@@ -59,8 +59,17 @@ def _failed(job: FlowJob, reason: str) -> FlowOutcome:
 def _marker(root: Path) -> Iterator[Path]:
     """Put a file into the store by which nodes can tell that they see the same folder."""
     root.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.NamedTemporaryFile(dir=root, prefix=".shared.", suffix=".tmp") as file,
-        in_use(Path(file.name)),
-    ):
-        yield Path(file.name)
+    with held(partial(_made, root)) as path:
+        yield path
+
+
+@contextmanager
+def _made(root: Path) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(
+        dir=root, prefix=".shared.", suffix=".tmp", delete=False
+    ) as file:
+        path = Path(file.name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

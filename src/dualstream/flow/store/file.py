@@ -8,13 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dualstream.errors import FlowStoreError, ShapeError
-from dualstream.files import in_use, replacing
+from dualstream.files import replacing
 from dualstream.flow.store.fields import (
     META_NAME,
     FlowWriter,
@@ -28,6 +29,7 @@ from dualstream.flow.store.fields import (
     write_errors,
 )
 from dualstream.flow.store.meta import FlowMeta
+from dualstream.flow.store.unfinished import held
 
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -108,8 +110,7 @@ def writing_file(path: Path, meta: FlowMeta) -> Iterator[FlowWriter]:
     """`FlowStore.write` chunk by chunk: the file takes its place when the block ends well."""
     with (
         write_errors(path),
-        replacing(path) as temporary,
-        in_use(temporary),
+        held(partial(replacing, path)) as temporary,
         zipfile.ZipFile(temporary, "w") as archive,
     ):
 

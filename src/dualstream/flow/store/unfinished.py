@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from dualstream.files import in_use
 
+Item = TypeVar("Item", str, Path)
+
+_MOST_TRIES = 100
+
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # names that `tempfile` makes
+
+
+@contextlib.contextmanager
+def held(make: Callable[[], AbstractContextManager[Item]]) -> Iterator[Item]:
+    """Make an unfinished file or folder and lock it, so that `remove_abandoned` leaves it.
+
+    Another run that cleans up may find it before the lock and remove it: then it is made anew.
+
+    Args:
+        make: makes it anew at each call, and gives its path.
+    """
+    for _ in range(_MOST_TRIES):
+        with contextlib.ExitStack() as stack:
+            item: Item | None = None
+            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as attempt:
+                made = attempt.enter_context(make())
+                is_free = attempt.enter_context(in_use(made))
+                if is_free is False or not os.path.exists(made):
+                    raise FileNotFoundError  # so that it is not taken for a finished one
+                stack.enter_context(attempt.pop_all())
+                item = made
+            if item is not None:
+                yield item
+                return
+    raise FileNotFoundError(errno.ENOENT, "other runs removed it again and again")
 
 
 @contextlib.contextmanager
@@ -23,10 +56,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     the two leaves neither, and the next run writes it again. After an OSError `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(".tmp", f".{path.name}.", path.parent, True) as name,
-        in_use(Path(name)),
-    ):
+    make = partial(tempfile.TemporaryDirectory, ".tmp", f".{path.name}.", path.parent, True)
+    with held(make) as name:
         temporary = Path(name, "new")
         temporary.mkdir()
         yield temporary
