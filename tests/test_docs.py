@@ -1,127 +1,231 @@
-"""The documentation builds without a warning, and what it tells people to type can be typed."""
+"""The documentation is built without a warning, and what it tells to type can be typed."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import click
+import numpy as np
 import pytest
-import typer.main
+import torch
+import typer
+import yaml
 
-import dualstream
+import dualstream as ds
 from dualstream.cli.app import app
-from dualstream.engine.pair_recipe import list_pairs, load_pair
-from dualstream.engine.recipe import list_recipes, load_recipe
+from dualstream.engine.pair_recipe import holds_streams, load_pair
+from dualstream.engine.recipe import load_recipe
+from dualstream.engine.run.checkpoint import build_model
+from dualstream.engine.trajectory_recipe import holds_trajectories, load_trajectory_recipe
+from dualstream.flow.methods.lookup import check_flow_name
+from dualstream.models import MODELS, WEIGHTS, set_trainable
+from dualstream.models.create import network_options
+from dualstream.models.weights import weights_entry
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMAND = re.compile(r"^(?:torchrun .* -m )?(dualstream .*)$")
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Language and text of each code block."""
-    text = page.read_text(encoding="utf-8")
-    yield from re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def commands() -> list[tuple[str, str]]:
-    """Page and command line of each `dualstream ...` in a code block."""
-    found = []
-    for page in PAGES:
-        for language, text in blocks(page):
-            if language == "python":
+def blocks(page: Path, *kinds: str) -> list[str]:
+    """Fenced blocks of a page whose language is one of `kinds`, with continued lines joined."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    return [text.replace("\\\n", " ") for kind, text in found if kind in kinds]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words after `dualstream` of every command in a page's console and plain blocks."""
+    for block in blocks(page, "console", "", "bash", "sh"):
+        lines = [line.strip() for line in block.splitlines()]
+        if any(line.startswith("$ ") for line in lines):
+            lines = [line[2:] for line in lines if line.startswith("$ ")]
+        for line in lines:
+            typed = re.search(r"^(?:.*(?:\| |-m ))?(?:srun )?dualstream (?!is |\.)(.*)", line)
+            if typed is None:
                 continue
-            lines = text.replace("\\\n", " ").splitlines()
-            if language == "console":  # the others are what was printed
-                lines = [line[2:] for line in lines if line.startswith("$ ")]
-            for line in lines:
-                if match := COMMAND.match(line.strip()):
-                    one = re.sub(r"\$\w+", "1", match[1])
-                    found.append((page.relative_to(ROOT).as_posix(), one))
-    return found
+            words = shlex.split(re.sub(r"\$\w+", "1", typed[1]), comments=True)
+            ends = [words.index(word) for word in words if word in {"|", "&&", ";", ">", ">>"}]
+            yield words[: min(ends, default=len(words))]
 
 
-def parsed(command: str) -> tuple[list[str], dict[str, object]]:
-    """Verbs and values of a command line, as the real one reads it; nothing is run.
-
-    Raises:
-        click.ClickException: a verb, an option or an argument is wrong.
-    """
-    words = shlex.split(re.split(r"\s[|>&]|\s#", command)[0])[1:]
-    parser: click.Command = typer.main.get_command(app)
-    verbs = ["dualstream"]
-    while isinstance(parser, click.Group) or hasattr(parser, "commands"):
-        context = parser.make_context(verbs[-1], words)
-        rest = [*getattr(context, "_protected_args", ()), *context.args]
-        name, child, words = parser.resolve_command(context, rest)  # type: ignore[attr-defined]
-        verbs.append(str(name))
-        parser = child
-    return verbs, parser.make_context(verbs[-1], words).params
+def is_placeholder(word: str) -> bool:
+    return word.isupper() or word == "..."
 
 
-@pytest.mark.parametrize(("page", "command"), dict.fromkeys(commands()))
-def test_a_command_can_be_given(page: str, command: str) -> None:
-    if "--help" in command or command.split()[1].startswith(("VERB", "-")):
+def parsed(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """Verb and arguments of a command, as the real command line reads it without running it."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("dualstream", [], resilient_parsing=True)
+    path, rest = [], list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        path.append(rest.pop(0))
+        command = command.commands[path[-1]]
+    with command.make_context(path[-1], rest, parent=context) as context:
+        return " ".join(path), dict(context.params)
+
+
+@cache
+def check_recipe(name: str, overrides: tuple[str, ...]) -> None:
+    """Load a recipe with its changes, and make its network on no device."""
+    if name.endswith((".yaml", ".yml")):
         return
-    try:
-        verbs, values = parsed(command)
-    except click.ClickException as error:
-        if "does not exist" in error.format_message():
-            return  # the files of the page are not here
-        raise
-    recipe, overrides = values.get("recipe"), values.get("overrides") or []
-    if verbs[1] == "train" and recipe in list_pairs():
-        load_pair(str(recipe), overrides)  # type: ignore[arg-type]
-    elif verbs[1] in ("train", "transfer", "expand") and recipe in list_recipes():
-        load_recipe(str(recipe), overrides)  # type: ignore[arg-type]
+    if holds_trajectories(name):
+        load_trajectory_recipe(name, overrides)
+        return
+    if holds_streams(name):
+        load_pair(name, overrides)
+        return
+    recipe = load_recipe(name, overrides)
+    weights = recipe.model.weights
+    if isinstance(weights, str) and "/" not in weights:
+        assert weights_entry(weights).model == recipe.model.name
+    if any(override.startswith(("model.", "inputs", "input.")) for override in overrides):
+        with torch.device("meta"):
+            set_trainable(build_model(recipe, 5, with_weights=False), recipe.model.trainable)
 
 
-def test_there_are_many_commands() -> None:
-    pages = {page for page, _ in commands()}
-    assert {"README.md", "docs/guide/own_data.md", "docs/networks/tsn.md"} <= pages
-    assert len(commands()) > 120
+def check_values(verb: str, given: dict[str, Any]) -> None:
+    """Names in a command are names that there are."""
+    if verb in ("train", "transfer", "expand") and given.get("resume") is None:
+        assert given["data"] is not None
+        assert given["recipe"] is not None
+        assert given["out"] is not None
+        check_recipe(given["recipe"], tuple(given["overrides"] or ()))
+    weights = given.get("weights") if verb != "fuse" else None
+    for name in [weights] if isinstance(weights, str) else weights or ():
+        assert name in WEIGHTS or is_placeholder(name), name
+    if verb == "flow" and not is_placeholder(given["method"]):
+        check_flow_name(given["method"])
+    if verb == "inspect" and not is_placeholder(given["model"]):
+        assert given["model"] in MODELS
+        fields = network_options(given["model"]).model_fields
+        for option in given["option"] or ():
+            assert option.partition("=")[0] in fields, option
+    if verb in ("weights fetch", "weights path") and not is_placeholder(given["name"]):
+        assert given["name"] in WEIGHTS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_names_what_there_is(page: Path) -> None:
-    for language, text in blocks(page):
-        if language == "python":
-            for node in ast.walk(ast.parse(text)):
-                named = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-                if named and node.value.id == "ds":  # type: ignore[attr-defined]
-                    assert node.attr in dir(dualstream), f"{page.name}: ds.{node.attr}"  # type: ignore[attr-defined]
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_can_be_given(page: Path) -> None:
+    for words in commands(page):
+        try:
+            verb, given = parsed(words)
+            check_values(verb, given)
+        except Exception as error:
+            raise AssertionError(f"dualstream {shlex.join(words)}: {error!r}") from error
 
 
-def test_the_site_builds_without_a_warning_and_loads_nothing_from_outside(tmp_path: Path) -> None:
-    pytest.importorskip("material", reason="mkdocs-material is not installed (dualstream[docs])")
+def test_commands_are_found_and_mistakes_in_them_too() -> None:
+    assert sum(1 for page in PAGES for _ in commands(page)) > 150
+    assert ["flow", "work", "--workers", "8", "--shard", "1/64"] in list(
+        commands(DOCS / "guide" / "flow_at_scale.md")
+    )
+    for wrong in ("flow work --worker 2", "predikt a.mp4", "test", "predict a.mp4 --top many"):
+        with pytest.raises(Exception, match=r"."):
+            parsed(wrong.split())
+    for wrong in ("--recipe tsnn", "--recipe tsn train.epoch=3", "--recipe x3d_s model.width=2"):
+        with pytest.raises(ds.DualstreamError):
+            check_values(*parsed(["train", "work", "--out", "runs", *wrong.split()]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_is_python_and_names_are_there(page: Path) -> None:
+    for block in blocks(page, "python", "py"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dualstream"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names), node.module
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert node.value.id != "ds" or hasattr(ds, node.attr), node.attr
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    def files(part: Any) -> list[str]:
+        if isinstance(part, str):
+            return [part]
+        parts = part.values() if isinstance(part, dict) else part
+        return [file for one in parts for file in files(one)]
+
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = files(settings["nav"])
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_reference_has_every_public_name_at_its_place() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md")]
+    shown = re.findall(r"^::: (dualstream\.\S+)$", "\n".join(pages), re.M)
+    assert len(set(shown)) == len(shown)
+    for path in shown:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
+    for name in set(ds.__all__) - {"__version__"}:
+        found = [path for path in shown if path.rpartition(".")[2] == name]
+        value = getattr(ds, name)
+        assert found == [f"{value.__module__}.{name}"], name
+        assert f"#{found[0]})" in (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+
+
+def test_every_family_has_a_figure_paper_and_commands() -> None:
+    pages = sorted((DOCS / "networks").glob("*.md"))
+    text = {page.stem: page.read_text(encoding="utf-8") for page in pages}
+    for name, page in text.items():
+        assert f"](../figures/{name}.svg)" in page, name
+        assert "**Idea.**" in page, name
+        assert re.search(r"\*\*(Paper|Papers|Source)\.\*\*", page), name
+        assert "## Commands" in page, name
+        assert "](../results.md" in page, name
+    told = "\n".join(text.values())
+    missing = {name for name in MODELS if f"`{name}`" not in told} - {"inception_v1", "motionnet"}
+    assert not missing
+
+
+def test_it_is_built_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stderr
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) >= len(PAGES) - 1  # all but README, which stands beside docs
-    loaded = re.compile(
-        r"<(?:script|img|iframe|source)[^>]* src=\"?https?:|<link[^>]* href=\"?https?:"
-    )
+    assert len(pages) == len(PAGES)  # README is none, but there is a page for what is not found
     for page in pages:
-        assert not loaded.search(page.read_text(encoding="utf-8")), page
+        # What a browser fetches by itself: all but links to follow.
+        text = re.sub(r"<a\s[^>]*>", "", page.read_text(encoding="utf-8"))
+        assert not re.findall(r'(?:src|href|action|data)="(?:https?:)?//[^"]+', text), page.name
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import\s*)['\"]?(?:https?:)?//", style.read_text())
 
 
-def test_figures_are_as_their_script_draws_them() -> None:
-    drawn = runpy.run_path(str(ROOT / "docs" / "figures" / "draw.py"))
-    for name, figure in drawn["FIGURES"].items():
-        file = ROOT / "docs" / "figures" / f"{name}.svg"
-        assert file.read_text(encoding="utf-8") == drawn["svg"](figure)
+@pytest.mark.slow
+def test_own_data_goes_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dualstream.video import write_video
+
+    rng = np.random.default_rng(0)
+    for label in ("golf", "pullup", "wave"):
+        for number in range(10):
+            file = tmp_path / "my_videos" / label / f"{label}_{number:02}.mp4"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_video(file, rng.integers(0, 255, (8, 64, 80, 3), dtype=np.uint8), fps=25)
+    file.rename(tmp_path / "swing.mp4")
+    monkeypatch.chdir(tmp_path)
+    verbs = []
+    for words in commands(DOCS / "guide" / "own_data.md"):
+        verbs.append(words[0])
+        quick = ["train.epochs=1"] if words[0] == "train" else []
+        app([*words, *quick], standalone_mode=False)
+    assert verbs == ["prepare", "flow", "train", "predict"]
+    assert (tmp_path / "runs" / "report.html").is_file()

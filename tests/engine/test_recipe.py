@@ -183,6 +183,7 @@ def test_stages_to_train_are_a_number_or_a_name() -> None:
         ("input.mean=[1,2,3,4]", "need 2 values for flow"),
         ("train.schedule.milestones=[5,2]", "milestones must rise"),
         ("train.devices=3", "must be a multiple of devices 3"),
+        ("train.nodes=3", "must be a multiple of devices 1 times nodes 3"),
         ("train.schedule.warmup_start=1", "train.schedule.warmup_start: Input should be less"),
         ("train.schedule.cosine_over=warmup", "Input should be 'rest' or 'all'"),
         ("model.trainable=0", "must be all, last_layer, or a number of stages from 1"),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.conftest import free_port
 from tests.engine.tiny import changed, joint_recipe, tiny_recipe
 
 from dualstream.engine.recipe import Recipe, dump_recipe, load_recipe
@@ -209,3 +210,28 @@ def wait_for_epochs(log: Path, epochs: int, process: subprocess.Popen[Any]) -> N
     while not log.is_file() or len(log.read_text().splitlines()) <= epochs:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_machines_train_to_the_weights_of_one(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", epochs=2)
+    plain = ["model.options.dropout=0", "model.options.frozen_batch_norm=all"]
+    run_quietly(train_command(tiny_data, recipe, tmp_path / "one", *plain))
+    two = ["train.nodes=2", "train.strategy=ddp", "train.accelerator=cpu"]
+    command = train_command(tiny_data, recipe, tmp_path / "two", *plain, *two)[1:]
+    port = str(free_port())
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    started = [
+        subprocess.Popen(
+            [*torchrun, f"--node-rank={rank}", *command], stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    for machine in started:
+        _, printed = machine.communicate(timeout=1500)
+        assert machine.returncode == 0, printed
+    first = load_file(tmp_path / "one" / "model.safetensors")
+    second = load_file(tmp_path / "two" / "model.safetensors")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)

@@ -77,10 +77,10 @@ class PairRecipe(Section):
             )
         if any(data.folds for data in sections):
             raise ValueError("data.folds is set for each fold; give fusion.folds")
-        if any(recipe.train.devices > 1 for recipe in self.streams.values()):
+        if any(recipe.train.processes > 1 for recipe in self.streams.values()):
             raise ValueError(
-                "train.devices must be 1 here: train each stream by its own recipe on several, "
-                "and join them with `dualstream fuse`"
+                "train.devices must be 1 here, train.nodes too: train each stream by its own "
+                "recipe on several, and join them with `dualstream fuse`"
             )
         is_fitted, hold_out = fusion.method in FITTED_METHODS, sections[0].hold_out
         if fusion.folds == 1 or (fusion.folds and (hold_out or not is_fitted)):

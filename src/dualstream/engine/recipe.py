@@ -66,9 +66,10 @@ class Recipe(Section):
         train, augment = self.train, self.augment
         if train.early_stop_patience and not self.data.hold_out:
             raise ValueError("train.early_stop_patience needs data.hold_out above 0")
-        if train.batch_size % train.devices:
+        if train.batch_size % train.processes:
             raise ValueError(
                 f"train.batch_size {train.batch_size} must be a multiple of devices {train.devices}"
+                + (f" times nodes {train.nodes}" if train.nodes > 1 else "")
             )
         if train.optimizer.nesterov and not (
             train.optimizer.name == "sgd" and train.optimizer.momentum

@@ -265,12 +265,20 @@ class TrainSection(Section):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Positive = 1
+    """Of one machine."""
+    nodes: Positive = 1
+    """Machines with so many devices each; torchrun or SLURM starts their processes."""
     strategy: Literal["auto", "ddp"] = "auto"
     seed: int = Field(0, ge=0)
     validate_every: Positive = 1
     """Epochs between two validations on the held-out videos."""
     early_stop_patience: int | None = Field(None, ge=1)
     """Validations without a gain after which training stops."""
+
+    @property
+    def processes(self) -> int:
+        """Processes of a run, one for each device of each machine."""
+        return self.devices * self.nodes
 
 
 class TestSection(Section):

@@ -308,8 +308,9 @@ def _check_recipe(recipe: Recipe) -> None:
         f"({settings.validate_every}), so that every network is measured at its end.": (
             settings.epochs % settings.validate_every
         ),
-        f"The candidates are trained on one device, got train.devices={settings.devices}. Set "
-        "it to 1; the network that is found may be trained on more.": settings.devices > 1,
+        f"The candidates are trained on one device, got train.devices={settings.devices} and "
+        f"train.nodes={settings.nodes}. Set both to 1; the network that is found may be trained "
+        "on more.": settings.processes > 1,
         f"The candidates differ in their layers, so none can start from weights "
         f"({recipe.model.weights}). Leave model.weights out.": recipe.model.weights is not None,
         "Bi-directional stacking needs even lengths, candidates have any.": (

@@ -210,6 +210,7 @@ def _trainer(run: TrainingRun, keeper: RunFolder) -> pl.Trainer:
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.nodes,
         strategy=settings.strategy,
         precision=settings.precision,
         max_epochs=settings.epochs,

@@ -287,7 +287,7 @@ class TransferModule(TrainingModule):
 def _check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError where the recipe does not suit a transfer, whoever teaches."""
     modalities = [section.modality for section in recipe.inputs.values()]
-    size, devices = recipe.train.batch_size, recipe.train.devices
+    size, devices = recipe.train.batch_size, recipe.train.processes
     problems = {
         "The teacher sees the frames of the clips, so a transfer needs input.modality=rgb and no "
         f"other input, got {', '.join(modalities)}.": modalities != ["rgb"],

@@ -59,8 +59,11 @@ class CrossAttention(TwoStream):
         targets: layers of the towers that attention comes from; None is the last with a map, the
             last block of most backbones (`backbone.Mixed_7c` of inception_v3).
         hidden: channels inside the attention networks.
-        dropout, frozen_batch_norm, pretrained: of the towers, see `tsn`.
-        average, stream_weights: see `TwoStream`.
+        dropout: of the towers, see `tsn`.
+        frozen_batch_norm: of the towers, see `tsn`.
+        pretrained: of the towers, see `tsn`.
+        average: see `TwoStream`.
+        stream_weights: see `TwoStream`.
 
     Raises:
         InputError: another number of streams, a number out of range, or a backbone without maps.
