@@ -133,12 +133,12 @@ def test_videos_of_one_name_are_told_apart(tmp_path: Path, tiny_video: Callable[
     assert [len(entry["events"]) for entry in observations.values()] == [2, 2, 0]
 
 
-def test_times_are_those_of_players(tmp_path: Path) -> None:
+def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
     """Clocks of transport streams start anywhere; players show that as 0."""
     video = video_at(tmp_path / "a.ts", moving_square(12, (48, 64)), range(500, 548, 4))
     zero = probe(video).start_seconds_from_header
     assert zero == pytest.approx(5, abs=0.2)
-    path = write_timeline(tmp_path / "a.boris", {str(video): (Segment(zero, zero + 0.24, "run"),)})
+    path = write_timeline(tmp_path / "a.boris", {str(video): (Segment(0, 0.24, "run"),)})
     (observation,) = read_project(path)["observations"].values()
     assert states(observation) == [("run", Decimal("0.000"), Decimal("0.240"))]
 

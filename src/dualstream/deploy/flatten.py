@@ -7,6 +7,7 @@ one. The numbers are the same up to rounding.
 from __future__ import annotations
 
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ from torch.nn import functional as F
 
 from dualstream.models.fastest import fold_batch_norms
 from dualstream.models.layers.conv import ConvUnit
+
+CHANNEL_BLOCK = 16
+"""Channels that ONNX runtime lays side by side in memory; a convolution of each channel by itself
+has a fast form for multiples of it only."""
 
 
 def flatten_convolutions(network: nn.Module) -> None:
@@ -43,7 +48,7 @@ class FlatConv(nn.Module):
 
     A window over space runs on the frames as images; one over time runs on (T, H*W) as an image;
     one over both sees neighbouring frames stacked as channels, or, where channels are in groups, is
-    the sum of one over space for each step.
+    the sum of one over time and width for each row.
 
     Args:
         conv: to compute, padded with zeros.
@@ -72,8 +77,10 @@ class FlatConv(nn.Module):
             y = self._on_images(frames[:, :: stride[0]], conv.weight[:, :, 0], conv.bias)
         elif conv.groups == 1:
             y = self._stacked(frames)
+        elif 2 * padding[2] == kernel[2] - 1:
+            return self._summed(x)
         else:
-            y = self._summed(frames)
+            return cast("Tensor", self.activation(conv(x)))
         return y.transpose(1, 2)
 
     def _over_time(self, x: Tensor) -> Tensor:
@@ -90,25 +97,19 @@ class FlatConv(nn.Module):
         z: Tensor = self.activation(y)  # (N, C', T', H*W)
         return z.reshape(-1, *z.shape[1:3], *size)
 
-    def _on_images(
-        self, frames: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int | None = None
-    ) -> Tensor:
+    def _on_images(self, frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(N, T, C, H, W) -> (N, T, C', H', W') with the activation."""
-        y: Tensor = self.activation(self._images(frames, weight, bias, groups))
-        return y.reshape(-1, frames.shape[1], *y.shape[1:])
-
-    def _images(
-        self, frames: Tensor, weight: Tensor, bias: Tensor | None, groups: int | None
-    ) -> Tensor:
         conv = self.conv
-        return F.conv2d(
+        images = F.conv2d(
             frames.flatten(0, 1),
             weight,
             bias,
             stride=conv.stride[1:],
             padding=[int(pad) for pad in conv.padding[1:]],
-            groups=groups or conv.groups,
+            groups=conv.groups,
         )
+        y: Tensor = self.activation(images)
+        return y.reshape(-1, frames.shape[1], *y.shape[1:])
 
     def _steps(self, frames: Tensor) -> list[Tensor]:
         """The frames that each step of the window sees: kt times (N, T', C, H, W)."""
@@ -128,14 +129,41 @@ class FlatConv(nn.Module):
         weight = self.conv.weight.transpose(1, 2).flatten(1, 2)
         return self._on_images(stacked, weight, self.conv.bias)
 
-    def _summed(self, frames: Tensor) -> Tensor:
-        """One convolution over space for each step of the window, summed over neighbours."""
-        count, parts = frames.shape[1], []
-        for step in range(self.conv.kernel_size[0]):
-            y = self._images(frames, self.conv.weight[:, :, step], None, None)
-            parts.append(self._steps(y.reshape(-1, count, *y.shape[1:]))[step])
-        y = reduce(torch.add, parts)
-        if self.conv.bias is not None:
-            y = y + self.conv.bias[:, None, None]
-        z: Tensor = self.activation(y)
-        return z
+    def _summed(self, x: Tensor) -> Tensor:
+        """One convolution over time and width for each row of the window, summed.
+
+        The rows of a frame lie one after the other, zeros between them, so that (T, H*W) is an
+        image of few and long rows: those of small frames, one by one, take more time to begin than
+        to compute. Where each channel is a group, groups are filled up with zeros to a number that
+        runtimes have a fast convolution for.
+        """
+        conv = self.conv
+        high, (_, down, right) = conv.kernel_size[1], conv.stride
+        over_time, above, beside = (int(pad) for pad in conv.padding)
+        height, width = x.shape[3:]
+        channels = x.shape[1]
+        more = -channels % CHANNEL_BLOCK if conv.groups == channels == conv.out_channels else 0
+        left = -(-beside // right) * right
+        after = beside + -(left + width + beside) % right
+        padded = F.pad(x, (left, after, above, above))
+        if more:  # not by F.pad, of which ONNX would make scatters
+            padded = torch.cat((padded, padded.new_zeros(()).expand_as(padded[:, :more])), dim=1)
+        weight = F.pad(conv.weight, (0, 0) * 4 + (0, more))
+        bias = None if conv.bias is None else F.pad(conv.bias, (0, more))
+        rows, columns = (height + 2 * above - high) // down + 1, (width - 1) // right + 1
+        parts = [
+            F.conv2d(
+                padded[:, :, :, row : row + (rows - 1) * down + 1 : down].flatten(3),
+                weight[:, :, :, row],
+                None if row else bias,
+                stride=(conv.stride[0], right),
+                padding=(over_time, beside),
+                groups=conv.groups + more,
+            )
+            for row in range(high)
+        ]
+        y: Tensor = self.activation(reduce(torch.add, parts))
+        y = y.reshape(-1, y.shape[1], y.shape[2], rows, padded.shape[4] // right)
+        start = left // right
+        # No view: what follows may work in place, and ONNX would scatter that back into the whole.
+        return y[:, : conv.out_channels, :, :, start : start + columns].clone()

@@ -136,7 +136,7 @@ def _observation(
     """One video with its events."""
     info = probe(source)
     media = _media_path(source, folder)
-    events = _events(segments, codes, source=source, zero=info.start_seconds_from_header)
+    events = _events(segments, codes, source=source)
     length = info.duration_seconds_from_header or max((event[0] for event in events), default=0.0)
     players = {str(player): [media] if player == 1 else [] for player in range(1, NUM_PLAYERS + 1)}
     return {
@@ -173,7 +173,7 @@ def _media_path(source: str, folder: Path) -> str:
 
 
 def _events(
-    segments: Sequence[Segment], codes: Mapping[str, str], *, source: str, zero: float
+    segments: Sequence[Segment], codes: Mapping[str, str], *, source: str
 ) -> list[list[Any]]:
     """Start and end of each segment, in the order of their times."""
     ordered = sorted(segments)
@@ -187,8 +187,8 @@ def _events(
     events: list[list[Any]] = []
     for segment in ordered:
         code = codes[segment.label]
-        start = round(max(0.0, segment.start_seconds - zero), 3)
-        end = max(start + TICK_SECONDS, segment.end_seconds - zero)
+        start = round(max(0.0, segment.start_seconds), 3)
+        end = max(start + TICK_SECONDS, segment.end_seconds)
         comment = f"confidence {segment.confidence:.3f}"
         events.append([start, "", code, "", comment, "NA"])
         events.append([round(end, 3), "", code, "", "", "NA"])

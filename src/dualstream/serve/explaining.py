@@ -18,7 +18,7 @@ from dualstream.report.explanation import Moment, jpeg
 from dualstream.serve.messages import EXPLANATION
 from dualstream.serve.refusal import RefusedError
 from dualstream.video import VideoReader
-from dualstream.video.source import FrameSource
+from dualstream.video.source import FrameSource, FromFirstFrame
 
 MOMENTS = 12
 """Of a window."""
@@ -55,9 +55,9 @@ def write_moments(
         InputError: a network without feature maps.
         DiskError: a file cannot be written.
     """
-    window = window_between(
-        video.pts_seconds, start_seconds, end_seconds, last=len(video.pts_seconds)
-    )
+    frames = FromFirstFrame(video)
+    pts_seconds = frames.seconds_of(frames.available)
+    window = window_between(pts_seconds, start_seconds, end_seconds, last=len(pts_seconds))
     if window is None:
         raise RefusedError("invalid", "There is no frame in this window.")
     explained = next(predictor.explain(path, pieces=0, windows=[window]))
@@ -66,11 +66,11 @@ def write_moments(
     pictures: list[tuple[float, str, str, NDArray[np.uint8]]] = []
     for number, (name, stream) in enumerate(explained.streams.items()):
         for layer in stream.maps:
-            drawn = DrawnMap(explained, name, stream, layer, video)
+            drawn = DrawnMap(explained, name, stream, layer, frames)
             for moment in drawn.moments(MOMENTS):
                 pictures += _pictures(moment, name, layer, with_frame=number == 0)
     if not sees_flow:
-        pictures += _flow_pictures(video, sorted({seconds for seconds, *_ in pictures}))
+        pictures += _flow_pictures(frames, sorted({seconds for seconds, *_ in pictures}))
     entries = []
     for number, (seconds, kind, text, image) in enumerate(pictures):
         file = f"{number:03}.jpg"

@@ -39,6 +39,7 @@ from dualstream.serve.messages import (
 )
 from dualstream.serve.refusal import RefusedError, disk_refusal
 from dualstream.serve.settings import Limits, NetworkSettings
+from dualstream.video.source import FromFirstFrame
 
 CHECKS_AT_ONCE = 2
 MOST_WINDOWS = 50_000
@@ -206,7 +207,7 @@ class _Worker:
                     self._send(Progress(order.number, "windows", done, total))
 
             prediction = predictor.predict(
-                WatchedFrames(video, read), path=order.path, listener=advanced
+                WatchedFrames(FromFirstFrame(video), read), path=order.path, listener=advanced
             )
             write_answer(Path(order.folder), prediction, video, order.name, order.options)
 

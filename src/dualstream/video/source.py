@@ -157,6 +157,36 @@ class FrameCache:
         return taken(self._held, np.array(rows))
 
 
+class FromFirstFrame:
+    """A `FrameSource` over another one, with times in seconds from its first frame.
+
+    Clocks of files start anywhere (transport streams); players, and those who score videos in them,
+    count from the beginning.
+
+    Args:
+        source: with its frames there, not live.
+    """
+
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self.name, self.size, self.fps = source.name, source.size, source.fps
+        self._first_seconds = float(source.seconds_of(source.available[:1])[0])
+
+    @property
+    def available(self) -> range:
+        """Numbers of the frames that can be read."""
+        return self._source.available
+
+    def seconds_of(self, indices: Sequence[int]) -> NDArray[np.float64]:
+        """(n,) seconds from the first frame to frames by number."""
+        return self._source.seconds_of(indices) - self._first_seconds
+
+    def read(self, indices: Sequence[int]) -> Frames:
+        """Frames by number, in the order asked for; see `FrameSource.read`."""
+        found = self._source.read(indices)
+        return Frames(found.data, found.pts_seconds - self._first_seconds, found.source)
+
+
 class FrameBuffer:
     """The last frames of a live source, as a `FrameSource` with absolute frame numbers.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from dualstream.engine.infer.drawn_map import DrawnMap
 from dualstream.engine.infer.explain import ExplainedWindow
+from dualstream.engine.infer.opening import opened
 from dualstream.engine.infer.predictor import Predictor, PredictorOptions, explain
 from dualstream.engine.infer.recognizer import Model
 from dualstream.engine.infer.sensitivity import PIECES
@@ -20,7 +21,6 @@ from dualstream.files import replacing
 from dualstream.report.explanation import jpeg
 from dualstream.report.explanation_page import write_explanation_page
 from dualstream.report.page import ExplanationEntry
-from dualstream.video import VideoReader
 from dualstream.video.source import FrameSource
 from dualstream.video.write import write_video
 
@@ -124,7 +124,7 @@ def explain_to_files(
         A window when its files are written.
     """
     windows = explain(video, models, layers=layers, label=label, pieces=pieces, **options)
-    with VideoReader(video) as frames:
+    with opened(video) as (frames, _):
         for number, window in enumerate(windows, start=1):
             files = write_explanation(folder, window, frames, number=number, with_video=with_video)
             yield WindowFiles(
@@ -154,7 +154,7 @@ def explained_entries(
     predictor = models if isinstance(models, Predictor) else Predictor(models, **options)
     entries = []
     for name, path in videos.items():
-        with VideoReader(path) as frames:
+        with opened(path) as (frames, _):
             for window in predictor.explain(path, pieces=pieces):
                 strips = [
                     jpeg(DrawnMap(window, stream, window.streams[stream], layer, frames).strip())

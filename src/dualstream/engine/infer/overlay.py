@@ -67,14 +67,14 @@ def write_overlay(
     with VideoReader(prediction.source, num_threads=num_threads) as video:
         page = OverlayPage(prediction, segments, size=video.size, top=top)
         inset = _FlowInset.of(recognizers, video, page.inset_size)
-        zero = video.info.start_seconds_from_header
+        zero, first = video.info.start_seconds_from_header, float(video.pts_seconds[0])
 
         def drawn() -> Iterator[TimedImage]:
             shown = -TICK_SECONDS
             for number, (image, seconds) in enumerate(video.images(), start=1):
                 motion = inset.next(image) if inset is not None else None
                 shown = max(seconds - zero, shown + TICK_SECONDS)
-                yield page.draw(image, seconds, inset=motion), shown
+                yield page.draw(image, seconds - first, inset=motion), shown
                 if listener is not None:
                     listener(number, video.num_frames)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dualstream.clips.plan import Cropping
 from dualstream.engine.infer.live_windows import LiveWindows, Moment
+from dualstream.engine.infer.opening import opened
 from dualstream.engine.infer.recognizer import Model, Views
 from dualstream.engine.infer.scoring import Scoring
 from dualstream.engine.infer.sensitivity import PIECES
@@ -28,7 +29,6 @@ from dualstream.errors import InputError, check_choice
 from dualstream.jobs import keep_freed_memory
 from dualstream.scores import Fusion
 from dualstream.types import Clip, Features, Prediction
-from dualstream.video import VideoReader
 from dualstream.video.cuts import CutMethod, find_cuts
 from dualstream.video.live import LiveReader
 from dualstream.video.source import FrameSource
@@ -113,7 +113,8 @@ class Predictor:
     ) -> Prediction:
         """Return the classes of a video and of each of its windows in time.
 
-        The whole video is the mean of its windows. Memory does not grow with its length.
+        The whole video is the mean of its windows. Memory does not grow with its length. Times
+        of a file count from its first frame, as players show them; other frames keep their clock.
 
         Args:
             source: a video file or URL, or frames.
@@ -125,10 +126,8 @@ class Predictor:
         Raises:
             VideoError: the file cannot be read.
         """
-        if not isinstance(source, str | os.PathLike):
-            return self._predict(source, path, listener)
-        with VideoReader(source, num_threads=num_threads) as video:
-            return self._predict(video, os.fspath(source), listener)
+        with opened(source, num_threads=num_threads, path=path) as (frames, file):
+            return self._predict(frames, file, listener)
 
     def _predict(
         self, frames: FrameSource, path: str | None, listener: Callable[[int, int], None] | None
@@ -218,10 +217,8 @@ class Predictor:
         Arguments and errors are those of `predict`; fusion and `optimize` have no part in it.
         """
         self.scoring.check_networks_only("give features")
-        if not isinstance(source, str | os.PathLike):
-            return self._features(source, None)
-        with VideoReader(source, num_threads=num_threads) as video:
-            return self._features(video, os.fspath(source))
+        with opened(source, num_threads=num_threads) as (frames, path):
+            return self._features(frames, path)
 
     def _features(self, frames: FrameSource, path: str | None) -> Features:
         from dualstream.engine.infer.features import features_of  # needs torch
@@ -275,16 +272,10 @@ class Predictor:
         explainer: Explainer,
         chosen: Sequence[Window] | None,
     ) -> Iterator[ExplainedWindow]:
-        if isinstance(source, str | os.PathLike):
-            path = os.fspath(source)
-            with VideoReader(path) as video:
-                windows = self.windows(video)[0] if chosen is None else chosen
-                for window in self.clips(video, windows, path=path):
-                    yield explainer.explained(window, video)
-        else:
-            windows = self.windows(source)[0] if chosen is None else chosen
-            for window in self.clips(source, windows):
-                yield explainer.explained(window, source)
+        with opened(source) as (frames, path):
+            windows = self.windows(frames)[0] if chosen is None else chosen
+            for window in self.clips(frames, windows, path=path):
+                yield explainer.explained(window, frames)
 
     def windows(self, frames: FrameSource) -> tuple[list[Window], NDArray[np.float64]]:
         """Return the windows of a video, and the times of the cuts between which they lie."""
