@@ -16,9 +16,10 @@ from tests.serve.service import BASE, Running, settings_of, upload
 from dualstream.errors import InputError
 from dualstream.serve.guard import POLICY, Guard
 from dualstream.serve.observe import Metrics
+from dualstream.serve.page_files import PAGE_FILES
 from dualstream.serve.settings import Limits, NetworkSettings, Settings, is_loopback
 
-PAGE = ("/", "/page.css", "/page.js", "/icon.svg")
+PAGE = tuple(PAGE_FILES)
 
 
 def test_facts(client: TestClient) -> None:
@@ -58,6 +59,24 @@ def test_the_page_has_nothing_from_elsewhere(client: TestClient, address: str) -
     links = set(re.findall(r"https?://[^\s\"'<>)]+", answer.text))
     assert links <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<script>|<style|\sstyle=|\son\w+=", answer.text)
+
+
+def test_every_script_that_the_page_imports_is_served(client: TestClient) -> None:
+    wanted = re.findall(r'<script src="([^"]+)" type="module"></script>', client.get("/").text)
+    found: dict[str, str] = {}
+    while wanted:
+        address = wanted.pop()
+        if address in found:
+            continue
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8", address
+        assert len(answer.text.splitlines()) < 400, address
+        found[address] = answer.text
+        imported = re.findall(r'^import (?:[^"]+ from )?"\.(/[^"]+)";$', answer.text, re.MULTILINE)
+        assert len(imported) == len(re.findall(r"^import\b", answer.text, re.MULTILINE)), address
+        wanted += imported
+    assert sorted(found) == sorted(one for one in PAGE_FILES if one.endswith(".js"))
 
 
 def test_other_origins_and_names_are_refused(client: TestClient) -> None:

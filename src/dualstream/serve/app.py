@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -19,18 +18,12 @@ from dualstream.serve.documents import ErrorDocument, HealthDocument, ModelsDocu
 from dualstream.serve.explanations import Explanations
 from dualstream.serve.guard import Guard, refusal_document, refusal_headers
 from dualstream.serve.observe import LOGGER
+from dualstream.serve.page_files import add_page_files
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.service import Service
 from dualstream.serve.trainings import Trainings
 from dualstream.version import __version__
 
-PAGE = Path(__file__).with_name("page")
-PAGE_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
 CLOSED = 499
 """Status in logs of clients that left, as nginx has it."""
 
@@ -68,8 +61,7 @@ def make_app(service: Service) -> FastAPI:
     app.include_router(job_routes.router)
     app.include_router(project_routes.router)
     _add_facts(app, service)
-    for address, (name, kind) in PAGE_FILES.items():
-        _add_page_file(app, address, PAGE / name, kind)
+    add_page_files(app)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -112,12 +104,6 @@ def _add_facts(app: FastAPI, service: Service) -> None:
             limits={name: getattr(limits, name) for name in shown},
             accepts=accepts,
         )
-
-
-def _add_page_file(app: FastAPI, address: str, file: Path, kind: str) -> None:
-    @app.get(address, include_in_schema=False)
-    async def page_file() -> FileResponse:
-        return FileResponse(file, media_type=kind, headers={"cache-control": "no-cache"})
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from dualstream.serve.observe import Metrics, log
+from dualstream.serve.page_files import PAGE_FILES
 from dualstream.serve.refusal import RefusedError
 from dualstream.serve.settings import LOOPBACK_NAMES, Settings, ip_address, is_loopback
 
@@ -17,7 +18,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/healthz", "/openapi.json"})
+OPEN_PATHS = frozenset({*PAGE_FILES, "/healthz", "/openapi.json"})
 """What needs no token: the page itself, which asks for it, and what says nothing of anybody."""
 
 POLICY = "; ".join(
