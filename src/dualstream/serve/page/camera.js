@@ -6,6 +6,7 @@ import { upload } from "./intake.js";
 const RECORD_SECONDS = 300;
 let camera = null;
 let recorder = null;
+let limit = 0;
 
 $("camera").hidden = !navigator.mediaDevices || !window.MediaRecorder;
 
@@ -30,15 +31,17 @@ $("record").addEventListener("click", () => {
   recorder.addEventListener("stop", () => {
     const type = recorder.mimeType.split(";")[0];
     closeCamera();
+    if (!parts.some((part) => part.size)) { complain("The camera gave no pictures. Record again."); return; }
     upload(new Blob(parts, { type }), type === "video/mp4" ? "camera.mp4" : "camera.webm");
   });
   recorder.start(1000);
   $("record").textContent = "Stop, and look at it";
-  setTimeout(() => recorder && recorder.state === "recording" && recorder.stop(), RECORD_SECONDS * 1000);
+  limit = setTimeout(() => recorder && recorder.state === "recording" && recorder.stop(), RECORD_SECONDS * 1000);
 });
 $("camera-off").addEventListener("click", closeCamera);
 
 function closeCamera() {
+  clearTimeout(limit);
   if (camera) camera.getTracks().forEach((track) => track.stop());
   camera = recorder = null;
   $("preview").srcObject = null;
