@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +179,7 @@ def test_a_video_of_one_frame_is_left_out_of_the_fusion(
     whole = Manifest.read(copied)
     victim = next(record.path for record in whole.records if record.splits == ("test",))
     shutil.copy(tiny_video("one.mp4", num_frames=1), copied / "videos" / victim)
-    records = [r.__class__(**{**vars(r), "frames": 1}) if r.path == victim else r
-               for r in whole.records]  # fmt: skip
+    records = [replace(r, frames=1) if r.path == victim else r for r in whole.records]
     Manifest(tuple(records), whole.classes, whole.root).write(copied)
     result = train_pair(tiny_pair(), copied, tmp_path / "pair")
     assert list(result.failures) == [victim]
