@@ -17,7 +17,7 @@ sys.path.insert(0, str(FOLDER))
 
 from figures import FIGURES, Arrow, Box, Figure  # noqa: E402
 
-WIDTH, PITCH_X, PITCH_Y, MARGIN = 148, 182, 92, 16
+WIDTH, PITCH_X, PITCH_Y, MARGIN = 138, 158, 92, 16
 LINE = 15
 """Height of a line of text; all lengths are in pixels."""
 
