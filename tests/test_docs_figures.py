@@ -37,7 +37,7 @@ def test_no_box_lies_on_another_and_text_fits(draw: ModuleType) -> None:
         places = []
         for box in figure.boxes:
             left, top = draw.corner(box)
-            assert max(map(len, draw.lines_of(box))) <= 23, (figure.name, box.text)
+            assert max(map(len, draw.lines_of(box))) <= 21, (figure.name, box.text)
             places.append((left, top, left + draw.WIDTH, top + draw.height_of(box)))
         for number, (a, b, c, d) in enumerate(places):
             for x, y, z, w in places[:number]:

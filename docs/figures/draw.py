@@ -17,7 +17,7 @@ sys.path.insert(0, str(FOLDER))
 
 from figures import FIGURES, Arrow, Box, Figure  # noqa: E402
 
-WIDTH, PITCH_X, PITCH_Y, MARGIN = 148, 182, 92, 16
+WIDTH, PITCH_X, PITCH_Y, MARGIN = 138, 158, 92, 16
 LINE = 15
 """Height of a line of text; all lengths are in pixels."""
 
@@ -77,8 +77,12 @@ def drawn_arrow(arrow: Arrow, boxes: dict[str, Box]) -> str:
         is_forward = end.column > start.column
         left, right = (x1 + WIDTH, x2 - 2) if is_forward else (x1, x2 + WIDTH + 2)
         from_y, to_y = y1 + h1 / 2, y2 + h2 / 2
-        # Arrows between rows turn just in front of their end, so that they cross no box.
-        turn = right - 12 if is_forward else right + 12
+        # Arrows between rows turn just in front of their end, so that they cross no box; those
+        # that lead back end lower than where the forward ones begin, each on a line of its own.
+        turn = right - 12
+        if not is_forward:
+            to_y += 16
+            turn = right + (6 if abs(end.row - start.row) < 1.5 else 12)
         path = (
             f"M{left:g} {from_y:g}H{right:g}"
             if from_y == to_y

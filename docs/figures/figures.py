@@ -426,7 +426,7 @@ def hidden_two_stream() -> Figure:
             "hidden_two_stream:temporal.backbone.features"),
         Box("end", 6, 0, "fully connected,\nclassifier", "400", "output",
             "hidden_two_stream:classifier"),
-        Box("loss", 3, 1.2, "warps each frame back:\nmust be the one before", "", "join"),
+        Box("loss", 3, 1.2, "frame t + 1, warped\nback, must be frame t", "", "join"),
     ]  # fmt: skip
     arrows = [
         *chain("clip", "encoder", "decoder", "flow", "cut", "vgg", "end"),
