@@ -14,6 +14,16 @@ from dualstream.jobs import run_jobs
 SUICIDE = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
+@pytest.fixture(autouse=True)
+def only_own_children(monkeypatch):
+    """Children that other tests of this process have, such as a service that is still up."""
+    others = set(multiprocessing.active_children())
+    real = multiprocessing.active_children
+    monkeypatch.setattr(
+        multiprocessing, "active_children", lambda: [c for c in real() if c not in others]
+    )
+
+
 def died(job, exit_code):
     return f"{job!r} ended with {exit_code}"
 
