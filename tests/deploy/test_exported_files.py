@@ -68,12 +68,25 @@ def test_another_version_is_named(exported: Path, tmp_path: Path, format: str | 
         OnnxFile(path)
 
 
-@pytest.mark.parametrize("key", ["networks", "labels", "classes", "fusion", "precision", "version"])
+@pytest.mark.parametrize("key", ["networks", "classes", "fusion", "precision", "version"])
 def test_metadata_that_lack_something(exported: Path, tmp_path: Path, key: str) -> None:
     content = card_of(exported)
     del content[key]
     path = with_card(exported, tmp_path / "lacking.onnx", json.dumps(content))
     with pytest.raises(ExportError, match=f"its metadata lack '{key}'"):
+        OnnxFile(path)
+
+
+def test_files_from_before_several_labels_are_of_one(exported: Path, tmp_path: Path) -> None:
+    content = card_of(exported)
+    assert content.pop("labels") == "one"
+    assert (
+        OnnxFile(with_card(exported, tmp_path / "old.onnx", json.dumps(content))).card.labels
+        == "one"
+    )
+    content["labels"] = "some"
+    path = with_card(exported, tmp_path / "some.onnx", json.dumps(content))
+    with pytest.raises(ExportError, match=r"its metadata are broken .*Unknown labels 'some'"):
         OnnxFile(path)
 
 

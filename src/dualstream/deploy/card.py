@@ -3,7 +3,7 @@
     format      "dualstream-export-1"
     version     of the package that wrote it
     labels      "one" class a video, whose probabilities are the softmax of the logits, or
-                "several", whose are the sigmoids
+                "several", whose are the sigmoids; files that do not say are of one
     classes     names, in the order of logits and probabilities
     fusion      how the networks' probabilities become one, as fusion.json has it
     networks    for each: its name, the network it is, the name of the input of each of its streams,
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dualstream.errors import DualstreamError, ExportError
+from dualstream.errors import DualstreamError, ExportError, check_choice
 from dualstream.flow.methods.lookup import params_from_values
 from dualstream.flow.methods.params import FlowParams
 from dualstream.scores import Fusion
@@ -141,11 +141,12 @@ class Card:
                 f"({__version__}) reads {FORMAT!r}. {EXPORT_AGAIN}"
             )
         try:
+            check_choice("labels", labels := content.get("labels", "one"), Labels)
             return cls(
                 networks=tuple(_network(values) for values in content["networks"]),
                 classes=tuple(content["classes"]),
                 fusion=Fusion.from_values(content["fusion"], where=path),
-                labels=content["labels"],
+                labels=labels,
                 precision=content["precision"],
                 version=content["version"],
             )
