@@ -63,6 +63,17 @@ def freed_memory_goes_back() -> Iterator[None]:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def scheduling_stays() -> Iterator[None]:
+    """A worker that a test had made real-time would starve all others, and Ray's processes."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of the real data; tests that need it skip where it is missing."""

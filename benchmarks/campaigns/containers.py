@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dualstream.errors import VideoError
 from dualstream.video import read_video
+from dualstream.video.scheduling import kept_scheduling
 
 from .children import Child
 
@@ -80,7 +81,10 @@ def encode(case: dict[str, str]) -> bool:
     encoder = case["encoder"]
     height, width = SIZES.get(encoder, (HEIGHT, WIDTH))
     options = {"fflags": "+bitexact"}
-    with av.open(case["path"], "w", format=case["format"], container_options=options) as container:
+    with (
+        kept_scheduling(),
+        av.open(case["path"], "w", format=case["format"], container_options=options) as container,
+    ):
         stream: Any = container.add_stream(encoder, rate=25)
         stream.width, stream.height = width, height
         known = [f.name for f in (av.Codec(encoder, "w").video_formats or [])]

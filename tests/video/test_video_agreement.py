@@ -20,6 +20,7 @@ from tests.video.conftest import drifting_texture
 from dualstream.types import Frames
 from dualstream.video import VideoReader, probe, read_video
 from dualstream.video.container import DamagedPacketError, decode_packet, open_video, packets_of
+from dualstream.video.scheduling import kept_scheduling
 
 T = 30  # frames, groups of 10
 X264 = "keyint=10:bframes=3:b-adapt=0:threads=1:log=-1"
@@ -72,7 +73,7 @@ FILES = [f"{kind}.{end}" for kind in KINDS for end in KINDS[kind].containers]
 
 
 def encode(path: Path, kind: Kind) -> None:
-    with av.open(str(path), "w") as container:
+    with kept_scheduling(), av.open(str(path), "w") as container:
         stream = container.add_stream(kind.encoder, rate=25, options=kind.options)
         stream.width = stream.height = 64
         stream.pix_fmt = kind.pixel_format

@@ -195,12 +195,13 @@ def _codec_problem(encoder: str, path: Path, pixel_format: str, options: Mapping
     import numpy as np
 
     from dualstream.video import read_video
+    from dualstream.video.scheduling import kept_scheduling
 
     before = av.logging.get_level()
     av.logging.set_level(av.logging.PANIC)
     os.environ.setdefault("SVT_LOG", "0")  # SVT-AV1 tells its settings otherwise
     try:
-        with av.open(str(path), "w") as container:
+        with kept_scheduling(), av.open(str(path), "w") as container:
             stream: Any = container.add_stream(encoder, rate=25, options=dict(options))
             stream.width = stream.height = 64
             stream.pix_fmt = pixel_format

@@ -133,9 +133,8 @@ def _run(
 def _cancel(ray: Any, tasks: list[Any]) -> None:
     """End tasks: ask each, so that it removes what it has half written, then end its process.
 
-    Python drops an interrupt that comes at a bad moment, so it is sent again: on a busy machine it
-    took up to three times. (A Ray that is shut down already would begin a cluster of its own to
-    cancel in.)
+    An interrupt that is late, or comes at a moment at which Python drops it, is sent again. (A Ray
+    that is shut down already would begin a cluster of its own to cancel in.)
     """
     for force in (False, True):
         end = time.monotonic() + _CANCEL_SECONDS
