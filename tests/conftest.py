@@ -30,8 +30,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 STARTED = time.monotonic()
 
 SLOW_MINUTES = float(os.environ.get("SLOW_MINUTES", "inf"))
-"""Minutes after which no further `slow` test is begun; `scripts/check` gives them, for machines on
-which all tests would outlast CI."""
+"""Minutes after which no further `slow` test is begun: none in `scripts/check` as developers call it,
+some in CI."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -50,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out slow tests for which there is no time."""
     minutes = (time.monotonic() - STARTED) / 60
     if minutes > SLOW_MINUTES and item.get_closest_marker("slow") is not None:
-        pytest.skip(f"slow, and {minutes:.0f} minutes have passed; SLOW_MINUTES=inf runs it")
+        pytest.skip(f"slow, and after {SLOW_MINUTES:g} minutes; SLOW_MINUTES=inf runs it")
 
 
 @pytest.fixture(scope="module", autouse=True)
