@@ -107,7 +107,7 @@ def choose_networks(
     fitted = load_fusion(fusion, stream_weights, num_streams=num_streams)
     if exported and fitted is None:
         fitted = exported[0].file.card.fusion
-    return Networks(runs, entries, exported, fitted)
+    return Networks(list(runs), entries, exported, fitted)
 
 
 def load_fusion(

@@ -24,7 +24,7 @@ def pair(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_several_streams_names_each_and_their_fusion(pair: Path) -> None:
-    runs, fusion = [pair / "rgb", pair / "flow"], pair / "fusion.json"
+    runs, fusion = (pair / "rgb", pair / "flow"), pair / "fusion.json"
     assert named_streams(pair) == (runs, fusion)
     assert named_streams(str(pair)) == (runs, fusion)
     assert named_streams([pair]) == (runs, fusion)
@@ -32,11 +32,11 @@ def test_a_folder_of_several_streams_names_each_and_their_fusion(pair: Path) -> 
 
 def test_anything_else_stays_as_it_is(pair: Path) -> None:
     rgb = pair / "rgb"
-    assert named_streams(rgb) == ([rgb], None)
-    assert named_streams([str(rgb), pair]) == ([rgb, pair], None)
-    network = object()
-    assert named_streams(network) == ([network], None)
-    assert named_streams([network, rgb]) == ([network, rgb], None)
+    assert named_streams(rgb) == ((rgb,), None)
+    assert named_streams([str(rgb), pair]) == ((rgb, pair), None)
+    network = as_recognizer(rgb)
+    assert named_streams(network) == ((network,), None)
+    assert named_streams([network, rgb]) == ((network, rgb), None)
     with pytest.raises(InputError, match="no address of a run on the Hub"):
         named_streams("hf://one-part")
 
