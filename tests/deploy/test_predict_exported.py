@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.cli.command import dualstream, succeed
-from tests.engine.tiny import changed, joint_recipe, tiny_recipe, untrained_run
+from tests.engine.tiny import changed, joint_recipe, tiny_recipe, untrained_pair, untrained_run
 
 from dualstream.deploy.export import ExportFormat, export
 from dualstream.deploy.runtime import open_exported
 from dualstream.engine.infer.predictor import Predictor, explain, predict
-from dualstream.engine.pair_recipe import FUSION_FILE, PAIR_FILE, PairRecipe
-from dualstream.engine.recipe import dump_recipe
 from dualstream.engine.recipe_sections import Crops
 from dualstream.errors import InputError
-from dualstream.files import write_text
 from dualstream.scores import Fusion
 
 
@@ -155,15 +152,7 @@ def test_the_command_exports_and_says_what(runs: list[Path], tmp_path: Path) -> 
 def test_a_folder_of_several_streams_is_one_file(
     tiny_data: Path, fusion: Fusion, tmp_path: Path
 ) -> None:
-    recipes = {m: tiny_recipe(m, hold_out=0.25) for m in ("rgb", "flow")}
-    for name, recipe in recipes.items():
-        untrained_run(recipe, tiny_data, tmp_path / name)
-    values = {name: recipe.model_dump() for name, recipe in recipes.items()}
-    write_text(
-        tmp_path / PAIR_FILE,
-        dump_recipe(PairRecipe.model_validate({"title": "tiny", "streams": values})),
-    )
-    fusion.save(tmp_path / FUSION_FILE)
+    untrained_pair(tiny_data, tmp_path, fusion)
     succeed("export", tmp_path, "--format", "torch-export")
     networks = open_exported(tmp_path / "model.pt2")
     assert [one.name for one in networks] == ["rgb", "flow"]

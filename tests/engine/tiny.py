@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-from dualstream.engine.recipe import Recipe
+from dualstream.engine.pair_recipe import FUSION_FILE, PAIR_FILE, PairRecipe
+from dualstream.engine.recipe import Recipe, dump_recipe
 from dualstream.engine.recipe_text import place_of
 from dualstream.engine.run.checkpoint import build_model, save_weights
 from dualstream.engine.run.info import FlowFolders, start_run
 from dualstream.engine.train.opening import open_run
 from dualstream.engine.train.run_folder import TrainProgress
+from dualstream.scores import Fusion
 
 
 def tiny_recipe(modality: str = "rgb", *, hold_out: float = 0.0, **train: object) -> Recipe:
@@ -101,4 +103,15 @@ def untrained_run(
     torch.manual_seed(seed)
     model = build_model(run.recipe, len(run.manifest.classes), with_weights=False)
     save_weights(folder, model.state_dict())
+    return folder
+
+
+def untrained_pair(data: Path, folder: Path, fusion: Fusion) -> Path:
+    """A folder as the training of the streams rgb and flow leaves it, with random weights."""
+    recipes = {name: tiny_recipe(name, hold_out=0.25) for name in ("rgb", "flow")}
+    for name, recipe in recipes.items():
+        untrained_run(recipe, data, folder / name)
+    values = {"title": "Both", "streams": {name: one.model_dump() for name, one in recipes.items()}}
+    (folder / PAIR_FILE).write_text(dump_recipe(PairRecipe.model_validate(values)))
+    fusion.save(folder / FUSION_FILE)
     return folder

@@ -84,6 +84,7 @@ def explain(
         "layers": layer or (),
         "label": label,
         "segments": segments or (PICTURE_SEGMENTS if is_picture else None),
+        "fusion": networks.fusion,
         "window_seconds": window,
     }
     if is_picture:

@@ -51,11 +51,11 @@ def export(
     json: Json = False,
 ) -> None:
     """Write trained networks as one file that other runtimes run, and check it against eager."""
-    from dualstream.engine.pair_recipe import runs_of_pair
+    from dualstream.engine.run.streams import named_streams
 
     # Errors of the call come before torch and weights are loaded, which takes seconds.
-    streams = runs_of_pair(runs[0]) if len(runs) == 1 else {}
-    fitted = load_fusion(fusion, stream_weights, num_streams=len(streams) or len(runs))
+    streams, _ = named_streams(runs)
+    fitted = load_fusion(fusion, stream_weights, num_streams=len(streams))
     from dualstream.deploy.export import export as export_runs
 
     with Progress() as progress:

@@ -79,16 +79,18 @@ def choose_networks(
         UnknownNameError: unknown weights.
     """
     from dualstream.deploy.runtime import open_exported
-    from dualstream.engine.pair_recipe import FUSION_FILE, runs_of_pair
-    from dualstream.engine.run.hub import local_run
+    from dualstream.engine.run.streams import named_streams
     from dualstream.models.weights import weights_entry
 
     entries = [weights_entry(name) for name in weights or []]
-    runs = [local_run(run) for run in checkpoint or []]
-    if len(runs) == 1 and not entries and (streams := runs_of_pair(runs[0])):
-        if stream_weights is None:
-            fusion = fusion or runs[0] / FUSION_FILE
-        runs = list(streams.values())
+    runs, fitted_with_runs = named_streams(checkpoint or [])
+    if fitted_with_runs is not None and entries:
+        raise InputError(
+            f"{fitted_with_runs.parent} holds all its streams and their fusion: leave out "
+            "--weights, or give the run of each stream."
+        )
+    if stream_weights is None:
+        fusion = fusion or fitted_with_runs
     if model is not None and (runs or entries):
         raise InputError(
             "--model is an exported file with all its streams: leave out --checkpoint and "
@@ -105,7 +107,7 @@ def choose_networks(
     fitted = load_fusion(fusion, stream_weights, num_streams=num_streams)
     if exported and fitted is None:
         fitted = exported[0].file.card.fusion
-    return Networks(runs, entries, exported, fitted)
+    return Networks(list(runs), entries, exported, fitted)
 
 
 def load_fusion(

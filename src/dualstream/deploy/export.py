@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from dualstream.deploy.onnx_file import OnnxFile, check_can_write, write_onnx
 from dualstream.deploy.quantize import Int8, Videos, quantize_run
 from dualstream.deploy.torch_file import TorchFile, write_torch
 from dualstream.engine.infer.recognizer import Trained, as_recognizers
-from dualstream.engine.pair_recipe import FUSION_FILE, runs_of_pair
 from dualstream.engine.run.checkpoint import Checkpoint, load_checkpoint
+from dualstream.engine.run.streams import named_streams
 from dualstream.errors import ExportError, InputError, check_choice, check_least
 from dualstream.files import replacing
 from dualstream.scores import Fusion, weighted_fusion
@@ -106,16 +106,19 @@ def export(
         check_can_write()  # raises before networks are loaded
     elif int8:
         raise InputError("int8 is for the format onnx.")
-    given = _as_list(models)
-    folder = given[0] if len(given) == 1 and isinstance(given[0], str | os.PathLike) else None
-    if folder is not None and (runs := runs_of_pair(Path(folder))):
-        given = list(runs.values())
-        if fusion is None and weights is None:
-            fusion = Fusion.load(Path(folder) / FUSION_FILE)
+    given, fitted = named_streams(models)
+    if fitted is not None and fusion is None and weights is None:
+        fusion = Fusion.load(fitted)
+    single = given[0] if len(given) == 1 and isinstance(given[0], Path) else None
+    folder = fitted.parent if fitted is not None else single
     loaded = [load_checkpoint(m) if isinstance(m, str | os.PathLike) else m for m in given]
-    if out is None and folder is None:
-        raise InputError("Several networks, or one that is no run folder: give `out` (--out FILE).")
-    path = Path(out or Path(cast("str", folder)) / f"model{SUFFIXES[format]}")
+    if out is None:
+        if folder is None:
+            raise InputError(
+                "Several networks, or one that is no run folder: give `out` (--out FILE)."
+            )
+        out = folder / f"model{SUFFIXES[format]}"
+    path = Path(out)
     if path.suffix != SUFFIXES[format]:
         raise InputError(f"A file of the format {format} ends in {SUFFIXES[format]}, got {path}.")
     recognizers = as_recognizers(loaded)
@@ -145,11 +148,6 @@ def export(
                 found = quantize_run(temporary, quantized, card, videos, listener=listener)
             card = OnnxFile(temporary).card
     return Export(path, card, logits, probabilities, found)
-
-
-def _as_list(models: Trained | Sequence[Trained]) -> list[Trained]:
-    several = isinstance(models, Sequence) and not isinstance(models, str)
-    return list(cast("Sequence[Trained]", models)) if several else [cast("Trained", models)]
 
 
 def _videos(

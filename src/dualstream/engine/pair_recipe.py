@@ -97,17 +97,6 @@ class PairRecipe(Section):
         return self
 
 
-def runs_of_pair(folder: Path) -> dict[str, Path]:
-    """Return stream -> its run, of a folder that a recipe of several was trained into; else {}.
-
-    Raises:
-        RecipeError: the folder's recipe is broken.
-    """
-    if not (folder / PAIR_FILE).is_file():
-        return {}
-    return {name: folder / name for name in load_pair(folder / PAIR_FILE).streams}
-
-
 def list_pairs() -> tuple[str, ...]:
     """Names of the recipes of several networks that come with the package."""
     return tuple(shipped_recipes("dualstream.recipes.pairs"))

@@ -23,11 +23,9 @@ from huggingface_hub.errors import (
 )
 from safetensors.torch import load_file, save_file
 from tests.cli.command import dualstream, succeed
-from tests.engine.tiny import changed, tiny_recipe, untrained_run
+from tests.engine.tiny import changed, tiny_recipe, untrained_pair, untrained_run
 
 from dualstream.engine.infer.predictor import predict
-from dualstream.engine.pair_recipe import PairRecipe
-from dualstream.engine.recipe import dump_recipe
 from dualstream.engine.run.checkpoint import load_checkpoint, starting_weights
 from dualstream.engine.run.hub import HubAddress, hub_address, local_run
 from dualstream.engine.run.info import read_run, save_metrics
@@ -189,13 +187,9 @@ def test_the_card(hub: FolderHub, run: Path) -> None:
 @pytest.mark.slow
 def test_several_streams(hub: FolderHub, tiny_data: Path, tmp_path: Path) -> None:
     root = tmp_path / "both"
-    recipes = {name: tiny_recipe(name) for name in ("rgb", "flow")}
-    for name, recipe in recipes.items():
-        untrained_run(recipe, tiny_data, root / name)
-        untrained_run(recipe, tiny_data, root / name / "fold_1")
-    values = {"title": "Both", "streams": recipes, "fusion": {"method": "mean"}}
-    (root / "pair.yaml").write_text(dump_recipe(PairRecipe.model_validate(values)))
-    Fusion("mean", 2).save(root / "fusion.json")
+    untrained_pair(tiny_data, root, Fusion("weighted", 2, weights=(0.2, 0.8)))
+    for name in ("rgb", "flow"):
+        untrained_run(tiny_recipe(name), tiny_data, root / name / "fold_1")
     push_to_hub(root, "me/both")
     assert files(hub.root / "me/both") == [
         "README.md",
@@ -206,15 +200,17 @@ def test_several_streams(hub: FolderHub, tiny_data: Path, tmp_path: Path) -> Non
     ]
     card = (hub.root / "me/both/README.md").read_text()
     assert "## Stream rgb" in card
-    assert "streams = ['hf://me/both/rgb', 'hf://me/both/flow']" in card
+    assert 'result = ds.predict("a.mp4", "hf://me/both")' in card
     video = tiny_data / "videos/right/right_4.mp4"
     printed = json.loads(succeed("predict", video, "--checkpoint", "hf://me/both", "--json"))[
         "videos"
     ][0]
     assert list(printed["streams"]) == ["rgb", "flow"]
-    expected = predict(video, [root / "rgb", root / "flow"])
-    got = predict(video, ["hf://me/both/rgb", "hf://me/both/flow"])
+    expected = predict(video, [root / "rgb", root / "flow"], weights=[0.2, 0.8])
+    got = predict(video, "hf://me/both")
     np.testing.assert_array_equal(got.probabilities, expected.probabilities)
+    rgb = predict(video, "hf://me/both/rgb")
+    np.testing.assert_array_equal(rgb.probabilities, expected.streams["rgb"])
     with pytest.raises(CheckpointError, match="holds a run for each of several streams"):
         load_checkpoint("hf://me/both")
 

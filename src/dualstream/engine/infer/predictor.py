@@ -41,7 +41,8 @@ class PredictorOptions(TypedDict, total=False):
     """Keyword arguments of `Predictor`."""
 
     fusion: Fusion | None
-    """Fitted on held-out training data (`fit_fusion`); the default is the mean."""
+    """Fitted on held-out training data (`fit_fusion`); the default is the mean, or that of a folder
+    of several streams."""
     weights: Sequence[float] | None
     """Of a weighted mean of the networks, instead of `fusion`."""
     window_seconds: float
@@ -67,7 +68,9 @@ class Predictor:
     Networks see videos in evaluation mode, whatever mode they are in.
 
     Args:
-        models: a recognizer or what one is made of, or several with the same classes.
+        models: a recognizer or what one is made of, or several with the same classes; or the
+            folder of a recipe of several streams (`train_pair`), which is all of them and their
+            fitted fusion.
         options: see `PredictorOptions`.
 
     Raises:

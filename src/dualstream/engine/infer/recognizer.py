@@ -140,7 +140,8 @@ brings its input and classes (`create_model(..., weights=...)`)."""
 
 Model: TypeAlias = "Trained | Recognizes | SeesVideo"
 """The same, a network of an exported file (`deploy.runtime.open_exported`), or a stream of
-trajectories (`load_trajectory_model`, or its run folder)."""
+trajectories (`load_trajectory_model`, or its run folder). Where networks are named one by one, the
+folder of a recipe of several streams names all of them (`named_streams`)."""
 
 
 def open_models(

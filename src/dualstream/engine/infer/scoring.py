@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from dualstream.engine.infer.recognizer import (
     open_stream,
 )
 from dualstream.engine.infer.window_clips import WindowClips
+from dualstream.engine.run.streams import named_streams
 from dualstream.errors import CheckpointError, InputError
 from dualstream.scores import Fusion, average_views, probabilities, weighted_fusion
 from dualstream.scores.views import Average
@@ -29,9 +29,10 @@ class Scoring:
     """Streams of the same classes, and how their probabilities are joined.
 
     Args:
-        models: a recognizer or what one is made of, or several with the same classes.
+        models: a recognizer or what one is made of, or several with the same classes; or the
+            folder of a recipe of several streams.
         cropping: views of a snippet.
-        fusion: fitted on held-out training data; None is the mean.
+        fusion: fitted on held-out training data; None is the mean, or that of the folder.
         weights: of a weighted mean of the streams, instead of `fusion`.
         optimize: run the networks in the form that is fastest here.
 
@@ -50,8 +51,12 @@ class Scoring:
         weights: Sequence[float] | None = None,
         optimize: bool = False,
     ) -> None:
-        several = isinstance(models, Sequence) and not isinstance(models, str)
-        given = [open_stream(m) for m in cast("Sequence[Model]", models if several else [models])]
+        if fusion is not None and weights is not None:
+            raise InputError("Give either fusion or weights.")
+        named, fitted = named_streams(models)
+        if fitted is not None and fusion is None and weights is None:
+            fusion = Fusion.load(fitted)
+        given = [open_stream(one) for one in named]
         self.video_streams = {i: one for i, one in enumerate(given) if isinstance(one, SeesVideo)}
         """Place among the streams -> one that looks at whole windows instead of clips."""
         networks = [one for one in given if not isinstance(one, SeesVideo)]
@@ -73,8 +78,6 @@ class Scoring:
         self.cropping = cropping
         self._label_when_mirrored = list(mirrored_labels(self.classes))
         self._running = [one.running(optimize=optimize) for one in self.recognizers]
-        if fusion is not None and weights is not None:
-            raise InputError("Give either fusion or weights.")
         if weights is not None:
             fusion = weighted_fusion(weights, num_streams=len(self.names))
         self.fusion = fusion or Fusion("mean", len(self.names))

@@ -52,10 +52,8 @@ def model_card(root: Path, repository: str, *, license: str | None = None) -> st
         lines += [f"Classes: {', '.join(classes)}.", ""]
     lines += ["## Use", "", "```console", "$ pip install dualstream"]
     lines += [f"$ dualstream predict VIDEO --checkpoint hf://{repository}", "```", ""]
-    addresses = [f"hf://{repository}{f'/{stream}' if stream else ''}" for stream in runs]
-    streams = f"[{', '.join(map(repr, addresses))}]" if len(runs) > 1 else repr(addresses[0])
-    lines += ["```python", "import dualstream as ds", "", f"streams = {streams}"]
-    lines += ['result = ds.predict("a.mp4", streams)', "result.top(5)", "```", ""]
+    lines += ["```python", "import dualstream as ds", ""]
+    lines += [f'result = ds.predict("a.mp4", "hf://{repository}")', "result.top(5)", "```", ""]
     for stream, folder in runs.items():
         recipe, _, info = read_run(folder)
         lines += [f"## Stream {stream}" if stream else "## Network", ""]
