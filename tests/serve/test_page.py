@@ -173,7 +173,9 @@ def test_the_curves_of_a_long_video(browser: Any, service: Running) -> None:
     }
     job = {"id": "0" * 32, "state": "done", "name": "long.mp4", "result": result}
     page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(0)
     page.route("**/v1/jobs/*", lambda route: route.fulfill(json=job))
+    page.route("**/v1/jobs/*/video", lambda route: route.fulfill(body=""))
     page.goto(f"{service.url}/#job={'0' * 32}")
     page.fill("#token", "open")
     page.keyboard.press("Enter")
