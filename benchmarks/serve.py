@@ -10,15 +10,16 @@ service's two processes together. `predict` is the same networks in this process
 of files, one after the other, half of them before the service's turn and half after it.
 
 With Chromium and playwright installed the page is timed too: its first paint, and the longest task
-of the browser's main thread while it shows a timeline of ten minutes in windows of a second, the
-medians of five pages.
+of the browser's main thread while it shows a timeline of ten minutes in windows of a second, on the
+clock and in processor time, the medians of five pages. Without VIDEO only the page is timed.
 
-Results go to benchmarks/results/serve.json.
+Results go to benchmarks/results/serve.json; those of the page alone are only printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +52,23 @@ new PerformanceObserver((list) => list.getEntries().forEach((e) => window.tasks.
 def main() -> None:
     """Measure, print a table, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("videos", nargs="*", type=Path)
     parser.add_argument("--runs", nargs="+", required=True)
     parser.add_argument("--window", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--queue", type=int, default=24)
     given = parser.parse_args()
+    if not given.videos:
+        with served(given) as (_, url):
+            print_page(page_times(url))
+        return
     files = [given.videos[number % len(given.videos)] for number in range(given.clients)]
     predictor = Predictor(open_models(given.runs), window_seconds=given.window)
     predictor.predict(given.videos[0])  # warms up
     expected = predict_seconds(predictor, files[::2])
-    with tempfile.TemporaryDirectory() as folder:
-        process, url = start(given, folder)
-        try:
-            codes, seconds, peak = load(url, process.pid, files)
-            page = page_times(url)
-        finally:
-            process.terminate()
-            process.wait()
+    with served(given) as (pid, url):
+        codes, seconds, peak = load(url, pid, files)
+        page = page_times(url)
     expected += predict_seconds(predictor, files[1::2])
     results: dict[str, Any] = {
         "codes": codes,
@@ -84,8 +85,7 @@ def main() -> None:
     print(f"predict            {60 * len(files) / expected:.1f} videos a minute")
     print(f"serve / predict    {expected / seconds:.2f}")
     print(f"largest memory     {peak / 2**20:.0f} MiB")
-    for name, value in page.items():
-        print(f"{name:18} {value:.0f}")
+    print_page(page)
     write_json(
         FOLDER / "results" / "serve.json",
         seconds={"serve": [seconds], "predict": [expected]},
@@ -103,16 +103,24 @@ def predict_seconds(predictor: Predictor, files: list[Path]) -> float:
     return time.perf_counter() - begun
 
 
-def start(given: argparse.Namespace, folder: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the service; returns its process and address."""
+@contextlib.contextmanager
+def served(given: argparse.Namespace) -> Iterator[tuple[int, str]]:
+    """The service while the block runs: id of its process and address."""
     command = [sys.executable, "-m", "dualstream", "serve", *given.runs, "--port", "0"]
-    command += ["--window", str(given.window)]
-    command += ["--max-queue", str(given.queue), "--data", folder]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().split()[-1]
+    command += ["--window", str(given.window), "--max-queue", str(given.queue)]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [*command, "--data", folder],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            yield process.pid, process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def load(url: str, pid: int, files: list[Path]) -> tuple[dict[int, int], float, int]:
@@ -164,20 +172,28 @@ def page_times(url: str) -> dict[str, float]:
         return {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        rounds = [_page_round(browser.new_page(), url) for _ in range(5)]
+        rounds = [_page_round(browser, url) for _ in range(5)]
         browser.close()
-    names = ("first paint, ms", "longest task, ms")
+    names = ("first paint, ms", "longest task, ms", "processor, ms")
     return {
         name: statistics.median(values)
         for name, values in zip(names, zip(*rounds, strict=True), strict=True)
     }
 
 
-def _page_round(page: Any, url: str) -> tuple[float, float]:
-    """First paint and longest task of a page that is opened anew."""
+def print_page(page: dict[str, float]) -> None:
+    """Print what `page_times` found."""
+    for name, value in page.items():
+        print(f"{name:18} {value:.0f}")
+
+
+def _page_round(browser: Any, url: str) -> tuple[float, float, float]:
+    """First paint and longest task of a page that is opened anew, on the clock and by processor."""
+    page = browser.new_page()
     page.add_init_script(TASKS)
     job = json.dumps(ten_minutes())
     page.route("**/v1/jobs/*", lambda route: route.fulfill(body=job))
+    browser.start_tracing(page=page, categories=["-*", "toplevel"])
     page.goto(f"{url}#job={'0' * 32}")
     page.wait_for_selector("#answer:visible")
     page.focus("#timeline")
@@ -187,8 +203,23 @@ def _page_round(page: Any, url: str) -> tuple[float, float]:
     paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     tasks = "Math.max(0, ...window.tasks)"
     found = float(page.evaluate(paint)), float(page.evaluate(tasks))
+    events = json.loads(browser.stop_tracing())["traceEvents"]
     page.close()
-    return found
+    return *found, _longest_by_processor(events)
+
+
+def _longest_by_processor(events: list[dict[str, Any]]) -> float:
+    """Processor milliseconds of the longest task of any page's main thread in a Chromium trace."""
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    return max(
+        event.get("tdur", 0) / 1000  # microseconds
+        for event in events
+        if event.get("ph") == "X" and (event["pid"], event["tid"]) in mains
+    )
 
 
 def ten_minutes() -> dict[str, Any]:

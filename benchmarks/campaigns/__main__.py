@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import files, kills, places, videos
+from . import files, kills, places, sound_files, videos
 from .records import run_cases, table
 
 
@@ -43,7 +43,7 @@ def main() -> None:
             )
         print(table(records, by="container", title="container"))
     elif options.verb == "files":
-        sources = files.write_sources(options.work / "files")
+        sources = sound_files.write_sources(options.work / "files")
         if options.only is not None:
             kind, name, data, done = files.damaged(options.only, sources)
             path = options.work / f"file-{options.only}-{Path(name).name}"

@@ -155,6 +155,59 @@ def test_a_job_is_found_again_by_its_address(browser: Any, service: Running, vid
     page.close()
 
 
+def test_the_curves_of_a_long_video(browser: Any, service: Running) -> None:
+    windows = 6000  # more than there are columns on the screen, so that several share one
+    values = [1.0] * (windows // 2) + [0.0] * (windows // 2)
+    values[windows // 4] = 0.5  # a single window, which must not be lost
+    ranked = [{"class": "here", "probability": 1.0}]
+    result = {
+        "source": "long.mp4",
+        "top": ranked,
+        "streams": {},
+        "timeline": [{"start": n, "end": n + 1, "top": ranked} for n in range(windows)],
+        "segments": [],
+        "cuts": [],
+        "video": {"width": 64, "height": 48, "fps": 25, "frames": 150000, "seconds": windows},
+        "totals": [],
+        "curves": {"here": values},
+    }
+    job = {"id": "0" * 32, "state": "done", "name": "long.mp4", "result": result}
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(0)
+    page.route("**/v1/jobs/*", lambda route: route.fulfill(json=job))
+    page.route("**/v1/jobs/*/video", lambda route: route.fulfill(body=""))
+    page.goto(f"{service.url}/#job={'0' * 32}")
+    page.fill("#token", "open")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer:visible")
+
+    # Of columns at shares of the time: the rows that have the first label's colour, as shares.
+    rows = """shares => {
+        const canvas = document.getElementById("curves");
+        const { width, height } = canvas;
+        const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+        return shares.map(share => {
+            const x = Math.min(Math.floor(share * width), width - 1);
+            const found = [];
+            for (let y = 0; y < height; y += 1) {
+                const at = 4 * (y * width + x);
+                if (data[at] === 11 && data[at + 1] === 111 && data[at + 2] === 164) found.push(y);
+            }
+            return found.length ? [found[0] / height, found.at(-1) / height] : null;
+        });
+    }"""
+    page.emulate_media(color_scheme="light")  # --c0 is #0b6fa4: 11, 111, 164
+    until(lambda: page.evaluate(rows, [0.1])[0])
+    up, dip, jump, down = page.evaluate(rows, [0.1, 0.25, 0.5, 0.9])
+    assert up[1] < 0.05
+    assert dip[0] < 0.05
+    assert 0.45 < dip[1] < 0.55
+    assert down[0] > 0.93
+    assert jump[1] > 0.93
+    assert page.evaluate("document.querySelectorAll('#pieces tbody tr').length") == 0
+    page.close()
+
+
 def test_actions_are_taught(page: Any, service: Running, run: Path, videos: Path) -> None:
     pytest.importorskip("dualstream.engine.teach", reason="this dualstream cannot teach")
     from dualstream.engine.teach.settings import TeachSettings

@@ -11,7 +11,7 @@ from benchmarks.campaigns.containers import write_sources
 from benchmarks.campaigns.mutations import find_boxes
 from benchmarks.campaigns.records import read_records, run_cases, table
 
-from benchmarks.campaigns import files, videos
+from benchmarks.campaigns import files, sound_files, videos
 from dualstream.errors import VideoError
 
 FORMATS = ("mp4", "matroska", "avi", "mpegts", "ivf")
@@ -80,7 +80,7 @@ def test_damaged_videos_are_read_or_refused(sources, tmp_path):
 
 def test_damaged_annotations_and_recipes_are_read_or_refused(tmp_path):
     (tmp_path / "sources").mkdir()
-    files.write_small(tmp_path / "sources")
+    sound_files.write_small(tmp_path / "sources")
     with files.child(tmp_path) as child:
         seeds = [s for s in range(120) if files.kind_of(s) in files.SMALL][:60]
         records = [files.record_of(seed, tmp_path / "sources", child) for seed in seeds]

@@ -726,6 +726,42 @@ def test_csv_of_no_form_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "program"),
+    [
+        ("project.boris", "{", "BORIS"),
+        (
+            "events.csv",
+            "Observation id,Media file name,Beh\xffvior,St\xffrt (s)\no,a,run,0\n",
+            "BORIS",
+        ),
+        ("events.tsv", "x\0\nBehavior\tBehavior type\tStart (s)\tSt\0p (s)\n", "BORIS"),
+        ("one.eaf", "<ANNOTATION", "ELAN"),
+        ("one.txt", "Tier\tBegin Tim - msec\tEnd Time - msec\tDuration - msec\n", "ELAN"),
+        ("notes.txt", "Behavior is scored from the start (s. page 3).\n", None),
+        ("notes.csv", "a,b\n", None),
+    ],
+)
+def test_damaged_files_of_boris_and_elan_are_told(
+    tmp_path: Path, name: str, content: str, program: str | None
+) -> None:
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    assert detect_format(tmp_path) is None
+    problems = unread_lists(tmp_path, "folders")
+    assert [p.where for p in problems] == ([f"{tmp_path}/{name}"] if program else [])
+    for problem in problems:
+        assert problem.kind == "unread list"
+        assert problem.what == f"it is a file of {program} but no export of it that can be read"
+
+
+def test_files_of_a_program_beside_its_exports_are_no_problem(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"one.txt": "Begin Time - msec\tEnd Time - msec\ta\n0\t9\trun\n", "one.eaf": "<"}
+    )
+    assert detect_format(tmp_path) == "elan"
+    assert unread_lists(tmp_path, "elan") == []
+
+
+@pytest.mark.parametrize(
     ("classes", "lines", "labels"),
     [
         # The folders show it, whatever numbers the class list has.

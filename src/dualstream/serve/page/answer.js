@@ -67,7 +67,8 @@ export function showResult(result) {
   $("nothing").hidden = result.segments.length > 0;
   $("timeline").setAttribute("aria-valuemax", duration());
   $("answer").hidden = false;
-  requestAnimationFrame(() => { draw(); moved(); }); // a task of its own
+  moved();
+  draw();
 }
 
 for (const button of document.querySelectorAll("[data-form]")) {

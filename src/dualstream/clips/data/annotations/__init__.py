@@ -28,8 +28,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dualstream.clips.data.annotations.boris import is_boris, read_boris
-from dualstream.clips.data.annotations.elan import is_elan, read_elan
+from dualstream.clips.data.annotations.boris import is_boris, is_of_boris, read_boris
+from dualstream.clips.data.annotations.elan import is_elan, is_of_elan, read_elan
 from dualstream.clips.data.annotations.entries import (
     SET_WORDS,
     Annotations,
@@ -263,15 +263,34 @@ def detect_format(path: Path) -> AnnotationFormat | None:
     return "list" if path.suffix.lower() in LIST_SUFFIXES and path.is_file() else None
 
 
+_PROGRAMS: dict[AnnotationFormat, tuple[str, Callable[[Path], bool]]] = {
+    "boris": ("BORIS", is_of_boris),
+    "elan": ("ELAN", is_of_elan),
+}
+"""Formats that are exports of a program: its name, and whether a file is its, readable or not."""
+
+
 def unread_lists(folder: Path, format: AnnotationFormat) -> list[Problem]:
-    """Return problems of files called as lists are (`val.csv`) but not read in this format."""
+    """Return problems of files that seem to be annotations but are not read in this format.
+
+    They are called as lists are (`val.csv`), or are of BORIS or ELAN: damaged exports, and these
+    programs' own files where the format is another than their exports.
+    """
     is_read = _READERS[format][0] if format in _READERS else lambda file: False
-    unread = annotation_files(
-        folder, lambda file: bool(listed_set(file.stem)) and not is_read(file)
-    )
-    what = f"it is no list of the form {format!r}"
-    remedy = "It is left out; name it and its form with --splits and --format to read it."
-    return [Problem("unread list", str(file), what, remedy) for file in unread]
+    problems = []
+    for file in annotation_files(folder, lambda file: not is_read(file)):
+        found = (of for of, (_, is_its) in _PROGRAMS.items() if of != format and is_its(file))
+        program = next((_PROGRAMS[of][0] for of in found), None)
+        if listed_set(file.stem):
+            what = f"it is no list of the form {format!r}"
+            remedy = "It is left out; name it and its form with --splits and --format to read it."
+        elif program is not None:
+            what = f"it is a file of {program} but no export of it that can be read"
+            remedy = f"It is left out; export the intervals from {program} again, as CSV or tabs."
+        else:
+            continue
+        problems.append(Problem("unread list", str(file), what, remedy))
+    return problems
 
 
 def read_annotations(

@@ -30,6 +30,7 @@ from dualstream.clips.data.annotations.interval_tables import (
     Table,
     head_of_table,
     labelled_intervals,
+    mentions,
     read_table,
     wrong_times,
 )
@@ -38,11 +39,18 @@ from dualstream.errors import InputError
 
 _MEDIA = ("media file name", "media file path", "media file", "source")
 """Columns that name the video, in lower case; the first that a table has is read."""
+_COLUMNS = ("observation id", "media file", "behavior", "start (s)", "stop (s)")
+"""Words, in lower case, of which the header of an export has two or more."""
 
 
 def is_boris(file: Path) -> bool:
     """Whether a table has the columns of BORIS's aggregated or tabular events."""
     return _header(head_of_table(file)) is not None
+
+
+def is_of_boris(file: Path) -> bool:
+    """Whether a file is BORIS's, readable or not: its own project, or columns that it names."""
+    return file.suffix.lower() == ".boris" or mentions(file, _COLUMNS, least=2)
 
 
 def read_boris(path: Path) -> Annotations:

@@ -31,6 +31,7 @@ from dualstream.clips.data.annotations.interval_tables import (
     Table,
     head_of_table,
     labelled_intervals,
+    mentions,
     read_table,
     wrong_times,
 )
@@ -55,6 +56,11 @@ def is_elan(file: Path) -> bool:
         return False
     first = rows[0][1]
     return any(name.lower().startswith(_BEGIN) for name in first) or len(_clocks(first)) >= 2
+
+
+def is_of_elan(file: Path) -> bool:
+    """Whether a file is ELAN's, readable or not: its own annotations, or columns that it names."""
+    return file.suffix.lower() == ".eaf" or mentions(file, _TIMES, least=2)
 
 
 def read_elan(path: Path) -> Annotations:

@@ -27,7 +27,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Extensions, in lower case, of the files that are taken for videos."""
 
-TEXT_SUFFIXES = frozenset({".csv", ".json", ".jsonl", ".list", ".lst", ".tsv", ".txt", ".xml"})
+TEXT_SUFFIXES = frozenset(
+    {".boris", ".csv", ".eaf", ".json", ".jsonl", ".list", ".lst", ".tsv", ".txt", ".xml"}
+)
 """Extensions, in lower case, of the files that may be annotations."""
 
 _OfLines = Literal["malformed line", "missing file", "ambiguous name", "listed twice"]

@@ -90,6 +90,22 @@ def head_of_table(file: Path) -> Table:
         return []
 
 
+def mentions(file: Path, words: Sequence[str], *, least: int) -> bool:
+    """Whether one of the first lines of a table has so many of some words, given in lower case.
+
+    The file may be damaged: bytes that are not UTF-8 are passed over.
+    """
+    if file.suffix.lower() not in _TABLES:
+        return False
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(1 << 16)
+    except OSError:
+        return False
+    lines = head.replace(b"\0", b"").decode(errors="replace").lower().splitlines()[:_HEAD_ROWS]
+    return any(sum(word in line for word in words) >= least for line in lines)
+
+
 def _delimiter_of(file: Path) -> str:
     try:
         with file.open("rb") as opened:
