@@ -30,8 +30,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 STARTED = time.monotonic()
 
 SLOW_MINUTES = float(os.environ.get("SLOW_MINUTES", "inf"))
-"""Minutes after which no further `slow` test is begun: none in `scripts/check` as developers call it,
-some in CI."""
+"""Minutes after which no further `slow` test is begun: 0 in `scripts/check` as developers call it,
+more in CI."""
 
 
 @pytest.hookimpl(trylast=True)
