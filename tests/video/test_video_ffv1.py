@@ -99,3 +99,21 @@ def test_every_way_of_reading_gives_the_same_pictures(tmp_path: Path, suffix: st
     for number in range(len(kept)):
         with VideoReader(path) as reader:
             assert np.array_equal(reader.read([number]).data[0], frames.data[number]), number
+
+
+def test_packets_out_of_order_are_not_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "b.mkv"
+    with (
+        av.open(str(write(tmp_path / "a.mkv"))) as source,
+        av.open(str(path), "w") as container,
+    ):
+        stream = container.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        times = [packet.pts for packet in packets]
+        times[3], times[5] = times[5], times[3]
+        for number, (packet, pts) in enumerate(zip(packets, times, strict=True)):
+            packet.pts, packet.dts, packet.stream = pts, number - 1000, stream
+            container.mux(packet)
+    with VideoReader(path) as reader:
+        assert reader.frame_list.by_count
+        assert np.array_equal(reader.read_all().data, read_video(tmp_path / "a.mkv").data)
