@@ -234,8 +234,10 @@ class Decoder:
 
     def _decode(self, packet: Any | None) -> list[Any]:
         """The pictures that a packet gives; DamagedPacketError also where it cannot be sound."""
-        guard = None if packet is None or not packet.size else self._guard
-        if guard is not None and not guard.takes(bytes(packet)):
+        guard = self._guard
+        if packet is None or not packet.size:
+            guard = None
+        elif guard is not None and not guard.takes(bytes(packet)):
             raise DamagedPacketError(f"A picture of {self.path!r} is damaged (its checksum).")
         try:
             return decode_packet(self.stream, packet)
