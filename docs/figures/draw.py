@@ -15,7 +15,8 @@ from xml.sax.saxutils import escape
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
 
-from figures import FIGURES, Arrow, Box, Figure  # noqa: E402
+from boxes import Arrow, Box, Figure  # noqa: E402
+from figures import FIGURES  # noqa: E402
 
 WIDTH, PITCH_X, PITCH_Y, MARGIN = 138, 158, 92, 16
 LINE = 15

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from dualstream.engine.recipe import read_recipe
 from dualstream.engine.recipe_sections import Positive, Section, SplitSection
-from dualstream.engine.recipe_text import apply_change, explained, parse_override, shipped_recipes
+from dualstream.engine.recipe_text import apply_change, explained, parse_override
 from dualstream.errors import InputError, RecipeError
 from dualstream.flow.trajectories import TrajectoryParams
 
@@ -65,11 +65,6 @@ class TrajectoryRecipe(Section):
     encoding: EncodingSection = EncodingSection()
     classifier: ClassifierSection = ClassifierSection()
     data: SplitSection = SplitSection()
-
-
-def list_trajectory_recipes() -> tuple[str, ...]:
-    """Names of the recipes of trajectories that come with the package."""
-    return tuple(shipped_recipes("dualstream.recipes.trajectories"))
 
 
 def holds_trajectories(name_or_path: str | os.PathLike[str]) -> bool:

@@ -17,6 +17,7 @@ from dualstream.video.container import (
     open_video,
     packets_of,
 )
+from dualstream.video.ffv1 import Ffv1Guard
 from dualstream.video.index import (
     PTS_FORMATS,
     FrameIndex,
@@ -73,6 +74,9 @@ class Decoder:
 
     def _begin(self, *, at: int) -> None:
         self._packets: Iterator[Any] = packets_of(self.container, self.stream)
+        context = self.stream.codec_context
+        is_ffv1 = context.codec.canonical_name == "ffv1"
+        self._guard = Ffv1Guard(context.extradata or b"") if is_ffv1 else None
         self._decoded: deque[Any] = deque()
         # Place of the picture that comes next; None: elsewhere in the file.
         self._next: int | None = at
@@ -103,7 +107,7 @@ class Decoder:
         self._next = None
         for packet in self._packets:
             try:
-                yield from decode_packet(self.stream, packet)
+                yield from self._decode(packet)
             except DamagedPacketError:
                 self.num_refused += 1
 
@@ -209,7 +213,7 @@ class Decoder:
         if not is_last and not index.by_count:
             self._announce(packet, unsent)
         try:
-            pictures = decode_packet(self.stream, packet)
+            pictures = self._decode(packet)
         except DamagedPacketError as error:
             if index.by_count or self._leads(min(self._latest, default=None)):
                 return True
@@ -227,6 +231,20 @@ class Decoder:
         if self._pending and is_last:
             raise self._missing(self._next)
         return True
+
+    def _decode(self, packet: Any | None) -> list[Any]:
+        """The pictures that a packet gives; DamagedPacketError also where it cannot be sound."""
+        guard = self._guard
+        if packet is None or not packet.size:
+            guard = None
+        elif guard is not None and not guard.takes(bytes(packet)):
+            raise DamagedPacketError(f"A picture of {self.path!r} is damaged (its checksum).")
+        try:
+            return decode_packet(self.stream, packet)
+        except DamagedPacketError:
+            if guard is not None:
+                guard.lose()
+            raise
 
     def _announce(self, packet: Any, unsent: set[int]) -> None:
         """Note that a packet is decoded next; leave its picture out if none needs it."""

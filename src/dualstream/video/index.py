@@ -122,6 +122,8 @@ def list_packets(container: Any, stream: Any) -> PacketList | None:
             continue
         if packet.pts is None or starts_at is None or packet.pts < starts_at:
             found.is_trusted = False
+        if codec == "ffv1" and found.pts and (packet.pts or 0) <= found.pts[-1]:
+            found.is_trusted = False  # it shows pictures in the order of decoding
         if is_key:
             found.keys.append(len(found.pts))
         found.pts.append(packet.pts or 0)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+from dualstream.video.ffv1 import is_whole_packet
+
 FORBIDDEN_IN_UNIT = re.compile(rb"\0\0[\0-\2]")
 """Byte sequences that no sound NAL unit holds (ITU-T H.264, section 7.4.1)."""
 
@@ -59,6 +61,8 @@ def packet_inspector(codec: str, extradata: bytes) -> Callable[[bytes], PacketFa
     if codec in NAL_SYNTAX:
         length_bytes = nal_length_bytes(codec, extradata)
         return lambda data: _nal_facts(codec, nal_units(data, length_bytes=length_bytes), extradata)
+    if codec == "ffv1":
+        return lambda data: PacketFacts(is_whole=not extradata or is_whole_packet(data))
     known = {"av1": _av1_facts, "vp9": _vp9_facts, "mjpeg": _mjpeg_facts}
     return known.get(codec, lambda data: PacketFacts())
 

@@ -8,6 +8,7 @@ RUN/recipe.yaml, classes.txt, run.json, metrics.json   as of networks (`engine.r
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,15 @@ class TrajectoryModel:
         none = Trajectories.empty(params.length)
         logits = np.zeros((len(windows), len(self.classes)), np.float32)
         sums: dict[int, Sums] = {}
+        firsts, done = [first for first, _ in windows], 0
         for run in trajectory_runs(frames, numbers=numbers, params=params):
             ends = run.place[:, 0]
-            for place in [place for place in sums if windows[place][1] <= ends.min()]:
-                logits[place] = self.logits(sums.pop(place))
-            for place, (first, last) in enumerate(windows):
+            while done < len(windows) and windows[done][1] <= ends.min():
+                if done in sums:
+                    logits[done] = self.logits(sums.pop(done))
+                done += 1
+            for place in range(done, bisect_right(firsts, ends.max() - params.length)):
+                first, last = windows[place]
                 inside = (ends - params.length >= first) & (ends < last)
                 if inside.any():
                     before = sums.get(place) or sums_of(self.codebook, none)
