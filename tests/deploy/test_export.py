@@ -100,6 +100,18 @@ FUSIONS = [
 ]
 
 
+@pytest.mark.parametrize("title", ["tsn", pytest.param("x3d", marks=pytest.mark.slow)])
+def test_no_bias_is_computed_on_the_way(title: str, tmp_path: Path) -> None:
+    """Else ONNX runtime joins neither batch norms nor activations with convolutions."""
+    path = export(small(title), tmp_path / "a.onnx").path
+    graph = onnx.load(path).graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 5
+    computed = [node.name for node in convolutions for x in node.input[2:] if makers.get(x)]
+    assert computed == []
+
+
 @pytest.mark.parametrize("fusion", FUSIONS, ids=str)
 def test_the_fusion_in_the_graph_is_that_of_the_scores(fusion: Fusion) -> None:
     logits = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1)) * 3
