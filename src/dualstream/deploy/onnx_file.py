@@ -160,6 +160,8 @@ def _drop_zero_biases(graph: Any) -> None:
     Torch writes zeros for it that are computed on the way. ONNX runtime then joins neither a batch
     norm nor an activation with the convolution, and takes a slower kernel for it.
     """
+    from onnx import numpy_helper
+
     makers = {output: node for node in graph.node for output in node.output}
 
     def is_zero(name: str) -> bool:
@@ -167,7 +169,8 @@ def _drop_zero_biases(graph: Any) -> None:
         if maker is None:
             return False
         if maker.op_type == "Constant":
-            return not any(maker.attribute[0].t.raw_data)
+            (value,) = maker.attribute
+            return value.name == "value" and not numpy_helper.to_array(value.t).any()
         return maker.op_type in ("Expand", "CastLike") and is_zero(maker.input[0])
 
     for node in graph.node:
