@@ -84,7 +84,7 @@ def hidden_recipe() -> Recipe:
     values["model"] = {"name": "hidden_two_stream", "options": options}
     values["clip"] = {"short_side": 72, "crop_size": 64}
     values["inputs"] = {"rgb": {"modality": "rgb", "num_frames": 3}}
-    values["train"] |= {"losses": {"answer": 1.0, "motion": 0.1}, "epochs": 2}
+    values["train"] |= {"losses": {"answer": 1.0, "motion": 0.1}, "epochs": 1}
     values["train"]["optimizer"]["lr"] = (
         1e-4  # the losses without labels are steep at random weights
     )
@@ -92,11 +92,20 @@ def hidden_recipe() -> Recipe:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [conv_fusion_recipe, cross_attention_recipe, hidden_recipe])
+@pytest.mark.parametrize(
+    ("make", "batch_size", "exact"),
+    [
+        (conv_fusion_recipe, 4, 1e-5),
+        (cross_attention_recipe, 4, 1e-5),
+        # One step of all eight videos, which moves weights by up to 5e-4: the losses of flow have
+        # kinks, where a second step makes of rounding a hundredth of the way.
+        (hidden_recipe, 8, 1e-6),
+    ],
+)
 def test_two_processes_train_streams_that_learn_from_each_other_to_the_weights_of_one(
-    make: Callable[[], Recipe], tiny_data: Path, tmp_path: Path
+    make: Callable[[], Recipe], batch_size: int, exact: float, tiny_data: Path, tmp_path: Path
 ) -> None:
-    recipe = changed(make(), train__batch_size=4, train__accelerator="cpu")
+    recipe = changed(make(), train__batch_size=batch_size, train__accelerator="cpu")
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
     two = ["train.devices=2", "train.strategy=ddp"]
     train(recipe, tiny_data, tmp_path / "one")
@@ -106,7 +115,7 @@ def test_two_processes_train_streams_that_learn_from_each_other_to_the_weights_o
     assert first.keys() == second.keys()
     for name in first:
         # Batch norms of attention networks learn from the clips of their own process.
-        loose = 0.05 if name.startswith("attention.") else 1e-5
+        loose = 0.05 if name.startswith("attention.") else exact
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=loose, msg=name)
 
 
