@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import pytest
 
-KEPT_BYTES = 3 * 2**29
-"""Resident memory of a worker above which what tests have freed is given back to the system."""
+KEPT_BYTES = 2**29
+"""Growth of a worker's memory after which what tests have freed goes back to the system."""
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay to the end: the garbage collector need not look at them."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out slow tests for which there is no time."""
     minutes = (time.monotonic() - STARTED) / 60
@@ -53,14 +59,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"slow, and after {SLOW_MINUTES:g} minutes; SLOW_MINUTES=inf runs it")
 
 
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@pytest.fixture(scope="session")
+def kept() -> list[int]:
+    """Memory of this worker when it last gave some back, one number."""
+    return [resident_bytes()]
+
+
 @pytest.fixture(scope="module", autouse=True)
-def freed_memory_goes_back() -> Iterator[None]:
+def freed_memory_goes_back(kept: list[int]) -> Iterator[None]:
     """A worker that has trained large networks would keep their memory for all tests after it."""
     yield
-    if psutil.Process().memory_info().rss > KEPT_BYTES:
+    if resident_bytes() > kept[0] + KEPT_BYTES:
         gc.collect()  # trainers and networks hold each other
         if platform.libc_ver()[0] == "glibc":
             ctypes.CDLL(None).malloc_trim(0)
+        kept[0] = resident_bytes()
 
 
 @pytest.fixture(scope="module", autouse=True)

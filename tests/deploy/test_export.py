@@ -27,7 +27,7 @@ from dualstream.errors import ExportError, InputError, MissingDependencyError
 from dualstream.scores import Fusion, softmax
 from dualstream.scores.linear import LinearClassifier, LinearKind
 
-SLOW = {"i3d", "r2plus1d_18", "slowfast", "x3d"}
+SLOW = {"cnn_m", "conv_fusion", "i3d", "r2plus1d_18", "slowfast", "x3d"}
 PAIR_ONLY = {"tsn on flow"}
 
 

@@ -89,8 +89,20 @@ class StoppedError(Exception):
     """As a killed process: the listener raises it."""
 
 
-@pytest.mark.parametrize("stage", ["train rgb", "hold out rgb", "train flow", "test flow"])
-@pytest.mark.parametrize("how", ["resume", "same call"])
+@pytest.mark.parametrize(
+    ("how", "stage"),
+    [
+        ("resume", "train rgb"),
+        ("same call", "test flow"),
+        *(
+            pytest.param(how, stage, marks=pytest.mark.slow)
+            for how, stage in (
+                *(("resume", stage) for stage in ("hold out rgb", "train flow", "test flow")),
+                *(("same call", stage) for stage in ("train rgb", "hold out rgb", "train flow")),
+            )
+        ),
+    ],
+)
 def test_a_stopped_one_ends_as_an_unbroken_one(
     stage: str, how: str, whole: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

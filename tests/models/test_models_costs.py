@@ -13,6 +13,8 @@ from dualstream.models.inspect import inspect_network
 ZOO = "pytorchvideo's and SlowFast's model zoos (crops of 256 pixels, X3D: as named)"
 TORCHVISION = "torchvision's weights of the network"
 COUNTED = "counted from public code"
+DEEP = {"slowfast_r101_8x8", "slowfast_r101_16x8", "x3d_l"}
+"""Networks of so many layers that counting takes seconds; smaller ones of their classes remain."""
 NON_LOCAL = {"res3": [1, 3], "res4": [1, 3, 5]}
 
 # network, options, parameters, input (C, T, H, W), billions of multiply-adds, source of those
@@ -82,8 +84,14 @@ def _counted(
 
 @pytest.mark.parametrize(
     ("name", "options", "parameters", "size", "billions", "source"),
-    PUBLISHED,
-    ids=["-".join([row[0], *map(str, row[1].values())]) for row in PUBLISHED],
+    [
+        pytest.param(
+            *row,
+            id="-".join([row[0], *map(str, row[1].values())]),
+            marks=[pytest.mark.slow] if row[0] in DEEP else [],
+        )
+        for row in PUBLISHED
+    ],
 )
 def test_published(
     name: str,
@@ -114,7 +122,13 @@ ALSO_PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "billions"), ALSO_PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "size", "billions"),
+    [
+        pytest.param(*row, marks=[pytest.mark.slow] if row[0] in DEEP else [])
+        for row in ALSO_PUBLISHED
+    ],
+)
 def test_figures_of_other_counters_agree(
     name: str, size: tuple[int, int, int, int], billions: float
 ) -> None:

@@ -336,7 +336,20 @@ def test_usual_input_size(name: str, options: dict, expected: tuple[int, ...]) -
     assert usual_input_size(model) == expected
 
 
-@pytest.mark.parametrize("name", list_models())
+DEEP = {
+    *("cross_attention", "s3d", "slowfast_r101_16x8", "slowfast_r101_8x8", "t3d_169", "x3d_l"),
+    "x3d_xl",
+}
+"""Networks with so many layers that following them takes seconds; smaller kin remain."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
+        for name in list_models()
+    ],
+)
 def test_every_network_is_followed_to_its_logits(name: str) -> None:
     """The classifier sees the whole clip, or all that the network uses of it; each tower has its
     own."""
