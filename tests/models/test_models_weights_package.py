@@ -257,10 +257,10 @@ class TestRealI3D:
         assert np.isclose(result.probabilities.sum(), 1, atol=1e-5)
 
     @pytest.mark.slow
-    def test_readme_shows_what_is_printed(self, path: Path, shared: Path) -> None:
-        readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    def test_the_first_page_shows_what_is_printed(self, path: Path, shared: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
         command = "dualstream predict arm_wrestling.mp4 --weights i3d_rgb_kinetics400"
-        [expected] = re.findall(rf"\$ {command}\n(.*?)```", readme, flags=re.DOTALL)
+        [expected] = re.findall(rf"\$ {command}\n(.*?)```", page, flags=re.DOTALL)
         done = subprocess.run(
             [sys.executable, "-m", *command.split()],
             cwd=shared / "clips",
