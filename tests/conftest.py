@@ -20,12 +20,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 KEPT_BYTES = 2**29
 """Growth of a worker's memory after which what tests have freed goes back to the system."""
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+
+# An example may take as long as a busy machine needs, and so may drawing it.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 STARTED = time.monotonic()
 
@@ -65,20 +72,20 @@ def resident_bytes() -> int:
 
 
 @pytest.fixture(scope="session")
-def kept() -> list[int]:
+def bytes_kept() -> list[int]:
     """Memory of this worker when it last gave some back, one number."""
     return [resident_bytes()]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def freed_memory_goes_back(kept: list[int]) -> Iterator[None]:
+def freed_memory_goes_back(bytes_kept: list[int]) -> Iterator[None]:
     """A worker that has trained large networks would keep their memory for all tests after it."""
     yield
-    if resident_bytes() > kept[0] + KEPT_BYTES:
+    if resident_bytes() > bytes_kept[0] + KEPT_BYTES:
         gc.collect()  # trainers and networks hold each other
         if platform.libc_ver()[0] == "glibc":
             ctypes.CDLL(None).malloc_trim(0)
-        kept[0] = resident_bytes()
+        bytes_kept[0] = resident_bytes()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -32,7 +32,7 @@ class Calling:
         return self.call
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     value=arrays(
         st.sampled_from([">f4", "<f8", "<f2", "u1", "<i8", "?"]),
@@ -265,7 +265,7 @@ def test_what_is_no_pickle_is_refused(content: bytes) -> None:
         read_pickled_arrays(content, source="file.ckpt")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_any_damage_gives_arrays_or_the_error(place: int, value: int) -> None:
     content = bytearray(pickle.dumps({"a": {"b": np.arange(6.0).reshape(2, 3)}}, protocol=4))

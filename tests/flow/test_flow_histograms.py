@@ -85,7 +85,7 @@ def test_flow_of_a_translating_pattern_is_in_the_bin_of_its_direction() -> None:
     assert histogram[1:].sum() < 0.1 * histogram[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), turns=st.integers(1, 3))
 def test_a_quarter_turn_moves_the_bins_by_a_quarter(seed: int, turns: int) -> None:
     fields = np.random.default_rng(seed).normal(0, 2, (2, 2, 6, 8)).astype(np.float32)
@@ -98,7 +98,7 @@ def test_a_quarter_turn_moves_the_bins_by_a_quarter(seed: int, turns: int) -> No
     np.testing.assert_allclose(after[..., -1], before[..., -1], atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_cells_of_equal_size_have_the_mean_of_the_whole(seed: int) -> None:
     fields = np.random.default_rng(seed).normal(0, 1, (4, 2, 8, 12)).astype(np.float32)

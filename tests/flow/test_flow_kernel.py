@@ -166,7 +166,7 @@ def test_subtracted_means() -> None:
     np.testing.assert_array_equal(data, quantize(flow))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 45),
     width=st.integers(1, 75),

@@ -429,7 +429,7 @@ def made_layer(what: str, *numbers) -> nn.Module:
     return conv(1, 1, kernel, stride=stride, padding=padding, dilation=dilation)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(layer, min_size=1, max_size=5))
 def test_any_stack_of_windows(stack: list[tuple]) -> None:
     """Fields are exact away from the border, whatever windows stand on top of each other."""

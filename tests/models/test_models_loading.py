@@ -238,7 +238,7 @@ def test_a_file_without_a_state_dict(fresh: Network, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "npz"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
 def test_any_damage_gives_tensors_or_the_error(
     kind: str, place: int, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory

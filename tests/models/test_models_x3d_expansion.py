@@ -98,7 +98,7 @@ def test_cost_as_counted_from_public_code(name: str, giga: float) -> None:
     assert multiply_adds(PUBLISHED[name]) / 1e9 == pytest.approx(giga, rel=0.06)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.builds(
         Factors,
@@ -197,7 +197,7 @@ def test_an_axis_with_steps_too_large_is_left_out() -> None:
     assert "bottleneck" in axes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.builds(
         Factors,

@@ -160,9 +160,7 @@ def test_the_interface_is_as_its_document_says(run: Path, videos: Path, tmp_path
     for found in schema.get_all_operations():
         operation = found.ok()
 
-        @settings(
-            max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-        )
+        @settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy())
         def each(case: schemathesis.Case) -> None:
             nonlocal tried

@@ -254,7 +254,7 @@ NAMES = st.text(
 ).filter(lambda name: name not in (".", "..") and is_video_name(name))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_is_written_is_read_back(tmp_path: Path, data: st.DataObject) -> None:
     num_splits = data.draw(st.integers(0, 4))
