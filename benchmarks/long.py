@@ -1,16 +1,14 @@
-"""A long file and a live camera through both streams: speed, delay and memory.
+"""A long file through both streams: speed and memory.
 
-    python benchmarks/long.py                      # an hour, windows of 10 s a second apart
+    python benchmarks/long.py              # an hour, windows of 10 s a second apart
     python benchmarks/long.py --minutes 5
-    python benchmarks/long.py --live --minutes 10  # a 320x240 camera of 25 frames a second
 
 Two TSN on EfficientNet-Lite0 with untrained weights look at it: one at single frames, one at
 stacks of ten flow fields, computed on the way. The file is a clip of 340x256 whose packets are
-repeated; the camera is such a file, smaller, played at its own pace. Every repeat is a cut, which
-would leave few windows, so cuts are searched and timed, then left alone. Bars: at least four times
-real time and 1.5 GiB; a delay below 1.5 s and memory that stays.
+repeated. Every repeat is a cut, which would leave few windows, so cuts are searched and timed, then
+left alone. Bars: at least four times real time and 1.5 GiB. benchmarks/camera.py is for cameras.
 
-`--json` writes benchmarks/results/long.json (live.json).
+`--json` writes benchmarks/results/long.json.
 """
 
 from __future__ import annotations
@@ -21,12 +19,10 @@ import time
 from pathlib import Path
 
 import av
-import numpy as np
 
 import dualstream as ds
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.video.cuts import find_cuts
-from dualstream.video.live import LiveReader
 from measure import FOLDER, versions, write_json
 from predict import VIDEO, write_run
 
@@ -35,7 +31,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--video", type=Path, default=VIDEO)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--live", action="store_true")
     parser.add_argument("--json", action="store_true", help="write a file in results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -43,17 +38,12 @@ def main() -> None:
             write_run(Path(work) / "rgb", modality="rgb", num_frames=1, method="tvl1-fast"),
             write_run(Path(work) / "flow", modality="flow", num_frames=10, method="tvl1-fast"),
         ]
-        source = options.video
-        if options.live:
-            source = smaller(options.video, Path(work) / "camera.mp4", size=(320, 240))
-        path = repeated(source, Path(work) / "long.mp4", seconds=60 * options.minutes)
-        measure = live if options.live else file
-        found = measure(path, runs, options)
+        path = repeated(options.video, Path(work) / "long.mp4", seconds=60 * options.minutes)
+        found = measured(path, runs, options)
     print("\n".join(f"{name}: {value:.2f}" for name, value in found.items()))
     if options.json:
-        name = "live" if options.live else "long"
         write_json(
-            FOLDER / "results" / f"{name}.json",
+            FOLDER / "results" / "long.json",
             seconds={},
             settings={"minutes": options.minutes},
             results=found,
@@ -61,7 +51,7 @@ def main() -> None:
         )
 
 
-def file(path: Path, runs: list[Path], options: argparse.Namespace) -> dict[str, float]:
+def measured(path: Path, runs: list[Path], options: argparse.Namespace) -> dict[str, float]:
     """Seconds, and memory after a short file and after all of it."""
     predictor = Predictor(runs, window_seconds=10.0, step_seconds=1.0, cuts="none")
     predictor.predict(options.video)
@@ -86,27 +76,6 @@ def file(path: Path, runs: list[Path], options: argparse.Namespace) -> dict[str,
     }
 
 
-def live(path: Path, runs: list[Path], options: argparse.Namespace) -> dict[str, float]:
-    """Delay of each window and memory, the first minute beside all."""
-    predictor = Predictor(runs, window_seconds=2.0, step_seconds=1.0)
-    predictor.predict(options.video)
-    delays, early, dropped = [], 0.0, 0
-    with LiveReader(path, keep_seconds=5.0) as reader:
-        for moment in predictor.watch(reader):
-            delays.append(moment.delay_seconds)
-            dropped = moment.num_dropped
-            if not early and moment.end_seconds > 60:
-                early = peak_gib()
-    return {
-        "windows": len(delays),
-        "median delay, s": float(np.median(delays)),
-        "largest delay, s": float(np.max(delays)),
-        "frames dropped": dropped,
-        "GiB at most, first minute": early or peak_gib(),
-        "GiB at most": peak_gib(),
-    }
-
-
 def repeated(source: Path, target: Path, *, seconds: float) -> Path:
     """Repeat the packets of a file, with rising times, up to a length."""
     with av.open(str(source)) as container, av.open(str(target), "w") as out:
@@ -123,15 +92,6 @@ def repeated(source: Path, target: Path, *, seconds: float) -> Path:
                 packet.pts, packet.dts = pts + repeat * length, dts + repeat * length
                 packet.is_keyframe = is_key
                 out.mux(packet)
-    return target
-
-
-def smaller(source: Path, target: Path, *, size: tuple[int, int]) -> Path:
-    """Write a video anew at a size (width, height), 25 frames a second."""
-    import cv2
-
-    frames = ds.read_video(source).data
-    ds.write_video(target, np.stack([cv2.resize(image, size) for image in frames]), fps=25.0)
     return target
 
 

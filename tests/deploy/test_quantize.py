@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
+from onnx import numpy_helper
 from tests.cli.command import succeed
 from tests.deploy.networks import small
 from tests.engine.tiny import tiny_recipe
 
 from dualstream.deploy.export import export
+from dualstream.deploy.quantize import quantize
 from dualstream.deploy.runtime import open_exported
 from dualstream.engine.infer.evaluate import evaluate
 from dualstream.engine.infer.predictor import Predictor
+from dualstream.engine.infer.recognizer import Recognizer
 from dualstream.engine.train.fit import train
 from dualstream.errors import InputError
+from dualstream.models import create_model
+from dualstream.types import ClipSpec, StreamSpec
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +65,29 @@ def test_a_pair_of_integers_answers_nearly_as_its_runs(
     integers = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     assert convolutions
     assert convolutions <= integers  # their weights
+
+
+def test_ranges_are_those_after_the_activation_and_depthwise_weights_have_8_bits(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = create_model("tsn", backbone="mobilenetv2_035", num_classes=3).eval()
+    spec = ClipSpec({"rgb": StreamSpec("rgb")}, short_side=32, crop_size=32)
+    exported = export(Recognizer("rgb", model, spec, ("a", "b", "c")), tmp_path / "a.onnx")
+    rng = np.random.default_rng(0)
+    samples = [{"rgb": rng.integers(0, 256, (1, 3, 1, 32, 32), np.uint8)} for _ in range(4)]
+    quantize(exported.path, tmp_path / "int8.onnx", exported.card, iter(samples))
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    assert any(node.op_type == "Clip" for node in onnx.load(exported.path).graph.node)
+    assert not any(node.op_type == "Clip" for node in graph.node)  # ReLU6 is a range
+    arrays = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    given = {node.output[0]: node.input[0] for node in graph.node}
+    widest = defaultdict(set)
+    for node in graph.node:
+        if node.op_type == "Conv":
+            weights = arrays[given[node.input[1]]]
+            widest[weights.shape[1] == 1].add(int(np.abs(weights.astype(int)).max()))
+    assert (widest[True], widest[False]) == ({127}, {64})
 
 
 def test_accuracy_before_is_that_of_the_run(runs: list[Path], tmp_path: Path) -> None:

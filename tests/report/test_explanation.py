@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,10 @@ def test_a_strip_has_columns_of_moments() -> None:
     assert colours == [[[100] * 3, [255, 0, 0]], [[255, 0, 0], [100] * 3]]
     assert (strip[:LINE_PX] < 128).any()  # the title
     assert "most +0.300 without 11.00 to 12.00 s" in scale_of(BAR)
+    falls = np.array([-0.2, -0.1, -0.4, -0.3], np.float32)
+    rising = replace(BAR, falls=falls)
+    assert "bars: rise of the probability" in scale_of(rising)
+    assert "most +0.400 without 12.00 to 13.00 s" in scale_of(rising)
     with pytest.raises(InputError, match="no picture to draw"):
         explanation_strip([], BAR, title="")
 

@@ -13,6 +13,7 @@ from dualstream.scores import (
     measure,
     most_confused_pairs,
     per_class_accuracy,
+    per_class_precision,
     predicted_classes,
     top_k_accuracy,
     true_class_rank,
@@ -83,6 +84,11 @@ def test_confusion_matrix_has_a_row_for_each_true_class() -> None:
 def test_per_class_and_mean_class_leave_out_classes_that_do_not_occur() -> None:
     scores = by_answers([0, 0, 0, 0, 2, 2], [0, 1, 1, 1, 2, 2])
     np.testing.assert_array_equal(per_class_accuracy(scores), [0.25, np.nan, 1.0])
+    # Taken for class 0 is one video, for 1 three, for 2 two.
+    np.testing.assert_array_equal(per_class_precision(scores), [1.0, 0.0, 1.0])
+    np.testing.assert_array_equal(
+        per_class_precision(by_answers([0, 1, 1], [0, 0, 0])), [1 / 3, np.nan, np.nan]
+    )
     assert mean_class_accuracy(scores) == 0.625
     assert measure(scores) == Accuracy(num_videos=6, top_1=0.5, top_5=None, mean_class=0.625)
 

@@ -1,4 +1,4 @@
-"""Segments out of windows: hysteresis, merging, totals; and how near they come to the truth."""
+"""Segments out of windows: hysteresis, merging, totals."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from dualstream.scores.timeline import (
     Thresholds,
     Totals,
     find_segments,
-    frame_accuracy,
-    mean_average_precision,
-    overlap,
-    segment_f1,
     totals,
 )
 
@@ -138,60 +134,3 @@ def test_tables_of_other_shapes() -> None:
         find_segments(windows(2), table((1, 0)), CLASSES)
     with pytest.raises(InputError, match="must end after it starts"):
         Segment(2, 2, "run")
-
-
-def test_frame_accuracy_counts_time() -> None:
-    truth = [Segment(0, 4, "run"), Segment(6, 8, "sit")]
-    assert frame_accuracy(truth, truth, duration_seconds=10) == 1
-    assert frame_accuracy([], truth, duration_seconds=10) == pytest.approx(0.4)
-    found = [Segment(1, 5, "run"), Segment(6, 7, "sit"), Segment(7, 8, "run")]
-    # Wrong are 0 to 1, 4 to 5 and 7 to 8.
-    assert frame_accuracy(found, truth, duration_seconds=10) == pytest.approx(0.7)
-
-
-def test_overlap() -> None:
-    assert overlap(Segment(0, 4, "a"), Segment(2, 6, "a")) == pytest.approx(2 / 6)
-    assert overlap(Segment(0, 1, "a"), Segment(1, 2, "a")) == 0
-
-
-def test_f1_of_segments() -> None:
-    truth = {"v": [Segment(0, 10, "run"), Segment(20, 30, "sit")], "w": [Segment(0, 5, "run")]}
-    assert segment_f1(truth, truth, iou=1) == 1
-    assert segment_f1({}, truth, iou=0.5) == 0
-    assert segment_f1({"v": ()}, {"v": ()}, iou=0.5) == 1
-    found = {
-        # Half of the first; the whole of it again, which is taken; the second under another name.
-        "v": [Segment(0, 5, "run"), Segment(0, 10, "run"), Segment(20, 30, "run")],
-        "w": [Segment(0, 4, "run")],
-    }
-    assert segment_f1(found, truth, iou=0.5) == pytest.approx(2 * 2 / (4 + 3))
-    # At .75 the half does not take it.
-    assert segment_f1(found, truth, iou=0.75) == pytest.approx(2 * 2 / (4 + 3))
-    assert segment_f1(found, truth, iou=0.9) == pytest.approx(2 * 1 / (4 + 3))
-    with pytest.raises(InputError, match="iou must be above 0"):
-        segment_f1(found, truth, iou=0)
-
-
-def test_mean_average_precision() -> None:
-    truth = {"v": [Segment(0, 10, "run"), Segment(20, 30, "run")], "w": [Segment(0, 5, "sit")]}
-    found = {
-        "v": [
-            Segment(0, 10, "run", 0.9),  # right
-            Segment(40, 50, "run", 0.8),  # wrong
-            Segment(21, 30, "run", 0.7),  # right
-        ],
-        "w": [Segment(0, 5, "run", 0.6), Segment(0, 5, "sit", 0.5)],
-    }
-    # run: recall 1/2 at precision 1, 1 at 2/3; sit: 1.
-    expected = ((0.5 + 0.5 * 2 / 3) + 1) / 2
-    assert mean_average_precision(found, truth, iou=0.5) == pytest.approx(expected)
-    assert mean_average_precision({}, truth, iou=0.5) == 0
-    with pytest.raises(InputError, match="no true segment"):
-        mean_average_precision(found, {"v": []}, iou=0.5)
-
-
-def test_where_the_best_partner_is_taken_average_precision_tries_the_next() -> None:
-    truth = {"v": [Segment(0, 10, "run"), Segment(8, 20, "run")]}
-    found = {"v": [Segment(0, 10, "run", 0.9), Segment(3, 13, "run", 0.8)]}
-    assert mean_average_precision(found, truth, iou=0.2) == 1
-    assert segment_f1(found, truth, iou=0.2) == pytest.approx(2 / 4)

@@ -59,6 +59,10 @@ def explain(
     video: Annotated[
         bool, typer.Option("--video/--no-video", help="Write overlay videos too.")
     ] = True,
+    moments: Annotated[int, typer.Option(help="Pictures in a row of a strip.", min=1)] = 6,
+    quality: Annotated[
+        int, typer.Option(help="Of strips as JPEG files: less makes them smaller.", min=1, max=100)
+    ] = 90,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +94,12 @@ def explain(
     if is_picture:
         _draw(files[0], models, target, cross=cross, json=json, options=options)
     else:
-        options |= {"pieces": pieces, "with_video": video}
+        options |= {
+            "pieces": pieces,
+            "with_video": video,
+            "moments": moments,
+            "quality": quality,
+        }
         _write(files, models, target, json=json, options=options)
 
 

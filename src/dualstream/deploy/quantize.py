@@ -30,8 +30,13 @@ from dualstream.types import Clip
 CALIBRATION_VIDEOS = 100
 """Training videos, evenly taken from their list, whose middle snippets give the ranges."""
 
-QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Concat")
-"""Operators that are computed in integers. The rest, and what follows the logits, is not."""
+QUANTIZED = (
+    *("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Concat"),
+    *("Relu", "Clip"),
+)
+"""Operators that are computed in integers. The rest, and what follows the logits, is not. An
+activation after a convolution becomes part of it: its range is that of what the activation lets
+through (0 to 6 for ReLU6), not that of the values before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +89,10 @@ def quantize(
     """Write an ONNX file whose convolutions and products are of 8-bit integers.
 
     Weights are int8 with a scale for each output channel, of 7 bits so that processors without
-    8-bit dot products do not overflow; activations are uint8 between the least and largest value
-    that the middle snippets of training videos give.
+    8-bit dot products do not overflow. Those of depthwise convolutions, which ONNX runtime adds up
+    in more bits on all of them, have 8: their few weights a channel are the ones that bear rounding
+    least. Activations are uint8 between the least and largest value that the middle snippets of
+    training videos give.
 
     Args:
         source: file of single precision.
@@ -110,6 +117,12 @@ def quantize(
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={
+                "TensorQuantOverrides": {
+                    name: [{"quant_type": QuantType.QInt8, "axis": 0, "reduce_range": False}]
+                    for name in _depthwise_weights(prepared)
+                }
+            },
         )
     _write_card(target, replace(card, precision="int8"))
 
@@ -202,6 +215,22 @@ def _after_logits(path: Path, card: Card) -> list[str]:
             reached |= set(node.output)
             names.append(node.name)
     return names
+
+
+def _depthwise_weights(path: Path) -> list[str]:
+    """Names of the weights of depthwise convolutions: each channel with a filter of its own."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    found = []
+    for node in graph.node:
+        if node.op_type == "Conv":
+            groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+            filters, channels = shapes[node.input[1]][:2]
+            if channels == 1 and 1 < filters == groups:
+                found.append(node.input[1])
+    return found
 
 
 def _write_card(path: Path, card: Card) -> None:

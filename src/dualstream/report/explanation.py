@@ -153,25 +153,38 @@ def explanation_strip(moments: Sequence[Moment], bar: TimeBar, *, title: str) ->
     return np.asarray(canvas)
 
 
-def jpeg(picture: Image) -> bytes:
-    """The file of a picture."""
+def jpeg(picture: Image, *, quality: int = JPEG_QUALITY) -> bytes:
+    """Return the file of a picture.
+
+    Args:
+        picture: (H, W, 3) RGB.
+        quality: 1 to 100; the file is smaller the lower it is.
+
+    Raises:
+        InputError: another quality.
+    """
     from PIL import Image as Pictures
 
+    if not 1 <= quality <= 100:
+        raise InputError(f"The quality of a JPEG must be 1 to 100, got {quality}.")
     content = io.BytesIO()
-    Pictures.fromarray(picture).save(content, format="JPEG", quality=JPEG_QUALITY)
+    Pictures.fromarray(picture).save(content, format="JPEG", quality=quality)
     return content.getvalue()
 
 
 def scale_of(bar: TimeBar) -> str:
-    """The line under the bars: what they are, and how high the highest is."""
+    """The line under the bars: what they are, and how high the highest is, or how deep the deepest
+    where the probability rises whatever piece is taken away."""
     times = f"{bar.start_seconds:.1f} to {bar.end_seconds:.1f} s"
     if not len(bar.falls):
         return times
-    piece = int(bar.falls.argmax())
+    only_rises = bool((bar.falls < 0).all())
+    change, sizes = ("rise", -bar.falls) if only_rises else ("fall", bar.falls)
+    piece = int(sizes.argmax())
     start, end = bar.piece_seconds[piece].tolist()
     return (
-        f"{times}; bars: fall of the probability without that piece, most {bar.falls[piece]:+.3f} "
-        f"without {start:.2f} to {end:.2f} s"
+        f"{times}; bars: {change} of the probability without that piece, most "
+        f"{sizes[piece]:+.3f} without {start:.2f} to {end:.2f} s"
     )
 
 

@@ -120,6 +120,14 @@ def per_class_accuracy(scores: Scores) -> NDArray[np.float64]:
     return shares
 
 
+def per_class_precision(scores: Scores) -> NDArray[np.float64]:
+    """Return (K,) the share of the videos taken for each class that are of it; NaN without one."""
+    matrix = confusion_matrix(scores)
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[np.float64] = np.diag(matrix) / matrix.sum(axis=0)
+    return shares
+
+
 def mean_class_accuracy(scores: Scores) -> float:
     """Return the mean of `per_class_accuracy` over the classes that occur."""
     return float(np.nanmean(per_class_accuracy(scores)))

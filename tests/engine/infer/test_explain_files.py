@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pictures
 from tests.engine.tiny import changed, joint_recipe, tiny_recipe, untrained_run
 
 from dualstream.engine.infer.explain_files import (
@@ -14,6 +15,9 @@ from dualstream.engine.infer.explain_files import (
     write_explanation,
 )
 from dualstream.engine.infer.predictor import explain
+from dualstream.errors import InputError
+from dualstream.report.attention import GAP_PX
+from dualstream.report.explanation import PICTURE_WIDTH_PX
 from dualstream.video import VideoReader, probe, read_video
 
 CLIP = {"short_side": 72, "crop_size": 64}
@@ -59,6 +63,32 @@ def test_array_strip_and_video(tiny_data: Path, video: Path, tmp_path: Path) -> 
     # The line of the time goes from left to right.
     columns = shown.data[:, 50:66].mean(axis=(1, 3)).argmin(axis=1)
     assert columns == pytest.approx(6.4 * np.arange(10), abs=1.5)
+
+
+def test_strips_of_fewer_pictures_and_smaller_files(
+    tiny_data: Path, video: Path, tmp_path: Path
+) -> None:
+    run = untrained_run(changed(tiny_recipe("rgb"), clip=CLIP), tiny_data, tmp_path / "run")
+    (window,) = explain(video, run, pieces=0)
+
+    def strip(folder: str, **options: int) -> Path:
+        with VideoReader(video) as frames:
+            target = tmp_path / folder
+            (files,) = write_explanation(target, window, frames, with_video=False, **options)
+        return files.strip
+
+    def columns(file: Path) -> int:
+        with Pictures.open(file) as picture:
+            return (picture.width - GAP_PX) // (PICTURE_WIDTH_PX + GAP_PX)
+
+    assert columns(strip("all")) == 6
+    fine, coarse = strip("fine", moments=2), strip("coarse", moments=2, quality=40)
+    assert (columns(fine), columns(coarse)) == (2, 2)
+    assert coarse.stat().st_size < 0.7 * fine.stat().st_size
+    with pytest.raises(InputError, match="moments must be at least 1, got 0"):
+        strip("none", moments=0)
+    with pytest.raises(InputError, match="must be 1 to 100, got 101"):
+        strip("beyond", quality=101)
 
 
 def test_windows_and_layers_have_names_of_their_own(

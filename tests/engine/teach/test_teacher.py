@@ -30,7 +30,8 @@ from dualstream.errors import (
     VideoError,
     VideoNotFoundError,
 )
-from dualstream.scores.timeline import Segment, frame_accuracy
+from dualstream.scores.timeline import Segment
+from dualstream.scores.timeline_metrics import frame_accuracy
 from dualstream.types import BACKGROUND
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dualstream.engine.infer.explain import ExplainedStream, ExplainedWindow, pictures
 from dualstream.engine.infer.placing import map_at
+from dualstream.errors import check_least
 from dualstream.report.explanation import (
     Moment,
     TimeBar,
@@ -54,7 +55,11 @@ class DrawnMap:
         """Return so many moments at equal distance among the frames that were seen, or all.
 
         Each is the frame, for flow its drawing, and the map over the last of these.
+
+        Raises:
+            InputError: the number is below 1.
         """
+        check_least(1, moments=count)
         shown = evenly_spaced(len(self.numbers), min(count, len(self.numbers)))
         images = self.source.read(self.numbers[shown].tolist()).data
         drawings = self._flow_at(self.numbers[shown]) if self.stream.spec.is_flow else None
@@ -67,13 +72,13 @@ class DrawnMap:
             moments.append(Moment(float(self.seconds[place]), rows))
         return moments
 
-    def strip(self) -> NDArray[np.uint8]:
-        """Moments side by side, and the bars below."""
+    def strip(self, count: int = MOMENTS) -> NDArray[np.uint8]:
+        """So many moments side by side (`moments`), and the bars below."""
         title = (
             f"{self.name}, {self.layer}: {self.window.label} {self.stream.probability:.3f}"
             f" (all together {self.window.probability:.3f})"
         )
-        return explanation_strip(self.moments(), self.bar, title=title)
+        return explanation_strip(self.moments(count), self.bar, title=title)
 
     def _flow_at(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Flow that was seen at frames (M,), drawn on one scale: (M, h, w, 3)."""

@@ -11,14 +11,14 @@ from typing import Unpack
 
 import numpy as np
 
-from dualstream.engine.infer.drawn_map import DrawnMap
+from dualstream.engine.infer.drawn_map import MOMENTS, DrawnMap
 from dualstream.engine.infer.explain import ExplainedWindow
 from dualstream.engine.infer.opening import opened
 from dualstream.engine.infer.predictor import Predictor, PredictorOptions, explain
 from dualstream.engine.infer.recognizer import Model
 from dualstream.engine.infer.sensitivity import PIECES
 from dualstream.files import replacing
-from dualstream.report.explanation import jpeg
+from dualstream.report.explanation import JPEG_QUALITY, jpeg
 from dualstream.report.explanation_page import write_explanation_page
 from dualstream.report.page import ExplanationEntry
 from dualstream.video.source import FrameSource
@@ -59,6 +59,8 @@ def write_explanation(
     *,
     number: int = 1,
     with_video: bool = True,
+    moments: int = MOMENTS,
+    quality: int = JPEG_QUALITY,
 ) -> list[StreamFiles]:
     """Write what a window's streams looked at: of each layer an array, a strip and a video.
 
@@ -80,8 +82,11 @@ def write_explanation(
         frames: of the same video.
         number: of the window, from 1.
         with_video: whether to write the videos, which takes longest.
+        moments: pictures in a row of a strip, at most.
+        quality: of the strip as a JPEG, 1 to 100.
 
     Raises:
+        InputError: no moment, or another quality.
         DiskError: a file cannot be written.
         VideoError: the frames cannot be read.
     """
@@ -96,7 +101,7 @@ def write_explanation(
                 name,
                 layer,
                 _write_array(base.with_name(f"{stem}.npz"), drawn),
-                _write(base.with_name(f"{stem}.jpg"), jpeg(drawn.strip())),
+                _write(base.with_name(f"{stem}.jpg"), jpeg(drawn.strip(moments), quality=quality)),
                 base.with_name(f"{stem}.mp4") if with_video else None,
             )
             if files.video is not None:
@@ -114,6 +119,8 @@ def explain_to_files(
     label: str | None = None,
     pieces: int = PIECES,
     with_video: bool = True,
+    moments: int = MOMENTS,
+    quality: int = JPEG_QUALITY,
     **options: Unpack[PredictorOptions],
 ) -> Iterator[WindowFiles]:
     """Explain a video file, and write each window as `write_explanation` does.
@@ -126,7 +133,15 @@ def explain_to_files(
     windows = explain(video, models, layers=layers, label=label, pieces=pieces, **options)
     with opened(video) as (frames, _):
         for number, window in enumerate(windows, start=1):
-            files = write_explanation(folder, window, frames, number=number, with_video=with_video)
+            files = write_explanation(
+                folder,
+                window,
+                frames,
+                number=number,
+                with_video=with_video,
+                moments=moments,
+                quality=quality,
+            )
             yield WindowFiles(
                 window.start_seconds,
                 window.end_seconds,
