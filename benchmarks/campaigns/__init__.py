@@ -3,6 +3,7 @@
     python -m benchmarks.campaigns videos --files 10000
     python -m benchmarks.campaigns files --files 2000
     python -m benchmarks.campaigns kills --flow 200 --train 50 --prepare 50 --predict 50
+    python -m benchmarks.campaigns serve --count 20
     python -m benchmarks.campaigns places
 
 Each writes a line of JSON a case to `--out` and goes on there when it is run again; the table at

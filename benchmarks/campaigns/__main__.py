@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import files, kills, places, sound_files, videos
+from . import files, kills, places, service, sound_files, videos
 from .records import run_cases, table
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     verb = verbs.add_parser("kills")
     for name, count in (("flow", 200), ("train", 50), ("prepare", 50), ("predict", 50)):
         verb.add_argument(f"--{name}", type=int, default=count)
+    verbs.add_parser("serve").add_argument("--count", type=int, default=20)
     verbs.add_parser("places")
     options = parser.parse_args()
     seconds = None if options.minutes is None else 60 * options.minutes
@@ -58,6 +59,15 @@ def main() -> None:
                 seconds=seconds,
             )
         print(table(records, by="kind", title="kind"))
+    elif options.verb == "serve":
+        work = kills.work_folder(options.work) / "serve"
+        records = run_cases(
+            range(options.count),
+            records_file,
+            lambda seed: service.record_of(seed, work),
+            seconds=seconds,
+        )
+        print(service.table(records))
     elif options.verb == "places":
         places.write_data(options.work / "places")
         for name in places.PLACES:

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.serve.service import Running, until, upload
 
@@ -208,6 +210,22 @@ def test_the_curves_of_a_long_video(browser: Any, service: Running) -> None:
     page.close()
 
 
+def mark(page: Any, label: str, start: int, end: int) -> None:
+    """Mark whole seconds of the video of a project that is shown, by the keyboard alone."""
+    slider = page.get_by_role("slider", name="Time of the video")
+    slider.wait_for()
+    until(lambda: page.evaluate("document.querySelector('#lesson-video').readyState") >= 1)
+    page.fill("#label", label)
+    slider.focus()
+    page.keyboard.press("Home")
+    for second in range(end + 1):
+        until(lambda at=second: slider.get_attribute("aria-valuenow") == f"{at}.0")
+        if second == start:
+            page.keyboard.press("i")
+        page.keyboard.press("ArrowRight" if second < end else "o")
+    page.get_by_role("button", name=f"Erase {label} from 0:{start:04.1f}").wait_for()
+
+
 def test_actions_are_taught(page: Any, service: Running, run: Path, videos: Path) -> None:
     pytest.importorskip("dualstream.engine.teach", reason="this dualstream cannot teach")
     from dualstream.engine.teach.settings import TeachSettings
@@ -219,22 +237,8 @@ def test_actions_are_taught(page: Any, service: Running, run: Path, videos: Path
     page.keyboard.press("Enter")
     page.wait_for_selector("#lesson:visible")
     page.set_input_files("#lesson-files", videos / "long.mp4")
-    slider = page.get_by_role("slider", name="Time of the video")
-    slider.wait_for()
-    until(lambda: page.evaluate("document.querySelector('#lesson-video').readyState") >= 1)
-    for label, start in (("begins", 0), ("ends", 2)):
-        page.fill("#label", label)
-        slider.focus()
-        page.keyboard.press("Home")
-        for second in range(start + 1):
-            until(lambda at=second: slider.get_attribute("aria-valuenow") == f"{at}.0")
-            if second < start:
-                page.keyboard.press("ArrowRight")
-        page.keyboard.press("i")
-        page.keyboard.press("ArrowRight")
-        until(lambda at=start + 1: slider.get_attribute("aria-valuenow") == f"{at}.0")
-        page.keyboard.press("o")
-        page.locator("#marks tbody").get_by_text(label, exact=True).wait_for()
+    mark(page, "begins", 0, 1)
+    mark(page, "ends", 2, 3)
     marks = [row.split("\t")[:4] for row in page.locator("#marks tbody tr").all_inner_texts()]
     assert marks == [["0:00.0", "0:01.0", "begins", "you"], ["0:02.0", "0:03.0", "ends", "you"]]
     page.get_by_role("button", name="Train", exact=True).click()
@@ -247,13 +251,18 @@ def test_actions_are_taught(page: Any, service: Running, run: Path, videos: Path
     page.get_by_text("Something has changed since").wait_for()
 
 
-def test_a_real_clip(shared: Path, browser: Any, tmp_path: Path) -> None:
-    """I3D with its Kinetics weights, where they are."""
+@pytest.fixture
+def kinetics() -> str:
+    """Name of I3D's Kinetics weights, where they are."""
     from dualstream.files import cache_folder
 
     if not (cache_folder() / "weights" / "i3d_rgb_kinetics400.safetensors").is_file():
         pytest.skip("the weights i3d_rgb_kinetics400 are not in the cache folder")
-    options = ["--weights", "i3d_rgb_kinetics400", "--segments", "1", "--window", "10"]
+    return "i3d_rgb_kinetics400"
+
+
+def test_a_real_clip(shared: Path, kinetics: str, browser: Any, tmp_path: Path) -> None:
+    options = ["--weights", kinetics, "--segments", "1", "--window", "10"]
     service = Running(None, tmp_path, *options)
     try:
         page = browser.new_page()
@@ -267,3 +276,84 @@ def test_a_real_clip(shared: Path, browser: Any, tmp_path: Path) -> None:
         page.close()
     finally:
         service.end()
+
+
+PLANS = {
+    "first.mp4": (("golf", 5), ("pullup", 5)),
+    "second.mp4": (("pullup", 5), ("golf", 5)),
+    "new.mp4": (("golf", 4), ("pullup", 4), ("golf", 4)),
+}
+"""Video -> classes of J-HMDB in their order, and for how many seconds; new.mp4 is not marked."""
+
+
+def pieces_of(name: str) -> list[tuple[str, int, int]]:
+    """Class, start and end of each part of a video of `PLANS`."""
+    ends = accumulate((seconds for _, seconds in PLANS[name]), initial=0)
+    parts = zip(PLANS[name], pairwise(ends), strict=True)
+    return [(label, start, end) for (label, _), (start, end) in parts]
+
+
+def clips_of(jhmdb: Path, label: str, part: str) -> Iterator[np.ndarray]:
+    """Frames (T, 240, 320, 3) of one clip of each source in part 1 (train) or 2 (test) of split 1.
+
+    Clips of one source show the same person at the same place: `Golfswing_golf_f_cm_np1_ri_goo_1`.
+    """
+    from dualstream.video import read_video
+
+    seen = set()
+    for line in (jhmdb / "splits" / f"{label}_test_split1.txt").read_text().splitlines():
+        name, of = line.split()
+        source = name.partition(f"_{label}_")[0]
+        if of == part and source not in seen:
+            data = read_video(jhmdb / "videos" / label / name.replace(".avi", ".mp4")).data
+            if data.shape[1:3] == (240, 320):
+                seen.add(source)
+                yield data
+
+
+def frames_of(name: str, clips: dict[str, Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
+    """Frames of a video of `PLANS`: clips one after the other, at 30 a second, each used once."""
+    for label, start, end in pieces_of(name):
+        left = 30 * (end - start)
+        while left:
+            found = next(clips[label])[:left]
+            yield from found
+            left -= len(found)
+
+
+def test_real_actions_are_taught(
+    shared: Path, kinetics: str, page: Any, service: Running, tmp_path: Path
+) -> None:
+    """Two files are marked, a third one of clips of J-HMDB's test part is told."""
+    from dualstream.video import write_video
+
+    for part, names in (("1", ("first.mp4", "second.mp4")), ("2", ("new.mp4",))):
+        clips = {one: clips_of(shared / "jhmdb", one, part) for one in ("golf", "pullup")}
+        for name in names:
+            write_video(tmp_path / name, frames_of(name, clips), fps=30)
+    page.get_by_role("button", name="Teach your own actions").click()
+    page.fill("#project", "sports")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#lesson:visible")
+    page.set_input_files("#lesson-files", [tmp_path / name for name in PLANS])
+    page.get_by_role("button", name="Open new.mp4").wait_for()
+    for name in ("first.mp4", "second.mp4"):
+        page.get_by_role("button", name=f"Open {name}").click()
+        page.get_by_role("heading", name=f"Mark {name}").wait_for()
+        for piece in pieces_of(name):
+            mark(page, *piece)
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_selector("#review-block:visible")
+    page.get_by_role("button", name="Open new.mp4").click()
+    page.get_by_role("heading", name="Mark new.mp4").wait_for()
+    page.locator("#marks tbody").get_by_text("machine").first.wait_for()
+    rows = [row.split("\t")[:4] for row in page.locator("#marks tbody tr").all_inner_texts()]
+    assert all(by.startswith("machine, ") for *_, by in rows)
+    told = [
+        (label, *(float(clock.removeprefix("0:")) for clock in clocks))
+        for *clocks, label, _ in rows
+    ]
+    for label, start, end in pieces_of("new.mp4"):
+        for second in np.arange(start + 1, end - 0.5, 0.5):  # a window of 2 s lies over a change
+            assert [one for one, since, until in told if since <= second < until] == [label], told
+    assert violations(page) == ""

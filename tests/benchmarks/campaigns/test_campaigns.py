@@ -11,7 +11,7 @@ from benchmarks.campaigns.containers import write_sources
 from benchmarks.campaigns.mutations import find_boxes
 from benchmarks.campaigns.records import read_records, run_cases, table
 
-from benchmarks.campaigns import files, sound_files, videos
+from benchmarks.campaigns import files, service, sound_files, videos
 from dualstream.errors import VideoError
 
 FORMATS = ("mp4", "matroska", "avi", "mpegts", "ivf")
@@ -86,3 +86,11 @@ def test_damaged_annotations_and_recipes_are_read_or_refused(tmp_path):
         records = [files.record_of(seed, tmp_path / "sources", child) for seed in seeds]
     bad = [record for record in records if record["verdict"] not in ("read", "refused")]
     assert not bad
+
+
+@pytest.mark.slow
+def test_a_service_that_is_killed_loses_no_job(tmp_path):
+    pytest.importorskip("fastapi", reason="the service is not installed (dualstream[serve])")
+    record = service.record_of(4, tmp_path, jobs=12, kills=2)
+    assert record["verdict"] == "read", record
+    assert record["done"] + record.get("failed", 0) == record["jobs"] >= 12
