@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import typer
@@ -208,24 +207,3 @@ def test_it_is_built_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path
         assert not re.findall(r'(?:src|href|action|data)="(?:https?:)?//[^"]+', text), page.name
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import\s*)['\"]?(?:https?:)?//", style.read_text())
-
-
-@pytest.mark.slow
-def test_own_data_goes_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualstream.video import write_video
-
-    rng = np.random.default_rng(0)
-    for label in ("golf", "pullup", "wave"):
-        for number in range(10):
-            file = tmp_path / "my_videos" / label / f"{label}_{number:02}.mp4"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_video(file, rng.integers(0, 255, (8, 64, 80, 3), dtype=np.uint8), fps=25)
-    file.rename(tmp_path / "swing.mp4")
-    monkeypatch.chdir(tmp_path)
-    verbs = []
-    for words in commands(DOCS / "guide" / "own_data.md"):
-        verbs.append(words[0])
-        quick = ["train.epochs=1"] if words[0] == "train" else []
-        app([*words, *quick], standalone_mode=False)
-    assert verbs == ["prepare", "flow", "train", "predict"]
-    assert (tmp_path / "runs" / "report.html").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import random
@@ -28,6 +29,9 @@ JOBS, KILLS = 50, 4
 
 ANSWER = {"result.json", "timeline.csv", "timeline.srt", "video.mp4"}
 """Files of a job that is done."""
+
+TORCH = f"torchinductor_{getpass.getuser()}"
+"""Folder for compiled code, which importing torch makes and nothing removes."""
 
 _MOST_SECONDS = 600.0
 """Without a change after which a service hangs."""
@@ -231,7 +235,7 @@ def _wrong(folder: Path, uploads: Uploads) -> dict[str, Any]:
         "twice": [name for name in rows if rows[name] > uploads.sent[name]]
         + [job for job in worked if worked[job] > 1],
         "left over": [name for name in files if name not in done]
-        + [path.name for path in (folder / "temporary").iterdir()],
+        + [path.name for path in (folder / "temporary").iterdir() if path.name != TORCH],
         "other files": sorted(
             path.name
             for path in (folder / "data").iterdir()

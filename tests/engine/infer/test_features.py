@@ -11,9 +11,11 @@ import torch
 from tests.engine.tiny import joint_recipe, tiny_recipe, untrained_run
 
 from dualstream.clips.transforms import Normalizer
+from dualstream.engine.infer.features import mean_vectors
 from dualstream.engine.infer.predictor import Predictor
 from dualstream.engine.infer.recognizer import as_recognizer, view_logits
 from dualstream.errors import InputError
+from dualstream.models import create_model
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,24 @@ def test_the_classifier_makes_the_logits_of_them(
             normalizer = Normalizer(recognizer.spec)
             logits = view_logits(recognizer.model, window.clips[place], normalizer, segments=3)
             np.testing.assert_allclose(weight @ row + bias, logits.mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("consensus", ["average", "max"])
+def test_clips_together_are_what_each_is_alone(consensus: str) -> None:
+    torch.manual_seed(0)
+    options = {"backbone": "test_resnet", "consensus": consensus}
+    model = create_model("tsn", num_classes=2, **options).eval()
+    assert model.joins_segments == (consensus == "max")
+    normalizer, rng = Normalizer(tiny_recipe().clip_spec()), np.random.default_rng(0)
+    sizes = [(views, 3, 1, 32, 32) for views in (4, 2, 4)]  # two crops of 2, 1 and 2 segments
+    clips = [{"rgb": rng.integers(0, 256, size, dtype=np.uint8)} for size in sizes]
+    found = mean_vectors(model, clips, normalizer, num_crops=2)
+    for clip, vectors in zip(clips, found, strict=True):
+        (alone,) = mean_vectors(model, [clip], normalizer, num_crops=2)
+        assert vectors.keys() == alone.keys()
+        for head, vector in alone.items():
+            assert vector.shape == (model.num_features,)
+            np.testing.assert_allclose(vectors[head], vector, rtol=1e-5, atol=1e-6)
 
 
 def test_towers_are_told_by_their_streams(tiny_data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dualstream.engine.infer.recognizer import Recognizer, Recognizes, Views, ne
 from dualstream.engine.infer.window_clips import WindowClips
 from dualstream.errors import InputError
 from dualstream.models.network import Network
-from dualstream.types import Clip, Features
+from dualstream.types import Features
 
 
 def features_of(
@@ -46,8 +46,7 @@ def features_of(
         for window in windows:
             seconds.append((window.start_seconds, window.end_seconds))
             for one, normalizer, views in zip(recognizers, normalizers, window.views, strict=True):
-                segments = len(next(iter(views.values()))) // num_crops
-                means = mean_vectors(one.model, views, normalizer, segments=segments)
+                (means,) = mean_vectors(one.model, [views], normalizer, num_crops=num_crops)
                 for head, mean in means.items():
                     name = one.name if len(means) == 1 else f"{one.name}/{head}"
                     rows.setdefault(name, []).append(mean)
@@ -57,34 +56,44 @@ def features_of(
 
 
 def mean_vectors(
-    model: Network, clip: Clip | Views, normalizer: Normalizer, *, segments: int
-) -> dict[str, NDArray[np.float32]]:
-    """Return what the classifier of each head sees of one video, the mean over its views.
+    model: Network, clips: Sequence[Views], normalizer: Normalizer, *, num_crops: int
+) -> list[dict[str, NDArray[np.float32]]]:
+    """Return what the classifier of each head sees of each clip, the mean over its views.
 
     Where a network's logits are the mean over views too (most do), the classifier makes of this
-    mean the logits of the video.
+    mean the logits of the clip. Clips go through the network together: torch computes small 3D
+    convolutions of two samples faster than those of one, by its oneDNN kernels (I3D at 16x128x128
+    on one core: 0.19 s a clip, not 0.33 s).
 
     Args:
         model: in evaluation mode.
-        clip: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
+        clips: (S x crops, C, T, H, W) uint8 a stream, the crops of a segment side by side.
         normalizer: of the network's input.
-        segments: S.
+        num_crops: views of a segment.
 
     Returns:
-        Head -> (D,), see `Network.vectors`.
+        For each clip: head -> (D,), see `Network.vectors`.
 
     Raises:
         InputError: a value is NaN or infinite.
     """
-    sums: dict[str, Tensor] = {}
-    rows: dict[str, int] = {}
+    if model.joins_segments and len(clips) > 1:  # it takes the views of one clip for one sample
+        alone = [mean_vectors(model, [one], normalizer, num_crops=num_crops) for one in clips]
+        return [found for (found,) in alone]
+    counts = [len(next(iter(views.values()))) for views in clips]
+    views = {name: np.concatenate([clip[name] for clip in clips]) for name in clips[0]}
+    rows: dict[str, list[Tensor]] = {}
     with torch.inference_mode():
-        for views in network_batches(model, clip, normalizer, segments=segments):
-            for head, seen in model.vectors(views).items():
-                total = seen.double().sum(dim=0).cpu()
-                sums[head] = sums[head] + total if head in sums else total
-                rows[head] = rows.get(head, 0) + len(seen)
-    means = {head: (total / rows[head]).float().numpy() for head, total in sums.items()}
-    if not all(np.isfinite(mean).all() for mean in means.values()):
+        for part in network_batches(model, views, normalizer, segments=sum(counts) // num_crops):
+            for head, seen in model.vectors(part).items():
+                rows.setdefault(head, []).append(seen.double().cpu())
+    means: list[dict[str, NDArray[np.float32]]] = [{} for _ in clips]
+    for head, parts in rows.items():
+        seen = torch.cat(parts)
+        # A row a view, or of networks that join segments what they make of one clip.
+        of_clips = torch.split(seen, counts) if len(clips) > 1 else [seen]
+        for found, of_clip in zip(means, of_clips, strict=True):
+            found[head] = of_clip.mean(dim=0).float().numpy()
+    if not all(np.isfinite(mean).all() for found in means for mean in found.values()):
         raise InputError("Features hold a NaN or an infinity: the network has diverged.")
     return means

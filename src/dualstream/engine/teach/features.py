@@ -30,6 +30,9 @@ from dualstream.video.source import FrameCache, FrameSource
 FLOW_SIDE = 120
 """Short side in pixels of the frames whose flow goes into histograms."""
 
+STEPS_AT_ONCE = 4
+"""Steps that go through a network together."""
+
 
 class FeatureExtractor:
     """The frozen networks of a project, and what they see of videos.
@@ -84,22 +87,21 @@ class FeatureExtractor:
             path=video.name,
         )
         clips = reader.read_all(steps)
-        for step in steps:
-            shown = self._shown(frames, step)
-            frames.prefetch(self._needed(frames, step, shown))
-            vectors: dict[str, NDArray[np.float32]] = {}
-            views = next(clips).views
-            for (block, network), seen in zip(self._networks.items(), views, strict=True):
-                heads = mean_vectors(
-                    network.model,
-                    seen,
-                    self._normalizers[block],
-                    segments=len(next(iter(seen.values()))),
-                )
-                vectors[block] = np.concatenate(list(heads.values()))
-            if MOTION not in self._networks:
-                vectors |= _histograms(frames, shown)
-            yield vectors
+        for first in range(0, len(steps), STEPS_AT_ONCE):
+            views, motion = [], []
+            for step in steps[first : first + STEPS_AT_ONCE]:
+                shown = self._shown(frames, step)
+                frames.prefetch(self._needed(frames, step, shown))
+                views.append(next(clips).views)
+                motion.append({} if MOTION in self._networks else _histograms(frames, shown))
+            rows: list[dict[str, NDArray[np.float32]]] = [{} for _ in views]
+            for place, (block, network) in enumerate(self._networks.items()):
+                seen = [of_step[place] for of_step in views]
+                means = mean_vectors(network.model, seen, self._normalizers[block], num_crops=1)
+                for row, heads in zip(rows, means, strict=True):
+                    row[block] = np.concatenate(list(heads.values()))
+            for row, histograms in zip(rows, motion, strict=True):
+                yield row | histograms
 
     def _shown(self, frames: FrameSource, step: Window) -> NDArray[np.int64]:
         """Frames of a step at the rate of the settings, and the one after them: at least two."""
