@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -33,11 +32,11 @@ from dualstream.engine.teach.marks import Mark
 from dualstream.engine.teach.project import Project, changing, write_project
 from dualstream.engine.teach.settings import TeachSettings
 from dualstream.files import write_text
+from joined_clips import FPS, by_class, write_joined
 
 EXAMPLES = (2, 5, 10)
 DRAWS = 3
 SLOT_SECONDS = 3
-FPS = 30
 
 
 def main() -> None:
@@ -60,11 +59,11 @@ def main() -> None:
 
 def print_accuracy(manifest: Manifest, options: argparse.Namespace) -> None:
     classes = manifest.classes[: options.classes]
-    train = _by_class(manifest, "train", len(classes))
-    test = {
-        label: records[: options.videos]
-        for label, records in _by_class(manifest, "test", len(classes)).items()
-    }
+    train, test = (
+        {label: of_class[label] for label in range(len(classes))}
+        for of_class in (by_class(manifest, "train"), by_class(manifest, "test"))
+    )
+    test = {label: records[: options.videos] for label, records in test.items()}
     teacher = ds.Teacher(options.work / "project", TeachSettings(side=options.side))
     known = {video.path for video in teacher.videos}
     for records in (*train.values(), *test.values()):
@@ -124,14 +123,6 @@ def _set_marks(teacher: ds.Teacher, marks: list[Mark]) -> None:
         write_project(new)
 
 
-def _by_class(manifest: Manifest, part: str, count: int) -> dict[int, list[VideoRecord]]:
-    found: dict[int, list[VideoRecord]] = defaultdict(list)
-    for record in manifest.records:
-        if record.splits[0] == part and record.label < count:
-            found[record.label].append(record)
-    return dict(found)
-
-
 def _line_of(options: argparse.Namespace):
     last = [time.monotonic()]
 
@@ -151,7 +142,7 @@ def print_timing(manifest: Manifest, options: argparse.Namespace) -> None:
         slots = options.seconds // SLOT_SECONDS
         labels = label_of_slot.integers(options.classes, size=slots).tolist()
         if not file.is_file():
-            ds.write_video(file, _frames(manifest, labels, seed=number), fps=FPS)
+            write_joined(file, manifest, _pieces(manifest, labels, seed=number))
         name = teacher.add_video(file).name
         for slot in range(0, slots, max(1, slots // 6))[:6]:
             start = slot * SLOT_SECONDS
@@ -176,19 +167,18 @@ def print_timing(manifest: Manifest, options: argparse.Namespace) -> None:
     write_text(options.work / "timing.json", json.dumps(report.entry(), indent=2))
 
 
-def _frames(manifest: Manifest, labels: list[int], *, seed: int) -> Iterator[np.ndarray]:
-    """Frames of a video of slots of 3 s, each of clips of one class, played to its end."""
+def _pieces(
+    manifest: Manifest, labels: list[int], *, seed: int
+) -> Iterator[tuple[VideoRecord, int]]:
+    """Clips, and how many frames of each, that fill a slot of 3 s with one class after another."""
     rng = np.random.default_rng(seed)
-    by_class = _by_class(manifest, "train", len(manifest.classes))
+    train = by_class(manifest, "train")
     for label in labels:
         left = SLOT_SECONDS * FPS
         while left:
-            record = by_class[label][rng.integers(len(by_class[label]))]
-            data = ds.read_video(manifest.video_path(record)).data
-            if data.shape[1:3] != (240, 320):
-                continue
-            yield from data[:left]
-            left -= min(left, len(data))
+            record = train[label][rng.integers(len(train[label]))]
+            yield record, min(left, record.frames)
+            left -= min(left, record.frames)
 
 
 if __name__ == "__main__":
