@@ -148,10 +148,10 @@ def record_of(seed: int, work: Path, *, jobs: int = JOBS, kills: int = KILLS) ->
     told, survivors = [], 0
     for left in range(kills, 0, -1):
         service = Killed(folder)
-        told.append(_wait_for_a_moment(service, uploads, rng, kills_left=left))
-        only_parent = rng.randrange(3) == 0
-        told[-1] += ", parent" if only_parent else ", all"
-        survivors += service.kill(only_parent=only_parent)
+        with _moment(service, uploads, rng, kills_left=left) as moment:
+            only_parent = rng.randrange(3) == 0
+            told.append(f"{moment}, {'parent' if only_parent else 'all'}")
+            survivors += service.kill(only_parent=only_parent)
     service = Killed(folder)
     with service.client() as client:
         uploads.send(client)
@@ -167,30 +167,33 @@ def record_of(seed: int, work: Path, *, jobs: int = JOBS, kills: int = KILLS) ->
     return {**detail, "verdict": "hung" if not is_over else "lost" if wrong else "read"}
 
 
-def _wait_for_a_moment(
+@contextlib.contextmanager
+def _moment(
     service: Killed, uploads: Uploads, rng: random.Random, *, kills_left: int
-) -> str:
-    """Return when it is time to kill, and what that moment is."""
+) -> Iterator[str]:
+    """Begin the block, which kills the service, when it is time; gives what that moment is."""
     kind = rng.choice(("start", "upload", "work", "work"))
     if kind == "start":
         seconds = rng.uniform(0, 6)
         time.sleep(seconds)
-        return f"{seconds:.1f} s after the start"
-    client = service.client()
-    sender = threading.Thread(target=uploads.send, args=(client,), daemon=True)
-    before = len(uploads.waiting)
-    due = rng.randrange(before) if kind == "upload" and before else before
-    sender.start()
-    _until(lambda: before - len(uploads.waiting) >= due, steady=lambda: len(uploads.waiting))
-    found = f"after {due} uploads"
-    if due == before:
+        yield f"{seconds:.1f} s after the start"
+        return
+    with service.client() as client:
+        sender = threading.Thread(target=uploads.send, args=(client,))
+        before = len(uploads.waiting)
+        due = rng.randrange(before) if kind == "upload" and before else before
+        sender.start()
+        _until(lambda: before - len(uploads.waiting) >= due, steady=lambda: len(uploads.waiting))
+        found = f"after {due} uploads"
+        if due == before:
+            sender.join()
+            there = _open(client)
+            ended = rng.randrange(1 + there // (kills_left + 1))
+            _until(lambda: there - _open(client) >= ended, steady=lambda: _open(client))
+            found = f"after {ended} of {there} jobs"
+        time.sleep(rng.uniform(0, 0.2))
+        yield found
         sender.join()
-        there = _open(client)
-        ended = rng.randrange(1 + there // (kills_left + 1))
-        _until(lambda: there - _open(client) >= ended, steady=lambda: _open(client))
-        found = f"after {ended} of {there} jobs"
-    time.sleep(rng.uniform(0, 0.2))
-    return found
 
 
 def _open(client: httpx.Client) -> int:
