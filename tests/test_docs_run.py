@@ -110,10 +110,12 @@ FOLLOWED = {
 TRAINS = "trains published networks; test_recipes_train trains each recipe, made small"
 
 LEFT = {
+    "explained.md": "explains clips of J-HMDB; explain.md's commands are the same and run",
     "guide/many_gpus.md": "wants several GPUs; test_train_processes trains in two processes",
     "hub.md": "wants an account at the Hugging Face Hub",
     "networks.md": TRAINS,
     "results.md": DAYS,
+    "speed.md": "measures, on the demo's videos",
     **{f"networks/{page.name}": TRAINS for page in (DOCS / "networks").glob("*.md")},
 }
 """Page of which no command is run -> why."""
