@@ -81,7 +81,9 @@ FOLLOWED = {
     ),
     "explain.md": Page(),
     "export.md": Page(
-        {"runs/spatial": "runs/rgb", "runs/temporal": "runs/flow", "VIDEO": "a.mp4"}, needs="onnx"
+        {"runs/spatial": "runs/rgb", "runs/temporal": "runs/flow", "VIDEO": "a.mp4"},
+        left={"export runs/streams": DAYS},
+        needs="onnx",
     ),
     "fusion.md": Page({"VIDEOS": "ucf101"}, TSN),
     "guide/cameras.md": Page(left={"watch 0": CAMERA, "watch rtsp": CAMERA}),
@@ -98,8 +100,16 @@ FOLLOWED = {
         before=("test runs/flow",),
         needs="dualstream.flow._trajectories",
     ),
-    "index.md": Page(left={"demo": "test_readme runs it"}),
-    "intervals.md": Page({"DATA": "days"}, ("train.epochs=1",)),
+    "index.md": Page({"arm_wrestling.mp4": "a.mp4"}, left={"demo": "test_readme runs it"}),
+    "intervals.md": Page(
+        {"DATA": "days"},
+        ("train.epochs=1",),
+        left={
+            "prepare long": "wants J-HMDB",
+            "train work --recipe jhmdb_i3d": DAYS,
+            "test runs/long": DAYS,
+        },
+    ),
     "long_video.md": Page(left={"watch rtsp": CAMERA}),
     "serve.md": Page(needs="fastapi"),
     "teach.md": Page({"runs/my_rgb": "runs/rgb", "runs/my_flow": "runs/flow"}),
