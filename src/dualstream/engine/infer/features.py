@@ -77,23 +77,30 @@ def mean_vectors(
     Raises:
         InputError: a value is NaN or infinite.
     """
-    if model.joins_segments and len(clips) > 1:  # it takes the views of one clip for one sample
-        alone = [mean_vectors(model, [one], normalizer, num_crops=num_crops) for one in clips]
-        return [found for (found,) in alone]
     counts = [len(next(iter(views.values()))) for views in clips]
-    views = {name: np.concatenate([clip[name] for clip in clips]) for name in clips[0]}
-    rows: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
-        for part in network_batches(model, views, normalizer, segments=sum(counts) // num_crops):
-            for head, seen in model.vectors(part).items():
-                rows.setdefault(head, []).append(seen.double().cpu())
-    means: list[dict[str, NDArray[np.float32]]] = [{} for _ in clips]
-    for head, parts in rows.items():
-        seen = torch.cat(parts)
-        # A row a view, or of networks that join segments what they make of one clip.
-        of_clips = torch.split(seen, counts) if len(clips) > 1 else [seen]
-        for found, of_clip in zip(means, of_clips, strict=True):
-            found[head] = of_clip.mean(dim=0).float().numpy()
+    if model.joins_segments:  # the views of one clip are one sample
+        seen = [
+            _vectors(model, views, normalizer, segments=count // num_crops)
+            for views, count in zip(clips, counts, strict=True)
+        ]
+    else:
+        views = {name: np.concatenate([clip[name] for clip in clips]) for name in clips[0]}
+        rows = _vectors(model, views, normalizer, segments=sum(counts) // num_crops)
+        parts = (torch.split(of_head, counts) for of_head in rows.values())
+        seen = [dict(zip(rows, of_clip, strict=True)) for of_clip in zip(*parts, strict=True)]
+    means = [{head: one.mean(dim=0).float().numpy() for head, one in of.items()} for of in seen]
     if not all(np.isfinite(mean).all() for found in means for mean in found.values()):
         raise InputError("Features hold a NaN or an infinity: the network has diverged.")
     return means
+
+
+def _vectors(
+    model: Network, views: Views, normalizer: Normalizer, *, segments: int
+) -> dict[str, Tensor]:
+    """Return what the classifier of each head sees: a float64 row for each view or sample."""
+    rows: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for part in network_batches(model, views, normalizer, segments=segments):
+            for head, seen in model.vectors(part).items():
+                rows.setdefault(head, []).append(seen.double().cpu())
+    return {head: torch.cat(parts) for head, parts in rows.items()}
