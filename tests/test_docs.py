@@ -45,19 +45,23 @@ def blocks(page: Path, *kinds: str) -> list[str]:
     return [text.replace("\\\n", " ") for kind, text in found if kind in kinds]
 
 
-def commands(page: Path) -> Iterator[list[str]]:
-    """Words after `dualstream` of every command in a page's console and plain blocks."""
+def typed(page: Path) -> Iterator[str]:
+    """Lines of a page's console and plain blocks that are typed into a shell."""
     for block in blocks(page, "console", "", "bash", "sh"):
         lines = [line.strip() for line in block.splitlines()]
-        if any(line.startswith("$ ") for line in lines):
-            lines = [line[2:] for line in lines if line.startswith("$ ")]
-        for line in lines:
-            typed = re.search(r"^(?:.*(?:\| |-m ))?(?:srun )?dualstream (?!is |\.)(.*)", line)
-            if typed is None:
-                continue
-            words = shlex.split(re.sub(r"\$\w+", "1", typed[1]), comments=True)
-            ends = [words.index(word) for word in words if word in {"|", "&&", ";", ">", ">>"}]
-            yield words[: min(ends, default=len(words))]
+        prompted = [line[2:] for line in lines if line.startswith("$ ")]
+        yield from prompted or lines
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words after `dualstream` of every command that is typed."""
+    for line in typed(page):
+        found = re.search(r"^(?:.*(?:\| |-m ))?(?:srun )?dualstream (?!is |\.)(.*)", line)
+        if found is None:
+            continue
+        words = shlex.split(re.sub(r"\$\w+", "1", found[1]), comments=True)
+        ends = [words.index(word) for word in words if word in {"|", "&&", ";", ">", ">>"}]
+        yield words[: min(ends, default=len(words))]
 
 
 def is_placeholder(word: str) -> bool:

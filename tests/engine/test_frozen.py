@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -157,6 +158,30 @@ def test_stopped_in_between_it_goes_on(
     for path, features in kept.items():
         np.testing.assert_array_equal(np.load(path), features)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+
+
+def test_runs_side_by_side_share_the_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = frozen_recipe(views=1, epochs=1)
+    train(recipe, data, tmp_path / "first")
+    kept = {path: path.read_bytes() for path in files(data)}
+    for path in kept:
+        path.unlink()
+    real = frozen.FrozenParts.forward
+
+    def another_run_is_faster(self: frozen.FrozenParts, clip: torch.Tensor) -> torch.Tensor:
+        for path, content in kept.items():
+            path.write_bytes(content)
+            os.utime(path, (0, 0))
+        monkeypatch.setattr(frozen.FrozenParts, "forward", real)
+        return real(self, clip)
+
+    monkeypatch.setattr(frozen.FrozenParts, "forward", another_run_is_faster)
+    train(recipe, data, tmp_path / "second")
+    assert files(data) == list(kept)
+    assert [path.stat().st_mtime > 0 for path in files(data)].count(True) == 1
+    assert losses(tmp_path / "first") == losses(tmp_path / "second")
 
 
 def form_file(data: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.engine.small_recipes import small_changes
 from typer.testing import CliRunner
 
 from dualstream.cli.app import app
@@ -16,7 +17,6 @@ from dualstream.engine.run.checkpoint import load_checkpoint
 from dualstream.engine.train.fit import train
 from dualstream.engine.train.run_folder import WholeFileCheckpointIO
 from dualstream.models import MODELS
-from dualstream.models.create import network_options
 from dualstream.scores import read_scores
 
 OF_OTHER_RECIPES = {"inception_v1": "i3d", "t3d_169": "t3d_rgb", "x3d": "x3d_xs"}
@@ -24,54 +24,6 @@ OF_OTHER_RECIPES = {"inception_v1": "i3d", "t3d_169": "t3d_rgb", "x3d": "x3d_xs"
 
 TRAINED = tuple(name for name in list_recipes() if name != "t3d_transfer_rgb")
 """All but that of `dualstream transfer`, whose network is that of t3d_rgb."""
-
-COMMON = (
-    "augment.crop=center",
-    "augment.zoom=[1, 1]",
-    "augment.flip=false",
-    "augment.brightness=0",
-    "augment.contrast=0",
-    "augment.saturation=0",
-    "augment.hue_turns=0",
-    "data.workers=0",
-    "data.class_balanced=false",
-    "data.frozen_views=0",
-    "model.weights=null",
-    "train.batch_size=4",
-    "train.segments=1",
-    "train.schedule={name: constant}",
-    "train.clip_norm=null",
-    "train.label_smoothing=0",
-    "train.ema_decay=0",
-    "train.accelerator=cpu",
-    "test={segments: 2, crops: center}",
-)
-"""What makes any recipe a trial of seconds that learns its videos by heart."""
-
-SMALL = {
-    "hidden_two_stream": ("temporal_options.backbone=test_resnet", "base_channels=4"),
-    "motionnet": ("base_channels=4",),
-}
-"""Options that make a network small, but for `backbone`."""
-
-SMALLEST = {
-    "c3d": (16, 16),
-    "cnn_m_2048": (4, 41),
-    "cross_attention": (4, 64),
-    "early_fusion": (4, 32),
-    "late_fusion": (4, 32),
-    "s3d": (5, 24),
-    "s3d_g": (5, 24),
-    "single_frame": (4, 32),
-    "slow_fusion": (10, 32),
-    "t3d_121": (15, 29),
-    "t3d_169": (15, 29),
-    "two_stream": (4, 41),
-}
-"""Network -> frames and pixels where 4 and 24 are too few."""
-
-TOWERS = {"tsn": {"backbone": "test_resnet"}, "cnn_m_2048": {}}
-"""Options that make towers tiny."""
 
 LEARNING = {
     "c3d": (0.00005, 4),
@@ -113,48 +65,16 @@ seeds too."""
 
 
 def tiny(name: str, *overrides: str) -> Recipe:
-    """A shipped recipe, made tiny."""
-    shipped = load_recipe(name, overrides)
-    model, streams = shipped.model, list(shipped.inputs)
-    network = model.name
-    options = network_options(network).model_fields
-    frames, side = SMALLEST.get(network, (4, 24))
+    """A shipped recipe, made tiny, that learns its videos by heart."""
+    model = load_recipe(name, overrides).model
     rate, epochs = LEARNING.get(
-        "last_layer" if model.trainable == "last_layer" else network, (0.0005, 3)
+        "last_layer" if model.trainable == "last_layer" else model.name, (0.0005, 3)
     )
     changes = [
-        *COMMON,
-        f"clip.crop_size={side}",
-        f"clip.short_side={side + 4}",
-        "clip.fps=null",
+        *small_changes(name, overrides),
         f"train.epochs={epochs}",
         f"train.optimizer={{name: adamw, lr: {rate}, weight_decay: 0}}",
     ]
-    for stream in streams:
-        changes += [
-            f"inputs.{stream}.num_frames={frames}",
-            # From the first of ten frames to the last: every epoch sees the same batch.
-            f"inputs.{stream}.frame_stride={3 if frames < 10 else 1}",
-            f"inputs.{stream}.flow_method=tvl1-fast",
-        ]
-    if "towers" in options:
-        towers = {
-            stream: {"name": tower["name"], "dropout": 0, **TOWERS[tower["name"]]}
-            for stream, tower in model.options["towers"].items()
-        }
-        changes += [f"model.options.towers={towers}", "train.modality_dropout=0"]
-    if network == "conv_fusion":
-        changes += ["model.options.after=backbone.layer3", "model.trainable=all"]
-    if network == "cross_attention":
-        phases = {"schedule": "two_phase", "constant_epochs": 3, "network_epochs": 1}
-        changes += [f"train.attention={phases}"]
-    if "dropout" in options:
-        changes.append("model.options.dropout=0")
-    changes += [f"model.options.{option}" for option in SMALL.get(network, ())]
-    if "backbone" in options:
-        changes.append("model.options.backbone=test_resnet")
-    if "pretrained" in options:
-        changes.append("model.options.pretrained=false")
     return load_recipe(name, [*changes, *overrides])
 
 

@@ -116,9 +116,10 @@ class FrozenData(RunData):
     def _computed(self, part: Part, names: list[str], begin: FastestForm) -> Iterator[str]:
         """Send views of videos through the frozen parts; yield each video whose features are kept.
 
-        Those whose file is there are passed over, so a stopped run goes on. All files of a folder
-        are computed in one form of the network: the forms differ in their last digits, and which
-        of them is the fastest may differ from one run to the next.
+        Those whose file is there are passed over, so a stopped run goes on, and runs side by side
+        share the work. All files of a folder are computed in one form of the network: the forms
+        differ in their last digits, and which of them is the fastest may differ from one run to
+        the next.
 
         Raises:
             VideoError, FlowStoreError: a video cannot be read.
@@ -146,11 +147,16 @@ class FrozenData(RunData):
         count = self.recipe.data.frozen_views if part == "train" else 1
         keys = [[(view, places[name])] for name in missing for view in range(count)]
         batches = iter(make_loader(dataset, keys, workers=self.recipe.data.workers))
+        is_fixed = False
         for name in missing:
             views = [next(batches) for _ in range(count)]
+            if feature_path(folder, name).is_file():  # a run beside this one has been there
+                yield name
+                continue
             inputs = [network_input(view) for view in views]
-            if name == missing[0]:
+            if not is_fixed:
                 _fix_form(begin, form, inputs[0])
+                is_fixed = True
             features = torch.stack([begin(clips).half().cpu() for clips in inputs])  # (V, S, ...)
             if not features.isfinite().all():
                 raise RecipeError(
