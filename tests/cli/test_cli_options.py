@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from dualstream.cli.app import app
 from dualstream.cli.options import flow_folders
+from dualstream.engine.infer.drawn_map import MOMENTS
+from dualstream.engine.infer.sensitivity import PIECES
 from dualstream.errors import InputError
+from dualstream.report.explanation import JPEG_QUALITY
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    """The command line tells them without importing what takes seconds."""
+    command: Any = typer.main.get_command(app)
+    defaults = {option.name: option.default for option in command.commands["explain"].params}
+    assert (defaults["moments"], defaults["pieces"]) == (MOMENTS, PIECES)
+    assert defaults["quality"] == JPEG_QUALITY
 
 
 def test_folders_of_flow(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ USUAL_C = 1.0
 
 OUTER_FOLDS, INNER_FOLDS = 5, 3
 
+Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(K, D) coefficients and (K,) intercepts."""
+
 _SURE = 4.0
 """Logit of a class that all windows have; its opposite of one that none has."""
 
@@ -106,54 +109,46 @@ def fit_head(
     if z.shape[0] < z.shape[1]:
         u, s, basis = np.linalg.svd(z, full_matrices=False)
         z = u * s
-    coefficients = np.zeros((targets.shape[1], z.shape[1]))
-    intercepts = np.full(targets.shape[1], -np.inf)
-    if labels == "one":
-        _fit_one(z, targets, c, coefficients, intercepts)
-    else:
-        _fit_several(z, targets, c, coefficients, intercepts)
+    fit = _one_of_all if labels == "one" else _each_by_itself
+    coefficients, intercepts = fit(z, targets, c)
     if basis is not None:
         coefficients = coefficients @ basis
     return Head(labels, dict(sizes), mean, scale, coefficients, intercepts, c)
 
 
-def _fit_one(
-    z: NDArray[np.float64],
-    targets: NDArray[np.bool_],
-    c: float,
-    coefficients: NDArray[np.float64],
-    intercepts: NDArray[np.float64],
-) -> None:
-    """Fill in multinomial logistic regression; a class that does not occur cannot win."""
+def _one_of_all(z: NDArray[np.float64], targets: NDArray[np.bool_], c: float) -> Rows:
+    """Multinomial logistic regression; a class that does not occur cannot win."""
+    coefficients = np.zeros((targets.shape[1], z.shape[1]))
+    intercepts = np.full(targets.shape[1], -np.inf)
     numbers = targets.argmax(axis=1)
     there = np.unique(numbers)
     if len(there) == 1:
         intercepts[there] = 0.0
-        return
+        return coefficients, intercepts
     model = _regression(z, numbers, c)
+    weights, biases = model.coef_, model.intercept_
     if len(there) == 2:
         # sklearn keeps one row, the second class against the first; halved and with both signs it
         # is the same softmax.
-        coefficients[there] = np.concatenate((-model.coef_, model.coef_)) / 2
-        intercepts[there] = np.concatenate((-model.intercept_, model.intercept_)) / 2
-    else:
-        coefficients[there], intercepts[there] = model.coef_, model.intercept_
+        weights, biases = (np.concatenate((-one, one)) / 2 for one in (weights, biases))
+    coefficients[there], intercepts[there] = weights, biases
+    return coefficients, intercepts
 
 
-def _fit_several(
-    z: NDArray[np.float64],
-    targets: NDArray[np.bool_],
-    c: float,
-    coefficients: NDArray[np.float64],
-    intercepts: NDArray[np.float64],
-) -> None:
-    """Fill in a logistic regression of each class against all that is without it."""
-    for label, has in enumerate(targets.T):
-        if has.all() or not has.any():
-            intercepts[label] = _SURE if has.all() else -_SURE
-            continue
-        model = _regression(z, has, c)
-        coefficients[label], intercepts[label] = model.coef_[0], model.intercept_[0]
+def _each_by_itself(z: NDArray[np.float64], targets: NDArray[np.bool_], c: float) -> Rows:
+    """A logistic regression of each class against all that is without it."""
+    rows = [_against_the_rest(z, has, c) for has in targets.T]
+    return np.stack([weights for weights, _ in rows]), np.array([bias for _, bias in rows])
+
+
+def _against_the_rest(
+    z: NDArray[np.float64], has: NDArray[np.bool_], c: float
+) -> tuple[NDArray[np.float64], float]:
+    """Return (D,) weights and the bias of one class."""
+    if has.all() or not has.any():
+        return np.zeros(z.shape[1]), _SURE if has.all() else -_SURE
+    model = _regression(z, has, c)
+    return model.coef_[0], float(model.intercept_[0])
 
 
 def _regression(z: NDArray[np.float64], numbers: NDArray[Any], c: float) -> Any:
