@@ -7,8 +7,9 @@
 Random weights, batch 1 (`--batch`), `--threads` threads (two), rounds in turn, medians. "eager" is
 the network as it is and "optimized" `models.fastest` (`dualstream predict --optimize`), which
 chooses among its forms by measuring; both with the normalisation of `Predictor`. "onnx" is the file
-in ONNX runtime, "torch-export" the .pt2 file in torch, "int8" the quantised ONNX file (ranges of
-random clips: only its time counts here, its accuracy is measured by `dualstream export --int8`).
+in ONNX runtime, "openvino" that for OpenVINO, "torch-export" the .pt2 file in torch, "int8" the
+quantised ONNX file (ranges of random clips: only its time counts here, its accuracy is measured by
+`dualstream export --int8`).
 `--cpu` counts the processor's seconds of one thread instead of those of the clock, which a busy
 machine prolongs.
 
@@ -40,7 +41,7 @@ from dualstream.models.fastest import fastest
 from dualstream.types import ClipSpec, StreamSpec
 from measure import FOLDER, interleaved, summary, versions, write_json
 
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "dualstream")
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "dualstream")
 CLASSES = 21
 
 
@@ -120,8 +121,13 @@ def contenders(
     )
     recognizer = Recognizer(name, model, spec, tuple(f"class {i}" for i in range(CLASSES)))
     written = export(recognizer, folder / "a.onnx")
+    openvino = export(recognizer, folder / "openvino.onnx", runtime="openvino")
     other = export(recognizer, folder / "a.pt2", format="torch-export")
-    files = {"onnx": OnnxFile(written.path), "torch-export": TorchFile(other.path)}
+    files = {
+        "onnx": OnnxFile(written.path),
+        "openvino": OnnxFile(openvino.path),
+        "torch-export": TorchFile(other.path),
+    }
     shape = (batch, 3, case.frames, case.side, case.side)
     clip = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     if name in INT8:

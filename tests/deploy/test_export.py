@@ -14,7 +14,8 @@ from tests.engine.tiny import changed, tiny_recipe, untrained_run
 
 from dualstream.clips.transforms import Normalizer
 from dualstream.deploy import export as module
-from dualstream.deploy.card import KEY, Card
+from dualstream.deploy import openvino_engine
+from dualstream.deploy.card import KEY, Card, OnnxRuntime
 from dualstream.deploy.export import export
 from dualstream.deploy.graph import FusionLayer, make_card
 from dualstream.deploy.onnx_file import OnnxFile
@@ -68,6 +69,35 @@ def test_an_onnx_file_gives_the_logits_of_the_network(title: str, tmp_path: Path
     assert expected.shape == (5 if recognizer.joins_segments else 20, 3)
     assert np.ptp(expected, axis=0).max() > 1e-3  # logits that hang on the clip
     np.testing.assert_allclose(network.running()(views, 4), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("title", ["tsn", pytest.param("r2plus1d_18", marks=pytest.mark.slow)])
+def test_a_file_for_openvino_gives_the_logits_of_the_network(
+    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recognizer = small(title)
+    result = export(recognizer, tmp_path / "a.onnx", runtime="openvino")
+    assert result.difference <= 1e-4
+    assert window_sizes(result.path) == ({3} if title == "r2plus1d_18" else {2})
+    views = random_views(recognizer, 5)
+    expected = eager(recognizer, views, 1)
+    (there,) = open_exported(result.path)
+    assert there.file.card.runtime == "openvino"
+    monkeypatch.setattr(openvino_engine, "is_installed", lambda: False)
+    (missing,) = open_exported(result.path)
+    assert "written for OpenVINO, which is not installed" in caplog.text
+    for network in (there, missing):
+        np.testing.assert_allclose(network.running()(views, 1), expected, atol=1e-4)
+    with pytest.raises(MissingDependencyError, match=r"pip install '\.\[openvino\]'"):
+        export(recognizer, tmp_path / "b.onnx", runtime="openvino")
+
+
+def window_sizes(path: Path) -> set[int]:
+    """Dimensions of the windows of a file's convolutions."""
+    nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    sizes = [a.ints for node in nodes for a in node.attribute if a.name == "kernel_shape"]
+    assert len(sizes) == len(nodes)
+    return {len(size) for size in sizes}
 
 
 @pytest.mark.slow
@@ -128,15 +158,18 @@ def test_the_fusion_in_the_graph_is_that_of_the_scores(fusion: Fusion) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["onnx", "torch-export"])
+@pytest.mark.parametrize(
+    ("format", "runtime"),
+    [("onnx", "onnxruntime"), ("onnx", "openvino"), ("torch-export", "onnxruntime")],
+)
 def test_both_streams_and_their_fusion_are_one_file_with_two_inputs(
-    format: module.ExportFormat, tmp_path: Path
+    format: module.ExportFormat, runtime: OnnxRuntime, tmp_path: Path
 ) -> None:
     rgb, flow = small("tsn", name="rgb"), small("tsn on flow", name="flow", seed=1)
     rgb.model.train()
     fusion = Fusion("weighted", 2, weights=(0.25, 0.75))
     path = tmp_path / f"pair{module.SUFFIXES[format]}"
-    result = export([rgb, flow], path, format=format, fusion=fusion)
+    result = export([rgb, flow], path, format=format, runtime=runtime, fusion=fusion)
     assert result.card.shapes() == {"rgb": (3, 1, 32, 32), "flow": (2, 3, 32, 32)}
     assert result.card.outputs() == ("rgb_logits", "flow_logits", "probabilities")
     assert rgb.model.training  # left as it was
@@ -217,6 +250,10 @@ def test_bad_calls_are_explained(tmp_path: Path) -> None:
         export(one, tmp_path / "a.onnx", fusion=Fusion("mean", 1), weights=[1])
     with pytest.raises(InputError, match="Allowed: onnx, torch-export"):
         export(one, tmp_path / "a.onnx", format="tflite")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="another runtime are for the format onnx"):
+        export(one, tmp_path / "a.pt2", format="torch-export", runtime="openvino")
+    with pytest.raises(InputError, match="int8 is for the runtime onnxruntime"):
+        export(one, tmp_path / "a.onnx", runtime="openvino", int8=True)
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

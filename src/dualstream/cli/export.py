@@ -23,6 +23,13 @@ def export(
         Literal["onnx", "torch-export"],
         typer.Option(help="onnx for ONNX runtime and others, torch-export for torch."),
     ] = "onnx",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"],
+        typer.Option(
+            help="What an ONNX file is written for: openvino (pip install openvino) is faster for "
+            "networks that convolve over time."
+        ),
+    ] = "onnxruntime",
     out: Annotated[
         Path | None,
         typer.Option(help="File to write.  [default: RUN/model.onnx or model.pt2]"),
@@ -63,6 +70,7 @@ def export(
             runs,
             out,
             format=format,
+            runtime=runtime,
             fusion=fitted,
             segments=segments,
             int8=int8,
@@ -77,6 +85,7 @@ def export(
             {
                 "file": str(result.path),
                 "format": format,
+                "runtime": card.runtime if format == "onnx" else None,
                 "bytes": size,
                 "inputs": {name: list(shape) for name, shape in card.shapes().items()},
                 "outputs": list(card.outputs()),

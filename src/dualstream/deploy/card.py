@@ -6,6 +6,8 @@
                 "several", whose are the sigmoids; files that do not say are of one
     classes     names, in the order of logits and probabilities
     fusion      how the networks' probabilities become one, as fusion.json has it
+    runtime     "onnxruntime" or "openvino", which the graph is written for; files that do not say
+                are for the first
     networks    for each: its name, the network it is, the name of the input of each of its streams,
                 the name of its logits, and `clip`, the `ClipSpec` that says how clips are read
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dualstream.errors import DualstreamError, ExportError, check_choice
 from dualstream.flow.methods.lookup import params_from_values
@@ -30,6 +32,9 @@ from dualstream.flow.methods.params import FlowParams
 from dualstream.scores import Fusion
 from dualstream.types import ClipSpec, Labels, StreamSpec
 from dualstream.version import __version__
+
+OnnxRuntime = Literal["onnxruntime", "openvino"]
+"""What runs ONNX files."""
 
 FORMAT = "dualstream-export-1"
 KEY = "dualstream"
@@ -75,6 +80,8 @@ class Card:
     """Whether a video has one of the classes, or several."""
     precision: str = "float32"
     """Of weights and activations: float32 or int8."""
+    runtime: OnnxRuntime = "onnxruntime"
+    """What the graph of an ONNX file is written for."""
     version: str = __version__
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -104,6 +111,7 @@ class Card:
                 "format": FORMAT,
                 "version": self.version,
                 "precision": self.precision,
+                "runtime": self.runtime,
                 "labels": self.labels,
                 "classes": self.classes,
                 "fusion": self.fusion.values(),
@@ -142,12 +150,14 @@ class Card:
             )
         try:
             check_choice("labels", labels := content.get("labels", "one"), Labels)
+            check_choice("runtime", runtime := content.get("runtime", "onnxruntime"), OnnxRuntime)
             return cls(
                 networks=tuple(_network(values) for values in content["networks"]),
                 classes=tuple(content["classes"]),
                 fusion=Fusion.from_values(content["fusion"], where=path),
                 labels=labels,
                 precision=content["precision"],
+                runtime=runtime,
                 version=content["version"],
             )
         except KeyError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dualstream.clips.data.manifest import Manifest
-from dualstream.deploy.card import Card
+from dualstream.deploy.card import Card, OnnxRuntime
 from dualstream.deploy.graph import Graph, make_card, trace
 from dualstream.deploy.onnx_file import OnnxFile, check_can_write, write_onnx
 from dualstream.deploy.quantize import Int8, Videos, quantize_run
@@ -61,6 +61,7 @@ def export(
     out: str | os.PathLike[str] | None = None,
     *,
     format: ExportFormat = "onnx",
+    runtime: OnnxRuntime = "onnxruntime",
     fusion: Fusion | None = None,
     weights: Sequence[float] | None = None,
     segments: int | None = None,
@@ -80,6 +81,8 @@ def export(
             their fusion.
         out: the file; None is RUN/model.onnx (model.pt2), for a run folder.
         format: "onnx" for ONNX runtime and others, "torch-export" for torch.
+        runtime: what an ONNX file is written for and checked in. "openvino" leaves convolutions
+            over time as they are, "onnxruntime" makes 2D ones of them; either runs in both.
         fusion: of several networks; the default is the mean, or that of the folder.
         weights: of a weighted mean, instead of `fusion`.
         segments: S for networks that join the segments of a video; None is that of their test.
@@ -91,21 +94,25 @@ def export(
 
     Raises:
         InputError: no network, or options that do not fit.
-        MissingDependencyError: the packages of the extra `export` are not installed.
+        MissingDependencyError: the packages of the extra `export`, or `openvino`, are not
+            installed.
         ExportError: the network cannot be exported, or the file answers otherwise than eager.
         CheckpointError: a run folder cannot be loaded, or classes or labels differ.
         ScoresError: a fusion that does not join several labels, where networks tell those.
         DiskError: the file cannot be written.
     """
     check_choice("format", format, ExportFormat)
+    check_choice("runtime", runtime, OnnxRuntime)
     if fusion is not None and weights is not None:
         raise InputError("Give either fusion or weights.")
     if segments is not None:
         check_least(1, segments=segments)
     if format == "onnx":
-        check_can_write()  # raises before networks are loaded
-    elif int8:
-        raise InputError("int8 is for the format onnx.")
+        check_can_write(runtime)  # raises before networks are loaded
+    if (int8 or runtime != "onnxruntime") and format != "onnx":
+        raise InputError("int8 and another runtime are for the format onnx.")
+    if int8 and runtime != "onnxruntime":
+        raise InputError("int8 is for the runtime onnxruntime.")
     given, fitted = named_streams(models)
     if fitted is not None and fusion is None and weights is None:
         fusion = Fusion.load(fitted)
@@ -133,10 +140,13 @@ def export(
         )
     if recognizers[0].labels == "several":
         fusion.check_several()
-    card = make_card(recognizers, fusion, segments=[segments or _segments(m) for m in loaded])
+    card = make_card(
+        recognizers, fusion, runtime, segments=[segments or _segments(m) for m in loaded]
+    )
     networks = [one.model for one in recognizers]
     graph = Graph(networks, card)
-    program = trace(Graph(networks, card, flat=True) if format == "onnx" else graph)
+    is_flat = format == "onnx" and runtime == "onnxruntime"
+    program = trace(Graph(networks, card, flat=True) if is_flat else graph)
     write = write_onnx if format == "onnx" else write_torch
     with replacing(path, keep_suffix=True) as temporary:
         write(program, card, temporary)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dualstream.clips.transforms import normalize
-from dualstream.deploy.card import Card, NetworkCard
+from dualstream.deploy.card import Card, NetworkCard, OnnxRuntime
 from dualstream.deploy.flatten import flatten_convolutions
 from dualstream.engine.infer.recognizer import Recognizer
 from dualstream.errors import ExportError
@@ -149,7 +149,11 @@ class FusionLayer(nn.Module):
 
 
 def make_card(
-    recognizers: Sequence[Recognizer], fusion: Fusion, *, segments: Sequence[int]
+    recognizers: Sequence[Recognizer],
+    fusion: Fusion,
+    runtime: OnnxRuntime = "onnxruntime",
+    *,
+    segments: Sequence[int],
 ) -> Card:
     """Return the card of networks that go into one file.
 
@@ -159,6 +163,7 @@ def make_card(
     Args:
         recognizers: one network or several, with names that differ.
         fusion: of their probabilities, in this order.
+        runtime: what an ONNX file is written for.
         segments: S of each network; counts for those that join segments.
     """
     names = _identifiers([one.name for one in recognizers])
@@ -178,7 +183,8 @@ def make_card(
         )
         for one, name, count in zip(recognizers, names, segments, strict=True)
     )
-    return Card(networks, recognizers[0].classes, fusion, recognizers[0].labels)
+    first = recognizers[0]
+    return Card(networks, first.classes, fusion, first.labels, runtime=runtime)
 
 
 def _identifiers(names: Sequence[str]) -> list[str]:

