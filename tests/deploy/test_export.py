@@ -250,7 +250,7 @@ def test_bad_calls_are_explained(tmp_path: Path) -> None:
         export(one, tmp_path / "a.onnx", fusion=Fusion("mean", 1), weights=[1])
     with pytest.raises(InputError, match="Allowed: onnx, torch-export"):
         export(one, tmp_path / "a.onnx", format="tflite")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="another runtime are for the format onnx"):
+    with pytest.raises(InputError, match="runtime openvino is for the format onnx"):
         export(one, tmp_path / "a.pt2", format="torch-export", runtime="openvino")
     with pytest.raises(InputError, match="int8 is for the runtime onnxruntime"):
         export(one, tmp_path / "a.onnx", runtime="openvino", int8=True)

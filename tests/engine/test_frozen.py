@@ -133,7 +133,7 @@ def test_what_would_differ_is_computed_anew(
 def test_stopped_in_between_it_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = frozen_recipe(views=2, epochs=2)
+    recipe = frozen_recipe(views=2, epochs=2, hold_out=0.4)
     real, calls = frozen.FrozenParts.forward, []
 
     def stops(self: frozen.FrozenParts, clip: torch.Tensor) -> torch.Tensor:

@@ -109,8 +109,10 @@ def export(
         check_least(1, segments=segments)
     if format == "onnx":
         check_can_write(runtime)  # raises before networks are loaded
-    if (int8 or runtime != "onnxruntime") and format != "onnx":
-        raise InputError("int8 and another runtime are for the format onnx.")
+    elif int8:
+        raise InputError("int8 is for the format onnx.")
+    elif runtime != "onnxruntime":
+        raise InputError(f"The runtime {runtime} is for the format onnx.")
     if int8 and runtime != "onnxruntime":
         raise InputError("int8 is for the runtime onnxruntime.")
     given, fitted = named_streams(models)

@@ -96,7 +96,12 @@ class FastestForm:
             (x,) = x.values()
         # Out of inference mode, whose tensors torch.compile does not freeze.
         with torch.inference_mode(False), torch.no_grad():
-            return self._kept[self._fixed or self._serving(x)](x)
+            return self._kept[self._serving(x)](x)
+
+    def serving(self, x: Input) -> FormName:
+        """Return the name of the form that serves inputs as this one, measured if need be."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self._serving(x)
 
     def fix(self, form: str, x: Input) -> None:
         """Serve inputs of every shape in one form from now on, unmeasured.
@@ -119,6 +124,8 @@ class FastestForm:
 
     def _serving(self, x: Input) -> FormName:
         """Name of the form, one of those kept, that serves inputs as this one."""
+        if self._fixed is not None:
+            return self._fixed
         shape = _shape(x)
         if shape not in self.forms and len(self.forms) < MOST_SHAPES:
             self._measure(x)

@@ -139,8 +139,7 @@ class FrozenData(RunData):
         form = folder / FORM_FILE
         if self.trainer.is_global_zero and names and not form.is_file():
             clips = network_input(dataset[(0, places[names[0]])])
-            begin(clips)
-            write_text(form, f"{begin.forms[tuple(clips.shape)][0].name}\n")
+            write_text(form, f"{begin.serving(clips)}\n")
         self.trainer.strategy.barrier()
         missing = [name for name in names if not feature_path(folder, name).is_file()]
         yield from (name for name in names if name not in set(missing))
