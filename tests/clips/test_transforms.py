@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -384,6 +386,17 @@ def test_normalizer_gives_the_numbers_of_normalize() -> None:
         kept.append(found["rgb"].data_ptr())
     assert kept[0] == kept[1]
     assert kept[2] == kept[3]
+
+
+def test_threads_do_not_write_into_each_others_numbers() -> None:
+    normalizer = Normalizer(ClipSpec({"rgb": StreamSpec("rgb")}, short_side=8, crop_size=8))
+    clips = [torch.full((1, 3, 1, 8, 8), value, dtype=torch.uint8) for value in (7, 200)]
+    first = normalizer({"rgb": clips[0]})["rgb"]
+    expected = first.clone()
+    with ThreadPoolExecutor(1) as other:
+        second = other.submit(normalizer, {"rgb": clips[1]}).result()["rgb"]
+    assert torch.equal(first, expected)
+    assert not torch.equal(first, second)
 
 
 def test_memory_of_a_prediction_serves_training() -> None:

@@ -7,6 +7,7 @@ batch, on any device.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -286,27 +287,29 @@ class Normalizer:
     """Turns the bytes of clips into numbers for a network, in memory that is kept.
 
     Large temporaries would be taken from the system and given back to it for every clip, page by
-    page. The numbers of one call are overwritten by the next. `spec` is the network's input.
+    page. The numbers of one call are overwritten by the next one of the same thread. `spec` is the
+    network's input.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
         self.spec = spec
-        self._memory: dict[str, torch.Tensor] = {}
+        self._threads = threading.local()
 
     def __call__(self, data: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """`normalize` every stream: name -> (..., C, T, H, W), uint8 to float32."""
         import torch
 
+        memory: dict[str, torch.Tensor] = self._threads.__dict__  # of this thread
         numbers: dict[str, torch.Tensor] = {}
         for name, stream in self.spec.streams.items():
             clips = data[name]
             shape = (*clips.shape[:-3], stream.num_frames, *clips.shape[-2:])
-            kept = self._memory.get(name)
+            kept = memory.get(name)
             if kept is None or kept.numel() < math.prod(shape) or kept.device != clips.device:
                 # A tensor that is made in inference mode could not serve training later.
                 with torch.inference_mode(False):
                     kept = torch.empty(math.prod(shape), dtype=torch.float32, device=clips.device)
-                self._memory[name] = kept
+                memory[name] = kept
             numbers[name] = normalize(clips, stream, out=kept[: math.prod(shape)].view(shape))
         return numbers
 
