@@ -106,6 +106,22 @@ def test_a_stream_that_does_not_help_is_left_out_bit_for_bit() -> None:
     np.testing.assert_array_equal(order, alone)
 
 
+def test_a_stream_joins_as_far_as_no_video_is_lost() -> None:
+    part_way = 0
+    for seed in range(SEEDS):
+        held_out, _ = simulated(seed, classes=2, strengths=(1.5, 1.05), alike=0.5)
+        labels = held_out[0].labels
+        log_probs = np.stack([log_softmax(one.scores.astype(np.float64)) for one in held_out])
+        weights, temperatures = fit_pool(held_out)
+        found = pooled(log_probs, np.divide(weights, temperatures))
+        most_likely = pooled(log_probs, fit_exponents(log_probs, labels))
+        alone = log_probs[int(np.argmax(weights))]
+        right = [int((p.argmax(axis=1) == labels).sum()) for p in (alone, found, most_likely)]
+        assert right[1] >= right[0]
+        part_way += min(weights) > 0 and right[2] < right[0]
+    assert part_way > 0
+
+
 def test_temperature_undoes_a_scale() -> None:
     """Labels drawn from a stream's own probabilities: 1 is the right temperature, then 4."""
     rng = np.random.default_rng(3)

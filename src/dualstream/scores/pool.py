@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,21 @@ SMALLEST_EXPONENT = 1e-3
 """Of a single stream: one that knows nothing still ranks the classes."""
 SMALLEST_SPREAD = 1e-6
 """Of the logarithms of a video's probabilities."""
+
+
+WAYS = tuple(tenths / 10 for tenths in range(10, 0, -1))
+"""Parts of the way from the exponents without a stream to those of the highest likelihood with it
+that are tried, the whole way first."""
+
+
+class _Trial(NamedTuple):
+    """Exponents, and what they make of the held-out videos."""
+
+    exponents: NDArray[np.float64]
+    """(S,)."""
+    likelihoods: NDArray[np.float64]
+    """(N,) logarithms of the true classes' probabilities."""
+    num_right: int
 
 
 def pooled(
@@ -38,7 +54,9 @@ def fit_pool(fit_on: Sequence[Scores]) -> tuple[tuple[float, ...], tuple[float, 
     It starts with the stream that alone, its temperature fitted, has the highest mean
     log-likelihood of the true class. Another one joins, the one that helps most first, only where
     that raises the mean log-likelihood by more than one standard error of the difference (of the
-    videos, paired) and gets no fewer videos right; all exponents are then fitted together. So few
+    videos, paired) and gets no fewer videos right; all exponents are then fitted together. Where
+    the highest likelihood gets fewer right, it goes only so far of the way there (`WAYS`) as gets
+    none fewer: the log-likelihood is concave, so a part of the way is a part of the gain. So few
     held-out videos, or a stream of chance, leave the better stream as it is, bit for bit in its
     order of the classes, and what is worth joining is worth far more than a standard error.
 
@@ -64,40 +82,45 @@ def fit_pool(fit_on: Sequence[Scores]) -> tuple[tuple[float, ...], tuple[float, 
     labels = fit_on[0].labels
     log_probs = np.stack([log_probabilities(stream) for stream in fit_on])  # (S, N, K)
 
-    def trial(chosen: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-        """Exponents of these streams, log-likelihood of each video, videos that are right."""
-        exponents = np.zeros(len(fit_on))
-        exponents[list(chosen)] = fit_exponents(log_probs[list(chosen)], labels)
+    def tried(exponents: NDArray[np.float64]) -> _Trial:
         values = pooled(log_probs, exponents)
         right = int((values.argmax(axis=1) == labels).sum())
-        return exponents, values[np.arange(len(labels)), labels], right
+        return _Trial(exponents, values[np.arange(len(labels)), labels], right)
+
+    def fitted(chosen: tuple[int, ...]) -> _Trial:
+        """The exponents of the highest likelihood of these streams."""
+        exponents = np.zeros(len(fit_on))
+        exponents[list(chosen)] = fit_exponents(log_probs[list(chosen)], labels)
+        return tried(exponents)
 
     left = set(range(len(fit_on)))
     chosen: tuple[int, ...] = ()
-    best = None
+    best: _Trial | None = None
     while left:
-        trials = {place: trial((*chosen, place)) for place in sorted(left)}
-        joins = max(trials, key=lambda place: round(float(trials[place][1].mean()), 9))
-        if best is not None and not _is_better(trials[joins], best):
+        trials = {place: fitted((*chosen, place)) for place in sorted(left)}
+        joins = max(trials, key=lambda place: round(float(trials[place].likelihoods.mean()), 9))
+        joined: _Trial | None = trials[joins]
+        if best is not None:
+            start, way = best.exponents, trials[joins].exponents - best.exponents
+            on_the_way = (tried(start + part * way) for part in WAYS)
+            joined = next((one for one in on_the_way if _is_better(one, best)), None)
+        if joined is None:
             break
-        best, chosen = trials[joins], (*chosen, joins)
+        best, chosen = joined, (*chosen, joins)
         left.remove(joins)
     assert best is not None
     # Streams differ in how far apart they put the classes; a weight counts what is left of that.
     spreads = np.maximum(log_probs.std(axis=2).mean(axis=1), SMALLEST_SPREAD)  # (S,)
-    whole = float((best[0] * spreads).sum())
-    weights, temperatures = best[0] * spreads / whole, spreads / whole
+    whole = float((best.exponents * spreads).sum())
+    weights, temperatures = best.exponents * spreads / whole, spreads / whole
     return tuple(map(float, weights)), tuple(map(float, temperatures))
 
 
-def _is_better(
-    joined: tuple[NDArray[np.float64], NDArray[np.float64], int],
-    best: tuple[NDArray[np.float64], NDArray[np.float64], int],
-) -> bool:
-    """Whether a stream more is clearly worth it; of (exponents, log-likelihoods, right)."""
-    gains = joined[1] - best[1]
+def _is_better(joined: _Trial, best: _Trial) -> bool:
+    """Whether a stream more is clearly worth it."""
+    gains = joined.likelihoods - best.likelihoods
     standard_error = gains.std() / np.sqrt(len(gains))
-    return bool(gains.mean() > standard_error and joined[2] >= best[2])
+    return bool(gains.mean() > standard_error and joined.num_right >= best.num_right)
 
 
 def fit_exponents(log_probs: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
